@@ -1,0 +1,1 @@
+"""Everything between an image file and a figure; `models` holds the networks."""
