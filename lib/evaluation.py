@@ -1,0 +1,365 @@
+"""Scores of predicted images: over the field of view, pooled and per image, beside two baselines.
+
+A pixel counts as positive where its probability is at least the threshold. A score that is not
+defined (no positive pixel, nothing predicted, ...) is `None`, never NaN, and is left out of means.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
+
+from lib.user_errors import UserError
+
+RATES = (
+    "auc_roc",
+    "auc_pr",
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "f1",
+    "iou",
+    "mcc",
+)
+"""The fields of `Scores` that are averaged over images."""
+
+DARKNESS_SIGMA = 2.0
+"""Pixels; the standard deviation of the Gaussian in `blurred_darkness`."""
+
+
+@dataclass(frozen=True)
+class PredictedImage:
+    """One image with its truth and what the network made of it.
+
+    Attributes:
+        name: file name without its ending.
+        patient: whose image it is.
+        probability: (H, W) float32 in [0, 1].
+        truth: (H, W) uint8 in {0, 1}.
+        field_of_view: (H, W) uint8 in {0, 1}.
+        image: (H, W) float32 in [0, 1], as the network saw it.
+        original: (H, W) or (H, W, 3) uint8, as it was packed.
+    """
+
+    name: str
+    patient: str
+    probability: np.ndarray
+    truth: np.ndarray
+    field_of_view: np.ndarray
+    image: np.ndarray
+    original: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one set of pixels scores; `None` where a score is not defined.
+
+    Attributes:
+        threshold: `None` if none was given; then only `pixels` and the two areas are known.
+        auc_roc: area under the ROC curve.
+        auc_pr: area under the precision-recall curve as average precision.
+        f1: F1, which is the Dice coefficient.
+        iou: TP / (TP + FP + FN), the Jaccard index.
+        mcc: Matthews' correlation coefficient.
+    """
+
+    pixels: int
+    threshold: float | None
+    true_negatives: int | None
+    false_positives: int | None
+    false_negatives: int | None
+    true_positives: int | None
+    auc_roc: float | None
+    auc_pr: float | None
+    accuracy: float | None
+    sensitivity: float | None
+    specificity: float | None
+    precision: float | None
+    f1: float | None
+    iou: float | None
+    mcc: float | None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """ROC and precision-recall curve, each thinned for drawing: (points,) float64 arrays."""
+
+    false_positive_rate: np.ndarray
+    true_positive_rate: np.ndarray
+    recall: np.ndarray
+    precision: np.ndarray
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """The scores of one image inside its field of view."""
+
+    name: str
+    patient: str
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Average:
+    """Mean and sample standard deviation (ddof = 1) over the `images` where a score is defined."""
+
+    mean: float | None
+    standard_deviation: float | None
+    images: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that testing reports.
+
+    Attributes:
+        threshold: of the network's probabilities.
+        in_field_of_view: the network, FOV pixels pooled over all images: the headline.
+        whole_image: the network, all pixels pooled; flattered by the easy dark surround.
+        blurred_darkness: baseline on the pooled FOV pixels.
+        all_background: baseline on the pooled FOV pixels that finds nothing anywhere.
+        per_image: FOV scores of each image, in the order given.
+        averages: for each name in `RATES`, its average over `per_image`.
+        curves: of `in_field_of_view`; `None` where the areas are not defined.
+        darkness_curves: of `blurred_darkness`; `None` where the areas are not defined.
+    """
+
+    threshold: float
+    in_field_of_view: Scores
+    whole_image: Scores
+    blurred_darkness: Scores
+    all_background: Scores
+    per_image: tuple[ImageScores, ...]
+    averages: dict[str, Average]
+    curves: Curves | None
+    darkness_curves: Curves | None
+
+
+def evaluate(
+    cases: Sequence[PredictedImage], threshold: float, darkness_threshold: float | None = None
+) -> Evaluation:
+    """Score `cases` by the project's protocol.
+
+    Args:
+        cases: the test images; sizes may differ.
+        threshold: for the network, chosen without looking at `cases`.
+        darkness_threshold: for `blurred_darkness`, chosen likewise; without it that baseline has
+            areas only.
+
+    Raises:
+        UserError: there is no image, or a probability is not finite.
+    """
+    _check(cases)
+    truth = _pool(cases, lambda case: case.truth)
+    in_field_of_view, curves = _score_with_curves(
+        _pool(cases, lambda case: case.probability), truth, threshold
+    )
+    darkness, darkness_curves = _score_with_curves(
+        _pool(cases, lambda case: blurred_darkness(case.original)), truth, darkness_threshold
+    )
+    per_image = tuple(
+        ImageScores(
+            case.name,
+            case.patient,
+            score_pixels(_inside(case, case.probability), _inside(case, case.truth), threshold),
+        )
+        for case in cases
+    )
+    return Evaluation(
+        threshold=threshold,
+        in_field_of_view=in_field_of_view,
+        whole_image=score_pixels(
+            np.concatenate([case.probability.ravel() for case in cases]),
+            np.concatenate([case.truth.ravel() for case in cases]),
+            threshold,
+        ),
+        blurred_darkness=darkness,
+        all_background=score_pixels(np.zeros(truth.shape, np.float32), truth, 0.5),
+        per_image=per_image,
+        averages={rate: _average([s.scores for s in per_image], rate) for rate in RATES},
+        curves=curves,
+        darkness_curves=darkness_curves,
+    )
+
+
+def score_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float | None) -> Scores:
+    """Score pixels that are all to be counted.
+
+    Args:
+        probability: finite floats of any shape.
+        truth: {0, 1}, of the same shape.
+        threshold: a pixel is predicted positive where `probability >= threshold`; `None` leaves all
+            but the areas undefined.
+    """
+    return _score_with_curves(probability, truth, threshold)[0]
+
+
+def choose_threshold(probability: np.ndarray, truth: np.ndarray) -> float:
+    """The threshold of the greatest F1 over all distinct scores; the lowest of equals.
+
+    To be called with the validation images, never with the test images.
+
+    Args:
+        probability: finite floats of any shape.
+        truth: {0, 1}, of the same shape.
+
+    Raises:
+        UserError: no pixel is positive, so that F1 is 0 at every threshold.
+    """
+    scores, labels = _sorted(probability, truth)
+    positives = np.count_nonzero(labels)
+    if not positives:
+        raise UserError(
+            "no threshold can be chosen: none of the validation images has a positive pixel in its "
+            "field of view; give a number instead, e.g. threshold = 0.5"
+        )
+    first_of_score = np.flatnonzero(np.diff(scores, prepend=np.nan) != 0)
+    true_positives = positives - np.concatenate([[0], np.cumsum(labels)])[first_of_score]
+    predicted = scores.size - first_of_score
+    f1 = 2 * true_positives / (predicted + positives)
+    return float(scores[first_of_score[np.argmax(f1)]])
+
+
+def blurred_darkness(original: np.ndarray) -> np.ndarray:
+    """How dark an image is around each pixel: the baseline that a network has to beat.
+
+    Args:
+        original: (H, W) or (H, W, 3) RGB, uint8.
+
+    Returns:
+        (H, W) float32 in [0, 1]: 1 - (grey, blurred by a Gaussian of 2 pixels) / 255.
+    """
+    grey = original.astype(np.float32)
+    if grey.ndim == 3:
+        grey = cv2.cvtColor(grey, cv2.COLOR_RGB2GRAY)
+    blurred = cv2.GaussianBlur(grey, (0, 0), DARKNESS_SIGMA)
+    return np.clip(1 - blurred / 255, 0, 1)
+
+
+def _check(cases: Sequence[PredictedImage]) -> None:
+    if not cases:
+        raise UserError("there is no test image to score; expected at least one")
+    for case in cases:
+        if not np.isfinite(case.probability).all():
+            raise UserError(
+                f"{case.name}: the network predicts NaN or infinity; expected probabilities in "
+                "[0, 1]; its training diverged: lower learning_rate and train again"
+            )
+
+
+def _inside(case: PredictedImage, values: np.ndarray) -> np.ndarray:
+    return values[case.field_of_view > 0]
+
+
+def _pool(
+    cases: Sequence[PredictedImage], values: Callable[[PredictedImage], np.ndarray]
+) -> np.ndarray:
+    return np.concatenate([_inside(case, values(case)) for case in cases])
+
+
+def _sorted(probability: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scores, labels = np.ravel(probability), np.ravel(truth) > 0
+    order = np.argsort(scores)
+    return scores[order], labels[order]
+
+
+def _score_with_curves(
+    probability: np.ndarray, truth: np.ndarray, threshold: float | None
+) -> tuple[Scores, Curves | None]:
+    scores, labels = _sorted(probability, truth)
+    counts, rates = (None,) * 4, {}
+    if threshold is not None:
+        counts = _confusion(scores, labels, threshold)
+        rates = _rates(*counts)
+    auc_roc, auc_pr, curves = None, None, None
+    if labels.any() and not labels.all():
+        auc_roc, auc_pr, curves = _areas_and_curves(scores, labels)
+    names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
+    undefined = dict.fromkeys(RATES)
+    return Scores(
+        pixels=labels.size,
+        threshold=threshold,
+        **dict(zip(names, counts, strict=True)),
+        **(undefined | rates | {"auc_roc": auc_roc, "auc_pr": auc_pr}),
+    ), curves
+
+
+def _areas_and_curves(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float, Curves]:
+    """Areas and curves of sorted scores."""
+    scores, labels, weights = _merged(scores, labels)
+    false_positive_rate, true_positive_rate, _ = roc_curve(labels, scores, sample_weight=weights)
+    precision, recall, _ = precision_recall_curve(labels, scores, sample_weight=weights)
+    return (
+        float(auc(false_positive_rate, true_positive_rate)),
+        float(average_precision_score(labels, scores, sample_weight=weights)),
+        Curves(*_thinned(false_positive_rate, true_positive_rate), *_thinned(recall, precision)),
+    )
+
+
+def _merged(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted pixels as fewer, weighted ones that have the same curves and areas.
+
+    Pixels of one score become one of each class; distinct scores that only negatives have, with no
+    positive between them, become one. Positives being few, that saves scikit-learn most of its time
+    and memory.
+
+    Returns:
+        Scores, labels and weights, each (merged pixels,).
+    """
+    starts = np.flatnonzero(np.diff(scores, prepend=np.nan) != 0)
+    has_positive = np.logical_or.reduceat(labels, starts)
+    starts = starts[has_positive | np.concatenate([[True], has_positive[:-1]])]
+    positives = np.add.reduceat(labels, starts, dtype=np.int64)
+    weights = np.concatenate([np.diff(starts, append=labels.size) - positives, positives])
+    merged_labels = np.repeat([0, 1], starts.size)
+    counted = weights > 0
+    return np.tile(scores[starts], 2)[counted], merged_labels[counted], weights[counted]
+
+
+def _thinned(x: np.ndarray, y: np.ndarray, points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """At most `points` of a curve's points, evenly spread along its length."""
+    length = np.cumsum(np.hypot(np.diff(x, prepend=x[:1]), np.diff(y, prepend=y[:1])))
+    keep = np.unique(np.searchsorted(length, np.linspace(0, length[-1], points)))
+    keep = np.union1d(np.minimum(keep, x.size - 1), [0, x.size - 1])
+    return x[keep], y[keep]
+
+
+def _confusion(
+    probability: np.ndarray, truth: np.ndarray, threshold: float
+) -> tuple[int, int, int, int]:
+    """TN, FP, FN, TP."""
+    predicted = probability >= threshold
+    # Python's own integers: the product in Matthews' coefficient overflows 64 bits.
+    true_positives = int(np.count_nonzero(predicted & truth))
+    false_positives = int(np.count_nonzero(predicted)) - true_positives
+    false_negatives = int(np.count_nonzero(truth)) - true_positives
+    true_negatives = truth.size - true_positives - false_positives - false_negatives
+    return true_negatives, false_positives, false_negatives, true_positives
+
+
+def _rates(tn: int, fp: int, fn: int, tp: int) -> dict[str, float | None]:
+    return {
+        "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
+        "sensitivity": _ratio(tp, tp + fn),
+        "specificity": _ratio(tn, tn + fp),
+        "precision": _ratio(tp, tp + fp),
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "iou": _ratio(tp, tp + fp + fn),
+        "mcc": _ratio(tp * tn - fp * fn, ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5),
+    }
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator else None
+
+
+def _average(scores: Sequence[Scores], rate: str) -> Average:
+    values = [value for s in scores if (value := getattr(s, rate)) is not None]
+    return Average(
+        mean=float(np.mean(values)) if values else None,
+        standard_deviation=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        images=len(values),
+    )

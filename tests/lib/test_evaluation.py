@@ -1,0 +1,277 @@
+import dataclasses
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from sklearn import metrics
+
+from lib.evaluation import (
+    RATES,
+    PredictedImage,
+    _merged,
+    _sorted,
+    blurred_darkness,
+    choose_threshold,
+    evaluate,
+    score_pixels,
+)
+from lib.user_errors import UserError
+
+DRIVE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "DRIVE" / "test"
+
+
+def predicted(probability, truth, field_of_view=None, name="1-1", original=None):
+    probability = np.asarray(probability, np.float32)
+    if field_of_view is None:
+        field_of_view = np.ones(probability.shape)
+    if original is None:
+        original = np.arange(probability.size).reshape(probability.shape)
+    return PredictedImage(
+        name=name,
+        patient=name.split("-")[0],
+        probability=probability,
+        truth=np.asarray(truth, np.uint8),
+        field_of_view=np.asarray(field_of_view, np.uint8),
+        image=probability,
+        original=np.asarray(original, np.uint8),
+    )
+
+
+# Few distinct values, so that ties and pixels exactly at the threshold are common.
+pixels = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.5000001, 0.9, 1.0]), st.integers(0, 1)),
+    min_size=1,
+    max_size=40,
+)
+property_test = settings(derandomize=True, max_examples=150, deadline=None)
+
+
+def as_arrays(pairs):
+    return (
+        np.array([p for p, _ in pairs], np.float32),
+        np.array([t for _, t in pairs], np.uint8),
+    )
+
+
+@property_test
+@given(pixels, st.sampled_from([0.0, 0.25, 0.5, 0.95]))
+def test_scores_are_those_of_scikit_learn(pairs, threshold):
+    probability, truth = as_arrays(pairs)
+    scores = score_pixels(probability, truth, threshold)
+    guess = (probability >= threshold).astype(int)
+    undefined = {"zero_division": np.nan}
+    expected = {
+        "accuracy": metrics.accuracy_score(truth, guess),
+        "sensitivity": metrics.recall_score(truth, guess, **undefined),
+        "specificity": metrics.recall_score(truth, guess, pos_label=0, **undefined),
+        "precision": metrics.precision_score(truth, guess, **undefined),
+        "f1": metrics.f1_score(truth, guess, **undefined),
+    }
+    if truth.any() or guess.any():
+        expected["iou"] = metrics.jaccard_score(truth, guess)
+    else:
+        assert scores.iou is None
+    if 0 < truth.sum() < truth.size:
+        expected["auc_roc"] = metrics.roc_auc_score(truth, probability)
+        expected["auc_pr"] = metrics.average_precision_score(truth, probability)
+        if 0 < guess.sum() < guess.size:
+            expected["mcc"] = metrics.matthews_corrcoef(truth, guess)
+        else:
+            assert scores.mcc is None
+    else:
+        assert scores.auc_roc is scores.auc_pr is scores.mcc is None
+    for name, value in expected.items():
+        if math.isnan(value):
+            assert getattr(scores, name) is None, name
+        else:
+            assert getattr(scores, name) == pytest.approx(value, abs=1e-12), name
+    assert [
+        [scores.true_negatives, scores.false_positives],
+        [scores.false_negatives, scores.true_positives],
+    ] == metrics.confusion_matrix(truth, guess, labels=[0, 1]).tolist()
+
+
+@property_test
+@given(pixels, st.randoms(use_true_random=False))
+def test_the_order_of_pixels_does_not_matter(pairs, random):
+    shuffled = list(pairs)
+    random.shuffle(shuffled)
+    assert score_pixels(*as_arrays(pairs), 0.5) == score_pixels(*as_arrays(shuffled), 0.5)
+
+
+@property_test
+@given(pixels.filter(lambda pairs: any(t for _, t in pairs)))
+def test_the_chosen_threshold_is_the_best_of_all(pairs):
+    probability, truth = as_arrays(pairs)
+    f1 = {float(t): score_pixels(probability, truth, t).f1 for t in np.unique(probability)}
+    best = max(f1.values())
+    assert choose_threshold(probability, truth) == min(t for t in f1 if f1[t] == best)
+
+
+def test_no_threshold_can_be_chosen_without_positives():
+    with pytest.raises(UserError, match="positive pixel"):
+        choose_threshold(np.array([0.1, 0.9]), np.array([0, 0]))
+
+
+@property_test
+@given(pixels.filter(lambda pairs: len({t for _, t in pairs}) == 2))
+def test_merged_pixels_have_the_same_areas_and_are_few(pairs):
+    probability, truth = as_arrays(pairs)
+    scores, labels, weights = _merged(*_sorted(probability, truth))
+    assert weights.sum() == truth.size
+    assert weights[labels == 1].sum() == truth.sum()
+    assert scores.size <= 3 * len(set(probability[truth == 1].tolist())) + 1
+    for area in (metrics.roc_auc_score, metrics.average_precision_score):
+        assert area(labels, scores, sample_weight=weights) == pytest.approx(
+            area(truth, probability), abs=1e-12
+        )
+
+
+def test_a_hand_worked_image():
+    case = predicted(
+        probability=[[0.9, 0.6, 0.4], [0.5, 0.2, 0.8]],
+        truth=[[1, 0, 1], [1, 0, 0]],
+        field_of_view=[[1, 1, 1], [1, 1, 0]],
+        original=[[0, 0, 0], [255, 255, 255]],
+    )
+    evaluation = evaluate([case], threshold=0.5)
+    inside = evaluation.in_field_of_view
+    # In the FOV: .9+ .6- .5+ .4+ .2-; called positive: .9 .6 .5.
+    assert (inside.true_positives, inside.false_positives) == (2, 1)
+    assert (inside.false_negatives, inside.true_negatives) == (1, 1)
+    assert inside.pixels == 5
+    assert inside.auc_roc == pytest.approx(4 / 6)
+    assert inside.auc_pr == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    assert (inside.accuracy, inside.sensitivity) == (3 / 5, 2 / 3)
+    assert (inside.specificity, inside.precision) == (1 / 2, 2 / 3)
+    assert (inside.f1, inside.iou) == (2 / 3, 1 / 2)
+    assert inside.mcc == pytest.approx((2 * 1 - 1 * 1) / math.sqrt(3 * 3 * 2 * 2))
+    assert evaluation.whole_image.pixels == 6
+    assert evaluation.whole_image.false_positives == 2
+    assert evaluation.all_background.accuracy == 2 / 5
+    assert evaluation.all_background.auc_roc == 0.5
+    assert evaluation.all_background.sensitivity == 0
+    assert evaluation.all_background.precision is None
+    assert evaluation.per_image[0].scores == inside
+    assert evaluation.per_image[0].patient == "1"
+    assert evaluation.blurred_darkness.auc_roc is not None
+    assert evaluation.blurred_darkness.f1 is None
+
+
+def test_images_are_pooled_and_averaged_where_defined():
+    good = predicted([[0.9, 0.1]], [[1, 0]], name="1-1")
+    poor = predicted([[0.9], [0.8], [0.1]], [[0], [1], [0]], name="2-1")
+    empty = predicted([[0.1, 0.2]], [[0, 0]], name="3-1")
+    evaluation = evaluate([good, poor, empty], 0.5)
+    assert evaluation.in_field_of_view.pixels == 7
+    assert evaluation.in_field_of_view.f1 == pytest.approx(4 / 5)
+    f1 = evaluation.averages["f1"]
+    assert f1.images == 2
+    assert f1.mean == pytest.approx((1 + 2 / 3) / 2)
+    assert f1.standard_deviation == pytest.approx((1 / 3) / math.sqrt(2))
+    assert evaluation.averages["accuracy"].images == 3
+    assert set(evaluation.averages) == set(RATES)
+
+
+@pytest.mark.parametrize(
+    ("probability", "truth", "field_of_view"),
+    [
+        ([[0.2, 0.7]], [[0, 0]], [[1, 1]]),
+        ([[0.2, 0.7]], [[1, 1]], [[1, 1]]),
+        ([[0.5, 0.5]], [[0, 1]], [[1, 1]]),
+        ([[0.0, 0.0]], [[0, 1]], [[1, 1]]),
+        ([[1.0, 1.0]], [[0, 1]], [[1, 1]]),
+        ([[0.2, 0.7]], [[0, 1]], [[0, 0]]),
+    ],
+    ids=["no positive", "no negative", "constant", "none called", "all called", "empty FOV"],
+)
+def test_degenerate_images_have_defined_answers(probability, truth, field_of_view):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluation = evaluate([predicted(probability, truth, field_of_view)], 0.5, 0.5)
+    for scores in (evaluation.in_field_of_view, evaluation.blurred_darkness):
+        for value in dataclasses.astuple(scores):
+            assert value is None or math.isfinite(value)
+    inside = evaluation.in_field_of_view
+    assert (inside.auc_roc is None) == (evaluation.curves is None)
+    assert all(average.standard_deviation is None for average in evaluation.averages.values())
+    if not np.any(field_of_view):
+        assert inside.pixels == 0
+        assert all(getattr(inside, rate) is None for rate in RATES)
+        assert evaluation.averages["f1"].mean is None
+
+
+def test_a_constant_prediction_is_chance():
+    scores = score_pixels(np.full(8, 0.3), np.array([1, 0] * 4), 0.5)
+    assert scores.auc_roc == scores.auc_pr == 0.5
+
+
+def test_many_pixels_do_not_overflow():
+    truth = np.zeros(12_000_000, np.uint8)
+    truth[:4_000_000] = 1
+    scores = score_pixels(truth.astype(np.float32), truth, 0.5)
+    assert scores.mcc == scores.auc_roc == scores.f1 == 1.0
+
+
+def test_curves_keep_their_ends_and_their_areas_when_thinned():
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 2, (200, 300))
+    noisy = truth * 0.2 + generator.random(truth.shape) * 0.8
+    evaluation = evaluate([predicted(noisy, truth)], 0.5)
+    curves = evaluation.curves
+    assert 500 < curves.recall.size <= 2002
+    assert (curves.false_positive_rate[0], curves.true_positive_rate[0]) == (0, 0)
+    assert (curves.false_positive_rate[-1], curves.true_positive_rate[-1]) == (1, 1)
+    assert (curves.recall[0], curves.recall[-1], curves.precision[-1]) == (1, 0, 1)
+    assert metrics.auc(curves.false_positive_rate, curves.true_positive_rate) == pytest.approx(
+        evaluation.in_field_of_view.auc_roc, abs=1e-3
+    )
+
+
+def test_nothing_to_score_and_nan_are_told():
+    with pytest.raises(UserError, match="no test image"):
+        evaluate([], 0.5)
+    with pytest.raises(UserError, match="9-2: the network predicts NaN"):
+        evaluate([predicted([[math.nan, 0.2]], [[0, 1]], name="9-2")], 0.5)
+
+
+def test_blurred_darkness_is_one_minus_blurred_grey():
+    generator = np.random.default_rng(1)
+    colour = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    grey = colour @ np.array([0.299, 0.587, 0.114])
+    darkness = blurred_darkness(colour)
+    assert darkness.dtype == np.float32
+    assert darkness.shape == (40, 50)
+    expected = 1 - gaussian_filter(grey, 2, mode="mirror") / 255
+    # OpenCV cuts its kernel a little earlier than SciPy.
+    np.testing.assert_allclose(darkness, expected, atol=2e-3)
+    np.testing.assert_allclose(blurred_darkness(np.full((9, 9), 51, np.uint8)), 0.8, atol=1e-6)
+
+
+@pytest.mark.skipif(not DRIVE.is_dir(), reason=f"DRIVE is not in {DRIVE}")
+def test_second_observer_of_drive_scores_as_published():
+    def masks(folder, pattern):
+        files = sorted((DRIVE / folder).glob(pattern))
+        assert len(files) == 20
+        return [
+            (np.asarray(Image.open(file).convert("L")) > 127).astype(np.uint8) for file in files
+        ]
+
+    first, second = masks("1st_manual", "*.*"), masks("2nd_manual", "*.*")
+    fields_of_view = masks("mask", "*.*")
+    inside = np.concatenate([f.ravel() for f in fields_of_view]) > 0
+    scores = score_pixels(
+        np.concatenate([s.ravel() for s in second])[inside].astype(np.float32),
+        np.concatenate([f.ravel() for f in first])[inside],
+        0.5,
+    )
+    assert scores.pixels == 4_538_143
+    assert scores.true_positives + scores.false_negatives == 577_649
+    assert scores.f1 == pytest.approx(0.7891, abs=5e-5)
+    assert scores.accuracy == pytest.approx(0.9473, abs=5e-5)
