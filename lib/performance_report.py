@@ -1,0 +1,173 @@
+"""What testing measured, as text for people, JSON for programs and a table for a spreadsheet."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from lib.evaluation import RATES, Evaluation, Scores
+from lib.files import written_beside
+
+ROWS = {
+    "auc_roc": "AUC-ROC",
+    "auc_pr": "AUC-PR (average precision)",
+    "accuracy": "Accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "precision": "Precision",
+    "f1": "F1 = Dice",
+    "iou": "IoU = Jaccard",
+    "mcc": "MCC",
+    "threshold": "Threshold",
+    "true_positives": "True positives",
+    "false_positives": "False positives",
+    "false_negatives": "False negatives",
+    "true_negatives": "True negatives",
+    "pixels": "Pixels",
+}
+"""The rows of the table: a field of `Scores`, and what it is called."""
+
+
+def write_performances(folder: Path, evaluation: Evaluation, context: Mapping[str, str]) -> None:
+    """Write performances.txt, performances.json and per_image.csv; all three or none.
+
+    What is not defined is "n/a" in the text and the table, null in the JSON.
+
+    Args:
+        folder: where to; made if it is missing.
+        evaluation: what was measured.
+        context: what the figures belong to, e.g. {"threshold": "0.5 (configuration)",
+            "network": "enhance_laddernet", "weights": "FFA_best.weights.h5"}.
+    """
+    names = ("performances.txt", "performances.json", "per_image.csv")
+    with written_beside(*(folder / name for name in names)) as (text, data, table):
+        text.write_text(performances_text(evaluation, context), encoding="utf-8")
+        data.write_text(
+            json.dumps(_as_json(evaluation, context), indent=2, ensure_ascii=False, allow_nan=False)
+            + "\n",
+            encoding="utf-8",
+        )
+        _write_per_image(table, evaluation)
+
+
+def performances_text(evaluation: Evaluation, context: Mapping[str, str]) -> str:
+    """The content of performances.txt: retina-unet's lines, then a table beside the baselines."""
+    images = len(evaluation.per_image)
+    return "\n".join(
+        [
+            f"FOV pixels pooled over {images} test image{'s' * (images != 1)}",
+            *(f"{name}: {value}" for name, value in context.items()),
+            "",
+            *_retina_unet_lines(evaluation.in_field_of_view),
+            "",
+            *_table(evaluation),
+            "",
+            *_averages(evaluation),
+            "",
+        ]
+    )
+
+
+def _retina_unet_lines(scores: Scores) -> list[str]:
+    confusion = (
+        f"[[{scores.true_negatives} {scores.false_positives}] "
+        f"[{scores.false_negatives} {scores.true_positives}]]"
+    )
+    return [
+        f"Area under the ROC curve: {_shown(scores.auc_roc)}",
+        f"Area under Precision-Recall curve: {_shown(scores.auc_pr)}",
+        f"Jaccard similarity score: {_shown(scores.iou)}   "
+        "(TP / (TP + FP + FN); in retina-unet this line held the accuracy)",
+        f"F1 score (F-measure): {_shown(scores.f1)}",
+        "",
+        f"Confusion matrix: {confusion}   ([[TN FP] [FN TP]])",
+        f"ACCURACY: {_shown(scores.accuracy)}",
+        f"SENSITIVITY: {_shown(scores.sensitivity)}",
+        f"SPECIFICITY: {_shown(scores.specificity)}",
+        f"PRECISION: {_shown(scores.precision)}",
+    ]
+
+
+def _table(evaluation: Evaluation) -> list[str]:
+    columns = {
+        "network, FOV": evaluation.in_field_of_view,
+        "network, whole image": evaluation.whole_image,
+        "blurred darkness, FOV": evaluation.blurred_darkness,
+        "all background, FOV": evaluation.all_background,
+    }
+    lines = [["", *columns]]
+    lines += [
+        [title, *(_shown(getattr(scores, field)) for scores in columns.values())]
+        for field, title in ROWS.items()
+    ]
+    return [
+        "Pooled pixels. The whole image counts the dark surround as easy negatives:",
+        "quote the figures of the field of view (FOV).",
+        "",
+        *_aligned(lines),
+    ]
+
+
+def _averages(evaluation: Evaluation) -> list[str]:
+    total = len(evaluation.per_image)
+    lines = [["", "mean", "sd", "images"]]
+    for rate in RATES:
+        average = evaluation.averages[rate]
+        lines.append(
+            [
+                ROWS[rate],
+                _shown(average.mean),
+                f"± {_shown(average.standard_deviation)}",
+                f"{average.images} of {total}",
+            ]
+        )
+    return [
+        "Per image, FOV: mean and sample standard deviation over the images where the score is",
+        "defined (an image without a positive pixel has no AUC, and so on).",
+        "",
+        *_aligned(lines),
+    ]
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in lines
+    ]
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def _as_json(evaluation: Evaluation, context: Mapping[str, str]) -> dict:
+    return {
+        "context": dict(context),
+        "images": len(evaluation.per_image),
+        "threshold": evaluation.threshold,
+        "network_in_field_of_view": dataclasses.asdict(evaluation.in_field_of_view),
+        "network_on_whole_image": dataclasses.asdict(evaluation.whole_image),
+        "blurred_darkness_in_field_of_view": dataclasses.asdict(evaluation.blurred_darkness),
+        "all_background_in_field_of_view": dataclasses.asdict(evaluation.all_background),
+        "averages_over_images": {
+            rate: dataclasses.asdict(average) for rate, average in evaluation.averages.items()
+        },
+        "per_image": [dataclasses.asdict(image) for image in evaluation.per_image],
+    }
+
+
+def _write_per_image(file: Path, evaluation: Evaluation) -> None:
+    # The byte order mark is what makes Excel read the names as UTF-8.
+    with file.open("w", encoding="utf-8-sig", newline="") as stream:
+        writer = csv.writer(stream)
+        fields = [field.name for field in dataclasses.fields(Scores)]
+        writer.writerow(["name", "patient", *fields])
+        for image in evaluation.per_image:
+            values = (getattr(image.scores, field) for field in fields)
+            writer.writerow(
+                [image.name, image.patient, *("n/a" if v is None else v for v in values)]
+            )

@@ -1,0 +1,105 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from lib.evaluation import RATES, PredictedImage, evaluate
+from lib.performance_report import performances_text, write_performances
+
+CONTEXT = {"threshold": "0.5 (configuration)", "network": "laddernet", "weights": "FFA_best"}
+
+
+def predicted(name, probability, truth):
+    probability = np.array(probability, np.float32)
+    return PredictedImage(
+        name=name,
+        patient=name.split("-")[0],
+        probability=probability,
+        truth=np.array(truth, np.uint8),
+        field_of_view=np.array([[1, 1, 0]], np.uint8),
+        image=probability,
+        original=np.array([[10, 200, 30]], np.uint8),
+    )
+
+
+@pytest.fixture
+def evaluation():
+    return evaluate(
+        [
+            predicted("2-1, 患者 016", [[0.9, 0.2, 0.1]], [[1, 0, 0]]),
+            predicted("3-1 018", [[0.6, 0.3, 0.1]], [[0, 0, 0]]),
+        ],
+        0.5,
+        0.4,
+    )
+
+
+def test_text_has_the_lines_of_retina_unet(evaluation):
+    lines = performances_text(evaluation, CONTEXT).splitlines()
+    assert lines[0] == "FOV pixels pooled over 2 test images"
+    # FOV pixels: .9+ .2- .6- .3-
+    for line in (
+        "threshold: 0.5 (configuration)",
+        "Area under the ROC curve: 1.0000",
+        "Area under Precision-Recall curve: 1.0000",
+        "F1 score (F-measure): 0.6667",
+        "ACCURACY: 0.7500",
+        "SENSITIVITY: 1.0000",
+        "SPECIFICITY: 0.6667",
+        "PRECISION: 0.5000",
+    ):
+        assert line in lines
+    assert any(
+        line.startswith("Jaccard similarity score: 0.5000") and "TP / (TP + FP + FN)" in line
+        for line in lines
+    )
+    assert any(line.startswith("Confusion matrix: [[2 1] [0 1]]") for line in lines)
+
+
+def test_text_shows_the_baselines_and_counts_undefined_images(evaluation):
+    lines = performances_text(evaluation, CONTEXT).splitlines()
+    rows = [line.split() for line in lines]
+    # An image 3 pixels wide blurs to one grey, about 80: darkness .68, all of it over .4.
+    assert ["Accuracy", "0.7500", "0.8333", "0.2500", "0.7500"] in rows
+    assert ["Precision", "0.5000", "0.5000", "0.2500", "n/a"] in rows
+    assert ["Pixels", "4", "6", "4", "4"] in rows
+    assert ["AUC-ROC", "1.0000", "±", "n/a", "1", "of", "2"] in rows
+    assert ["Accuracy", "0.7500", "±", "0.3536", "2", "of", "2"] in rows
+
+
+def test_json_reads_back_and_has_null_for_undefined(tmp_path, evaluation):
+    write_performances(tmp_path / "new", evaluation, CONTEXT)
+
+    def refuse(constant):
+        raise AssertionError(f"not JSON: {constant}")
+
+    text = (tmp_path / "new" / "performances.json").read_text(encoding="utf-8")
+    data = json.loads(text, parse_constant=refuse)
+    assert data["context"] == CONTEXT
+    assert data["network_in_field_of_view"]["true_negatives"] == 2
+    assert data["network_in_field_of_view"]["f1"] == evaluation.in_field_of_view.f1
+    assert data["all_background_in_field_of_view"]["precision"] is None
+    assert data["per_image"][0]["name"] == "2-1, 患者 016"
+    assert data["per_image"][1]["scores"]["auc_roc"] is None
+    assert data["averages_over_images"]["auc_roc"] == {
+        "mean": 1.0,
+        "standard_deviation": None,
+        "images": 1,
+    }
+
+
+def test_table_has_one_row_an_image(tmp_path, evaluation):
+    write_performances(tmp_path, evaluation, CONTEXT)
+    with (tmp_path / "per_image.csv").open(encoding="utf-8-sig", newline="") as stream:
+        first, second = csv.DictReader(stream)
+    assert (first["name"], first["patient"]) == ("2-1, 患者 016", "2")
+    assert set(RATES) <= set(first)
+    assert (first["f1"], first["true_positives"], first["pixels"]) == ("1.0", "1", "2")
+    assert (second["auc_roc"], second["accuracy"]) == ("n/a", "0.5")
+
+
+def test_a_report_that_fails_leaves_nothing(tmp_path, evaluation):
+    with pytest.raises(TypeError):
+        write_performances(tmp_path, evaluation, {"weights": object()})
+    assert list(tmp_path.iterdir()) == []
