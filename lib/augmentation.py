@@ -1,0 +1,56 @@
+"""Random flips, quarter turns and changes of brightness and contrast of a batch of patches."""
+
+import numpy as np
+
+from lib.configuration import Augmentation
+
+
+def augment(
+    images: np.ndarray,
+    aligned: np.ndarray,
+    settings: Augmentation,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change each patch at random; what lies on it moves with it.
+
+    Args:
+        images: (N, H, W) float32 in [0, 1].
+        aligned: (N, H, W, K), truth and field of view: moved alike, their values untouched.
+        settings: section [augmentation]; a quarter turn needs square patches, others are turned by
+            180 degrees alone.
+        generator: the source of chance.
+
+    Returns:
+        New arrays of the same shapes and dtypes.
+    """
+    images, aligned = images.copy(), aligned.copy()
+    number, height, width = images.shape
+    for wanted, axis in ((settings.flip_vertical, 1), (settings.flip_horizontal, 2)):
+        if wanted:
+            chosen = generator.random(number) < 0.5
+            images[chosen] = np.flip(images[chosen], axis)
+            aligned[chosen] = np.flip(aligned[chosen], axis)
+    if settings.rotate_90:
+        turns = generator.integers(4, size=number) if height == width else (
+            2 * generator.integers(2, size=number)
+        )
+        for quarter in (1, 2, 3):
+            chosen = turns == quarter
+            images[chosen] = np.rot90(images[chosen], quarter, axes=(1, 2))
+            aligned[chosen] = np.rot90(aligned[chosen], quarter, axes=(1, 2))
+    return _change_levels(images, settings, generator), aligned
+
+
+def _change_levels(
+    images: np.ndarray, settings: Augmentation, generator: np.random.Generator
+) -> np.ndarray:
+    """Gamma in [1 / (1 + g), 1 + g], contrast about the patch's mean in [1 - c, 1 + c]."""
+    each = (len(images), 1, 1)
+    if settings.gamma_jitter:
+        span = np.log1p(settings.gamma_jitter)
+        images = images ** np.exp(generator.uniform(-span, span, each)).astype(np.float32)
+    if settings.contrast_jitter:
+        factor = generator.uniform(-1, 1, each).astype(np.float32) * settings.contrast_jitter + 1
+        mean = images.mean(axis=(1, 2), keepdims=True)
+        images = np.clip((images - mean) * factor + mean, 0, 1)
+    return images

@@ -1,0 +1,69 @@
+"""The whole state of a training after an epoch, in one file that appears whole."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from lib.files import written_beside
+from lib.user_errors import UserError
+
+
+@dataclass
+class TrainingState:
+    """What a resumed training needs beside the variables.
+
+    Attributes:
+        history: one row an epoch, as in history.csv.
+        best_epoch: the number (from 1) of the epoch whose weights are kept as best.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+
+    @property
+    def epochs_done(self) -> int:
+        """The number of whole epochs behind."""
+        return len(self.history)
+
+
+def save_checkpoint(file: Path, model: keras.Model, state: TrainingState) -> None:
+    """Save weights, dropout's random state, the optimizer's state and `state`.
+
+    `.weights.h5` leaves out the random state, without which a resumed training differs.
+    """
+    arrays = {f"variable_{i}": np.asarray(v) for i, v in enumerate(_variables(model))}
+    with written_beside(file) as (beside,), beside.open("wb") as stream:
+        np.savez(stream, state=np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8), **arrays)
+
+
+def load_checkpoint(file: Path, model: keras.Model) -> TrainingState:
+    """Set every variable of the compiled `model` from `file`; returns the state.
+
+    Raises:
+        UserError: the file does not fit the network.
+    """
+    variables = _variables(model)
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            state = TrainingState(**json.loads(content["state"].tobytes()))
+            arrays = [content[f"variable_{i}"] for i in range(len(content.files) - 1)]
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise _unfit(file, str(error)) from None
+    shapes, wanted = [a.shape for a in arrays], [tuple(v.shape) for v in variables]
+    if shapes != wanted:
+        raise _unfit(file, "the network has other weights")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return state
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    model.optimizer.build(model.trainable_variables)
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _unfit(file: Path, why: str) -> UserError:
+    return UserError(f"{file}: cannot go on from this checkpoint ({why}); start anew with --fresh")

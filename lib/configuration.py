@@ -1,0 +1,461 @@
+"""`configuration.txt`: read once, checked whole, handed on as frozen dataclasses.
+
+Sections and keys are those of orobix/retina-unet where it has them; a field below is named like its key.
+"""
+
+import configparser
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lib.info_banner import parse_info_banner
+from lib.user_errors import UserError, raise_all
+from models import ARCHITECTURES
+
+PROJECT = Path(__file__).resolve().parents[1]
+DEFAULT_CONFIGURATION = PROJECT / "configuration.txt"
+
+Reader = Callable[[str], Any]
+"""Turns a key's text into its value; raises `ValueError` that says what is expected."""
+
+
+def key(read: Reader) -> Any:
+    """A configuration key that `read` turns from text into its value."""
+    return field(metadata={"read": read})
+
+
+def text(value: str) -> str:
+    """Any text but none."""
+    if not value:
+        raise ValueError("some text")
+    return value
+
+
+def boolean(value: str) -> bool:
+    """`configparser`'s own words for yes and no."""
+    states = configparser.ConfigParser.BOOLEAN_STATES
+    if value.lower() not in states:
+        raise ValueError("True or False")
+    return states[value.lower()]
+
+
+def number(
+    kind: type, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+) -> Reader:
+    """A finite int or float with `least` <= value <= `most` and value > `above`."""
+    bounds = [
+        f"{words} {bound:g}"
+        for words, bound in (("at least", least), ("above", above), ("at most", most))
+        if math.isfinite(bound)
+    ]
+    expected = " ".join(
+        ["a whole number" if kind is int else "a number", " and ".join(bounds)]
+    ).strip()
+
+    def read(value: str) -> Any:
+        try:
+            result = kind(value)
+        except ValueError:
+            raise ValueError(expected) from None
+        if not (math.isfinite(result) and least <= result <= most and result > above):
+            raise ValueError(expected)
+        return result
+
+    return read
+
+
+def one_of(*choices: str) -> Reader:
+    """One of the given words, in any case."""
+
+    def read(value: str) -> str:
+        if value.lower() not in choices:
+            near = difflib.get_close_matches(value.lower(), choices, n=1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise ValueError(f"one of {', '.join(choices)}{hint}")
+        return value.lower()
+
+    return read
+
+
+def either(word: str, otherwise: Reader) -> Reader:
+    """The given word, or what `otherwise` reads."""
+
+    def read(value: str) -> Any:
+        if value.lower() == word:
+            return word
+        try:
+            return otherwise(value)
+        except ValueError as error:
+            raise ValueError(f"'{word}' or {error}") from None
+
+    return read
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Comma-separated words; none is allowed."""
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def whole_numbers(value: str) -> tuple[int, ...]:
+    """At least two whole numbers above 0, separated by blanks or commas."""
+    try:
+        numbers = tuple(int(part) for part in value.replace(",", " ").split())
+    except ValueError:
+        numbers = ()
+    if len(numbers) < 2 or min(numbers) < 1:
+        raise ValueError("two or more whole numbers above 0, e.g. 64 128 256 512")
+    return numbers
+
+
+def ratio(value: str) -> tuple[float, float, float]:
+    """Three shares `train:validation:test`."""
+    try:
+        shares = tuple(float(part) for part in value.split(":"))
+    except ValueError:
+        shares = ()
+    if len(shares) != 3 or not all(math.isfinite(s) and s >= 0 for s in shares) or shares[0] <= 0:
+        raise ValueError("train:validation:test, e.g. 6:2:2")
+    return shares
+
+
+def pattern(value: str) -> re.Pattern[str]:
+    """A regular expression with one group: the patient."""
+    try:
+        compiled = re.compile(value)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    if compiled.groups < 1:
+        raise ValueError("a regular expression with one group, e.g. ^([^-_]+)")
+    return compiled
+
+
+def experiment_name(value: str) -> str:
+    """A folder's name, never a path: results must stay below `path_experiments`."""
+    if not value or value in {".", ".."} or re.search(r'[/\\\0:*?"<>|]', value):
+        raise ValueError("a plain folder name without / \\ : * ? \" < > |")
+    return value
+
+
+def path(value: str) -> Path:
+    """A path; one that is relative starts at the project's folder, whatever the working directory."""
+    if not value or "\0" in value:
+        raise ValueError("a path")
+    return PROJECT / Path(value).expanduser()
+
+
+def file_name(value: str) -> str:
+    """A file's name inside `path_local`."""
+    if not value or Path(value).name != value:
+        raise ValueError("a file name without folders (the folder is path_local)")
+    return value
+
+
+def optional_path(value: str) -> Path | None:
+    """A path, or nothing."""
+    return path(value) if value else None
+
+
+def optional_boolean(value: str) -> bool | None:
+    """True, False, or `auto` for what the network's paper does."""
+    return None if value.lower() == "auto" else boolean(value)
+
+
+@dataclass(frozen=True)
+class DataPaths:
+    """[data paths]"""
+
+    path_images: Path = key(path)
+    path_local: Path = key(path)
+    train_imgs_original: str = key(file_name)
+    train_groundTruth: str = key(file_name)
+    train_border_masks: str = key(file_name)
+    validation_imgs_original: str = key(file_name)
+    validation_groundTruth: str = key(file_name)
+    validation_border_masks: str = key(file_name)
+    test_imgs_original: str = key(file_name)
+    test_groundTruth: str = key(file_name)
+    test_border_masks: str = key(file_name)
+
+    def hdf5(self, part: str) -> tuple[Path, Path, Path]:
+        """Images, truth and FOV file of `part` (train, validation or test)."""
+        return tuple(
+            self.path_local / getattr(self, f"{part}_{kind}")
+            for kind in ("imgs_original", "groundTruth", "border_masks")
+        )
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """[preparation]"""
+
+    labels: tuple[str, ...] = key(words)
+    ignore_labels: tuple[str, ...] = key(words)
+    info_banner: Any = key(parse_info_banner)
+    patient_pattern: re.Pattern[str] = key(pattern)
+    split_ratio: tuple[float, float, float] = key(ratio)
+    split_seed: int = key(number(int, least=0))
+    split_file: Path | None = key(optional_path)
+
+
+@dataclass(frozen=True)
+class ExperimentName:
+    """[experiment name]"""
+
+    name: str = key(experiment_name)
+    path_experiments: Path = key(path)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything that the experiment leaves behind lies."""
+        return self.path_experiments / self.name
+
+
+@dataclass(frozen=True)
+class DataAttributes:
+    """[data attributes]"""
+
+    patch_height: int = key(number(int, least=8))
+    patch_width: int = key(number(int, least=8))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """[preprocessing]"""
+
+    channel: str = key(one_of("grey", "red", "green", "blue"))
+    standardise: str = key(one_of("retina_unet", "none"))
+    local_normalisation_sigma: float = key(number(float, least=0))
+    clahe_clip_limit: float = key(number(float, least=0))
+    clahe_tile_grid: int = key(number(int, least=1, most=64))
+    gamma: float = key(number(float, above=0))
+    gamma_exponent: str = key(one_of("inverse", "direct"))
+    gamma_epsilon: float = key(number(float, least=0, most=1))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """[augmentation]"""
+
+    flip_horizontal: bool = key(boolean)
+    flip_vertical: bool = key(boolean)
+    rotate_90: bool = key(boolean)
+    gamma_jitter: float = key(number(float, least=0, most=1))
+    contrast_jitter: float = key(number(float, least=0, most=1))
+
+
+@dataclass(frozen=True)
+class Model:
+    """[model]"""
+
+    architecture: str = key(one_of(*ARCHITECTURES))
+    filters: tuple[int, ...] = key(whole_numbers)
+    reduction_ratio: int = key(number(int, least=1))
+    dropout: float = key(number(float, least=0, most=0.95))
+    batch_normalisation: bool | None = key(optional_boolean)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """[training settings]"""
+
+    N_subimgs: int = key(number(int, least=1))
+    N_subimgs_validation: int = key(number(int, least=1))
+    inside_FOV: bool = key(boolean)
+    CNP_centred_share: float = key(number(float, least=0, most=1))
+    N_epochs: int = key(number(int, least=1))
+    batch_size: int = key(number(int, least=1))
+    loss: str = key(one_of("binary_crossentropy", "dice", "binary_crossentropy_and_dice"))
+    loss_in_FOV: bool = key(boolean)
+    optimizer: str = key(one_of("adam", "sgd"))
+    learning_rate: float = key(number(float, above=0))
+    learning_rate_schedule: str = key(one_of("constant", "cosine"))
+    best_by: str = key(one_of("auc", "loss"))
+    patience: int = key(number(int, least=1))
+    seed: int = key(number(int, least=0, most=2**31 - 1))
+    precision: str = key(one_of("float32", "mixed_bfloat16"))
+    nohup: bool = key(boolean)
+
+
+@dataclass(frozen=True)
+class TestingSettings:
+    """[testing settings]"""
+
+    best_last: str = key(one_of("best", "last"))
+    full_images_to_test: int | str = key(either("all", number(int, least=1)))
+    N_group_visual: int = key(number(int, least=1))
+    test_patch_height: int = key(number(int, least=8))
+    test_patch_width: int = key(number(int, least=8))
+    average_mode: bool = key(boolean)
+    stride_height: int = key(number(int, least=1))
+    stride_width: int = key(number(int, least=1))
+    test_batch_size: int = key(number(int, least=1))
+    threshold: float | str = key(either("validation", number(float, least=0, most=1)))
+    nohup: bool = key(boolean)
+
+
+SECTIONS: dict[str, type] = {
+    "data paths": DataPaths,
+    "preparation": Preparation,
+    "experiment name": ExperimentName,
+    "data attributes": DataAttributes,
+    "preprocessing": Preprocessing,
+    "augmentation": Augmentation,
+    "model": Model,
+    "training settings": TrainingSettings,
+    "testing settings": TestingSettings,
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A whole configuration file; `texts` keeps what was written, to be stored with the experiment."""
+
+    data_paths: DataPaths
+    preparation: Preparation
+    experiment_name: ExperimentName
+    data_attributes: DataAttributes
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+    model: Model
+    training_settings: TrainingSettings
+    testing_settings: TestingSettings
+    texts: dict[str, dict[str, str]] = field(repr=False)
+
+    def as_text(self) -> str:
+        """The settings as an INI file that reads back to the same configuration."""
+        return "\n".join(
+            "\n".join([f"[{section}]", *(f"{name} = {value}" for name, value in keys.items()), ""])
+            for section, keys in self.texts.items()
+        )
+
+
+def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configuration:
+    """Read and check `file`, with `overrides` of the form "section.key=value" laid over it.
+
+    Raises:
+        UserError: the file cannot be read, or names every unknown, missing or impossible setting,
+            one line each.
+    """
+    texts = _read_texts(file)
+    _lay_over(texts, overrides, file)
+    faults: list[str] = []
+    faults += _unknown_names(texts, file)
+    sections = {
+        section.replace(" ", "_"): _read_section(section, kind, texts.get(section), file, faults)
+        for section, kind in SECTIONS.items()
+    }
+    if not faults:
+        faults += _contradictions(sections, file)
+    if len(faults) == 1:
+        raise UserError(faults[0])
+    raise_all(faults, f"{file} has faults")
+    ordered = {
+        section: {f.name: texts[section][f.name] for f in dataclasses.fields(kind)}
+        for section, kind in SECTIONS.items()
+    }
+    return Configuration(**sections, texts=ordered)
+
+
+def _read_texts(file: Path) -> dict[str, dict[str, str]]:
+    # No interpolation: '%' is a character of paths. Keys keep their case, as N_subimgs has one.
+    parser = configparser.ConfigParser(interpolation=None, default_section="\0")
+    parser.optionxform = str
+    try:
+        parser.read_string(file.read_text(encoding="utf-8-sig"), source=str(file))
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such configuration file; name one with --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as UTF-8 text ({error})") from None
+    except configparser.Error as error:
+        raise UserError(f"{file}: {' '.join(str(error).split())}") from None
+    return {section: dict(parser[section]) for section in parser.sections()}
+
+
+def _lay_over(texts: dict[str, dict[str, str]], overrides: Sequence[str], file: Path) -> None:
+    for override in overrides:
+        target, equals, value = override.partition("=")
+        section, dot, name = target.strip().rpartition(".")
+        if not (equals and dot):
+            raise UserError(
+                f'--set "{override}": expected "section.key=value", e.g. '
+                '--set "training settings.N_epochs=10"'
+            )
+        if section not in SECTIONS or name not in _key_names(section):
+            where = f"--set \"{override}\" over {file}"
+            raise UserError(_unknown(where, section, None if section not in SECTIONS else name))
+        texts.setdefault(section, {})[name] = value.strip()
+
+
+def _key_names(section: str) -> list[str]:
+    return [f.name for f in dataclasses.fields(SECTIONS[section])]
+
+
+def _unknown(where: str, section: str, name: str | None) -> str:
+    known = list(SECTIONS) if name is None else _key_names(section)
+    asked = section if name is None else name
+    lowered = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(asked.lower(), lowered, n=1)
+    hint = f"did you mean '{lowered[near[0]]}'?" if near else f"known: {', '.join(known)}"
+    kind = f"unknown section [{section}]" if name is None else f"[{section}] unknown key '{name}'"
+    return f"{where}: {kind}; {hint}"
+
+
+def _unknown_names(texts: dict[str, dict[str, str]], file: Path) -> list[str]:
+    faults = []
+    for section, keys in texts.items():
+        if section not in SECTIONS:
+            faults.append(_unknown(str(file), section, None))
+            continue
+        known = _key_names(section)
+        faults += [_unknown(str(file), section, name) for name in keys if name not in known]
+    return faults
+
+
+def _read_section(
+    section: str, kind: type, texts: dict[str, str] | None, file: Path, faults: list[str]
+) -> Any:
+    if texts is None:
+        faults.append(f"{file}: section [{section}] is missing")
+        return None
+    values = {}
+    for item in dataclasses.fields(kind):
+        if item.name not in texts:
+            faults.append(f"{file}: [{section}] key '{item.name}' is missing")
+            continue
+        try:
+            values[item.name] = item.metadata["read"](texts[item.name].strip())
+        except ValueError as error:
+            faults.append(
+                f"{file}: [{section}] {item.name} = {texts[item.name]!r}: expected {error}"
+            )
+    return kind(**values) if len(values) == len(dataclasses.fields(kind)) else None
+
+
+def _contradictions(sections: dict[str, Any], file: Path) -> list[str]:
+    """Settings that are each possible, but not together."""
+    faults = []
+    testing: TestingSettings = sections["testing_settings"]
+    for side in ("height", "width"):
+        stride, patch = (getattr(testing, f"{name}_{side}") for name in ("stride", "test_patch"))
+        if stride > patch:
+            faults.append(
+                f"{file}: [testing settings] stride_{side} = {stride}: expected at most "
+                f"test_patch_{side} = {patch}, or pixels would be left out"
+            )
+    preparation: Preparation = sections["preparation"]
+    if both := set(preparation.labels) & set(preparation.ignore_labels):
+        faults.append(
+            f"{file}: [preparation] labels and ignore_labels both hold {', '.join(sorted(both))}"
+        )
+    if not preparation.labels:
+        faults.append(f"{file}: [preparation] labels is empty: expected at least one, e.g. NP")
+    paths: DataPaths = sections["data_paths"]
+    names = [getattr(paths, f.name) for f in dataclasses.fields(paths) if f.type is str]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        faults.append(f"{file}: [data paths] names {name} twice: expected nine different files")
+    return faults

@@ -1,0 +1,19 @@
+"""`nohup = True`: a long run that outlives the terminal and writes its console to a file."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+def to_log_file(file: Path) -> None:
+    """Send everything that this process prints from now on to `file`, and ignore the terminal's hang-up."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    print(f"nohup = True: the console goes to {file}", flush=True)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    os.close(log)

@@ -1,0 +1,271 @@
+"""A folder of angiograms with LabelMe files or mask images, packed into HDF5.
+
+    FFA/1-1 _021.jpg   FFA/1-1 _021.json            the truth as LabelMe polygons, or
+    FFA/1-1 _021.jpg   FFA/masks/1-1 _021.png       as a mask image (also in a folder beside FFA)
+                       FFA/field_of_view/1-1 ...    the field of view, where it is given
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.configuration import Configuration, Preparation
+from lib.field_of_view import detect_field_of_view
+from lib.figures import contact_sheet, preprocessing_figure
+from lib.files import written_beside
+from lib.hdf5 import PreparedImage, write_part
+from lib.images import IMAGE_SUFFIXES, image_bytes_sha256, read_image, read_mask
+from lib.info_banner import Banner, find_banner
+from lib.labelme import rasterise, read_labelme
+from lib.preprocessing import preprocessing_steps
+from lib.progress import progress
+from lib.splits import PARTS, Member, Split, given_split, split_by_patient, write_split
+from lib.user_errors import UserError, raise_all
+
+
+@dataclass(frozen=True)
+class Angiogram:
+    """Files of one angiogram: the image, its truth (LabelMe JSON or mask image), its field of view."""
+
+    image: Path
+    truth: Path
+    field_of_view: Path | None
+
+    @property
+    def name(self) -> str:
+        """The image's file name without its ending."""
+        return self.image.stem
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What is remembered of an angiogram that was read and found good."""
+
+    angiogram: Angiogram
+    member: Member
+    pixel_sha256: str
+    shape: tuple[int, ...]
+    banner: Banner | None
+
+
+def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
+    """Check every file of `path_images`, split by patient, write the nine HDF5 files and the pictures.
+
+    Returns:
+        The split, and the banner that was cut off each image that had one.
+
+    Raises:
+        UserError: lists all faults of the folder; nothing has been written.
+    """
+    inspected = inspect_folder(configuration.data_paths.path_images, configuration.preparation)
+    members = [i.member for i in inspected]
+    settings = configuration.preparation
+    if settings.split_file:
+        split = given_split(settings.split_file, members)
+        how = f"given: {settings.split_file.name}"
+    else:
+        split = split_by_patient(members, settings.split_ratio, settings.split_seed)
+        how = (
+            f"by patient, {configuration.texts['preparation']['split_ratio']} of the images, "
+            f"balanced in CNP fraction, seed {settings.split_seed}"
+        )
+    _write(configuration, {i.member.name: i for i in inspected}, split, how)
+    return split, {i.member.name: i.banner for i in inspected if i.banner}
+
+
+def find_angiograms(folder: Path) -> list[Angiogram]:
+    """Match images, truth and fields of view by name.
+
+    Raises:
+        UserError: lists every image without truth, truth without image and name used twice.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name one with --images or path_images")
+    images = [f for f in _files(folder) if f.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise UserError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    faults = [f"two images are named {n}" for n, files in _by_stem(images).items() if files[1:]]
+    truths, unmatched = _truths(folder, images)
+    faults += unmatched
+    faults += [
+        f"{image.name}: no truth; expected {image.stem}.json or masks/{image.stem}.png"
+        for image in images
+        if image not in truths
+    ]
+    raise_all(faults, f"{folder} has faults")
+    fields = _by_stem(_files(folder / "field_of_view") + _files(folder.parent / "field_of_view"))
+    return [Angiogram(i, truths[i], (fields.get(i.stem) or [None])[0]) for i in images]
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and not f.is_dir())
+
+
+def _by_stem(files: list[Path]) -> dict[str, list[Path]]:
+    grouped: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        grouped[file.stem].append(file)
+    return grouped
+
+
+def _truths(folder: Path, images: list[Path]) -> tuple[dict[Path, Path], list[str]]:
+    """LabelMe files by their own name, else by their imagePath; then masks. Also: what fits nothing."""
+    stems, names = {i.stem: i for i in images}, {i.name: i for i in images}
+    truths: dict[Path, Path] = {}
+    faults = []
+    for file in _files(folder):
+        if file.suffix.lower() != ".json" or file.name == "split.json":
+            continue
+        image = stems.get(file.stem)
+        if image is None:
+            try:
+                image = names.get(read_labelme(file).image_path_name)
+            except UserError as error:
+                faults.append(str(error))
+                continue
+        if image is None:
+            faults.append(f"{file.name}: truth without an image")
+        elif image in truths:
+            faults.append(f"{image.name}: two truths, {truths[image].name} and {file.name}")
+        else:
+            truths[image] = file
+    for file in _files(folder / "masks") or _files(folder.parent / "masks"):
+        if file.stem in stems:
+            truths.setdefault(stems[file.stem], file)
+        else:
+            faults.append(f"{file.parent.name}/{file.name}: truth without an image")
+    return truths, faults
+
+
+def inspect_folder(folder: Path, settings: Preparation) -> list[Inspected]:
+    """Read every angiogram of the folder once.
+
+    Raises:
+        UserError: lists the faults of all files, duplicate images among them.
+    """
+    inspected, faults = [], []
+    for angiogram in progress(find_angiograms(folder), "checking"):
+        try:
+            inspected.append(_inspect(angiogram, settings))
+        except UserError as error:
+            faults.append(str(error))
+    same = defaultdict(list)
+    for one in inspected:
+        same[one.pixel_sha256].append(one.angiogram.image.name)
+    faults += [f"the same image: {', '.join(names)}" for names in same.values() if names[1:]]
+    raise_all(faults, f"{folder} has faults")
+    return inspected
+
+
+def _inspect(angiogram: Angiogram, settings: Preparation) -> Inspected:
+    match = settings.patient_pattern.search(angiogram.name)
+    if not match or not match[1]:
+        raise UserError(
+            f"{angiogram.image.name}: no patient in its name; "
+            f"[preparation] patient_pattern = {settings.patient_pattern.pattern}"
+        )
+    prepared, banner = read_angiogram(angiogram, settings)
+    inside = prepared.field_of_view > 0
+    member = Member(
+        angiogram.name,
+        match[1],
+        image_bytes_sha256(angiogram.image),
+        round(float(prepared.truth[inside].mean()), 6),
+    )
+    pixels = hashlib.sha256(prepared.original.tobytes()).hexdigest()
+    return Inspected(angiogram, member, pixels, prepared.original.shape, banner)
+
+
+def read_angiogram(
+    angiogram: Angiogram, settings: Preparation, patient: str = ""
+) -> tuple[PreparedImage, Banner | None]:
+    """Image, truth and field of view with the banner cut off all three, and that banner."""
+    image = read_image(angiogram.image)
+    shape = image.shape[:2]
+    if angiogram.truth.suffix.lower() == ".json":
+        annotation = read_labelme(angiogram.truth)
+        truth = rasterise(annotation, settings.labels, settings.ignore_labels, *shape)
+    else:
+        truth = _same_size(read_mask(angiogram.truth), angiogram.truth, shape)
+    banner = settings.info_banner
+    if banner == "auto":
+        banner = find_banner(image)
+    given = angiogram.field_of_view
+    field_of_view = _same_size(read_mask(given), given, shape) if given else None
+    if banner:
+        image, truth = banner.cut(image), banner.cut(truth)
+        field_of_view = None if field_of_view is None else banner.cut(field_of_view)
+    if field_of_view is None:
+        field_of_view = detect_field_of_view(image)
+    if not field_of_view.any():
+        raise UserError(f"{angiogram.image.name}: its field of view is empty (a black image?)")
+    return PreparedImage(angiogram.name, patient, image, truth, field_of_view), banner
+
+
+def _same_size(mask: np.ndarray, file: Path, shape: tuple[int, int]) -> np.ndarray:
+    if mask.shape != shape:
+        raise UserError(
+            f"{file}: {mask.shape[1]}x{mask.shape[0]} pixels, its image "
+            f"{shape[1]}x{shape[0]}: expected the same size"
+        )
+    return mask
+
+
+def _write(
+    configuration: Configuration, inspected: dict[str, Inspected], split: Split, how: str
+) -> None:
+    """Nine HDF5 files, two pictures and the split: all appear together at the end."""
+    paths = configuration.data_paths
+    filled = [part for part in PARTS if split[part]]
+    hdf5_files = [file for part in filled for file in paths.hdf5(part)]
+    pictures = [paths.path_local / name for name in ("prepared.png", "preprocessing.png")]
+    shapes = [i.shape for i in inspected.values()]
+    channels = 3 if any(len(s) == 3 for s in shapes) else 1
+    largest = (max(s[0] for s in shapes), max(s[1] for s in shapes), channels)
+
+    def read(part: str) -> Iterator[PreparedImage]:
+        for member in progress(split[part], f"packing {part}"):
+            angiogram = inspected[member.name].angiogram
+            yield read_angiogram(angiogram, configuration.preparation, member.patient)[0]
+
+    with written_beside(*hdf5_files, *pictures) as beside:
+        for number, part in enumerate(filled):
+            write_part(
+                tuple(beside[3 * number : 3 * number + 3]),
+                read(part),
+                (len(split[part]), *largest),
+            )
+        _draw(configuration, inspected, split, beside[-2], beside[-1])
+        write_split(paths.path_local / "split.json", split, how)
+    for part in set(PARTS) - set(filled):  # of an earlier preparation
+        for file in paths.hdf5(part):
+            file.unlink(missing_ok=True)
+
+
+def _draw(
+    configuration: Configuration,
+    inspected: dict[str, Inspected],
+    split: Split,
+    sheet: Path,
+    steps: Path,
+) -> None:
+    def entries() -> Iterator[ContactSheetEntry]:
+        for part in PARTS:
+            for member in split[part]:
+                angiogram = inspected[member.name].angiogram
+                image = read_angiogram(angiogram, configuration.preparation)[0]
+                title = f"{member.name} · CNP {member.cnp_fraction:.1%}"
+                yield ContactSheetEntry(
+                    title, image.original, image.truth, image.field_of_view, part
+                )
+
+    contact_sheet(sheet, entries())
+    first = next(entries())
+    settings = configuration.preprocessing
+    preprocessing_figure(steps, preprocessing_steps(first.image, first.field_of_view, settings))

@@ -1,0 +1,159 @@
+"""The folder of an experiment: which file is called what, and what a reader will want to know of it."""
+
+import json
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+
+import models
+from lib.configuration import Configuration, read_configuration
+from lib.files import write_text, written_beside
+from lib.user_errors import UserError, raise_all
+
+RETRAIN_FREELY = {"N_epochs", "patience", "nohup"}
+"""Settings of the training that may change between a run and its continuation."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The files of the experiment `name` in `folder`."""
+
+    folder: Path
+    name: str
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> "Experiment":
+        """The experiment that the configuration names."""
+        return cls(configuration.experiment_name.folder, configuration.experiment_name.name)
+
+    def file(self, ending: str) -> Path:
+        """`<folder>/<name><ending>`."""
+        return self.folder / f"{self.name}{ending}"
+
+    def weights(self, which: str) -> Path:
+        """The `best` or `last` weights."""
+        return self.file(f"_{which}.weights.h5")
+
+    @property
+    def configuration(self) -> Path:
+        """The configuration used."""
+        return self.file("_configuration.txt")
+
+    @property
+    def split(self) -> Path:
+        """The split trained on."""
+        return self.folder / "split.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the last whole epoch."""
+        return self.file("_checkpoint.npz")
+
+
+def build_model(configuration: Configuration) -> keras.Model:
+    """The network of section [model], its weights drawn from the training's seed."""
+    keras.config.set_dtype_policy(configuration.training_settings.precision)
+    keras.utils.set_random_seed(configuration.training_settings.seed)
+    settings = configuration.model
+    return models.build(
+        settings.architecture,
+        filters=settings.filters,
+        reduction_ratio=settings.reduction_ratio,
+        dropout=settings.dropout,
+        batch_normalisation=settings.batch_normalisation,
+    )
+
+
+def save_weights(model: keras.Model, file: Path) -> None:
+    """Write `.weights.h5` so that it appears whole."""
+    with written_beside(file) as (beside,):
+        model.save_weights(beside)
+
+
+def record(experiment: Experiment, configuration: Configuration, model: keras.Model) -> None:
+    """Leave configuration, split, architecture, parameter count, picture and versions in the folder."""
+    write_text(experiment.configuration, configuration.as_text())
+    split = configuration.data_paths.path_local / "split.json"
+    if split.is_file():
+        shutil.copyfile(split, experiment.split)
+    write_text(experiment.file("_architecture.json"), model.to_json(indent=1))
+    lines: list[str] = []
+    model.summary(line_length=110, print_fn=lambda line, **_: lines.append(line))
+    write_text(experiment.file("_summary.txt"), "\n".join(lines) + "\n")
+    about = {
+        "architecture": configuration.model.architecture,
+        "parameters": model.count_params(),
+        "python": platform.python_version(),
+        "backend": keras.backend.backend(),
+        "device": ", ".join(devices()),
+        "platform": platform.platform(),
+        "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy")},
+    }
+    write_text(experiment.file("_versions.json"), json.dumps(about, indent=2) + "\n")
+    _draw_model(experiment, model)
+
+
+def devices() -> list[str]:
+    """What Keras computes on, e.g. ["gpu:0"] or ["cpu:0"]."""
+    return [str(d) for d in keras.distribution.list_devices()] or ["cpu"]
+
+
+def has_gpu() -> bool:
+    """Whether Keras computes on a GPU."""
+    return any("gpu" in d or "cuda" in d for d in devices())
+
+
+def _draw_model(experiment: Experiment, model: keras.Model) -> None:
+    """A drawing, where Graphviz is installed; `_summary.txt` is there in any case."""
+    if shutil.which("dot") is None:
+        return
+    with written_beside(experiment.file("_model.png")) as (beside,):
+        keras.utils.plot_model(model, beside, show_shapes=True, dpi=60)
+
+
+def refuse_other_settings(
+    experiment: Experiment, configuration: Configuration, sections: tuple[str, ...]
+) -> None:
+    """Refuse to go on with, or to test, what was trained with other settings.
+
+    Raises:
+        UserError: lists each setting of `sections` that differs from the experiment's own.
+    """
+    stored = read_configuration(experiment.configuration)
+    free = set(RETRAIN_FREELY)
+    if configuration.training_settings.learning_rate_schedule == "cosine":
+        free.discard("N_epochs")  # the schedule ends with the last epoch
+    faults = [
+        f"[{section}] {name} = {configuration.texts[section][name]}, trained with {value}"
+        for section in sections
+        for name, value in stored.texts[section].items()
+        if name not in free
+        and getattr(getattr(stored, section.replace(" ", "_")), name)
+        != getattr(getattr(configuration, section.replace(" ", "_")), name)
+    ]
+    raise_all(
+        faults,
+        f"{experiment.folder} was trained with other settings; restore them, choose another "
+        "[experiment name] name, or train anew with --fresh",
+    )
+
+
+def refuse_other_split(experiment: Experiment, configuration: Configuration) -> None:
+    """Refuse images prepared anew with another split since the training began.
+
+    Raises:
+        UserError: says which files differ.
+    """
+    prepared = configuration.data_paths.path_local / "split.json"
+    if not (prepared.is_file() and experiment.split.is_file()):
+        return
+    parts = [json.loads(f.read_text(encoding="utf-8"))["parts"] for f in (prepared, experiment.split)]
+    if parts[0] != parts[1]:
+        raise UserError(
+            f"{experiment.folder} was trained on another split than {prepared} holds; choose another "
+            "[experiment name] name, or train anew with --fresh"
+        )

@@ -1,0 +1,46 @@
+"""Losses and accuracy over `y_true` (N, h, w, 2): the truth, and the weight of each pixel."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+Tensor = Any
+SMOOTHING = 1.0
+"""Added to both sides of the Dice quotient, so that a batch without CNP has a gradient."""
+
+
+def binary_crossentropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the pixels of weight 1; 0 where there are none."""
+    truth, weight = y_true[..., :1], y_true[..., 1:]
+    return _weighted_mean(ops.binary_crossentropy(truth, ops.cast(y_pred, "float32")), weight)
+
+
+def dice(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """1 - Dice coefficient of the batch (V-Net, Milletari et al. 2016, with sums for squares)."""
+    truth, weight = y_true[..., :1], y_true[..., 1:]
+    probability = ops.cast(y_pred, "float32")
+    overlap = ops.sum(weight * truth * probability)
+    total = ops.sum(weight * (truth + probability))
+    return 1 - (2 * overlap + SMOOTHING) / (total + SMOOTHING)
+
+
+def binary_crossentropy_and_dice(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """The sum of both."""
+    return binary_crossentropy(y_true, y_pred) + dice(y_true, y_pred)
+
+
+def accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """Share of the pixels of weight 1 that fall on the right side of 0.5."""
+    right = ops.equal(y_true[..., :1] > 0.5, y_pred >= 0.5)
+    return _weighted_mean(ops.cast(right, "float32"), y_true[..., 1:])
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    function.__name__: function
+    for function in (binary_crossentropy, dice, binary_crossentropy_and_dice)
+}
+
+
+def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    return ops.sum(values * weight) / ops.maximum(ops.sum(weight), 1.0)

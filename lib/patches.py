@@ -1,0 +1,200 @@
+"""Patches: cut while training from images in memory, cut in order for a whole image, put together again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from lib.user_errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """A preprocessed image: `levels`, `truth` and `field_of_view`, each (H, W) uint8."""
+
+    name: str
+    levels: np.ndarray
+    truth: np.ndarray
+    field_of_view: np.ndarray
+
+    def at_least(self, height: int, width: int) -> "TrainingImage":
+        """The same image, padded below and to the right where it is smaller than a patch."""
+        rows, columns = (
+            max(0, wanted - size)
+            for wanted, size in zip((height, width), self.truth.shape, strict=True)
+        )
+        if not rows and not columns:
+            return self
+        margins = ((0, rows), (0, columns))
+        return TrainingImage(
+            self.name,
+            np.pad(self.levels, margins),
+            np.pad(self.truth, margins),
+            np.pad(self.field_of_view, margins),
+        )
+
+
+@dataclass(frozen=True)
+class Corners:
+    """Upper left corners of patches: image number, row and column, each (N,) integers."""
+
+    image: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+
+    def __getitem__(self, chosen: slice) -> "Corners":
+        return Corners(self.image[chosen], self.row[chosen], self.column[chosen])
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+class PatchSampler:
+    """Draws corners of patches at random, shared equally among the images.
+
+    Args:
+        images: all at least as large as a patch.
+        height: of a patch, in pixels.
+        width: of a patch, in pixels.
+        inside_FOV: only patches that lie in the field of view whole.
+        CNP_centred_share: this share of the patches is centred on a pixel of the truth (as nearly as
+            the image's border allows), where the image has any.
+
+    Raises:
+        UserError: `inside_FOV` and no patch fits into an image's field of view.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[TrainingImage],
+        height: int,
+        width: int,
+        *,
+        inside_FOV: bool = False,
+        CNP_centred_share: float = 0.0,
+    ) -> None:
+        self._patch = (height, width)
+        self._share = CNP_centred_share
+        self._spans = [
+            (i.truth.shape[0] - height + 1, i.truth.shape[1] - width + 1) for i in images
+        ]
+        self._allowed = [self._inside(i) if inside_FOV else None for i in images]
+        self._centred = [
+            self._centred_on_truth(image, allowed) if CNP_centred_share else None
+            for image, allowed in zip(images, self._allowed, strict=True)
+        ]
+
+    def draw(self, number: int, generator: np.random.Generator) -> Corners:
+        """`number` corners; a remainder after equal shares goes one by one to images drawn at random."""
+        count = len(self._spans)
+        extra = generator.permutation(count)[: number % count]
+        shares = np.full(count, number // count)
+        shares[extra] += 1
+        image = np.repeat(np.arange(count), shares)
+        flat = np.concatenate([self._draw_one(i, n, generator) for i, n in enumerate(shares)])
+        columns = np.asarray([span[1] for span in self._spans])[image]
+        order = generator.permutation(number)
+        return Corners(image, flat // columns, flat % columns)[order]
+
+    def _draw_one(self, index: int, number: int, generator: np.random.Generator) -> np.ndarray:
+        centred, allowed = self._centred[index], self._allowed[index]
+        on_truth = round(number * self._share) if centred is not None and centred.size else 0
+        chosen = [generator.choice(centred, on_truth)] if on_truth else []
+        if allowed is None:
+            anywhere = generator.integers(np.prod(self._spans[index]), size=number - on_truth)
+        else:
+            anywhere = generator.choice(allowed, number - on_truth)
+        return np.concatenate([*chosen, anywhere])
+
+    def _inside(self, image: TrainingImage) -> np.ndarray:
+        height, width = self._patch
+        # An eroded mask holds exactly the corners (anchor 0, 0) whose whole patch is inside.
+        eroded = cv2.erode(
+            image.field_of_view, np.ones((height, width), np.uint8), anchor=(0, 0), borderValue=0
+        )
+        rows, columns = image.truth.shape
+        inside = np.flatnonzero(eroded[: rows - height + 1, : columns - width + 1])
+        if not inside.size:
+            raise UserError(
+                f"{image.name}: no patch of {height}x{width} lies in its field of view whole; "
+                "set [training settings] inside_FOV = False, or smaller patches"
+            )
+        return inside
+
+    def _centred_on_truth(self, image: TrainingImage, allowed: np.ndarray | None) -> np.ndarray:
+        height, width = self._patch
+        span = (image.truth.shape[0] - height + 1, image.truth.shape[1] - width + 1)
+        row, column = np.nonzero(image.truth)
+        row = np.clip(row - height // 2, 0, span[0] - 1)
+        column = np.clip(column - width // 2, 0, span[1] - 1)
+        corners = row * span[1] + column
+        return corners if allowed is None else corners[np.isin(corners, allowed)]
+
+
+def cut(arrays: Sequence[np.ndarray], corners: Corners, height: int, width: int) -> np.ndarray:
+    """(N, height, width) patches of `arrays` (each (H, W), one dtype) at `corners`."""
+    patches = np.empty((len(corners), height, width), arrays[0].dtype)
+    for index in np.unique(corners.image):
+        here = corners.image == index
+        windows = sliding_window_view(arrays[index], (height, width))
+        patches[here] = windows[corners.row[here], corners.column[here]]
+    return patches
+
+
+def window_starts(size: int, patch: int, stride: int) -> np.ndarray:
+    """Where windows start along one side, so that every pixel is covered.
+
+    Every `stride` pixels, and one more flush with the end where a remainder is left; `size` is at
+    least `patch`, and `stride` at most `patch`.
+    """
+    starts = np.arange(0, size - patch + 1, stride)
+    return starts if starts[-1] == size - patch else np.append(starts, size - patch)
+
+
+class Recomposition:
+    """Adds up overlapping patches of one image; `mean` is the image again.
+
+    Args:
+        shape: height and width of the image.
+        patch: height and width of a patch.
+        stride: steps down and to the right, at most the patch's size.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], patch: tuple[int, int], stride: tuple[int, int]
+    ) -> None:
+        self.shape, self.patch = shape, patch
+        self.padded = tuple(max(s, p) for s, p in zip(shape, patch, strict=True))
+        rows, columns = (
+            window_starts(s, p, step)
+            for s, p, step in zip(self.padded, patch, stride, strict=True)
+        )
+        grid = np.meshgrid(rows, columns, indexing="ij")
+        self.starts = np.stack([g.ravel() for g in grid], axis=1)
+        self._sum = np.zeros(self.padded, np.float32)
+        # How many windows cover a pixel is a product of how many cover its row and its column.
+        covers = [
+            np.sum((np.arange(s)[:, None] >= at) & (np.arange(s)[:, None] < at + p), axis=1)
+            for s, p, at in zip(self.padded, patch, (rows, columns), strict=True)
+        ]
+        self._covered = np.outer(*covers).astype(np.float32)
+
+    def extract(self, image: np.ndarray, chosen: slice = slice(None)) -> np.ndarray:
+        """(n, *patch) of `image` (H, W) at the chosen window numbers, padded by its edge if too small."""
+        margins = [(0, p - s) for s, p in zip(self.shape, self.padded, strict=True)]
+        windows = sliding_window_view(np.pad(image, margins, mode="edge"), self.patch)
+        return windows[tuple(self.starts[chosen].T)]
+
+    def add(self, patches: np.ndarray, chosen: slice = slice(None)) -> None:
+        """Add predicted patches (n, *patch) at the chosen window numbers."""
+        height, width = self.patch
+        for (row, column), patch in zip(self.starts[chosen], patches, strict=True):
+            self._sum[row : row + height, column : column + width] += patch
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(H, W) float32: the mean of all patches over each pixel; all windows must have been added."""
+        height, width = self.shape
+        return (self._sum / self._covered)[:height, :width]

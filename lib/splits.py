@@ -1,0 +1,145 @@
+"""Train, validation and test parts that never share a patient, written down as JSON."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.files import write_text
+from lib.user_errors import UserError, raise_all
+
+PARTS = ("train", "validation", "test")
+DRAWS = 200
+"""Random orders of the patients among which the best-balanced split is taken."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a split needs to know of an image; `sha256` is that of its file."""
+
+    name: str
+    patient: str
+    sha256: str
+    cnp_fraction: float
+
+
+Split = dict[str, list[Member]]
+
+
+def split_by_patient(
+    members: Sequence[Member], ratio: tuple[float, float, float], seed: int
+) -> Split:
+    """Parts in the given ratio of images, as nearly as whole patients allow, alike in CNP fraction.
+
+    Of `DRAWS` random orders of the patients the one is taken whose parts come nearest to their sizes
+    and, among those, whose mean CNP fractions lie closest together. Nothing but truth areas is looked
+    at, and the same members, ratio and seed give the same split.
+
+    Raises:
+        UserError: fewer patients than parts.
+    """
+    patients = sorted({m.patient for m in members})
+    wanted = [part for part, share in zip(PARTS, ratio, strict=True) if share > 0]
+    if len(patients) < len(wanted):
+        raise UserError(
+            f"{len(patients)} patient(s) cannot fill {len(wanted)} parts: add images, "
+            "set [preparation] split_ratio (0 leaves a part empty), or check patient_pattern"
+        )
+    images = {p: [m for m in members if m.patient == p] for p in patients}
+    targets = np.asarray(ratio) / sum(ratio) * len(members)
+    generator = np.random.default_rng(seed)
+    best: tuple[tuple[float, float], Split] | None = None
+    for _ in range(DRAWS):
+        split = _fill([images[p] for p in generator.permutation(patients)], targets)
+        badness = _badness(split, targets)
+        if best is None or badness < best[0]:
+            best = badness, split
+    return {part: sorted(chosen, key=lambda m: m.name) for part, chosen in best[1].items()}
+
+
+def _fill(patients: list[list[Member]], targets: np.ndarray) -> Split:
+    """Test first, then validation, each until one more patient would overshoot more; the rest trains."""
+    split: Split = {part: [] for part in PARTS}
+    rest = iter(patients)
+    waiting = next(rest, None)
+    for part, target in list(zip(PARTS, targets, strict=True))[:0:-1]:
+        while waiting is not None and len(split[part]) + len(waiting) / 2 <= target:
+            split[part] += waiting
+            waiting = next(rest, None)
+    for images in [waiting, *rest]:
+        split["train"] += images or []
+    return split
+
+
+def _badness(split: Split, targets: np.ndarray) -> tuple[float, float]:
+    empty = sum(not split[p] for p, t in zip(PARTS, targets, strict=True) if t > 0)
+    size = sum(abs(len(split[p]) - t) for p, t in zip(PARTS, targets, strict=True))
+    means = [np.mean([m.cnp_fraction for m in split[p]]) for p in PARTS if split[p]]
+    return empty * 1e6 + round(size, 6), float(np.ptp(means))
+
+
+def write_split(file: Path, split: Split, how: str) -> None:
+    """Write the split as JSON; `how` says in words where it comes from."""
+    content = {
+        "how": how,
+        "parts": {part: [asdict(m) for m in members] for part, members in split.items()},
+    }
+    write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def given_split(file: Path, members: Sequence[Member]) -> Split:
+    """The parts that `file` names, for exactly these images.
+
+    Raises:
+        UserError: the file is no split, or lists every image that is missing, left over, changed
+            (by SHA-256) or named twice, and every patient in two parts.
+    """
+    named = _read_parts(file)
+    known = {m.name: m for m in members}
+    faults = []
+    for name, count in Counter(n for part in named.values() for n, _ in part).items():
+        if count > 1:
+            faults.append(f"image {name} is named {count} times")
+        if name not in known:
+            faults.append(f"image {name} is in the split but not in the folder")
+    listed = {name: sha for part in named.values() for name, sha in part}
+    faults += [f"image {name} is in the folder but in no part" for name in known.keys() - listed]
+    faults += [
+        f"image {name} has changed since the split was made (SHA-256)"
+        for name, sha in listed.items()
+        if sha is not None and name in known and known[name].sha256 != sha
+    ]
+    split = {part: [known[n] for n, _ in named[part] if n in known] for part in PARTS}
+    faults += shared_patients(split)
+    raise_all(faults, f"{file} does not fit the images")
+    return split
+
+
+def shared_patients(split: Split) -> list[str]:
+    """One line for every patient who is in more than one part."""
+    parts_of: dict[str, set[str]] = {}
+    for part, members in split.items():
+        for member in members:
+            parts_of.setdefault(member.patient, set()).add(part)
+    return [
+        f"patient {patient} is in {' and '.join(sorted(parts))}"
+        for patient, parts in parts_of.items()
+        if len(parts) > 1
+    ]
+
+
+def _read_parts(file: Path) -> dict[str, list[tuple[str, str | None]]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        return {
+            part: [(m["name"], m.get("sha256")) for m in content["parts"].get(part, [])]
+            for part in PARTS
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{file}: not a split ({type(error).__name__}: {error}); expected JSON with "
+            '{"parts": {"train": [{"name": ...}], "validation": [...], "test": [...]}}'
+        ) from None

@@ -1,0 +1,315 @@
+"""Training: from prepared HDF5 files to weights, history and curves; goes on where it was cut off."""
+
+import csv
+import io
+import math
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
+
+from lib.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from lib.configuration import Configuration, TrainingSettings
+from lib.experiment import (
+    Experiment,
+    build_model,
+    devices,
+    has_gpu,
+    record,
+    refuse_other_settings,
+    refuse_other_split,
+    save_weights,
+)
+from lib.figures import learning_curves, sample_patches
+from lib.files import write_text
+from lib.hdf5 import read_part
+from lib.losses import LOSSES, accuracy
+from lib.patch_sequence import PatchSequence
+from lib.patches import PatchSampler, TrainingImage, cut
+from lib.preprocessing import network_input, preprocess
+from lib.user_errors import UserError
+
+TRAINED_WITH = (
+    "data paths",
+    "data attributes",
+    "preprocessing",
+    "augmentation",
+    "model",
+    "training settings",
+)
+SAMPLE = 40
+"""Patches in sample_input_imgs.png and sample_input_masks.png, as in retina-unet."""
+
+# What a stream of random numbers is for: seeds are [seed, purpose, epoch].
+TRAINING, AUGMENTATION, FIXED = range(3)
+
+
+@dataclass(frozen=True)
+class FixedPatches:
+    """Patches on which every epoch is measured.
+
+    Attributes:
+        x: (N, h, w, 1) float32.
+        y: (N, h, w, 2) float32, truth and weight in the loss.
+        inside: (N, h, w) bool, the field of view.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    inside: np.ndarray
+
+
+def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
+    """Train the configured network; call again after an interruption to go on.
+
+    Args:
+        configuration: what to train, on what, and where to.
+        fresh: begin at the first epoch even where a checkpoint is.
+
+    Returns:
+        The experiment, whose folder holds what was asked for.
+
+    Raises:
+        UserError: data missing, or an earlier training of that name had other settings.
+    """
+    settings = configuration.training_settings
+    experiment = Experiment.of(configuration)
+    resuming = experiment.checkpoint.is_file() and not fresh
+    if resuming:
+        refuse_other_settings(experiment, configuration, TRAINED_WITH)
+        refuse_other_split(experiment, configuration)
+    images = {part: _read_images(configuration, part) for part in ("train", "validation")}
+    fixed = {part: _fixed_patches(configuration, part, images[part]) for part in images}
+    share = settings.CNP_centred_share
+    sampler = _sampler(configuration, images["train"], CNP_centred_share=share)
+    model = build_model(configuration)
+    _compile(model, settings)
+    state = load_checkpoint(experiment.checkpoint, model) if resuming else TrainingState()
+    if not resuming:
+        experiment.checkpoint.unlink(missing_ok=True)
+        record(experiment, configuration, model)
+        _draw_samples(experiment, _epoch_patches(configuration, images["train"], sampler, 0))
+    _announce(experiment, model, state, settings)
+    with closing(_ProgressBar(settings, state.epochs_done)) as bar:
+        while not (why := _why_stop(state, settings)):
+            patches = _epoch_patches(configuration, images["train"], sampler, state.epochs_done)
+            row = {"epoch": state.epochs_done + 1}
+            row |= _train_epoch(model, patches, fixed, settings, bar)
+            _refuse_not_finite(row, experiment)
+            state.history.append(row)
+            if _is_best(state, settings):
+                state.best_epoch = state.epochs_done
+                save_weights(model, experiment.weights("best"))
+            _keep(experiment, model, state)
+            bar.epoch_end(state)
+    print(f"{why}; best epoch {state.best_epoch} by validation {settings.best_by}")
+    return experiment
+
+
+def _train_epoch(
+    model: keras.Model,
+    patches: PatchSequence,
+    fixed: dict[str, FixedPatches],
+    settings: TrainingSettings,
+    bar: "_ProgressBar",
+) -> dict[str, float]:
+    """One pass over `patches`; returns the row of history.csv but for the epoch's number.
+
+    Loss and accuracy of the training part are means over the epoch, while the network still learns; its
+    AUC, and all of the validation part, are of the network as it is at the end.
+    """
+    started = time.monotonic()
+    fitted = model.fit(patches, verbose=0, callbacks=[bar]).history
+    row = {name: fitted[name][0] for name in ("loss", "accuracy")}
+    row["auc"] = _measure(model, fixed["train"], settings)["auc"]
+    validation = _measure(model, fixed["validation"], settings)
+    row |= {f"val_{name}": value for name, value in validation.items()}
+    return row | {"seconds": round(time.monotonic() - started, 2)}
+
+
+def _read_images(configuration: Configuration, part: str) -> list[TrainingImage]:
+    attributes = configuration.data_attributes
+    return [
+        TrainingImage(
+            image.name,
+            preprocess(image.original, image.field_of_view, configuration.preprocessing),
+            image.truth,
+            image.field_of_view,
+        ).at_least(attributes.patch_height, attributes.patch_width)
+        for image in read_part(configuration.data_paths.hdf5(part))
+    ]
+
+
+def _compile(model: keras.Model, settings: TrainingSettings) -> None:
+    rate = settings.learning_rate
+    if settings.learning_rate_schedule == "cosine":
+        steps = -(-settings.N_subimgs // settings.batch_size) * settings.N_epochs
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[settings.optimizer]
+    # XLA speeds training up on a GPU and slows it down by 1.2 to 1.8 on a CPU; JAX is always compiled.
+    xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"
+    model.compile(optimizer(rate), LOSSES[settings.loss], metrics=[accuracy], jit_compile=xla)
+
+
+def _sampler(
+    configuration: Configuration, images: list[TrainingImage], *, CNP_centred_share: float
+) -> PatchSampler:
+    attributes = configuration.data_attributes
+    return PatchSampler(
+        images,
+        attributes.patch_height,
+        attributes.patch_width,
+        inside_FOV=configuration.training_settings.inside_FOV,
+        CNP_centred_share=CNP_centred_share,
+    )
+
+
+def _epoch_patches(
+    configuration: Configuration, images: list[TrainingImage], sampler: PatchSampler, epoch: int
+) -> PatchSequence:
+    """The patches of one epoch: a function of seed and epoch, so that a resumed run has the same."""
+    settings, attributes = configuration.training_settings, configuration.data_attributes
+    generator = np.random.default_rng([settings.seed, TRAINING, epoch])
+    return PatchSequence(
+        images,
+        sampler.draw(settings.N_subimgs, generator),
+        (attributes.patch_height, attributes.patch_width),
+        settings.batch_size,
+        loss_in_FOV=settings.loss_in_FOV,
+        augmentation=configuration.augmentation,
+        seed=(settings.seed, AUGMENTATION, epoch),
+    )
+
+
+def _fixed_patches(
+    configuration: Configuration, part: str, images: list[TrainingImage]
+) -> FixedPatches:
+    """Drawn alike from both parts: evenly over the images, not augmented, not favouring CNP."""
+    settings, attributes = configuration.training_settings, configuration.data_attributes
+    patch = (attributes.patch_height, attributes.patch_width)
+    number = settings.N_subimgs_validation
+    generator = np.random.default_rng([settings.seed, FIXED])
+    corners = _sampler(configuration, images, CNP_centred_share=0).draw(number, generator)
+    levels, truth, field_of_view = (
+        cut([getattr(i, name) for i in images], corners, *patch)
+        for name in ("levels", "truth", "field_of_view")
+    )
+    inside = field_of_view > 0
+    if not inside.any() or np.ptp(truth[inside]) == 0:
+        raise UserError(
+            f"the {number} {part} patches show CNP everywhere or nowhere in the field of view, so that "
+            "no AUC is defined: raise [training settings] N_subimgs_validation, or look at prepared.png"
+        )
+    weight = inside if settings.loss_in_FOV else np.ones_like(inside)
+    y = np.stack([truth, weight], axis=-1).astype(np.float32)
+    return FixedPatches(network_input(levels)[..., None], y, inside)
+
+
+def _measure(
+    model: keras.Model, patches: FixedPatches, settings: TrainingSettings
+) -> dict[str, float]:
+    """Loss, accuracy, and exact AUC-ROC over the pixels in the field of view."""
+    probability = model.predict(patches.x, batch_size=settings.batch_size, verbose=0)
+    measures = {"loss": LOSSES[settings.loss], "accuracy": accuracy}
+    row = {name: float(measure(patches.y, probability)) for name, measure in measures.items()}
+    truth = patches.y[..., 0][patches.inside]
+    scores = probability[..., 0][patches.inside]
+    row["auc"] = float(roc_auc_score(truth, scores)) if np.isfinite(scores).all() else math.nan
+    return row
+
+
+def _refuse_not_finite(row: dict[str, float], experiment: Experiment) -> None:
+    if not all(math.isfinite(value) for value in row.values()):
+        raise UserError(
+            f"epoch {row['epoch']}: loss {row['loss']:g}, validation loss {row['val_loss']:g}: the "
+            "training has diverged; lower [training settings] learning_rate. The weights of the epochs "
+            f"before are kept in {experiment.folder}"
+        )
+
+
+def _is_best(state: TrainingState, settings: TrainingSettings) -> bool:
+    """Whether the last epoch is better than all before it; the first of equals is kept."""
+    name, sign = ("val_auc", 1) if settings.best_by == "auc" else ("val_loss", -1)
+    values = [sign * row[name] for row in state.history]
+    return values[-1] > max(values[:-1], default=-math.inf)
+
+
+def _why_stop(state: TrainingState, settings: TrainingSettings) -> str:
+    """Why no further epoch is wanted, or nothing."""
+    if state.epochs_done >= settings.N_epochs:
+        return f"all {settings.N_epochs} epochs done"
+    if state.epochs_done - state.best_epoch >= settings.patience:
+        return f"stopped: no better epoch for {settings.patience} epochs"
+    return ""
+
+
+def _keep(experiment: Experiment, model: keras.Model, state: TrainingState) -> None:
+    """Leave an epoch's results; the checkpoint comes last, as the promise that all else is there."""
+    save_weights(model, experiment.weights("last"))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, state.history[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(state.history)
+    write_text(experiment.folder / "history.csv", table.getvalue())
+    learning_curves(experiment.folder / "learning_curves.png", state.history)
+    save_checkpoint(experiment.checkpoint, model, state)
+
+
+def _draw_samples(experiment: Experiment, patches: PatchSequence) -> None:
+    batches = [patches[i] for i in range(min(len(patches), -(-SAMPLE // patches.batch_size)))]
+    for number, name in enumerate(("sample_input_imgs", "sample_input_masks")):
+        drawn = np.concatenate([batch[number][..., 0] for batch in batches])[:SAMPLE]
+        sample_patches(experiment.folder / f"{name}.png", drawn)
+
+
+def _announce(
+    experiment: Experiment, model: keras.Model, state: TrainingState, settings: TrainingSettings
+) -> None:
+    device = f"{keras.backend.backend()} on {', '.join(devices())}"
+    print(f"{experiment.name}: {model.count_params():,} parameters; {device}; {settings.precision}")
+    if state.history:
+        print(f"going on after epoch {state.epochs_done}; --fresh would start anew")
+
+
+class _ProgressBar(keras.callbacks.Callback):
+    """One bar over all epochs, with time left, and one line an epoch; without a terminal the lines alone."""
+
+    def __init__(self, settings: TrainingSettings, epochs_done: int) -> None:
+        super().__init__()
+        self._settings = settings
+        self._bar = tqdm(
+            total=settings.N_epochs * settings.N_subimgs,
+            initial=epochs_done * settings.N_subimgs,
+            unit="patch",
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        size, number = self._settings.batch_size, self._settings.N_subimgs
+        self._bar.update(min(size, number - batch * size))
+        self._bar.set_postfix(loss=f"{(logs or {}).get('loss', math.nan):.4f}", refresh=False)
+
+    def epoch_end(self, state: TrainingState) -> None:
+        """Print the line of the epoch just ended."""
+        row = state.history[-1]
+        done = self._settings.N_epochs - state.epochs_done
+        left = tqdm.format_interval(done * np.median([r["seconds"] for r in state.history]))
+        self._bar.write(
+            f"epoch {row['epoch']:>3}/{self._settings.N_epochs}  loss {row['loss']:.4f} "
+            f"AUC {row['auc']:.4f}  validation: loss {row['val_loss']:.4f} AUC {row['val_auc']:.4f}"
+            f"{' (best)' if state.best_epoch == row['epoch'] else ''}  "
+            f"{row['seconds']:.0f} s, at most {left} left",
+            file=sys.stdout,
+        )
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.close()

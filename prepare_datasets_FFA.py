@@ -1,0 +1,53 @@
+"""Pack a folder of angiograms and their LabelMe polygons (or mask images) into HDF5 files."""
+
+from collections import Counter
+from pathlib import Path
+
+from lib.command_line import run_script, script_parser
+from lib.configuration import PROJECT, read_configuration
+
+
+def main() -> None:
+    """Read the folder, check all of it, split it by patient, write HDF5, pictures and split.json."""
+    parser = script_parser(__doc__)
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="the folder (default: path_images, ./FFA)"
+    )
+    parser.add_argument(
+        "--synthetic",
+        type=int,
+        metavar="N",
+        help="first make N synthetic angiograms with exact truth in that folder",
+    )
+    arguments = parser.parse_args()
+    overrides = list(arguments.overrides)
+    if arguments.images:
+        overrides.append(f"data paths.path_images={arguments.images.resolve()}")
+    configuration = read_configuration(arguments.config, overrides)
+
+    from lib.datasets.ffa import prepare
+    from lib.synthetic_angiograms import write_synthetic_angiograms
+
+    paths, seed = configuration.data_paths, configuration.preparation.split_seed
+    if arguments.synthetic is not None:
+        write_synthetic_angiograms(paths.path_images, arguments.synthetic, seed)
+        print(f"{arguments.synthetic} synthetic angiograms: {paths.path_images}")
+    split, banners = prepare(configuration)
+
+    print(f"{'part':<12}{'images':>8}{'patients':>10}{'CNP in the field of view':>28}")
+    for part, members in split.items():
+        fractions = [m.cnp_fraction for m in members]
+        mean = f"{sum(fractions) / len(fractions):.1%}" if fractions else "n/a"
+        print(f"{part:<12}{len(members):>8}{len({m.patient for m in members}):>10}{mean:>28}")
+    for banner, number in Counter(str(b) for b in banners.values()).items():
+        print(f"information banner cut off {number} image(s): {banner}")
+    print(f"\nwritten to {paths.path_local}; look at {paths.path_local / 'prepared.png'}")
+    print(f"next: edit {_shown(arguments.config)}, then python run_training.py")
+
+
+def _shown(file: Path) -> Path:
+    return file.relative_to(PROJECT) if file.is_relative_to(PROJECT) else file
+
+
+if __name__ == "__main__":
+    run_script(main)

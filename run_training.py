@@ -1,0 +1,31 @@
+"""Train the network that the configuration describes; run again after an interruption to go on."""
+
+from lib.command_line import run_script, script_parser
+from lib.configuration import read_configuration
+
+
+def main() -> None:
+    """Read the configuration, train, say where the results lie."""
+    parser = script_parser(__doc__)
+    parser.add_argument(
+        "--fresh", action="store_true", help="start anew even where a training can be gone on with"
+    )
+    arguments = parser.parse_args()
+    configuration = read_configuration(arguments.config, arguments.overrides)
+
+    from lib.console import to_log_file
+    from lib.keras_backend import start_keras
+
+    name = configuration.experiment_name
+    if configuration.training_settings.nohup:
+        to_log_file(name.folder / f"{name.name}_training.nohup")
+    start_keras()
+    from lib.training import train
+
+    experiment = train(configuration, fresh=arguments.fresh)
+    print(f"\nwritten to {experiment.folder}; look at {experiment.folder / 'learning_curves.png'}")
+    print("next: python run_testing.py")
+
+
+if __name__ == "__main__":
+    run_script(main)
