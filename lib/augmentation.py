@@ -31,10 +31,9 @@ def augment(
             images[chosen] = np.flip(images[chosen], axis)
             aligned[chosen] = np.flip(aligned[chosen], axis)
     if settings.rotate_90:
-        turns = generator.integers(4, size=number) if height == width else (
-            2 * generator.integers(2, size=number)
-        )
-        for quarter in (1, 2, 3):
+        quarters = (0, 1, 2, 3) if height == width else (0, 2)
+        turns = generator.choice(quarters, number)
+        for quarter in quarters[1:]:
             chosen = turns == quarter
             images[chosen] = np.rot90(images[chosen], quarter, axes=(1, 2))
             aligned[chosen] = np.rot90(aligned[chosen], quarter, axes=(1, 2))

@@ -36,7 +36,9 @@ def save_checkpoint(file: Path, model: keras.Model, state: TrainingState) -> Non
     """
     arrays = {f"variable_{i}": np.asarray(v) for i, v in enumerate(_variables(model))}
     with written_beside(file) as (beside,), beside.open("wb") as stream:
-        np.savez(stream, state=np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8), **arrays)
+        np.savez(
+            stream, state=np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8), **arrays
+        )
 
 
 def load_checkpoint(file: Path, model: keras.Model) -> TrainingState:

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ def pattern(value: str) -> re.Pattern[str]:
 def experiment_name(value: str) -> str:
     """A folder's name, never a path: results must stay below `path_experiments`."""
     if not value or value in {".", ".."} or re.search(r'[/\\\0:*?"<>|]', value):
-        raise ValueError("a plain folder name without / \\ : * ? \" < > |")
+        raise ValueError('a plain folder name without / \\ : * ? " < > |')
     return value
 
 
@@ -343,10 +343,14 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
     """
     texts = _read_texts(file)
     _lay_over(texts, overrides, file)
-    faults: list[str] = []
-    faults += _unknown_names(texts, file)
+    faults = _unknown_names(texts, file)
+    faults += [
+        f"{file}: section [{section}] is missing" for section in _missing(list(SECTIONS), texts)
+    ]
     sections = {
-        section.replace(" ", "_"): _read_section(section, kind, texts.get(section), file, faults)
+        section.replace(" ", "_"): _read_section(
+            section, kind, texts.get(section, {}), file, faults
+        )
         for section, kind in SECTIONS.items()
     }
     if not faults:
@@ -386,7 +390,7 @@ def _lay_over(texts: dict[str, dict[str, str]], overrides: Sequence[str], file: 
                 '--set "training settings.N_epochs=10"'
             )
         if section not in SECTIONS or name not in _key_names(section):
-            where = f"--set \"{override}\" over {file}"
+            where = f'--set "{override}" over {file}'
             raise UserError(_unknown(where, section, None if section not in SECTIONS else name))
         texts.setdefault(section, {})[name] = value.strip()
 
@@ -395,12 +399,22 @@ def _key_names(section: str) -> list[str]:
     return [f.name for f in dataclasses.fields(SECTIONS[section])]
 
 
-def _unknown(where: str, section: str, name: str | None) -> str:
-    known = list(SECTIONS) if name is None else _key_names(section)
-    asked = section if name is None else name
+def _nearest(asked: str, known: Sequence[str]) -> str | None:
     lowered = {k.lower(): k for k in known}
     near = difflib.get_close_matches(asked.lower(), lowered, n=1)
-    hint = f"did you mean '{lowered[near[0]]}'?" if near else f"known: {', '.join(known)}"
+    return lowered[near[0]] if near else None
+
+
+def _missing(known: Sequence[str], found: Iterable[str]) -> list[str]:
+    """Known names that are not found, but for misspelt ones: those are unknown, and named already."""
+    misspelt = {_nearest(name, known) for name in found if name not in known}
+    return [name for name in known if name not in found and name not in misspelt]
+
+
+def _unknown(where: str, section: str, name: str | None) -> str:
+    known = list(SECTIONS) if name is None else _key_names(section)
+    near = _nearest(section if name is None else name, known)
+    hint = f"did you mean '{near}'?" if near else f"known: {', '.join(known)}"
     kind = f"unknown section [{section}]" if name is None else f"[{section}] unknown key '{name}'"
     return f"{where}: {kind}; {hint}"
 
@@ -419,13 +433,16 @@ def _unknown_names(texts: dict[str, dict[str, str]], file: Path) -> list[str]:
 def _read_section(
     section: str, kind: type, texts: dict[str, str] | None, file: Path, faults: list[str]
 ) -> Any:
-    if texts is None:
-        faults.append(f"{file}: section [{section}] is missing")
+    """The section as its dataclass; None, and a line in `faults` for each, where there are any."""
+    if texts is None:  # named already
         return None
+    faults += [
+        f"{file}: [{section}] key '{name}' is missing"
+        for name in _missing(_key_names(section), texts)
+    ]
     values = {}
     for item in dataclasses.fields(kind):
         if item.name not in texts:
-            faults.append(f"{file}: [{section}] key '{item.name}' is missing")
             continue
         try:
             values[item.name] = item.metadata["read"](texts[item.name].strip())

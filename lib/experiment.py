@@ -70,8 +70,9 @@ def build_model(configuration: Configuration) -> keras.Model:
 
 def save_weights(model: keras.Model, file: Path) -> None:
     """Write `.weights.h5` so that it appears whole."""
+    weights_alone = keras.Model(model.inputs, model.outputs)  # without the optimizer's state
     with written_beside(file) as (beside,):
-        model.save_weights(beside)
+        weights_alone.save_weights(beside)
 
 
 def record(experiment: Experiment, configuration: Configuration, model: keras.Model) -> None:
@@ -151,7 +152,9 @@ def refuse_other_split(experiment: Experiment, configuration: Configuration) -> 
     prepared = configuration.data_paths.path_local / "split.json"
     if not (prepared.is_file() and experiment.split.is_file()):
         return
-    parts = [json.loads(f.read_text(encoding="utf-8"))["parts"] for f in (prepared, experiment.split)]
+    parts = [
+        json.loads(f.read_text(encoding="utf-8"))["parts"] for f in (prepared, experiment.split)
+    ]
     if parts[0] != parts[1]:
         raise UserError(
             f"{experiment.folder} was trained on another split than {prepared} holds; choose another "

@@ -75,9 +75,7 @@ def write_part(
                 store["patient"][index] = image.patient
 
 
-def read_part(
-    files: tuple[Path, Path, Path], limit: int | None = None
-) -> Iterator[PreparedImage]:
+def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Iterator[PreparedImage]:
     """Yield the images of one part, one in memory at a time; at most `limit` of them.
 
     Raises:

@@ -24,7 +24,9 @@ def start_keras() -> None:
             mallopt(M_TOP_PAD, 64 * 2**20)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _standard_error_discarded():
-        import keras  # noqa: F401
+        import keras
+
+        keras.distribution.list_devices()  # where TensorFlow looks for a GPU, and grumbles
 
 
 @contextmanager

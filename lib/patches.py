@@ -168,8 +168,7 @@ class Recomposition:
         self.shape, self.patch = shape, patch
         self.padded = tuple(max(s, p) for s, p in zip(shape, patch, strict=True))
         rows, columns = (
-            window_starts(s, p, step)
-            for s, p, step in zip(self.padded, patch, stride, strict=True)
+            window_starts(s, p, step) for s, p, step in zip(self.padded, patch, stride, strict=True)
         )
         grid = np.meshgrid(rows, columns, indexing="ij")
         self.starts = np.stack([g.ravel() for g in grid], axis=1)

@@ -8,9 +8,7 @@ from lib.patches import Recomposition
 from lib.preprocessing import network_input
 
 
-def predict_image(
-    model: keras.Model, levels: np.ndarray, settings: TestingSettings
-) -> np.ndarray:
+def predict_image(model: keras.Model, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
     """Predict patches batch by batch and average them where they overlap.
 
     Args:

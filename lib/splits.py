@@ -61,24 +61,28 @@ def split_by_patient(
 
 
 def _fill(patients: list[list[Member]], targets: np.ndarray) -> Split:
-    """Test first, then validation, each until one more patient would overshoot more; the rest trains."""
+    """Test first, then validation: one patient, and more until the next would overshoot more.
+
+    The rest trains; each part that is wanted is left at least one patient.
+    """
     split: Split = {part: [] for part in PARTS}
-    rest = iter(patients)
-    waiting = next(rest, None)
-    for part, target in list(zip(PARTS, targets, strict=True))[:0:-1]:
-        while waiting is not None and len(split[part]) + len(waiting) / 2 <= target:
-            split[part] += waiting
-            waiting = next(rest, None)
-    for images in [waiting, *rest]:
-        split["train"] += images or []
+    waiting = list(patients)
+    for part, target, before in ((2, targets[2], targets[:2]), (1, targets[1], targets[:1])):
+        members, needed = split[PARTS[part]], np.count_nonzero(before)
+        while (
+            target > 0
+            and len(waiting) > needed
+            and (not members or len(members) + len(waiting[0]) / 2 <= target)
+        ):
+            members += waiting.pop(0)
+    split["train"] = [member for images in waiting for member in images]
     return split
 
 
 def _badness(split: Split, targets: np.ndarray) -> tuple[float, float]:
-    empty = sum(not split[p] for p, t in zip(PARTS, targets, strict=True) if t > 0)
     size = sum(abs(len(split[p]) - t) for p, t in zip(PARTS, targets, strict=True))
     means = [np.mean([m.cnp_fraction for m in split[p]]) for p in PARTS if split[p]]
-    return empty * 1e6 + round(size, 6), float(np.ptp(means))
+    return round(size, 6), float(np.ptp(means))
 
 
 def write_split(file: Path, split: Split, how: str) -> None:

@@ -1,8 +1,8 @@
 """A folder of angiograms with LabelMe files or mask images, packed into HDF5.
 
-    FFA/1-1 _021.jpg   FFA/1-1 _021.json            the truth as LabelMe polygons, or
-    FFA/1-1 _021.jpg   FFA/masks/1-1 _021.png       as a mask image (also in a folder beside FFA)
-                       FFA/field_of_view/1-1 ...    the field of view, where it is given
+FFA/1-1 _021.jpg   FFA/1-1 _021.json            the truth as LabelMe polygons, or
+FFA/1-1 _021.jpg   FFA/masks/1-1 _021.png       as a mask image (also in a folder beside FFA)
+                   FFA/field_of_view/1-1 ...    the field of view, where it is given
 """
 
 import hashlib

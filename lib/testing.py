@@ -1,0 +1,152 @@
+"""Testing: the trained network on the test images, scored and drawn."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from lib.configuration import Configuration
+from lib.evaluation import Evaluation, PredictedImage, blurred_darkness, choose_threshold, evaluate
+from lib.experiment import Experiment, build_model, refuse_other_settings
+from lib.figures import (
+    image_grid,
+    original_truth_prediction,
+    overlay,
+    precision_recall_figure,
+    roc_figure,
+)
+from lib.hdf5 import read_part
+from lib.performance_report import write_performances
+from lib.prediction import predict_image
+from lib.preprocessing import network_input, preprocess
+from lib.progress import progress
+from lib.user_errors import UserError, raise_all
+
+TESTED_WITH = ("preprocessing", "model")
+
+
+def test(configuration: Configuration) -> Evaluation:
+    """Predict and score the test images; leave tables and pictures in the experiment's folder.
+
+    Raises:
+        UserError: the network is not trained, or with other settings, or on a patient of the test part.
+    """
+    settings = configuration.testing_settings
+    experiment = Experiment.of(configuration)
+    weights = experiment.weights(settings.best_last)
+    if not weights.is_file():
+        raise UserError(f"{weights}: no trained network of that name; run run_training.py first")
+    refuse_other_settings(experiment, configuration, TESTED_WITH)
+    model = _trained(configuration, weights)
+    threshold, darkness_threshold, source = _thresholds(model, configuration)
+    limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
+    cases = list(predicted_images(model, configuration, "test", limit))
+    _refuse_trained_patients(experiment, cases)
+    evaluation = evaluate(cases, threshold, darkness_threshold)
+    context = {
+        "experiment": experiment.name,
+        "network": f"{configuration.model.architecture}, {model.count_params():,} parameters",
+        "weights": weights.name,
+        "threshold": f"{threshold:.4g} ({source})",
+    }
+    write_performances(experiment.folder, evaluation, context)
+    _draw(experiment, configuration, cases, evaluation)
+    return evaluation
+
+
+def predicted_images(
+    model: keras.Model, configuration: Configuration, part: str, limit: int | None = None
+) -> Iterator[PredictedImage]:
+    """Predict the images of one part, one at a time."""
+    images = read_part(configuration.data_paths.hdf5(part), limit)
+    for image in progress(images, f"predicting {part}"):
+        levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
+        yield PredictedImage(
+            image.name,
+            image.patient,
+            predict_image(model, levels, configuration.testing_settings),
+            image.truth,
+            image.field_of_view,
+            network_input(levels),
+            image.original,
+        )
+
+
+def _trained(configuration: Configuration, weights: Path) -> keras.Model:
+    model = build_model(configuration)
+    try:
+        model.load_weights(weights)
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{weights}: not the weights of this network ({reason})") from None
+    return model
+
+
+def _thresholds(
+    model: keras.Model, configuration: Configuration
+) -> tuple[float, float | None, str]:
+    """The network's threshold, that of blurred darkness, and where the first comes from.
+
+    Blurred darkness has no natural threshold: its own always comes from the validation images.
+    """
+    given = configuration.testing_settings.threshold
+    files = configuration.data_paths.hdf5("validation")
+    if given != "validation" and not files[0].is_file():
+        return given, None, "configuration"
+    darkness = _best_threshold(
+        (blurred_darkness(image.original), image.truth, image.field_of_view)
+        for image in read_part(files)
+    )
+    if given != "validation":
+        return given, darkness, "configuration"
+    network = _best_threshold(
+        (case.probability, case.truth, case.field_of_view)
+        for case in predicted_images(model, configuration, "validation")
+    )
+    return network, darkness, "best F1 on the validation images"
+
+
+def _best_threshold(images: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
+    """Of (score, truth, field of view) images, over their pooled FOV pixels."""
+    pixels = [(score[inside > 0], truth[inside > 0]) for score, truth, inside in images]
+    return choose_threshold(*(np.concatenate(arrays) for arrays in zip(*pixels, strict=True)))
+
+
+def _refuse_trained_patients(experiment: Experiment, cases: list[PredictedImage]) -> None:
+    if not experiment.split.is_file():
+        return
+    parts = json.loads(experiment.split.read_text(encoding="utf-8"))["parts"]
+    seen = {m["patient"]: part for part in ("train", "validation") for m in parts[part]}
+    raise_all(
+        (
+            f"{case.name}: patient {case.patient} is in the {seen[case.patient]} part"
+            for case in cases
+            if case.patient in seen
+        ),
+        f"test images of patients that {experiment.name} was trained on",
+    )
+
+
+def _draw(
+    experiment: Experiment,
+    configuration: Configuration,
+    cases: list[PredictedImage],
+    evaluation: Evaluation,
+) -> None:
+    folder, columns = experiment.folder, configuration.testing_settings.N_group_visual
+    roc_figure(folder / "ROC.png", evaluation)
+    precision_recall_figure(folder / "Precision_recall.png", evaluation)
+    for name, images in {
+        "all_originals": [case.original for case in cases],
+        "all_groundTruths": [case.truth for case in cases],
+        "all_predictions": [case.probability for case in cases],
+    }.items():
+        image_grid(folder / f"{name}.png", images, columns)
+    for number, start in enumerate(range(0, len(cases), columns)):
+        group = cases[start : start + columns]
+        ending = f"_Original_GroundTruth_Prediction{number}.png"
+        original_truth_prediction(experiment.file(ending), group)
+    for number, case in enumerate(cases):
+        overlay(experiment.file(f"_overlay{number}.png"), case, evaluation.threshold)

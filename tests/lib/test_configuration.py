@@ -1,0 +1,168 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.configuration import DEFAULT_CONFIGURATION, PROJECT, SECTIONS, read_configuration
+from lib.user_errors import UserError
+
+SHIPPED = [DEFAULT_CONFIGURATION, *sorted((PROJECT / "configurations").glob("*.txt"))]
+
+
+def changed(tmp_path: Path, old: str, new: str) -> Path:
+    content = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
+    assert content.count(old) == 1
+    file = tmp_path / "mine.txt"
+    file.write_text(content.replace(old, new), encoding="utf-8")
+    return file
+
+
+def fault(file: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as error:
+        read_configuration(file, overrides)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda f: f.name)
+def test_shipped_files_are_read_and_comment_every_key(file):
+    read_configuration(file)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert any(line.startswith("#") for line in lines)
+
+
+def test_the_shipped_experiment_is_the_papers():
+    configuration = read_configuration(DEFAULT_CONFIGURATION)
+    model, training = configuration.model, configuration.training_settings
+    testing = configuration.testing_settings
+    assert (model.architecture, model.filters) == ("enhance_laddernet", (64, 128, 256, 512))
+    assert model.reduction_ratio == 8
+    assert (training.batch_size, training.learning_rate) == (4, 0.00001)
+    assert (training.N_epochs, training.patience, training.best_by) == (200, 8, "auc")
+    assert training.loss_in_FOV is False
+    assert (testing.test_patch_height, testing.test_patch_width) == (96, 96)
+    preprocessing = configuration.preprocessing
+    assert (preprocessing.gamma, preprocessing.gamma_exponent) == (0.8, "inverse")
+    assert configuration.preparation.split_ratio == (6, 2, 2)
+
+
+def test_every_key_is_in_the_readme():
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    missing = [
+        f"{section}.{field.name}"
+        for section, kind in SECTIONS.items()
+        for field in dataclasses.fields(kind)
+        if f"`{field.name}`" not in readme
+    ]
+    assert missing == []
+
+
+def test_keys_of_retina_unet_keep_their_names():
+    names = {f.name for kind in SECTIONS.values() for f in dataclasses.fields(kind)}
+    assert names >= set(
+        "path_local train_imgs_original train_groundTruth train_border_masks test_imgs_original "
+        "test_groundTruth test_border_masks name patch_height patch_width N_subimgs inside_FOV "
+        "N_epochs batch_size nohup best_last full_images_to_test N_group_visual average_mode "
+        "stride_height stride_width".split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("N_epochs = 200", "N_epoch = 200", "[training settings] unknown key 'N_epoch'; did you mean 'N_epochs'?"),
+        ("N_epochs = 200", "", "[training settings] key 'N_epochs' is missing"),
+        ("N_epochs = 200", "N_epochs = many", "N_epochs = 'many': expected a whole number at least 1"),
+        ("N_epochs = 200", "N_epochs = 0", "N_epochs = '0': expected a whole number at least 1"),
+        ("[model]", "[modle]", "unknown section [modle]; did you mean 'model'?"),
+        ("threshold = 0.5", "threshold = 1.5", "threshold = '1.5': expected 'validation' or a number"),
+        ("threshold = 0.5", "threshold = nan", "threshold = 'nan'"),
+        ("stride_height = 48", "stride_height = 97", "stride_height = 97: expected at most test_patch_height = 96"),
+        ("inside_FOV = False", "inside_FOV = maybe", "inside_FOV = 'maybe': expected True or False"),
+        ("architecture = enhance_laddernet", "architecture = enhance_ladernet", "did you mean 'enhance_laddernet'?"),
+        ("filters = 64 128 256 512", "filters = 64", "filters = '64': expected two or more whole numbers"),
+        ("patient_pattern = ^([^-_]+)", "patient_pattern = (", "patient_pattern = '(': expected a regular expression"),
+        ("info_banner = auto", "info_banner = left", "info_banner = 'left'"),
+        ("name = enhance_laddernet\n", "name = ../x\n", "name = '../x': expected a plain folder name"),
+        ("train_border_masks = FFA_dataset_borderMasks_train.hdf5", "train_border_masks = FFA_dataset_imgs_train.hdf5", "names FFA_dataset_imgs_train.hdf5 twice"),
+        ("labels = NP, CNP", "labels = NP, BRVO", "labels and ignore_labels both hold BRVO"),
+        ("split_ratio = 6:2:2", "split_ratio = 6:2", "split_ratio = '6:2': expected train:validation:test"),
+        ("[model]", "[model]\n[model]", "mine.txt"),
+        ("[data paths]", "path = 1", "mine.txt"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_one_line_that_names_file_key_found_and_expected(tmp_path, old, new, expected):
+    if new.startswith("labels"):
+        old = "\n" + old  # not the end of ignore_labels
+        new = "\n" + new
+    file = changed(tmp_path, old, new)
+    message = fault(file)
+    line = next(line for line in message.splitlines() if expected in line)
+    assert str(file) in line
+    if new != "[modle]":  # which is also a section that is missing
+        assert "\n" not in message
+
+
+def test_all_faults_are_listed_at_once(tmp_path):
+    file = changed(tmp_path, "N_epochs = 200", "N_epochs = 0\npatienc = 3")
+    message = fault(file, "model.dropout=2")
+    assert all(name in message for name in ("N_epochs = '0'", "patienc'", "dropout = '2'"))
+
+
+def test_an_empty_section_names_its_keys(tmp_path):
+    content = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
+    start, end = content.index("[model]") + 7, content.index("[training settings]")
+    file = tmp_path / "empty.txt"
+    file.write_text(content[:start] + "\n" + content[end:], encoding="utf-8")
+    assert "[model] key 'filters' is missing" in fault(file)
+
+
+def test_a_byte_order_mark_crlf_percent_and_words_for_yes_are_read(tmp_path):
+    content = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
+    content = content.replace("path_images = ./FFA", "path_images = /data/100% FFA 眼底")
+    content = content.replace("inside_FOV = False", "inside_FOV = yes").replace("\n", "\r\n")
+    file = tmp_path / "windows.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + content.encode())
+    configuration = read_configuration(file, ["training settings.nohup=1"])
+    assert configuration.data_paths.path_images == Path("/data/100% FFA 眼底")
+    assert configuration.training_settings.inside_FOV is True
+    assert configuration.training_settings.nohup is True
+
+
+def test_overrides_lie_over_the_file_and_their_faults_are_named():
+    configuration = read_configuration(
+        DEFAULT_CONFIGURATION, ["model.filters=4,8", "testing settings.threshold=Validation"]
+    )
+    assert configuration.model.filters == (4, 8)
+    assert configuration.testing_settings.threshold == "validation"
+    assert "did you mean 'filters'" in fault(DEFAULT_CONFIGURATION, "model.filter=4 8")
+    assert "section.key=value" in fault(DEFAULT_CONFIGURATION, "filters")
+    assert "did you mean 'model'" in fault(DEFAULT_CONFIGURATION, "modell.filters=4 8")
+
+
+def test_relative_paths_start_at_the_project_whatever_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    configuration = read_configuration(DEFAULT_CONFIGURATION)
+    assert configuration.data_paths.path_images == PROJECT / "FFA"
+
+
+def test_the_stored_text_reads_back_to_the_same_settings(tmp_path):
+    first = read_configuration(DEFAULT_CONFIGURATION, ["model.dropout=0.125"])
+    file = tmp_path / "stored.txt"
+    file.write_text(first.as_text(), encoding="utf-8")
+    assert read_configuration(file) == first
+
+
+def test_no_file_and_no_text_are_named(tmp_path):
+    assert "no such configuration file" in fault(tmp_path / "none.txt")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    assert "binary.txt" in fault(tmp_path / "binary.txt")
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_parsed_or_refused_by_name(tmp_path_factory, content):
+    file = tmp_path_factory.getbasetemp() / "fuzzed.txt"
+    file.write_text(content, encoding="utf-8", errors="surrogatepass", newline="")
+    with pytest.raises(UserError, match=r"fuzzed\.txt"):
+        read_configuration(file)

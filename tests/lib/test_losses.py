@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+from lib.losses import accuracy, binary_crossentropy, binary_crossentropy_and_dice, dice
+
+GENERATOR = np.random.default_rng(0)
+TRUTH = GENERATOR.integers(2, size=(3, 6, 6, 1)).astype(np.float32)
+PREDICTED = GENERATOR.uniform(0.01, 0.99, (3, 6, 6, 1)).astype(np.float32)
+INSIDE = GENERATOR.integers(2, size=(3, 6, 6, 1)).astype(np.float32)
+
+
+def y_true(weight: np.ndarray) -> np.ndarray:
+    return np.concatenate([TRUTH, weight], axis=-1)
+
+
+@pytest.mark.parametrize("weight", [np.ones_like(INSIDE), INSIDE], ids=["whole", "in_FOV"])
+def test_losses_agree_with_scikit_learn_over_the_pixels_that_count(weight):
+    counted = weight > 0
+    truth, predicted = TRUTH[counted], PREDICTED[counted]
+    found = float(binary_crossentropy(y_true(weight), PREDICTED))
+    assert found == pytest.approx(log_loss(truth, predicted), rel=1e-4)
+    right = float(accuracy(y_true(weight), PREDICTED))
+    assert right == pytest.approx(accuracy_score(truth, predicted >= 0.5), abs=1e-6)
+    both = float(binary_crossentropy_and_dice(y_true(weight), PREDICTED))
+    assert both == pytest.approx(found + float(dice(y_true(weight), PREDICTED)), rel=1e-5)
+
+
+def test_dice_of_a_hard_prediction_is_one_minus_f1():
+    hard = (PREDICTED > 0.5).astype(np.float32)
+    found = float(dice(y_true(INSIDE), hard))
+    counted = INSIDE > 0
+    # Smoothing adds 1 to both sides of a quotient of some tens.
+    assert found == pytest.approx(1 - f1_score(TRUTH[counted], hard[counted]), abs=0.02)
+    assert float(dice(y_true(np.ones_like(INSIDE)), TRUTH)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_batch_outside_the_field_of_view_has_a_loss_and_no_zero_by_zero():
+    outside = y_true(np.zeros_like(INSIDE))
+    assert float(binary_crossentropy(outside, PREDICTED)) == 0
+    assert float(dice(outside, PREDICTED)) == 0
+    assert float(accuracy(outside, PREDICTED)) == 0

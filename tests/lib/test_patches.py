@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.patches import PatchSampler, Recomposition, TrainingImage, cut, window_starts
+from lib.user_errors import UserError
+
+sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
+def training_image(height: int, width: int, seed: int = 0, name: str = "a") -> TrainingImage:
+    generator = np.random.default_rng(seed)
+    levels = generator.integers(256, size=(height, width), dtype=np.uint8)
+    truth = (generator.random((height, width)) < 0.1).astype(np.uint8)
+    rows, columns = np.ogrid[:height, :width]
+    inside = np.hypot(rows - height / 2, columns - width / 2) < min(height, width) / 2
+    return TrainingImage(name, levels, truth, inside.astype(np.uint8))
+
+
+@given(image=sizes, patch=sizes, data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_extracting_and_recomposing_gives_the_image_back(image, patch, data):
+    stride = tuple(data.draw(st.integers(1, side)) for side in patch)
+    pixels = np.random.default_rng(1).random(image).astype(np.float32)
+    recomposition = Recomposition(image, patch, stride)
+    number, batch = len(recomposition.starts), data.draw(st.integers(1, 9))
+    for start in range(0, number, batch):
+        chosen = slice(start, start + batch)
+        recomposition.add(recomposition.extract(pixels, chosen), chosen)
+    assert recomposition.mean.shape == image
+    np.testing.assert_allclose(recomposition.mean, pixels, rtol=1e-5)
+
+
+@given(st.integers(1, 200), st.integers(1, 50), st.data())
+def test_windows_cover_every_pixel_and_stay_inside(size, patch, data):
+    patch = min(size, patch)
+    starts = window_starts(size, patch, data.draw(st.integers(1, patch)))
+    covered = np.zeros(size, bool)
+    for start in starts:
+        covered[start : start + patch] = True
+    assert covered.all() and starts[-1] + patch == size
+
+
+def test_overlapping_patches_are_averaged_hand_worked():
+    recomposition = Recomposition((1, 3), (1, 2), (1, 1))
+    recomposition.add(np.array([[[0.0, 0.2]], [[0.6, 1.0]]], np.float32))
+    np.testing.assert_allclose(recomposition.mean, [[0.0, 0.4, 1.0]], rtol=1e-6)
+
+
+def test_cut_takes_what_plain_slicing_takes():
+    images = [training_image(30, 41, 1), training_image(25, 33, 2)]
+    corners = PatchSampler(images, 8, 11).draw(57, np.random.default_rng(0))
+    patches = cut([i.levels for i in images], corners, 8, 11)
+    for patch, image, row, column in zip(
+        patches, corners.image, corners.row, corners.column, strict=True
+    ):
+        np.testing.assert_array_equal(
+            patch, images[image].levels[row : row + 8, column : column + 11]
+        )
+
+
+@given(st.integers(1, 60), st.integers(1, 6))
+@settings(max_examples=20)
+def test_patches_are_shared_equally_and_the_remainder_one_by_one(number, count):
+    images = [training_image(12, 12, i) for i in range(count)]
+    corners = PatchSampler(images, 4, 4).draw(number, np.random.default_rng(number))
+    shares = np.bincount(corners.image, minlength=count)
+    assert shares.sum() == number and np.ptp(shares) <= 1
+
+
+def test_corners_reach_the_whole_image_evenly():
+    corners = PatchSampler([training_image(10, 9)], 4, 4).draw(42_000, np.random.default_rng(0))
+    counts = np.bincount(corners.row * 6 + corners.column, minlength=42)
+    assert counts.size == 42
+    assert abs(counts - 1000).max() < 5 * np.sqrt(1000)  # binomial noise
+
+
+def test_inside_FOV_keeps_every_pixel_of_a_patch_inside():
+    image = training_image(64, 50)
+    corners = PatchSampler([image], 16, 12, inside_FOV=True).draw(20_000, np.random.default_rng(0))
+    assert cut([image.field_of_view], corners, 16, 12).all()
+    allowed = {
+        (r, c)
+        for r in range(49)
+        for c in range(39)
+        if image.field_of_view[r : r + 16, c : c + 12].all()
+    }
+    assert set(zip(corners.row, corners.column, strict=True)) == allowed
+
+
+def test_inside_FOV_without_room_for_a_patch_is_named():
+    with pytest.raises(UserError, match="left eye: no patch of 30x30"):
+        PatchSampler([training_image(32, 32, name="left eye")], 30, 30, inside_FOV=True)
+
+
+def test_the_share_centred_on_non_perfusion_is_centred_on_it():
+    image = training_image(80, 80)
+    truth = np.zeros_like(image.truth)
+    truth[40, 33] = 1
+    image = TrainingImage("a", image.levels, truth, image.field_of_view)
+    sampler = PatchSampler([image], 8, 8, CNP_centred_share=0.25)
+    corners = sampler.draw(400, np.random.default_rng(0))
+    centred = (corners.row == 36) & (corners.column == 29)
+    assert 100 <= centred.sum() <= 103  # and a few by chance
+
+
+def test_the_same_seed_draws_the_same_patches():
+    sampler = PatchSampler([training_image(20, 20), training_image(30, 30)], 8, 8)
+    first, second = (sampler.draw(99, np.random.default_rng([1, 2])) for _ in range(2))
+    np.testing.assert_array_equal(first.row, second.row)
+    np.testing.assert_array_equal(first.image, second.image)
+
+
+def test_an_image_smaller_than_a_patch_is_padded_outside_its_field_of_view():
+    image = training_image(5, 30).at_least(8, 8)
+    assert image.levels.shape == image.truth.shape == image.field_of_view.shape == (8, 30)
+    assert not image.field_of_view[5:].any() and not image.truth[5:].any()
