@@ -60,12 +60,29 @@ def test_every_key_is_in_the_readme():
 
 def test_keys_of_retina_unet_keep_their_names():
     names = {f.name for kind in SECTIONS.values() for f in dataclasses.fields(kind)}
-    assert names >= set(
-        "path_local train_imgs_original train_groundTruth train_border_masks test_imgs_original "
-        "test_groundTruth test_border_masks name patch_height patch_width N_subimgs inside_FOV "
-        "N_epochs batch_size nohup best_last full_images_to_test N_group_visual average_mode "
-        "stride_height stride_width".split()
-    )
+    assert names >= {
+        "path_local",
+        "train_imgs_original",
+        "train_groundTruth",
+        "train_border_masks",
+        "test_imgs_original",
+        "test_groundTruth",
+        "test_border_masks",
+        "name",
+        "patch_height",
+        "patch_width",
+        "N_subimgs",
+        "inside_FOV",
+        "N_epochs",
+        "batch_size",
+        "nohup",
+        "best_last",
+        "full_images_to_test",
+        "N_group_visual",
+        "average_mode",
+        "stride_height",
+        "stride_width",
+    }
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def test_original_truth_prediction_are_three_rows(tmp_path, case):
     other = dataclasses.replace(case, original=np.full((40, 40, 3), (9, 200, 9), np.uint8))
     original_truth_prediction(tmp_path / "rows.png", [case, other])
     pixels = read(tmp_path / "rows.png")
-    head, margin, step = 40, 44, 522
+    head, margin, step = 50, 54, 522
     first, second = margin + 128, margin + step + 384
     assert abs(int(pixels[head + 256, first, 0]) - 105) < 10
     assert tuple(pixels[head + 256, second]) == (9, 200, 9)

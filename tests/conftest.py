@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from lib.configuration import PROJECT, Configuration, read_configuration
+
+SHARED_DATA = PROJECT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real images, where there are any; a test that asks for them is skipped elsewhere."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data: {SHARED_DATA} is absent")
+    return SHARED_DATA
+
+
+def tiny_settings(folder: Path) -> list[str]:
+    """An experiment of seconds, all of it below `folder`."""
+    return [
+        f"data paths.path_images={folder / 'angiograms'}",
+        f"data paths.path_local={folder / 'datasets'}",
+        f"experiment name.path_experiments={folder / 'experiments'}",
+        "experiment name.name=tiny",
+        "data attributes.patch_height=32",
+        "data attributes.patch_width=32",
+        "model.architecture=unet",
+        "model.filters=4 8",
+        "training settings.N_subimgs=48",
+        "training settings.N_subimgs_validation=60",
+        "training settings.N_epochs=3",
+        "training settings.batch_size=16",
+        "training settings.learning_rate=0.003",
+        "testing settings.test_patch_height=64",
+        "testing settings.test_patch_width=64",
+        "testing settings.stride_height=40",
+        "testing settings.stride_width=40",
+    ]
+
+
+def tiny_configuration(folder: Path, *overrides: str) -> Configuration:
+    """The same, read."""
+    file = PROJECT / "configurations" / "demo.txt"
+    return read_configuration(file, [*tiny_settings(folder), *overrides])
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Path:
+    """A folder with eight small synthetic angiograms, prepared."""
+    from lib.datasets.ffa import prepare
+    from lib.synthetic_angiograms import write_synthetic_angiograms
+
+    folder = tmp_path_factory.mktemp("prepared")
+    write_synthetic_angiograms(folder / "angiograms", 8, seed=1, size=128)
+    prepare(tiny_configuration(folder))
+    return folder

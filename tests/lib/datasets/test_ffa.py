@@ -1,0 +1,208 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from lib.datasets.ffa import find_angiograms, prepare
+from lib.hdf5 import read_part
+from lib.splits import PARTS
+from lib.user_errors import UserError
+from tests.conftest import tiny_configuration
+
+
+def add(folder: Path, name: str, *, seed: int = 0, shapes=None, size=(60, 60), **fields) -> None:
+    """An angiogram with a LabelMe file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng([seed, *name.encode()]).integers(60, 200, size, dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / f"{name}.png")
+    if shapes is None:
+        shapes = [("NP", [[10, 10], [30, 12], [20, 30 + seed]])]
+    content = {
+        "imagePath": f"..\\眼底\\{name}.png",
+        "imageHeight": size[0],
+        "imageWidth": size[1],
+        "imageData": None,
+        "shapes": [{"label": la, "points": p, "shape_type": "polygon"} for la, p in shapes],
+    } | fields
+    (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for patient in range(5):
+        add(tmp_path / "angiograms", f"{patient}-1 _020")
+    return tmp_path
+
+
+def packed(folder: Path) -> dict:
+    configuration = tiny_configuration(folder)
+    return {
+        image.name: image
+        for part in PARTS
+        for image in read_part(configuration.data_paths.hdf5(part))
+    }
+
+
+def faults(folder: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as error:
+        prepare(tiny_configuration(folder, *overrides))
+    assert not (folder / "datasets").exists() or not list((folder / "datasets").iterdir())
+    return str(error.value)
+
+
+def test_synthetic_angiograms_are_packed_with_their_exact_truth(prepared):
+    images = packed(prepared)
+    assert len(images) == 8
+    for name, image in images.items():
+        content = json.loads((prepared / "angiograms" / f"{name}.json").read_text("utf-8"))
+        mask = Image.new("L", (128, 128))
+        for shape in content["shapes"]:
+            if shape["label"] == "NP":
+                points = [tuple(p) for p in shape["points"]]
+                ImageDraw.Draw(mask).polygon(points, outline=1, fill=1)
+        np.testing.assert_array_equal(image.truth, np.asarray(mask))
+    names = {file.name for file in (prepared / "datasets").iterdir()}
+    assert {"split.json", "prepared.png", "preprocessing.png"} < names and len(names) == 12
+
+
+def test_packed_masks_of_the_real_angiograms_are_pillows(shared_data, tmp_path):
+    configuration = tiny_configuration(tmp_path, f"data paths.path_images={shared_data / 'FFA'}")
+    prepare(configuration)
+    images = packed(tmp_path)
+    assert len(images) == 16
+    for name, image in images.items():
+        content = json.loads((shared_data / "FFA" / f"{name}.json").read_text("utf-8"))
+        mask = Image.new("L", (content["imageWidth"], content["imageHeight"]))
+        for shape in content["shapes"]:
+            if shape["label"] == "NP":
+                points = [tuple(p) for p in shape["points"]]
+                ImageDraw.Draw(mask).polygon(points, outline=1, fill=1)
+        expected = np.asarray(mask)
+        union = (expected | image.truth).sum()
+        assert (expected != image.truth).sum() <= 0.001 * union, name
+    assert images["2-1   016"].patient == images["2-2 _018"].patient == "2"
+
+
+def test_a_split_keeps_patients_together_and_is_written_with_hashes(folder):
+    add(folder / "angiograms", "3-2 _021", seed=4)
+    split, _ = prepare(tiny_configuration(folder))
+    part_of = {m.name: part for part in PARTS for m in split[part]}
+    assert part_of["3-1 _020"] == part_of["3-2 _021"]
+    stored = json.loads((folder / "datasets" / "split.json").read_text("utf-8"))["parts"]
+    assert all(len(m["sha256"]) == 64 for part in PARTS for m in stored[part])
+
+
+def test_a_given_split_is_honoured(folder):
+    names = [f"{patient}-1 _020" for patient in range(5)]
+    given = {"train": names[3:], "validation": names[:1], "test": names[1:3]}
+    content = {"parts": {part: [{"name": n} for n in given[part]] for part in PARTS}}
+    (folder / "mine.json").write_text(json.dumps(content))
+    configuration = tiny_configuration(folder, f"preparation.split_file={folder / 'mine.json'}")
+    prepare(configuration)
+    for part in PARTS:
+        read = read_part(configuration.data_paths.hdf5(part))
+        assert sorted(image.name for image in read) == sorted(given[part])
+
+
+def test_masks_and_fields_of_view_are_taken_from_their_folders(folder):
+    images = folder / "angiograms"
+    (images / "0-1 _020.json").unlink()
+    truth = np.zeros((60, 60), np.uint8)
+    truth[20:30, 5:40] = 255
+    inside = np.zeros((60, 60), np.uint8)
+    inside[5:55, 3:50] = 255
+    for name, mask in (("masks", truth), ("field_of_view", inside)):
+        (images / name).mkdir()
+        Image.fromarray(mask).save(images / name / "0-1 _020.png")
+    prepare(tiny_configuration(folder))
+    image = packed(folder)["0-1 _020"]
+    np.testing.assert_array_equal(image.truth, truth > 0)
+    np.testing.assert_array_equal(image.field_of_view, inside > 0)
+
+
+def test_a_labelme_file_of_another_name_is_found_by_its_image_path(folder):
+    images = folder / "angiograms"
+    (images / "0-1 _020.json").rename(images / "corrected.json")
+    found = {a.image.name: a.truth.name for a in find_angiograms(images)}
+    assert found["0-1 _020.png"] == "corrected.json"
+
+
+def test_an_information_banner_is_cut_from_image_and_truth_alike(folder):
+    add(
+        folder / "angiograms",
+        "9-1 _001",
+        size=(70, 60),
+        shapes=[("NP", [[5, 50], [40, 50], [40, 66]])],
+    )
+    prepare(tiny_configuration(folder, "preparation.info_banner=none"))
+    uncut = packed(folder)
+    shutil.rmtree(folder / "datasets")
+    _, banners = prepare(tiny_configuration(folder, "preparation.info_banner=bottom:10"))
+    assert len(banners) == 6
+    for name, image in packed(folder).items():
+        np.testing.assert_array_equal(image.original, uncut[name].original[:-10])
+        np.testing.assert_array_equal(image.truth, uncut[name].truth[:-10])
+    with h5py.File(folder / "datasets" / "FFA_dataset_imgs_train.hdf5") as store:
+        assert store["image"].shape[1:] == (60, 60, 1)  # the strip is in no file
+
+
+def test_all_faults_of_a_folder_are_listed_and_nothing_is_written(folder):
+    images = folder / "angiograms"
+    add(images, "5-1", shapes=[("NP", [[1, 1], [2, 2]])])
+    add(images, "6-1", shapes=[("drusen", [[1, 1], [9, 2], [5, 9]])])
+    add(images, "7-1", imageHeight=59)
+    add(images, "-1")
+    (images / "8-1.png").write_bytes(b"not an image")
+    shutil.copy(images / "5-1.json", images / "8-1.json")
+    shutil.copy(images / "0-1 _020.png", images / "9-1.png")
+    shutil.copy(images / "0-1 _020.json", images / "9-1.json")
+    message = faults(folder)
+    for expected in (
+        "5-1",
+        "drusen",
+        "7-1",
+        "-1.png: no patient",
+        "8-1",
+        "the same image: 0-1 _020.png, 9-1.png",
+    ):
+        assert expected in message, message
+
+
+def test_images_without_truth_and_truth_without_an_image_are_listed(folder):
+    images = folder / "angiograms"
+    (images / "0-1 _020.json").unlink()
+    (images / "1-1 _020.png").unlink()
+    message = faults(folder)
+    assert "0-1 _020.png: no truth; expected 0-1 _020.json or masks/0-1 _020.png" in message
+    assert "1-1 _020.json: truth without an image" in message
+
+
+def test_missing_and_empty_folders_are_named(tmp_path):
+    assert "no such folder" in faults(tmp_path)
+    (tmp_path / "angiograms").mkdir()
+    assert "holds no image" in faults(tmp_path)
+
+
+def test_a_mask_of_another_size_is_named(folder):
+    images = folder / "angiograms"
+    (images / "0-1 _020.json").unlink()
+    (images / "masks").mkdir()
+    Image.fromarray(np.eye(50, dtype=np.uint8) * 255).save(images / "masks" / "0-1 _020.png")
+    assert "50x50 pixels, its image 60x60" in faults(folder)
+
+
+def test_sizes_and_colour_may_differ(folder):
+    images = folder / "angiograms"
+    add(images, "6-1", size=(80, 50))
+    colour = np.random.default_rng(0).integers(255, size=(60, 60, 3), dtype=np.uint8)
+    Image.fromarray(colour).save(images / "0-1 _020.png")
+    prepare(tiny_configuration(folder))
+    read = packed(folder)
+    assert read["6-1"].original.shape[:2] == (80, 50)
+    np.testing.assert_array_equal(read["0-1 _020"].original, colour)
+    assert dataclasses.astuple(read["6-1"])[1] == "6"

@@ -1,0 +1,44 @@
+import keras
+import numpy as np
+import pytest
+
+from lib.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from lib.user_errors import UserError
+
+
+def network(units: int = 3) -> keras.Model:
+    keras.utils.set_random_seed(5)
+    layers = [keras.layers.Dense(units), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((2,)), *layers])
+    model.compile("adam", "mse")
+    return model
+
+
+def learn(model: keras.Model, steps: int) -> list[np.ndarray]:
+    x, y = np.random.default_rng(0).random((2, 8, 2)).astype(np.float32)
+    for _ in range(steps):
+        model.train_on_batch(x, y[:, :1])
+    return model.get_weights()
+
+
+def test_a_restored_training_goes_on_as_if_never_stopped(tmp_path):
+    straight = learn(network(), 7)
+    first = network()
+    learn(first, 3)
+    state = TrainingState([{"epoch": 1, "val_auc": 0.1 + 0.2}], best_epoch=1)
+    save_checkpoint(tmp_path / "c.npz", first, state)
+    second = network()
+    learn(second, 1)  # another state, dropout's seed among it, to be overwritten
+    assert load_checkpoint(tmp_path / "c.npz", second) == state
+    for expected, found in zip(straight, learn(second, 4), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_checkpoint_of_another_network_or_torn_is_refused_by_name(tmp_path):
+    file = tmp_path / "c.npz"
+    save_checkpoint(file, network(), TrainingState())
+    with pytest.raises(UserError, match=r"c\.npz: cannot go on .*other weights.*--fresh"):
+        load_checkpoint(file, network(4))
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"c\.npz: cannot go on"):
+        load_checkpoint(file, network())

@@ -1,0 +1,102 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from lib.hdf5 import read_part
+from lib.testing import test as run_test
+from lib.training import train
+from lib.user_errors import UserError
+from tests.conftest import tiny_configuration
+
+PICTURES = ["ROC", "Precision_recall", "all_originals", "all_groundTruths", "all_predictions"]
+
+
+@pytest.fixture(scope="module")
+def tested(prepared):
+    configuration = tiny_configuration(prepared, "experiment name.name=tested")
+    experiment = train(configuration)
+    return configuration, experiment, run_test(configuration)
+
+
+def test_everything_promised_is_left_in_the_folder(tested):
+    _configuration, experiment, evaluation = tested
+    number = len(evaluation.per_image)
+    names = [f"{name}.png" for name in PICTURES]
+    names += [f"tested_Original_GroundTruth_Prediction{i}.png" for i in range(number)]
+    names += [f"tested_overlay{i}.png" for i in range(number)]
+    for name in names:
+        with Image.open(experiment.folder / name) as picture:
+            picture.verify()
+    assert "Area under the ROC curve" in (experiment.folder / "performances.txt").read_text()
+    with (experiment.folder / "per_image.csv").open(encoding="utf-8-sig") as file:
+        assert len(list(csv.DictReader(file))) == number
+    scores = json.loads((experiment.folder / "performances.json").read_text())
+    assert scores["context"]["threshold"].endswith("(best F1 on the validation images)")
+
+
+def test_scores_are_those_of_scikit_learn_on_predictions_made_here(tested):
+    configuration, experiment, evaluation = tested
+    from lib.experiment import build_model
+    from lib.preprocessing import preprocess
+
+    model = build_model(configuration)
+    model.load_weights(experiment.weights("best"))
+    truth, scores = [], []
+    for image in read_part(configuration.data_paths.hdf5("test")):
+        levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
+        total, covered = np.zeros((2, 128, 128))
+        for row in (0, 40, 64):
+            for column in (0, 40, 64):
+                window = (slice(row, row + 64), slice(column, column + 64))
+                patch = levels[window].astype(np.float32)[None, ..., None] / 255
+                total[window] += np.asarray(model(patch))[0, ..., 0]
+                covered[window] += 1
+        inside = image.field_of_view > 0
+        truth.append(image.truth[inside])
+        scores.append((total / covered)[inside])
+    truth, scores = np.concatenate(truth), np.concatenate(scores)
+    found = evaluation.in_field_of_view
+    assert found.auc_roc == pytest.approx(roc_auc_score(truth, scores), abs=1e-4)
+    assert found.auc_pr == pytest.approx(average_precision_score(truth, scores), abs=1e-4)
+    assert found.pixels == truth.size
+
+
+def test_an_untrained_or_otherwise_trained_network_is_refused(prepared, tested):
+    with pytest.raises(UserError, match="no trained network of that name; run run_training"):
+        run_test(tiny_configuration(prepared, "experiment name.name=nobody"))
+    with pytest.raises(UserError, match=r"\[preprocessing\] gamma = 1\.1, trained with 0\.8"):
+        run_test(
+            tiny_configuration(prepared, "experiment name.name=tested", "preprocessing.gamma=1.1")
+        )
+
+
+def test_weights_of_another_network_are_refused_by_name(prepared, tested):
+    _, experiment, _ = tested
+    other = train(
+        tiny_configuration(
+            prepared,
+            "experiment name.name=other",
+            "model.filters=4 6",
+            "training settings.N_epochs=1",
+        )
+    )
+    shutil.copy(experiment.weights("best"), other.weights("best"))
+    with pytest.raises(UserError, match=r"other_best\.weights\.h5: not the weights"):
+        run_test(tiny_configuration(prepared, "experiment name.name=other", "model.filters=4 6"))
+
+
+def test_a_test_patient_who_was_trained_on_is_refused(prepared, tested, tmp_path):
+    _configuration, _experiment, _ = tested
+    mixed = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
+    for kind in ("imgs", "groundTruth", "borderMasks"):
+        shutil.copy(
+            mixed / f"FFA_dataset_{kind}_train.hdf5", mixed / f"FFA_dataset_{kind}_test.hdf5"
+        )
+    settings = ["experiment name.name=tested", f"data paths.path_local={mixed}"]
+    with pytest.raises(UserError, match="is in the train part"):
+        run_test(tiny_configuration(prepared, *settings))

@@ -1,0 +1,173 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import log_loss, roc_auc_score
+
+import lib.training
+from lib.configuration import PROJECT
+from lib.patches import PatchSampler
+from lib.training import train
+from lib.user_errors import UserError
+from tests.conftest import tiny_configuration, tiny_settings
+
+
+def history(folder) -> list[dict]:
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def trained(prepared):
+    return train(tiny_configuration(prepared, "experiment name.name=whole", "model.dropout=0.3"))
+
+
+def test_everything_promised_is_left_in_the_folder(trained):
+    found = {file.name for file in trained.folder.iterdir()}
+    assert found >= {
+        "whole_configuration.txt",
+        "split.json",
+        "whole_architecture.json",
+        "whole_summary.txt",
+        "whole_versions.json",
+        "whole_best.weights.h5",
+        "whole_last.weights.h5",
+        "history.csv",
+        "learning_curves.png",
+        "sample_input_imgs.png",
+        "sample_input_masks.png",
+    }
+    assert not [name for name in found if name.startswith(".")]  # nothing half-written
+    rows = history(trained.folder)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert set(rows[0]) == {
+        "epoch",
+        "loss",
+        "accuracy",
+        "auc",
+        "val_loss",
+        "val_accuracy",
+        "val_auc",
+    }
+    about = json.loads(trained.file("_versions.json").read_text())
+    assert about["parameters"] > 0 and about["versions"]["keras"]
+    with Image.open(trained.folder / "learning_curves.png") as picture:
+        picture.verify()
+
+
+def test_a_cut_off_training_ends_like_an_uninterrupted_one(prepared, trained):
+    name = "experiment name.name=cut"
+    train(tiny_configuration(prepared, name, "model.dropout=0.3", "training settings.N_epochs=1"))
+    cut = train(tiny_configuration(prepared, name, "model.dropout=0.3"))
+    assert history(cut.folder) == history(trained.folder)
+    assert_same_weights(cut, trained)
+
+
+def assert_same_weights(one, other) -> None:
+    def arrays(file):
+        found = {}
+        with h5py.File(file) as store:
+            store.visititems(lambda k, v: found.update({k: v[()]} if hasattr(v, "shape") else {}))
+        return found
+
+    for which in ("best", "last"):
+        first, second = arrays(one.weights(which)), arrays(other.weights(which))
+        assert first.keys() == second.keys() and first
+        for key in first:
+            np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_a_training_killed_at_any_moment_goes_on_to_the_same_end(prepared, trained):
+    overrides = [*tiny_settings(prepared), "experiment name.name=killed", "model.dropout=0.3"]
+    command = [sys.executable, str(PROJECT / "run_training.py")]
+    command += ["--config", str(PROJECT / "configurations" / "demo.txt")]
+    command += [part for override in overrides for part in ("--set", override)]
+    folder = prepared / "experiments" / "killed"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (folder / "history.csv").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    settings = tiny_configuration(prepared, "experiment name.name=killed", "model.dropout=0.3")
+    again = train(settings)
+    assert history(again.folder) == history(trained.folder)
+    assert_same_weights(again, trained)
+
+
+def test_other_settings_are_refused_unless_fresh(prepared, trained):
+    changed = ["experiment name.name=whole", "model.dropout=0.1"]
+    with pytest.raises(UserError, match=r"\[model\] dropout = 0\.1, trained with 0\.3"):
+        train(tiny_configuration(prepared, *changed))
+
+
+def measured(prepared, experiment, which: str, *overrides: str) -> tuple[float, float]:
+    """AUC and loss of the stored weights on the validation patches, cut here by plain slicing."""
+    configuration = tiny_configuration(prepared, *overrides)
+    model = lib.training.build_model(configuration)
+    model.load_weights(experiment.weights(which))
+    images = lib.training._read_images(configuration, "validation")
+    corners = PatchSampler(images, 32, 32).draw(60, np.random.default_rng([2025, 2]))
+    truth, scores, inside = [], [], []
+    for index, row, column in zip(corners.image, corners.row, corners.column, strict=True):
+        window = (slice(row, row + 32), slice(column, column + 32))
+        patch = images[index].levels[window].astype(np.float32) / 255
+        inside.append(images[index].field_of_view[window].ravel() > 0)
+        truth.append(images[index].truth[window].ravel())
+        scores.append(np.asarray(model(patch[None, ..., None])).ravel())
+    truth, scores, inside = map(np.concatenate, (truth, scores, inside))
+    return roc_auc_score(truth[inside], scores[inside]), log_loss(truth, scores)
+
+
+def test_recorded_auc_and_loss_are_exact(prepared, trained):
+    auc, loss = measured(prepared, trained, "last", "model.dropout=0.3")
+    row = history(trained.folder)[-1]
+    assert float(row["val_auc"]) == pytest.approx(auc, abs=1e-6)
+    assert float(row["val_loss"]) == pytest.approx(loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("best_by", ["auc", "loss"])
+def test_the_best_weights_are_of_the_best_epoch(prepared, best_by):
+    settings = [f"experiment name.name=best_{best_by}", f"training settings.best_by={best_by}"]
+    settings += ["training settings.learning_rate=0.05"]  # jumps about
+    experiment = train(tiny_configuration(prepared, *settings))
+    auc, loss = measured(prepared, experiment, "best")
+    rows = history(experiment.folder)
+    if best_by == "auc":
+        assert auc == pytest.approx(max(float(row["val_auc"]) for row in rows), abs=1e-6)
+    else:
+        assert loss == pytest.approx(min(float(row["val_loss"]) for row in rows), rel=1e-4)
+
+
+def test_training_stops_when_no_epoch_is_better(prepared, capsys):
+    # A learning rate of next to nothing: the first epoch stays the best within rounding.
+    settings = ["experiment name.name=still", "training settings.learning_rate=1e-30"]
+    settings += ["training settings.N_epochs=9", "training settings.patience=2"]
+    experiment = train(tiny_configuration(prepared, *settings))
+    assert len(history(experiment.folder)) == 3
+    assert "no better epoch for 2 epochs; best epoch 1" in capsys.readouterr().out
+
+
+def test_a_diverging_training_stops_and_keeps_what_was_good(prepared):
+    settings = ["experiment name.name=wild", "training settings.optimizer=sgd"]
+    settings += ["training settings.learning_rate=1e30"]
+    with pytest.raises(UserError, match="the training has diverged; lower"):
+        train(tiny_configuration(prepared, *settings))
+
+
+def test_patches_without_non_perfusion_are_named(prepared):
+    with pytest.raises(UserError, match="no AUC is defined: raise"):
+        train(
+            tiny_configuration(
+                prepared, "experiment name.name=none", "training settings.N_subimgs_validation=1"
+            )
+        )

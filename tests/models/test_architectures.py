@@ -1,0 +1,206 @@
+"""One tester for every registered network: a new one is tested by being registered."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import models
+from models import blocks
+
+FILTERS = (4, 8)
+LADDERS = [name for name in models.ARCHITECTURES if "laddernet" in name]
+
+
+def build(architecture, **settings):
+    keras.utils.set_random_seed(3)
+    return models.build(
+        architecture, **{"filters": FILTERS, "dropout": 0.2, "reduction_ratio": 2, **settings}
+    )
+
+
+def images(*shape):
+    return np.random.default_rng(0).random((*shape, 1), dtype=np.float32)
+
+
+def normalised(network):
+    return any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
+
+
+def predict(network, image):
+    return keras.ops.convert_to_numpy(network(image, training=False))
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+class TestEveryArchitecture:
+    def test_maps_any_size_to_probabilities(self, architecture):
+        network = build(architecture, filters=(4, 8, 8))
+        assert network.name == architecture
+        assert network.input_shape == network.output_shape == (None, None, None, 1)
+        for size in [(48, 48), (97, 61), (5, 3), (1, 1)]:
+            probability = predict(network, images(2, *size))
+            assert probability.shape == (2, *size, 1)
+            assert probability.dtype == np.float32
+            assert np.isfinite(probability).all()
+            assert 0 <= probability.min() <= probability.max() <= 1
+
+    @pytest.mark.parametrize("batch_normalisation", [False, True])
+    def test_a_training_step_reaches_every_weight(self, architecture, batch_normalisation):
+        network = build(architecture, batch_normalisation=batch_normalisation)
+        assert normalised(network) == batch_normalisation
+        sgd = keras.optimizers.SGD(1.0)
+        network.compile(optimizer=sgd, loss="binary_crossentropy", run_eagerly=True)
+        before = [
+            keras.ops.convert_to_numpy(weight).copy() for weight in network.trainable_variables
+        ]
+        truth = (images(4, 16, 16) > 0.7).astype(np.float32)
+        network.train_on_batch(images(4, 16, 16), truth)
+        unmoved = [
+            weight.path
+            for weight, old in zip(network.trainable_variables, before, strict=True)
+            if np.array_equal(keras.ops.convert_to_numpy(weight), old)
+        ]
+        assert unmoved == []
+
+    def test_weights_and_json_reload(self, architecture, tmp_path):
+        network = build(architecture)
+        path = tmp_path / "network.weights.h5"
+        network.save_weights(path)
+        expected = predict(network, images(1, 13, 9))
+        keras.utils.set_random_seed(99)
+        rebuilt = keras.models.model_from_json(network.to_json())
+        assert not np.array_equal(predict(rebuilt, images(1, 13, 9)), expected)
+        rebuilt.load_weights(path)
+        np.testing.assert_array_equal(predict(rebuilt, images(1, 13, 9)), expected)
+
+    def test_mixed_precision_ends_in_float32(self, architecture):
+        reference = build(architecture)
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            network = build(architecture)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        assert network.output.dtype == "float32"
+        assert {layer.compute_dtype for layer in network.layers[2:-2]} == {"bfloat16"}
+        np.testing.assert_allclose(
+            predict(network, images(1, 16, 16)), predict(reference, images(1, 16, 16)), atol=0.03
+        )
+
+    def test_a_padded_image_is_an_image_mirrored_and_cropped(self, architecture):
+        network = build(architecture)
+        image = images(1, 13, 9)
+        multiple = network.get_layer("padding").multiple
+        assert multiple > 1
+        missing = [(0, 0), (0, -13 % multiple), (0, -9 % multiple), (0, 0)]
+        mirrored = np.pad(image, missing, mode="symmetric")
+        expected = predict(network, mirrored)[:, :13, :9]
+        np.testing.assert_allclose(predict(network, image), expected, atol=1e-6)
+
+    def test_batch_normalisation_has_a_default(self, architecture):
+        with_it = {"laddernet", "laddernet_cbam_v1", "laddernet_cbam_v2", "resunet"}
+        assert normalised(build(architecture)) == (architecture in with_it)
+
+
+def convolution_parameters(kernel, inputs, outputs):
+    return kernel**2 * inputs * outputs + outputs
+
+
+def ladder_parameters(filters, *, vgg_encoder, attention_ratio=None):
+    """Parameters of a LadderNet without batch normalisation, counted from its figure."""
+    below = (*filters[1:], filters[-1])
+    shared = sum(convolution_parameters(3, width, width) for width in filters)
+    bottleneck = convolution_parameters(3, filters[-1], filters[-1])
+    strided = sum(convolution_parameters(3, *pair) for pair in zip(filters, below, strict=True))
+    transposed = sum(convolution_parameters(3, *pair) for pair in zip(below, filters, strict=True))
+    u = shared + strided + bottleneck + transposed + shared
+    total = convolution_parameters(3, 1, filters[0]) + 2 * u
+    total += convolution_parameters(1, filters[0], 1)
+    if vgg_encoder:
+        above = (filters[0], *filters[:-1])
+        first = sum(convolution_parameters(3, *pair) for pair in zip(above, filters, strict=True))
+        total += first + shared - (shared + strided)
+    if attention_ratio:
+        for width in filters:
+            hidden = max(1, width // attention_ratio)
+            total += convolution_parameters(1, width, hidden)
+            total += convolution_parameters(1, hidden, width)
+            total += convolution_parameters(7, 2, 1)
+    return total
+
+
+@pytest.mark.parametrize("filters", [(4, 8), (3, 5, 7)])
+@pytest.mark.parametrize(
+    ("architecture", "formula"),
+    [
+        ("laddernet", {"vgg_encoder": False}),
+        ("laddernet_pro", {"vgg_encoder": True}),
+        ("enhance_laddernet", {"vgg_encoder": True, "attention_ratio": 4}),
+    ],
+)
+def test_parameter_count_follows_the_figure(architecture, formula, filters):
+    network = build(architecture, filters=filters, reduction_ratio=4, batch_normalisation=False)
+    assert network.count_params() == ladder_parameters(filters, **formula)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "filters", "count"),
+    [
+        ("enhance_laddernet", (64, 128, 256, 512), 30_658_629),
+        # Ronneberger et al. print no count; the usual one for these widths is 31.0 million.
+        ("unet", (64, 128, 256, 512, 1024), 31_030_593),
+        ("resunet", (64, 128, 256, 512), 8_226_113),
+    ],
+)
+def test_parameter_count_at_the_published_widths(architecture, filters, count):
+    assert build(architecture, filters=filters, reduction_ratio=8).count_params() == count
+
+
+@pytest.mark.parametrize(
+    ("architecture", "widths"),
+    [
+        ("laddernet", []),
+        ("laddernet_cbam_v1", [8, 6, 4]),
+        ("laddernet_cbam_v2", [6, 8, 8]),
+        ("laddernet_pro", []),
+        ("enhance_laddernet", [4, 6, 8]),
+    ],
+)
+def test_attention_sits_where_the_variant_has_it(architecture, widths):
+    network = build(architecture, filters=(4, 6, 8))
+    attention = [layer for layer in network.layers if isinstance(layer, blocks.CBAM)]
+    assert [layer.output.shape[-1] for layer in attention] == widths
+
+
+@pytest.mark.parametrize("architecture", LADDERS)
+def test_ladder_skips_are_sums(architecture):
+    network = build(architecture, filters=(4, 8, 8), batch_normalisation=False)
+    kinds = [type(layer).__name__ for layer in network.layers]
+    vgg_encoder = architecture in {"laddernet_pro", "enhance_laddernet"}
+    shared_blocks = 2 * (3 + 1 + 3) - 3 * vgg_encoder
+    assert "Concatenate" not in kinds
+    # A residual sum in each shared block, three skips in each U, two between the U's.
+    assert kinds.count("Add") == shared_blocks + 2 * 3 + 2
+
+
+@pytest.mark.parametrize("typed", ["enhanced_laddernet", "Enhance_LadderNet"])
+def test_an_unknown_name_is_answered_with_the_nearest(typed):
+    with pytest.raises(ValueError, match="nearest: enhance_laddernet"):
+        build(typed)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("filters", ()), ("filters", (4, 0)), ("dropout", 1.0), ("reduction_ratio", 0)],
+)
+def test_an_impossible_setting_is_named(setting, value):
+    with pytest.raises(ValueError, match=setting):
+        build("enhance_laddernet", **{setting: value})
+
+
+def test_the_registry_is_read_without_keras():
+    code = "import sys, models; sys.exit('keras' in sys.modules or not models.ARCHITECTURES)"
+    root = Path(__file__).resolve().parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

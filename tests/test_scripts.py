@@ -1,0 +1,64 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib.configuration import PROJECT
+from tests.conftest import tiny_settings
+
+SCRIPTS = ["prepare_datasets_FFA.py", "run_training.py", "run_testing.py"]
+
+
+def run(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(PROJECT / script), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def options(folder: Path, *more: str) -> list[str]:
+    settings = [*tiny_settings(folder), "training settings.N_epochs=1", *more]
+    pairs = [part for setting in settings for part in ("--set", setting)]
+    return ["--config", str(PROJECT / "configurations" / "demo.txt"), *pairs]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_is_given_at_once_and_without_tensorflow(script, tmp_path):
+    done = run(script, "--help", folder=tmp_path)
+    assert done.returncode == 0 and "--config" in done.stdout and "--set" in done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_mistake_is_one_line_without_a_traceback_and_exit_code_2(script, tmp_path):
+    done = run(script, "--set", "model.filter=4 8", folder=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert "did you mean 'filters'" in done.stderr
+
+
+def test_the_users_path_from_any_working_directory(tmp_path):
+    made = run(
+        "prepare_datasets_FFA.py", *options(tmp_path, "preparation.split_seed=1"), "--synthetic", "4", folder=tmp_path
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert "test" in made.stdout and (tmp_path / "datasets" / "prepared.png").is_file()
+    trained = run(
+        "run_training.py", *options(tmp_path, "training settings.nohup=True"), folder=tmp_path
+    )
+    assert trained.returncode == 0, trained.stderr
+    folder = tmp_path / "experiments" / "tiny"
+    log = (folder / "tiny_training.nohup").read_text()
+    assert "epoch   1/1" in log and "epoch" not in trained.stdout
+    tested = run("run_testing.py", *options(tmp_path), folder=tmp_path)
+    assert tested.returncode == 0, tested.stderr
+    assert (folder / "ROC.png").is_file() and (folder / "Precision_recall.png").is_file()
+    # TensorFlow's banners say nothing to the user.
+    assert tested.stderr == "" and "cuda" not in log.lower()
+
+
+def test_importing_the_configuration_does_not_import_a_framework():
+    code = "import sys, lib.configuration; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, env=os.environ
+    )
+    assert not {"keras", "tensorflow", "matplotlib"} & set(done.stdout.split())
