@@ -320,7 +320,7 @@ def _merged(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _thinned(x: np.ndarray, y: np.ndarray, points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """At most `points` of a curve's points, evenly spread along its length."""
+    """About `points` of a curve's points, evenly spread along its length."""
     length = np.cumsum(np.hypot(np.diff(x, prepend=x[:1]), np.diff(y, prepend=y[:1])))
     keep = np.unique(np.searchsorted(length, np.linspace(0, length[-1], points)))
     keep = np.union1d(np.minimum(keep, x.size - 1), [0, x.size - 1])

@@ -225,7 +225,7 @@ def image_grid(file: Path, images: Sequence[np.ndarray], columns: int) -> None:
             shown black and white. Sizes may differ.
         columns: images in a row.
     """
-    _save_pixels(_mosaic(images, columns), file)
+    _save_pixels(_mosaic([_rgb(image) for image in images], columns), file)
 
 
 def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
@@ -243,42 +243,20 @@ def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
 
 def original_truth_prediction(file: Path, cases: Sequence[PredictedImage]) -> None:
     """Three rows as in retina-unet: originals, their truths and the predicted probabilities."""
-    rows = {
-        "Original": [case.original for case in cases],
-        "Ground truth": [case.truth for case in cases],
-        "Prediction": [case.probability for case in cases],
-    }
-    side, margin, gap, head = 512, 44, 10, 40
-    height = head + 3 * (side + gap)
-    width = margin + len(cases) * (side + gap)
-    canvas = np.full((height, width, 3), 255, np.uint8)
-    for row, images in enumerate(rows.values()):
-        for column, image in enumerate(images):
-            _paste(
-                canvas,
-                _fitted(_rgb(image), side),
-                head + row * (side + gap),
-                margin + column * (side + gap),
-                side,
-            )
+    images = [case.original for case in cases]
+    images += [case.truth for case in cases]
+    images += [case.probability for case in cases]
+    fitted = [_fitted(_rgb(image), 512) for image in images]
+    margin, head, gap = 44, 40, 10
+    mosaic = _mosaic(fitted, len(cases), gap, background=255)
+    canvas = np.pad(mosaic, ((head, 0), (margin, 0), (0, 0)), constant_values=255)
     figure, axes = _pixel_axes(canvas)
-    for row, title in enumerate(rows):
-        _write(
-            axes,
-            title,
-            margin / 2,
-            head + row * (side + gap) + side / 2,
-            size=13,
-            rotation=90,
-            ha="center",
-            va="center",
-            fontweight="bold",
-        )
+    for row, title in enumerate(("Original", "Ground truth", "Prediction")):
+        y = head + gap / 2 + (row + 0.5) * (mosaic.shape[0] - gap) / 3
+        _write(axes, title, margin / 2, y, 13, rotation=90, ha="center", fontweight="bold")
     for column, case in enumerate(cases):
-        name = _shortened(case.name, 48)
-        _write(
-            axes, name, margin + column * (side + gap) + side / 2, head / 2, ha="center", size=12
-        )
+        x = margin + gap / 2 + (column + 0.5) * (mosaic.shape[1] - gap) / len(cases)
+        _write(axes, _shortened(case.name, 48), x, head / 2, 12, ha="center")
     _save(figure, file, dots_per_inch=100)
 
 
@@ -473,7 +451,7 @@ def _rgb(image: np.ndarray) -> np.ndarray:
 def _mosaic(
     images: Sequence[np.ndarray], columns: int, gap: int = 0, background: int = 0
 ) -> np.ndarray:
-    images = [_rgb(image) for image in images]
+    """(H, W, 3) uint8 images, each in the middle of its cell."""
     height = max(image.shape[0] for image in images)
     width = max(image.shape[1] for image in images)
     columns = min(columns, len(images))

@@ -49,7 +49,7 @@ pixels = st.lists(
     min_size=1,
     max_size=40,
 )
-property_test = settings(derandomize=True, max_examples=150, deadline=None)
+property_test = settings(derandomize=True, max_examples=60, deadline=None)
 
 
 def as_arrays(pairs):
@@ -213,8 +213,8 @@ def test_a_constant_prediction_is_chance():
 
 
 def test_many_pixels_do_not_overflow():
-    truth = np.zeros(12_000_000, np.uint8)
-    truth[:4_000_000] = 1
+    truth = np.zeros(300_000, np.uint8)
+    truth[:100_000] = 1
     scores = score_pixels(truth.astype(np.float32), truth, 0.5)
     assert scores.mcc == scores.auc_roc == scores.f1 == 1.0
 

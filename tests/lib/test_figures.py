@@ -202,6 +202,11 @@ def test_overlay_has_the_colours_and_crisp_outlines(tmp_path, case):
         assert count(pixels, 0.62 * 110 + 0.38 * np.array(colour), tolerance=1) > 20_000
 
 
+def test_faint_patches_stay_faint(tmp_path):
+    sample_patches(tmp_path / "patches.png", np.full((2, 48, 48), 0.004, np.float32))
+    assert read(tmp_path / "patches.png")[52, 52].tolist() == [1, 1, 1]
+
+
 def test_original_truth_prediction_are_three_rows(tmp_path, case):
     other = dataclasses.replace(case, original=np.full((40, 40, 3), (9, 200, 9), np.uint8))
     original_truth_prediction(tmp_path / "rows.png", [case, other])
