@@ -1,0 +1,85 @@
+"""The registry of networks.
+
+A network is added by one file with a function `build` and one line in `_REGISTRY`. Keras is
+imported only by `build`, so that a configuration can be checked against `ARCHITECTURES` at no cost.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import keras
+
+
+class _Entry(NamedTuple):
+    module: str
+    batch_normalisation: bool
+    options: Mapping[str, Any] = MappingProxyType({})
+
+
+_REGISTRY = {
+    "laddernet": _Entry("laddernet", True),
+    "laddernet_cbam_v1": _Entry("laddernet", True, {"cbam": "decoder"}),
+    "laddernet_cbam_v2": _Entry("laddernet", True, {"cbam": "encoder"}),
+    "laddernet_pro": _Entry("laddernet", False, {"vgg_encoder": True}),
+    "enhance_laddernet": _Entry("laddernet", False, {"vgg_encoder": True, "cbam": "encoder"}),
+    "resunet": _Entry("resunet", True),
+    "unet": _Entry("unet", False),
+    "unet_vgg": _Entry("unet", False, {"vgg_encoder": True}),
+}
+
+ARCHITECTURES: tuple[str, ...] = tuple(_REGISTRY)
+
+
+def build(
+    architecture: str,
+    *,
+    filters: Sequence[int],
+    dropout: float,
+    reduction_ratio: int = 8,
+    batch_normalisation: bool | None = None,
+) -> keras.Model:
+    """Build a network with fresh weights.
+
+    Args:
+        architecture: one of `ARCHITECTURES`.
+        filters: channels of each level, from full resolution down; their number sets the depth.
+        dropout: share of activations dropped in training, in [0, 1).
+        reduction_ratio: channels of a level divided by the hidden units of its channel attention;
+            without effect in a network that has no attention.
+        batch_normalisation: `None` for the network's own default.
+
+    Returns:
+        A functional model named after the architecture, from images (N, H, W, 1) float32 in [0, 1],
+        any H and W, to probabilities (N, H, W, 1) float32.
+
+    Raises:
+        ValueError: for an unknown name, or for filters, dropout or reduction_ratio out of range.
+    """
+    if architecture not in _REGISTRY:
+        nearest = difflib.get_close_matches(architecture.lower(), ARCHITECTURES, cutoff=0.5)
+        raise ValueError(
+            f"unknown architecture {architecture!r}; nearest: {', '.join(nearest or ARCHITECTURES)}"
+        )
+    if not filters or min(filters) < 1:
+        raise ValueError(f"filters: found {filters!r}, expected one or more positive integers")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: found {dropout!r}, expected 0 <= dropout < 1")
+    if reduction_ratio < 1:
+        raise ValueError(f"reduction_ratio: found {reduction_ratio!r}, expected at least 1")
+    entry = _REGISTRY[architecture]
+    if batch_normalisation is None:
+        batch_normalisation = entry.batch_normalisation
+    return importlib.import_module(f"models.{entry.module}").build(
+        name=architecture,
+        filters=tuple(filters),
+        dropout=dropout,
+        reduction_ratio=reduction_ratio,
+        batch_normalisation=batch_normalisation,
+        **entry.options,
+    )

@@ -1,0 +1,184 @@
+"""Blocks that the networks share.
+
+Feature maps are (N, H, W, C) in the compute dtype. Importing this module registers the layers that
+`keras.models.model_from_json` needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+Tensor = keras.KerasTensor
+
+# Keras' own 0.99 needs hundreds of steps before validation sees meaningful statistics.
+_NORMALISATION_MOMENTUM = 0.9
+
+# Variance times fan-in, the default of the LadderNet authors' framework. With He's 2, a residual
+# branch of two convolutions doubles the variance, and 18 blocks end in a saturated sigmoid.
+_SHARED_VARIANCE = 1 / 3
+
+
+@keras.saving.register_keras_serializable(package="retina")
+class MirrorPadding(layers.Layer):
+    """Extend (N, H, W, C) at the bottom and the right until `multiple` divides H and W.
+
+    The image is mirrored at its edge, edge pixel included, as often as it takes: by gathering rows
+    and columns, since no mirroring mode of `keras.ops.pad` reaches further than the image.
+    """
+
+    def __init__(self, multiple: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.multiple = multiple
+
+    def call(self, image: Tensor) -> Tensor:
+        """Return (N, H', W', C) with H' and W' the next multiples."""
+        for axis in (1, 2):
+            size = ops.shape(image)[axis]
+            position = ops.arange(self._extended(size)) % (2 * size)
+            image = ops.take(image, ops.minimum(position, 2 * size - 1 - position), axis=axis)
+        return image
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the padded shape; an unknown size stays unknown."""
+        batch, height, width, channels = input_shape
+        sizes = (None if size is None else self._extended(size) for size in (height, width))
+        return (batch, *sizes, channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {**super().get_config(), "multiple": self.multiple}
+
+    def _extended(self, size: Any) -> Any:
+        return -(-size // self.multiple) * self.multiple
+
+
+@keras.saving.register_keras_serializable(package="retina")
+class CropToImage(layers.Layer):
+    """Cut [map (N, H', W', C), image (N, H, W, any)] back to the image's size: (N, H, W, C)."""
+
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the map's top left corner."""
+        feature_map, image = inputs
+        _, height, width, _ = ops.shape(image)
+        return feature_map[:, :height, :width]
+
+    def compute_output_shape(
+        self, input_shape: Sequence[Sequence[int | None]]
+    ) -> tuple[int | None, ...]:
+        """Return the map's shape with the image's size."""
+        feature_map, image = input_shape
+        return (feature_map[0], image[1], image[2], feature_map[3])
+
+
+@keras.saving.register_keras_serializable(package="retina")
+class CBAM(layers.Layer):
+    """Convolutional block attention module (Woo et al., ECCV 2018), channels first, then space.
+
+    Channels: the global average and the global maximum pass through one shared perceptron with
+    max(1, C // reduction_ratio) hidden units; the sigmoid of their sum scales the channels.
+    Space: the sigmoid of a 7x7 convolution over the channelwise mean and maximum scales the pixels.
+    """
+
+    def __init__(self, reduction_ratio: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.reduction_ratio = reduction_ratio
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Create the perceptron and the convolution for C channels."""
+        channels = input_shape[-1]
+        units = max(1, channels // self.reduction_ratio)
+        policy = self.dtype_policy
+        self.hidden = layers.Dense(
+            units, activation="relu", kernel_initializer="he_normal", dtype=policy
+        )
+        self.channel_logits = layers.Dense(channels, dtype=policy)
+        self.spatial_gate = layers.Conv2D(
+            1, 7, padding="same", activation="sigmoid", dtype=policy, name="spatial_gate"
+        )
+        self.hidden.build((None, channels))
+        self.channel_logits.build((None, units))
+        self.spatial_gate.build((None, None, None, 2))
+
+    def call(self, x: Tensor) -> Tensor:
+        """Return x, gated, in the same shape."""
+        pooled = (ops.mean(x, axis=(1, 2)), ops.max(x, axis=(1, 2)))
+        average, maximum = (self.channel_logits(self.hidden(values)) for values in pooled)
+        x = x * ops.sigmoid(average + maximum)[:, None, None, :]
+        planes = [ops.mean(x, axis=-1, keepdims=True), ops.max(x, axis=-1, keepdims=True)]
+        return x * self.spatial_gate(ops.concatenate(planes, axis=-1))
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
+        """Return the input's shape."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {**super().get_config(), "reduction_ratio": self.reduction_ratio}
+
+
+def padded_input(multiple: int) -> tuple[Tensor, Tensor]:
+    """Return the input (N, H, W, 1) and the same, padded so that `multiple` divides H and W."""
+    image = keras.Input((None, None, 1), name="image")
+    return image, MirrorPadding(multiple, name="padding")(image)
+
+
+def segmentation_model(image: Tensor, features: Tensor, name: str) -> keras.Model:
+    """Close a network: 1x1 convolution, sigmoid, crop to the image; float32 under any precision."""
+    probability = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="probability")
+    cropped = CropToImage(dtype="float32", name="crop")([probability(features), image])
+    return keras.Model(image, cropped, name=name)
+
+
+def convolution(x: Tensor, filters: int, *, batch_normalisation: bool, strides: int = 1) -> Tensor:
+    """3x3 convolution, batch normalisation if asked for, ReLU."""
+    if not batch_normalisation:
+        return bare_convolution(filters, strides=strides, activation="relu")(x)
+    x = bare_convolution(filters, strides=strides, use_bias=False)(x)
+    return layers.ReLU()(normalised(x))
+
+
+def bare_convolution(filters: int, **kwargs: Any) -> layers.Conv2D:
+    """3x3 convolution layer, initialised after He et al. (ICCV 2015)."""
+    return layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal", **kwargs)
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Batch normalisation."""
+    return layers.BatchNormalization(momentum=_NORMALISATION_MOMENTUM)(x)
+
+
+def shared_block(x: Tensor, *, dropout: float, batch_normalisation: bool) -> Tensor:
+    """Shared-weights residual block of LadderNet (Zhuang, arXiv 1810.07810), in x's own width.
+
+    One 3x3 convolution is applied twice; whole channels are dropped in between. With batch
+    normalisation each application has its own, since the two see different distributions.
+    """
+    shared = layers.Conv2D(
+        x.shape[-1],
+        3,
+        padding="same",
+        use_bias=not batch_normalisation,
+        kernel_initializer=keras.initializers.VarianceScaling(
+            _SHARED_VARIANCE, distribution="uniform"
+        ),
+    )
+    normalise: Callable[[Tensor], Tensor] = normalised if batch_normalisation else lambda y: y
+    residual = layers.ReLU()(normalise(shared(x)))
+    residual = layers.SpatialDropout2D(dropout)(residual)
+    residual = normalise(shared(residual))
+    return layers.ReLU()(layers.Add()([x, residual]))
+
+
+def vgg_block(x: Tensor, filters: int, *, batch_normalisation: bool) -> tuple[Tensor, Tensor]:
+    """Two 3x3 convolutions of equal width, then 2x2 max pooling (Simonyan, Zisserman, ICLR 2015).
+
+    Returns:
+        The features before pooling, for the skip, and those after it.
+    """
+    for _ in range(2):
+        x = convolution(x, filters, batch_normalisation=batch_normalisation)
+    return x, layers.MaxPooling2D()(x)

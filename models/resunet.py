@@ -1,0 +1,54 @@
+"""Deep residual U-Net (Zhang, Liu, Wang, arXiv 1711.10684)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from models import blocks
+from models.blocks import Tensor
+
+
+def build(
+    *,
+    name: str,
+    filters: Sequence[int],
+    dropout: float,
+    reduction_ratio: int,
+    batch_normalisation: bool,
+) -> keras.Model:
+    """Build one U of pre-activation residual units (arguments and shapes: see `models.build`).
+
+    Args:
+        name: of the model.
+        filters: widths of the levels; the last is the bridge's, as in the paper's table 1.
+        dropout: between the two convolutions of a unit; the paper has none.
+        reduction_ratio: unused; there is no attention here.
+        batch_normalisation: before every 3x3 convolution but the first.
+    """
+
+    def activated(x: Tensor) -> Tensor:
+        return layers.ReLU()(blocks.normalised(x) if batch_normalisation else x)
+
+    def residual_unit(x: Tensor, width: int, *, strides: int = 1, first: bool = False) -> Tensor:
+        y = x if first else activated(x)
+        y = blocks.bare_convolution(width, strides=strides)(y)
+        y = layers.Dropout(dropout)(activated(y))
+        y = blocks.bare_convolution(width)(y)
+        # Strides or widths differ in every unit of this network: a projection, never identity.
+        return layers.Add()([y, layers.Conv2D(width, 1, strides=strides)(x)])
+
+    *levels, bridge = filters
+    image, x = blocks.padded_input(2 ** len(levels))
+    skips = []
+    for level, width in enumerate(levels):
+        first = level == 0
+        x = residual_unit(x, width, strides=1 if first else 2, first=first)
+        skips.append(x)
+    x = residual_unit(x, bridge, strides=2)
+    for width, skip in zip(reversed(levels), reversed(skips), strict=True):
+        x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
+        x = residual_unit(x, width)
+    return blocks.segmentation_model(image, x, name)

@@ -1,0 +1,54 @@
+"""U-Net (Ronneberger, Fischer, Brox, MICCAI 2015), plain or with VGG blocks as its encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import keras
+from keras import layers
+
+from models import blocks
+from models.blocks import Tensor
+
+
+def build(
+    *,
+    name: str,
+    filters: Sequence[int],
+    dropout: float,
+    reduction_ratio: int,
+    batch_normalisation: bool,
+    vgg_encoder: bool = False,
+) -> keras.Model:
+    """Build one U with concatenating skips (arguments and shapes: see `models.build`).
+
+    Args:
+        name: of the model.
+        filters: widths of the levels; the last is the bottleneck's, or with `vgg_encoder` that
+            of the last level and of the bottleneck.
+        dropout: between the two convolutions of a level, as in retina-unet; none in VGG blocks.
+        reduction_ratio: unused; there is no attention here.
+        batch_normalisation: after every 3x3 convolution.
+        vgg_encoder: VGG blocks, each ended by its pooling, as encoder.
+    """
+    convolution = partial(blocks.convolution, batch_normalisation=batch_normalisation)
+    *levels, bottleneck = (*filters, filters[-1]) if vgg_encoder else filters
+
+    def double_convolution(x: Tensor, width: int) -> Tensor:
+        return convolution(layers.Dropout(dropout)(convolution(x, width)), width)
+
+    image, x = blocks.padded_input(2 ** len(levels))
+    skips = []
+    for width in levels:
+        if vgg_encoder:
+            skip, x = blocks.vgg_block(x, width, batch_normalisation=batch_normalisation)
+        else:
+            skip = double_convolution(x, width)
+            x = layers.MaxPooling2D()(skip)
+        skips.append(skip)
+    x = double_convolution(x, bottleneck)
+    for width, skip in zip(reversed(levels), reversed(skips), strict=True):
+        x = layers.Conv2DTranspose(width, 2, strides=2)(x)
+        x = double_convolution(layers.Concatenate()([skip, x]), width)
+    return blocks.segmentation_model(image, x, name)
