@@ -36,6 +36,7 @@ class SyntheticAngiogram:
         non_perfusion: (H, W) uint8 in {0, 1}, the union of the rasterised `polygons`.
         field_of_view: (H, W) uint8 in {0, 1}, the circular aperture.
         polygons: outlines of the non-perfused areas, each (K, 2) int64, (x, y) in pixels.
+        fovea: (x, y) in pixels, the centre of the foveal avascular zone.
         occlusion: (K, 2) int64, outline of the affected region around them (label "BRVO").
     """
 
@@ -43,6 +44,7 @@ class SyntheticAngiogram:
     non_perfusion: np.ndarray
     field_of_view: np.ndarray
     polygons: Polygons
+    fovea: tuple[float, float]
     occlusion: np.ndarray
 
 
@@ -80,19 +82,19 @@ def synthetic_angiogram(seed: int, index: int, size: int = 512) -> SyntheticAngi
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
     field_of_view = _aperture(rng, size)
     anatomy = _anatomy(rng)
-    trees = [_vessel_tree(rng, anatomy, calibre) for calibre in (0.0026, 0.0019)]
+    trees = [_vessel_tree(rng, anatomy, calibre) for calibre in (0.0010, 0.0007)]
     large, fine = _draw_vessels(trees, size)
     non_perfusion = np.zeros_like(field_of_view)
     while non_perfusion.sum() < 0.008 * field_of_view.sum():
-        wanted = 0.012 + 0.30 * rng.beta(1.1, 1.7)
-        affected = _affected_region(rng, anatomy, field_of_view, wanted)
+        wanted = 0.012 + 0.31 * rng.beta(1.1, 1.6)
+        occlusion, affected = _affected_region(rng, anatomy, field_of_view, wanted)
         polygons = _non_perfused_polygons(
             rng, anatomy, affected, large, wanted * field_of_view.sum()
         )
         non_perfusion = _rasterise(polygons, size)
     image = _expose(rng, anatomy, large, fine, affected, non_perfusion, field_of_view)
-    occlusion = max(_outlines(affected, 3.0 * size / 512), key=cv2.contourArea)
-    return SyntheticAngiogram(image, non_perfusion, field_of_view, polygons, occlusion)
+    fovea = tuple((anatomy.fovea * size).tolist())
+    return SyntheticAngiogram(image, non_perfusion, field_of_view, polygons, fovea, occlusion)
 
 
 def _aperture(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -106,25 +108,25 @@ def _aperture(rng: np.random.Generator, size: int) -> np.ndarray:
 def _anatomy(rng: np.random.Generator) -> Anatomy:
     temporal = int(rng.choice([-1, 1]))
     disc = np.array([0.5 - temporal * rng.uniform(0.27, 0.40), rng.uniform(0.40, 0.60)])
-    fovea = disc + (temporal * rng.uniform(0.29, 0.34), rng.uniform(0.01, 0.05))
+    fovea = disc + np.array([temporal * rng.uniform(0.29, 0.34), rng.uniform(0.01, 0.05)])
     return Anatomy(disc, fovea, temporal)
 
 
 def _trunks(rng: np.random.Generator, anatomy: Anatomy) -> list[Points]:
     """Bezier curves from the disc: arcades around the macula, nasal and macular vessels."""
     templates = [  # control points beyond the disc: x towards the temple, y away from the macula
-        [(0.02, 0.14), (0.22, 0.33), (0.80, 0.22)],
+        [(0.02, 0.15), (0.22, 0.36), (0.80, 0.12)],
         [(0.00, 0.15), (0.02, 0.30), (0.20, 0.60)],
         [(-0.04, 0.08), (-0.12, 0.20), (-0.30, 0.45)],
         [(-0.08, 0.01), (-0.20, 0.05), (-0.45, 0.14)],
-        [(0.06, 0.02), (0.14, 0.06), (0.24, 0.05)],
+        [(0.05, 0.02), (0.12, 0.06), (0.20, 0.08)],
     ]
     t = np.linspace(0, 1, 160)[:, None]
     trunks = []
     for template in templates:
         for up in (-1, 1):
-            spread = np.array([[0.006], [0.02], [0.04], [0.07]])
             control = np.array([(0.0, 0.0), *template]) * [anatomy.temporal, up]
+            spread = 0.009 + 0.13 * np.linalg.norm(control, axis=1, keepdims=True)
             a, b, c, d = anatomy.disc + control + spread * rng.normal(0, 1, (4, 2))
             trunks.append(
                 (1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * b + 3 * (1 - t) * t**2 * c + t**3 * d
@@ -135,8 +137,8 @@ def _trunks(rng: np.random.Generator, anatomy: Anatomy) -> list[Points]:
 def _vessel_tree(rng: np.random.Generator, anatomy: Anatomy, calibre: float) -> Vessels:
     """Grow branches from the trunks towards unsupplied retina (space colonisation).
 
-    After Runions et al. 2005 (leaf venation); the calibre follows Murray's law, the parent's cubed
-    radius being the sum of its branches' cubed radii, with an exponent of 2.6.
+    After Runions et al. 2005 (leaf venation). As in Murray's law, a power of the radius is kept at
+    every branching (here 2.3, for slender twigs; Murray's is 3).
     """
     position, parent = [], []
     for trunk in _trunks(rng, anatomy):
@@ -144,29 +146,36 @@ def _vessel_tree(rng: np.random.Generator, anatomy: Anatomy, calibre: float) -> 
         position.extend(trunk)
         parent.extend([-1, *range(first, first + len(trunk) - 1)])
     position, parent = np.array(position), np.array(parent)
-    for number, reach in ((60, 0.30), (220, 0.12), (650, 0.06)):
+    for number, reach in ((40, 0.30), (150, 0.13), (550, 0.07)):
         radius = 0.53 * np.sqrt(rng.uniform(0, 1, number))
         angle = rng.uniform(0, 2 * np.pi, number)
         unsupplied = 0.5 + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
         foveal = np.linalg.norm(unsupplied - anatomy.fovea, axis=1) < 1.1 * FOVEAL_AVASCULAR_RADIUS
-        position, parent = _colonise(position, parent, unsupplied[~foveal], reach)
-    flow = np.full(len(parent), 0.04)
+        position, parent = _colonise(position, parent, unsupplied[~foveal], anatomy.disc, reach)
+    for _ in range(4):  # rounds every bend
+        position = np.where(parent[:, None] < 0, position, (position + position[parent]) / 2)
+    flow = np.full(len(parent), 0.012)
     flow[np.setdiff1d(np.arange(len(parent)), parent)] += 1
     for node in range(len(parent) - 1, -1, -1):  # a parent stands before its children
         if parent[node] >= 0:
             flow[parent[node]] += flow[node]
-    for scale, amplitude in ((0.10, 0.006), (0.035, 0.0022)):  # vessels wind
+    for scale, amplitude in ((0.12, 0.008), (0.04, 0.0022)):  # vessels wind
         wind = [_smooth_noise(rng, 256, scale) for _ in range(2)]
         column, row = np.clip(position * 256, 0, 255).astype(int).T
         position = position + amplitude * np.stack([w[row, column] for w in wind], axis=1)
-    return Vessels(position, parent, np.minimum(0.42 * calibre * flow ** (1 / 2.6), 0.0085))
+    return Vessels(position, parent, np.minimum(calibre * flow ** (1 / 2.3), 0.0055))
 
 
 def _colonise(
-    position: Points, parent: np.ndarray, unsupplied: Points, reach: float, step: float = 0.006
+    position: Points,
+    parent: np.ndarray,
+    unsupplied: Points,
+    disc: Points,
+    reach: float,
+    step: float = 0.006,
 ) -> tuple[Points, np.ndarray]:
     """Add nodes, a step at a time, towards the unsupplied points within reach of the tree."""
-    heading = np.zeros_like(position)
+    heading = np.where(parent[:, None] < 0, 0, _unit(position - position[parent]))
     gap = np.linalg.norm(unsupplied[:, None] - position[None], axis=2)
     owner, gap = gap.argmin(axis=1), gap.min(axis=1)
     while True:
@@ -177,18 +186,15 @@ def _colonise(
         tips, pulled = np.unique(owner, return_inverse=True)
         pull = np.zeros((len(tips), 2))
         np.add.at(pull, pulled, (unsupplied - position[owner]) / gap[:, None])
-        pull = _unit(_unit(pull) + 0.8 * heading[tips])
+        pull = _unit(_unit(pull) + 0.7 * heading[tips] + 0.4 * _unit(position[tips] - disc))
         first = len(position)
         position = np.concatenate([position, position[tips] + step * pull])
         parent = np.concatenate([parent, tips])
         heading = np.concatenate([heading, pull])
         new = np.linalg.norm(unsupplied[:, None] - position[None, first:], axis=2)
         closer = new.min(axis=1) < gap - 1e-3 * step  # drops what would pull for ever
-        owner, gap, unsupplied = (
-            new.argmin(1)[closer] + first,
-            new.min(1)[closer],
-            unsupplied[closer],
-        )
+        owner, gap = first + new.argmin(axis=1)[closer], new.min(axis=1)[closer]
+        unsupplied = unsupplied[closer]
 
 
 def _unit(vectors: Points) -> Points:
@@ -204,9 +210,9 @@ def _draw_vessels(trees: list[Vessels], size: int) -> tuple[np.ndarray, np.ndarr
             radius, parent = tree.radius[node], tree.parent[node]
             if parent >= 0:
                 start, end = np.rint(tree.position[[parent, node]] * magnified * 2**fraction_bits)
-                brightness = 105 + 150 * min(1, radius / 0.0045)
+                brightness = 85 + 170 * min(1, radius / 0.0040)
                 cv2.line(
-                    canvases[0 if radius > 0.0017 else 1],
+                    canvases[0 if radius > 0.0014 else 1],
                     start.astype(int).tolist(),
                     end.astype(int).tolist(),
                     color=round(brightness),
@@ -214,36 +220,25 @@ def _draw_vessels(trees: list[Vessels], size: int) -> tuple[np.ndarray, np.ndarr
                     lineType=cv2.LINE_AA,
                     shift=fraction_bits,
                 )
-    large, fine = (
-        cv2.resize(c.astype(float), (size, size), interpolation=cv2.INTER_AREA) / 255
-        for c in canvases
-    )
+    shape = (size, size)
+    large, fine = (cv2.resize(c / 255, shape, interpolation=cv2.INTER_AREA) for c in canvases)
     return large, fine
 
 
 def _affected_region(
     rng: np.random.Generator, anatomy: Anatomy, field_of_view: np.ndarray, wanted: float
-) -> np.ndarray:
-    """The wavy-edged sector that an occluded branch vein drained: (H, W) uint8 in {0, 1}."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the wavy-edged sector that the occluded vein drained: outline (K, 2), mask (H, W)."""
     size = len(field_of_view)
-    up = rng.choice([-1, 1])
-    apex = anatomy.disc + (
-        anatomy.temporal * rng.uniform(0.02, 0.10),
-        up * rng.uniform(0.02, 0.08),
-    )
-    x, y = _coordinates(size, apex)
+    towards = np.array([anatomy.temporal, rng.choice([-1, 1])])
+    apex = anatomy.disc + towards * rng.uniform(0.02, 0.08, 2)
+    x, y = towards[:, None, None] * _coordinates(size, apex)
     half_angle = np.radians(rng.uniform(22, 40) + 90 * wanted)
     middle = half_angle + np.radians(rng.uniform(-8, 15))
-    angle = np.arctan2(up * y, anatomy.temporal * x) + 0.22 * _smooth_noise(rng, size, 0.13)
+    angle = np.arctan2(y, x) + 0.15 * _smooth_noise(rng, size, 0.12)
     within = np.abs(angle - middle) < half_angle
-    return _largest_component(within & (field_of_view == 1))
-
-
-def _largest_component(mask: np.ndarray) -> np.ndarray:
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    if count == 1:
-        return mask.astype(np.uint8)
-    return (labels == 1 + statistics[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
+    outline = max(_outlines(field_of_view * within, 3 * size / 512), key=cv2.contourArea)
+    return outline, _rasterise((outline,), size)
 
 
 def _non_perfused_polygons(
@@ -260,12 +255,13 @@ def _non_perfused_polygons(
     allowed[cv2.dilate(large, _disk(1.5 * scale)) > 0.3] = 0
     for centre, radius in ((anatomy.fovea, 0.06), (anatomy.disc, DISC_RADIUS + 0.01)):
         allowed[np.hypot(*_coordinates(size, centre)) < radius] = 0
+    x, y = _coordinates(size, anatomy.fovea)
+    raphe = np.abs(y + 0.015 * _smooth_noise(rng, size, 0.06)) < 0.004
+    allowed[raphe & (anatomy.temporal * x > 0)] = 0  # lest an outline ring the fovea
     cells = _cells(rng, size, np.exp(rng.uniform(np.log(0.025), np.log(0.09))))
     area = np.bincount(cells.ravel(), allowed.ravel())
     preference = _smooth_noise(rng, size, 0.16) + 0.5 * _smooth_noise(rng, size, 0.05)
-    preference = np.bincount(cells.ravel(), preference.ravel()) / np.maximum(
-        np.bincount(cells.ravel()), 1
-    )
+    preference = np.bincount(cells.ravel(), preference.ravel()) / np.bincount(cells.ravel()).clip(1)
     order = np.argsort(-np.where(area > 0, preference, -np.inf), kind="stable")
     chosen = np.zeros(len(area), bool)
     chosen[order[: 1 + np.searchsorted(np.cumsum(area[order]), wanted_pixels)]] = True
@@ -278,16 +274,9 @@ def _cells(rng: np.random.Generator, size: int, spacing: float) -> np.ndarray:
     """Voronoi cells of random sites, with wavy borders: (size, size) int labels."""
     sites = np.ones((size, size), np.uint8)
     sites[tuple(rng.integers(0, size, (2, round(spacing**-2))))] = 0
-    _, labels = cv2.distanceTransformWithLabels(
-        sites, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    row, column = np.mgrid[:size, :size]
-    shift = [
-        np.rint(0.3 * spacing * size * _smooth_noise(rng, size, 0.6 * spacing)) for _ in range(2)
-    ]
-    row, column = (
-        np.clip(p + s, 0, size - 1).astype(int) for p, s in zip((row, column), shift, strict=True)
-    )
+    _, labels = cv2.distanceTransformWithLabels(sites, cv2.DIST_L2, 5)
+    wave = [0.3 * spacing * size * _smooth_noise(rng, size, 0.6 * spacing) for _ in range(2)]
+    row, column = np.clip(np.rint(np.mgrid[:size, :size] + wave), 0, size - 1).astype(int)
     return labels[row, column]
 
 
@@ -302,9 +291,7 @@ def _rasterise(polygons: Polygons, size: int) -> np.ndarray:
     """Union of the polygons, edges included: (size, size) uint8 in {0, 1}."""
     canvas = Image.new("L", (size, size))
     for polygon in polygons:
-        ImageDraw.Draw(canvas).polygon(
-            [tuple(point) for point in polygon.tolist()], outline=1, fill=1
-        )
+        ImageDraw.Draw(canvas).polygon(polygon.ravel().tolist(), outline=1, fill=1)
     return np.array(canvas)
 
 
@@ -325,17 +312,17 @@ def _expose(
     perfused = (1 - lost) * (1 - avascular)
     diseased = _blur(affected.astype(float), 10 * scale)
     choroid = 1 + 0.10 * _smooth_noise(rng, size, 0.05) + 0.06 * _smooth_noise(rng, size, 0.015)
-    haze = rng.uniform(0.2, 0.9)
+    haze = rng.uniform(0.15, 0.55)
     capillaries = haze * (1 - 0.35 * diseased) + _capillaries(rng, size, diseased)
     retina = choroid * (1 - 0.35 * avascular) + perfused * capillaries
     retina = retina * _haemorrhages(rng, affected, non_perfusion)
     retina += _leakage(rng, anatomy, diseased) * (1 - lost)
-    twigs = fine * (1 - 0.9 * cv2.erode(lost, _disk(3 * scale)))
+    twigs = fine * (1 - 0.95 * cv2.dilate(lost, _disk(3 * scale)))
     vessels = np.maximum(large, twigs)
-    vessel_level = rng.uniform(4.5, 6.5)
+    vessel_level = rng.uniform(6, 9.5)
     retina = retina * (1 - vessels) + vessel_level * vessels**1.3
     retina += _microaneurysms(rng, affected, non_perfusion)
-    light = _illumination(rng, size) * rng.uniform(28, 48)
+    light = _illumination(rng, size) * rng.uniform(30, 55)
     exposed = _blur(light * retina, rng.uniform(0.5, 0.9) * max(scale, 0.7))
     exposed += rng.normal(0, 1, (size, size)) * (rng.uniform(1.0, 2.5) + 0.035 * exposed)
     exposed = 255 * np.tanh(np.maximum(exposed, 0) / 230)  # the camera saturates softly
@@ -351,10 +338,10 @@ def _foveal_avascular_zone(rng: np.random.Generator, anatomy: Anatomy, size: int
 
 def _capillaries(rng: np.random.Generator, size: int, diseased: np.ndarray) -> np.ndarray:
     """A fine network, widened where the vein is occluded: (size, size) float64, mean about 0."""
-    fine, wide = (_network(rng, size, width * size / 512) for width in (0.9, 1.6))
+    fine, wide = (_network(rng, size, width * size / 512) for width in (1.1, 2.0))
     patchy = 1 + 0.3 * _smooth_noise(rng, size, 0.04)
-    contrast = rng.uniform(0.30, 0.60)
-    return patchy * contrast * ((1 - diseased) * fine + diseased * (0.6 * fine + 0.9 * wide))
+    contrast = rng.uniform(0.20, 0.40)
+    return patchy * contrast * ((1 - diseased) * fine + diseased * (0.5 * fine + 1.2 * wide))
 
 
 def _network(rng: np.random.Generator, size: int, width: float) -> np.ndarray:
@@ -388,9 +375,8 @@ def _leakage(rng: np.random.Generator, anatomy: Anatomy, diseased: np.ndarray) -
     patches = np.maximum(_smooth_noise(rng, size, 0.07) - rng.uniform(0.9, 1.8), 0) * diseased
     x, y = _coordinates(size, anatomy.disc)
     distance = np.hypot(x, y) / DISC_RADIUS
-    rim = np.exp(-(((distance - 1) / 0.25) ** 2)) * (
-        0.6 + 0.4 * np.tanh(-anatomy.temporal * x / 0.02)
-    )
+    nasal = 0.6 + 0.4 * np.tanh(-anatomy.temporal * x / 0.02)
+    rim = nasal * np.exp(-(((distance - 1) / 0.25) ** 2))
     glow = np.exp(-0.5 * (distance / 2.2) ** 2)
     return rng.uniform(0, 2.0) * patches + rng.uniform(0.2, 1.2) * rim + rng.uniform(0, 0.8) * glow
 
@@ -402,10 +388,8 @@ def _microaneurysms(
     size = len(affected)
     border = cv2.dilate(non_perfusion, _disk(0.012 * size)) - non_perfusion
     dots = np.zeros((size, size))
-    for region, number in (
-        (border & affected, rng.integers(5, 70)),
-        (affected, rng.integers(0, 25)),
-    ):
+    for region, most in ((border & affected, 70), (affected, 25)):
+        number = rng.integers(0, most)
         where = rng.choice(np.flatnonzero(region), number)
         dots.flat[where] = rng.uniform(8, 35, number)
     return _blur(dots, max(0.0020 * size, 0.7))
@@ -417,7 +401,7 @@ def _illumination(rng: np.random.Generator, size: int) -> np.ndarray:
     vignetting = 1 - rng.uniform(0.6, 1.6) * (x**2 + y**2)
     angle = rng.uniform(0, 2 * np.pi)
     towards = (x * np.cos(angle) + y * np.sin(angle)) / 0.5
-    dim = 1 - rng.uniform(0.2, 0.7) / (1 + np.exp(-(towards - rng.uniform(0.1, 0.6)) / 0.15))
+    dim = 1 - rng.uniform(0.3, 0.65) / (1 + np.exp(-(towards - rng.uniform(0.1, 0.6)) / 0.15))
     return np.maximum(vignetting, 0.25) * dim * np.exp(0.12 * _smooth_noise(rng, size, 0.3))
 
 
@@ -491,16 +475,8 @@ def write_synthetic_angiograms(
 def _labelme(angiogram: SyntheticAngiogram, image_name: str) -> dict:
     height, width = angiogram.image.shape
     labelled = [("BRVO", angiogram.occlusion), *(("NP", p) for p in angiogram.polygons)]
-    shapes = [
-        {
-            "label": label,
-            "points": outline.astype(float).tolist(),
-            "group_id": None,
-            "shape_type": "polygon",
-            "flags": {},
-        }
-        for label, outline in labelled
-    ]
+    polygon = {"group_id": None, "shape_type": "polygon", "flags": {}}
+    shapes = [{"label": k, "points": p.astype(float).tolist(), **polygon} for k, p in labelled]
     return {
         "version": "5.0.0",
         "flags": {},

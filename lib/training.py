@@ -105,7 +105,7 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
             if _is_best(state, settings):
                 state.best_epoch = state.epochs_done
                 save_weights(model, experiment.weights("best"))
-            _keep(experiment, model, state)
+            _keep(experiment, model, state, settings.best_by)
             bar.epoch_end(state)
     print(f"{why}; best epoch {state.best_epoch} by validation {settings.best_by}")
     return experiment
@@ -248,7 +248,9 @@ def _why_stop(state: TrainingState, settings: TrainingSettings) -> str:
     return ""
 
 
-def _keep(experiment: Experiment, model: keras.Model, state: TrainingState) -> None:
+def _keep(
+    experiment: Experiment, model: keras.Model, state: TrainingState, best_by: str
+) -> None:
     """Leave an epoch's results; the checkpoint comes last, as the promise that all else is there."""
     save_weights(model, experiment.weights("last"))
     table = io.StringIO()
@@ -256,7 +258,7 @@ def _keep(experiment: Experiment, model: keras.Model, state: TrainingState) -> N
     writer.writeheader()
     writer.writerows(state.history)
     write_text(experiment.folder / "history.csv", table.getvalue())
-    learning_curves(experiment.folder / "learning_curves.png", state.history)
+    learning_curves(experiment.folder / "learning_curves.png", state.history, best_by)
     save_checkpoint(experiment.checkpoint, model, state)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from lib.configuration import Configuration, Preparation
 from lib.field_of_view import detect_field_of_view
-from lib.figures import contact_sheet, preprocessing_figure
+from lib.figures import ContactSheetEntry, contact_sheet, preprocessing_figure
 from lib.files import written_beside
 from lib.hdf5 import PreparedImage, write_part
 from lib.images import IMAGE_SUFFIXES, image_bytes_sha256, read_image, read_mask

@@ -45,7 +45,7 @@ def through_jpeg(image, quality=75):
         (300, 300, 150, 149, 120),  # free on all sides
         (605, 700, 350, 300, 330),  # cut at the top and the bottom
         (400, 300, 110, 200, 190),  # cut left and right, not in the middle
-        (768, 1024, 540, 300, 420),
+        (600, 800, 420, 240, 330),
         (97, 61, 30, 48, 28),
     ],
 )
@@ -103,7 +103,7 @@ def test_full_square_frame(shading):
     elif shading == "dark sides":
         image *= 1 - 0.7 * columns**2
     found = detect_field_of_view(through_jpeg(image.clip(0, 255).astype(np.uint8)))
-    assert found.mean() > 0.97
+    assert found.all()
 
 
 def test_frame_between_black_bars():
@@ -127,6 +127,19 @@ def test_tiny_images_and_pure_noise(shape):
     assert set(np.unique(found)) <= {0, 1}
 
 
+@pytest.mark.parametrize(
+    "part", [np.s_[80:432, 80:432], np.s_[:400, :400], np.s_[:300], np.s_[:, :330]]
+)
+def test_part_of_a_real_angiogram(part):
+    files = sorted((DATA / "FFA").glob("*.jpg"))
+    if not files:
+        pytest.skip("no ../shared/data/FFA")
+    whole = detect_field_of_view(read_image(files[0]))
+    for file in files[::5]:
+        found = detect_field_of_view(read_image(file)[part])
+        assert dice(found, whole[part]) > 0.995
+
+
 def given_masks():
     for f in sorted((DATA / "DRIVE").glob("*/images/*.tif")):
         yield "DRIVE", f, f.parents[1] / "mask" / f"{f.stem}_mask.gif"
@@ -138,7 +151,7 @@ def given_masks():
 
 @pytest.mark.parametrize("name", ["DRIVE", "STARE", "CHASE_DB1"])
 def test_against_given_masks(name):
-    pairs = [(image, mask) for of, image, mask in given_masks() if of == name][::5]
+    pairs = [(image, mask) for of, image, mask in given_masks() if of == name][::7]
     if not pairs:
         pytest.skip(f"no ../shared/data/{name}")
     for image, mask in pairs:
@@ -150,7 +163,7 @@ def test_angiograms_have_one_aperture():
     files = sorted((DATA / "FFA").glob("*.jpg"))
     if not files:
         pytest.skip("no ../shared/data/FFA")
-    found = [detect_field_of_view(read_image(f)) for f in files]
-    for mask in found:  # one camera: 16 equal fields of view
+    found = [detect_field_of_view(read_image(f)) for f in files[::3]]
+    for mask in found:  # one camera: equal fields of view
         assert dice(mask, found[0]) > 0.998
         assert mask.mean() == pytest.approx(0.817, abs=0.002)
