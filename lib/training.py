@@ -248,9 +248,7 @@ def _why_stop(state: TrainingState, settings: TrainingSettings) -> str:
     return ""
 
 
-def _keep(
-    experiment: Experiment, model: keras.Model, state: TrainingState, best_by: str
-) -> None:
+def _keep(experiment: Experiment, model: keras.Model, state: TrainingState, best_by: str) -> None:
     """Leave an epoch's results; the checkpoint comes last, as the promise that all else is there."""
     save_weights(model, experiment.weights("last"))
     table = io.StringIO()
