@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import wasserstein_distance
 
 from lib.files import write_text
 from lib.user_errors import UserError, raise_all
@@ -35,8 +36,9 @@ def split_by_patient(
     """Parts in the given ratio of images, as nearly as whole patients allow, alike in CNP fraction.
 
     Of `DRAWS` random orders of the patients the one is taken whose parts come nearest to their sizes
-    and, among those, whose mean CNP fractions lie closest together. Nothing but truth areas is looked
-    at, and the same members, ratio and seed give the same split.
+    and, among those, whose CNP fractions are distributed most like those of all images (Wasserstein
+    distance; equal means alone would let one large area stand against many small ones). Nothing but
+    truth areas is looked at, and the same members, ratio and seed give the same split.
 
     Raises:
         UserError: fewer patients than parts.
@@ -80,9 +82,11 @@ def _fill(patients: list[list[Member]], targets: np.ndarray) -> Split:
 
 
 def _badness(split: Split, targets: np.ndarray) -> tuple[float, float]:
+    """How far the parts are from their sizes; how unlike their CNP fractions are to those of all."""
     size = sum(abs(len(split[p]) - t) for p, t in zip(PARTS, targets, strict=True))
-    means = [np.mean([m.cnp_fraction for m in split[p]]) for p in PARTS if split[p]]
-    return round(size, 6), float(np.ptp(means))
+    fractions = [[m.cnp_fraction for m in split[p]] for p in PARTS if split[p]]
+    everyone = [fraction for part in fractions for fraction in part]
+    return round(size, 6), sum(wasserstein_distance(part, everyone) for part in fractions)
 
 
 def write_split(file: Path, split: Split, how: str) -> None:
