@@ -1,3 +1,4 @@
+import functools
 import math
 from pathlib import Path
 
@@ -15,6 +16,7 @@ def dice(one, other):
     return 2 * float((one & other).sum()) / float(int(one.sum()) + int(other.sum()))
 
 
+@functools.cache
 def retina(height, width, level=80, seed=0):
     """Texture from fine to coarse with some bright vessels: uint8 (H, W)."""
     random = np.random.default_rng(seed)

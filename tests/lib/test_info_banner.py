@@ -1,3 +1,4 @@
+import functools
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ SIDES = ("top", "bottom", "left", "right")
 TURNS = {"top": 0, "bottom": 0, "left": 1, "right": 1}
 
 
+@functools.cache
 def angiogram(height, width, radius=None, level=70, seed=0):
     """Texture and vessels, seen through a round aperture if a radius is given: uint8 (H, W)."""
     random = np.random.default_rng(seed)
@@ -41,7 +43,7 @@ def with_banner(side, frame, banner):
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize(("background", "ink"), [(0, 255), (255, 0), (128, 255), (40, 230)])
-@pytest.mark.parametrize("radius", [None, 250, 200])
+@pytest.mark.parametrize("radius", [None, 250])
 @pytest.mark.parametrize("quality", [None, 75])
 def test_square_frame(side, background, ink, radius, quality):
     frame = angiogram(480, 480, radius)
