@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -34,7 +35,7 @@ def save_checkpoint(file: Path, model: keras.Model, state: TrainingState) -> Non
 
     `.weights.h5` leaves out the random state, without which a resumed training differs.
     """
-    arrays = {f"variable_{i}": np.asarray(v) for i, v in enumerate(_variables(model))}
+    arrays = {f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))}
     with written_beside(file) as (beside,), beside.open("wb") as stream:
         np.savez(
             stream, state=np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8), **arrays
@@ -52,7 +53,7 @@ def load_checkpoint(file: Path, model: keras.Model) -> TrainingState:
         with np.load(file, allow_pickle=False) as content:
             state = TrainingState(**json.loads(content["state"].tobytes()))
             arrays = [content[f"variable_{i}"] for i in range(len(content.files) - 1)]
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise _unfit(file, str(error)) from None
     shapes, wanted = [a.shape for a in arrays], [tuple(v.shape) for v in variables]
     if shapes != wanted:

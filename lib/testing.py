@@ -1,6 +1,7 @@
 """Testing: the trained network on the test images, scored and drawn."""
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -77,8 +78,10 @@ def predicted_images(
 def _trained(configuration: Configuration, weights: Path) -> keras.Model:
     model = build_model(configuration)
     try:
-        model.load_weights(weights)
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Keras only warns of layers that the file does not hold
+            model.load_weights(weights)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{weights}: not the weights of this network ({reason})") from None
     return model

@@ -124,7 +124,8 @@ def _train_epoch(
     AUC, and all of the validation part, are of the network as it is at the end.
     """
     started = time.monotonic()
-    fitted = model.fit(patches, verbose=0, callbacks=[bar]).history
+    # Keras would shuffle the batches from a random state of its own, which no checkpoint holds.
+    fitted = model.fit(patches, shuffle=False, verbose=0, callbacks=[bar]).history
     row = {name: fitted[name][0] for name in ("loss", "accuracy")}
     row["auc"] = _measure(model, fixed["train"], settings)["auc"]
     validation = _measure(model, fixed["validation"], settings)

@@ -31,6 +31,7 @@ def tiny_settings(folder: Path) -> list[str]:
         "training settings.N_epochs=3",
         "training settings.batch_size=16",
         "training settings.learning_rate=0.003",
+        "training settings.learning_rate_schedule=constant",
         "testing settings.test_patch_height=64",
         "testing settings.test_patch_width=64",
         "testing settings.stride_height=40",
