@@ -35,7 +35,9 @@ def save_checkpoint(file: Path, model: keras.Model, state: TrainingState) -> Non
 
     `.weights.h5` leaves out the random state, without which a resumed training differs.
     """
-    arrays = {f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))}
+    arrays = {
+        f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))
+    }
     with written_beside(file) as (beside,), beside.open("wb") as stream:
         np.savez(
             stream, state=np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8), **arrays

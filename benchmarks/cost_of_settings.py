@@ -1,0 +1,49 @@
+"""What the settings of a configuration cost on this machine, in training and in testing.
+
+python -m benchmarks.cost_of_settings [--config FILE]
+"""
+
+import time
+
+from lib.command_line import script_parser
+from lib.configuration import read_configuration
+from lib.keras_backend import start_keras
+
+STEPS = 5
+
+
+def main() -> None:
+    arguments = script_parser(__doc__).parse_args()
+    configuration = read_configuration(arguments.config, arguments.overrides)
+    start_keras()
+    import numpy as np
+
+    from lib.experiment import build_model
+    from lib.prediction import predict_image
+    from lib.training import _compile
+
+    settings, attributes = configuration.training_settings, configuration.data_attributes
+    model = build_model(configuration)
+    _compile(model, settings)
+    generator = np.random.default_rng(0)
+    shape = (settings.batch_size, attributes.patch_height, attributes.patch_width)
+    x = generator.random((*shape, 1), np.float32)
+    y = generator.integers(2, size=(*shape, 2)).astype(np.float32)
+    started = time.perf_counter()
+    model.train_on_batch(x, y)
+    print(f"first step, tracing included: {time.perf_counter() - started:.1f} s")
+    started = time.perf_counter()
+    for _ in range(STEPS):
+        model.train_on_batch(x, y)
+    rate = STEPS * settings.batch_size / (time.perf_counter() - started)
+    hours = settings.N_subimgs / rate / 3600
+    print(f"training: {rate:.1f} patches/s, {hours:.1f} h an epoch of {settings.N_subimgs}")
+    image = generator.integers(256, size=(768, 768), dtype=np.uint8)
+    predict_image(model, image, configuration.testing_settings)
+    started = time.perf_counter()
+    predict_image(model, image, configuration.testing_settings)
+    print(f"testing: {time.perf_counter() - started:.1f} s for an image of 768x768")
+
+
+if __name__ == "__main__":
+    main()
