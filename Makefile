@@ -30,7 +30,8 @@ clean:
 $(ENVIRONMENT)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 	  { echo "Python 3.11 or 3.12 is needed; choose one: make PYTHON=python3.12 ..."; exit 2; }
-	$(PYTHON) -m venv $(ENVIRONMENT)
+	$(PYTHON) -m venv $(ENVIRONMENT) || \
+	  { rm -rf $(ENVIRONMENT); echo "install the package python3-venv, or choose another PYTHON"; exit 2; }
 
 $(ENVIRONMENT)/installed: requirements.txt | $(ENVIRONMENT)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt

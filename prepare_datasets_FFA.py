@@ -3,8 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from lib.command_line import run_script, script_parser
-from lib.configuration import PROJECT, read_configuration
+from lib.command_line import command, run_script, script_parser
+from lib.user_errors import UserError
 
 
 def main() -> None:
@@ -23,14 +23,23 @@ def main() -> None:
     overrides = list(arguments.overrides)
     if arguments.images:
         overrides.append(f"data paths.path_images={arguments.images.resolve()}")
-    configuration = read_configuration(arguments.config, overrides)
+    if arguments.synthetic is not None and arguments.synthetic < 6:
+        raise UserError(f"--synthetic {arguments.synthetic}: expected at least 6, for three parts")
 
+    from lib.configuration import read_configuration
     from lib.datasets.ffa import prepare
+    from lib.progress import progress
     from lib.synthetic_angiograms import write_synthetic_angiograms
 
+    configuration = read_configuration(arguments.config, overrides)
     paths, seed = configuration.data_paths, configuration.preparation.split_seed
     if arguments.synthetic is not None:
-        write_synthetic_angiograms(paths.path_images, arguments.synthetic, seed)
+        write_synthetic_angiograms(
+            paths.path_images,
+            arguments.synthetic,
+            seed,
+            progress=lambda indices: progress(indices, "drawing"),
+        )
         print(f"{arguments.synthetic} synthetic angiograms: {paths.path_images}")
     split, banners = prepare(configuration)
 
@@ -42,11 +51,7 @@ def main() -> None:
     for banner, number in Counter(str(b) for b in banners.values()).items():
         print(f"information banner cut off {number} image(s): {banner}")
     print(f"\nwritten to {paths.path_local}; look at {paths.path_local / 'prepared.png'}")
-    print(f"next: edit {_shown(arguments.config)}, then python run_training.py")
-
-
-def _shown(file: Path) -> Path:
-    return file.relative_to(PROJECT) if file.is_relative_to(PROJECT) else file
+    print(f"next: edit {arguments.config}, then {command('run_training.py', arguments)}")
 
 
 if __name__ == "__main__":

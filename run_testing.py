@@ -1,17 +1,17 @@
 """Test the trained network: scores, ROC and precision-recall figures, pictures of each test image."""
 
 from lib.command_line import run_script, script_parser
-from lib.configuration import read_configuration
 
 
 def main() -> None:
     """Read the configuration, predict and score the test images, say where the results lie."""
     arguments = script_parser(__doc__).parse_args()
-    configuration = read_configuration(arguments.config, arguments.overrides)
 
+    from lib.configuration import read_configuration
     from lib.console import to_log_file
     from lib.keras_backend import start_keras
 
+    configuration = read_configuration(arguments.config, arguments.overrides)
     name = configuration.experiment_name
     if configuration.testing_settings.nohup:
         to_log_file(name.folder / f"{name.name}_testing.nohup")

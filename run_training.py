@@ -1,7 +1,6 @@
 """Train the network that the configuration describes; run again after an interruption to go on."""
 
-from lib.command_line import run_script, script_parser
-from lib.configuration import read_configuration
+from lib.command_line import command, run_script, script_parser
 
 
 def main() -> None:
@@ -11,11 +10,12 @@ def main() -> None:
         "--fresh", action="store_true", help="start anew even where a training can be gone on with"
     )
     arguments = parser.parse_args()
-    configuration = read_configuration(arguments.config, arguments.overrides)
 
+    from lib.configuration import read_configuration
     from lib.console import to_log_file
     from lib.keras_backend import start_keras
 
+    configuration = read_configuration(arguments.config, arguments.overrides)
     name = configuration.experiment_name
     if configuration.training_settings.nohup:
         to_log_file(name.folder / f"{name.name}_training.nohup")
@@ -24,7 +24,7 @@ def main() -> None:
 
     experiment = train(configuration, fresh=arguments.fresh)
     print(f"\nwritten to {experiment.folder}; look at {experiment.folder / 'learning_curves.png'}")
-    print("next: python run_testing.py")
+    print(f"next: {command('run_testing.py', arguments)}")
 
 
 if __name__ == "__main__":

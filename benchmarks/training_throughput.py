@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 
-from lib.configuration import PROJECT, read_configuration
+from lib.command_line import PROJECT
+from lib.configuration import read_configuration
 from lib.files import write_text
 from lib.keras_backend import start_keras
 
@@ -44,12 +45,13 @@ def throughput(architecture: str, filters: str) -> dict[str, float]:
         for arrays in zip(*(patches[i] for i in range(len(patches))), strict=True)
     )
     size = configuration.training_settings.batch_size
+    bar = training._ProgressBar(configuration.training_settings, 0)
 
     def ours() -> None:
-        model.fit(patches, shuffle=False, verbose=0)
+        model.fit(patches, shuffle=False, verbose=0, callbacks=[bar])
 
     def in_memory() -> None:
-        model.fit(x, y, batch_size=size, verbose=0)
+        model.fit(x, y, batch_size=size, shuffle=False, verbose=0)
 
     rates: dict[str, list[float]] = {"ours": [], "in memory": []}
     ours(), in_memory()  # traces

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lib.command_line import PROJECT
 from lib.info_banner import parse_info_banner
 from lib.user_errors import UserError, raise_all
 from models import ARCHITECTURES
-
-PROJECT = Path(__file__).resolve().parents[1]
-DEFAULT_CONFIGURATION = PROJECT / "configuration.txt"
 
 Reader = Callable[[str], Any]
 """Turns a key's text into its value; raises `ValueError` that says what is expected."""
@@ -27,13 +25,6 @@ Reader = Callable[[str], Any]
 def key(read: Reader) -> Any:
     """A configuration key that `read` turns from text into its value."""
     return field(metadata={"read": read})
-
-
-def text(value: str) -> str:
-    """Any text but none."""
-    if not value:
-        raise ValueError("some text")
-    return value
 
 
 def boolean(value: str) -> bool:
@@ -348,9 +339,7 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
         f"{file}: section [{section}] is missing" for section in _missing(list(SECTIONS), texts)
     ]
     sections = {
-        section.replace(" ", "_"): _read_section(
-            section, kind, texts.get(section, {}), file, faults
-        )
+        section.replace(" ", "_"): _read_section(section, kind, texts.get(section), file, faults)
         for section, kind in SECTIONS.items()
     }
     if not faults:
@@ -359,7 +348,10 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
         raise UserError(faults[0])
     raise_all(faults, f"{file} has faults")
     ordered = {
-        section: {f.name: texts[section][f.name] for f in dataclasses.fields(kind)}
+        # A value that goes on in a second line is kept in one.
+        section: {
+            f.name: texts[section][f.name].replace("\n", " ") for f in dataclasses.fields(kind)
+        }
         for section, kind in SECTIONS.items()
     }
     return Configuration(**sections, texts=ordered)
@@ -446,7 +438,7 @@ def _read_section(
             continue
         try:
             values[item.name] = item.metadata["read"](texts[item.name].strip())
-        except ValueError as error:
+        except (ValueError, OverflowError, RuntimeError) as error:
             faults.append(
                 f"{file}: [{section}] {item.name} = {texts[item.name]!r}: expected {error}"
             )

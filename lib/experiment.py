@@ -48,6 +48,19 @@ class Experiment:
         """The split trained on."""
         return self.folder / "split.json"
 
+    def clear(self) -> None:
+        """Remove what an earlier training of this name left, so that nothing of it is taken for new."""
+        for pattern in (
+            f"{self.name}_*",
+            "*.png",
+            "history.csv",
+            "performances.*",
+            "per_image.csv",
+        ):
+            for file in self.folder.glob(pattern):
+                if file.suffix != ".nohup":
+                    file.unlink()
+
     @property
     def checkpoint(self) -> Path:
         """The state after the last whole epoch."""
@@ -76,11 +89,9 @@ def save_weights(model: keras.Model, file: Path) -> None:
 
 
 def record(experiment: Experiment, configuration: Configuration, model: keras.Model) -> None:
-    """Leave configuration, split, architecture, parameter count, picture and versions in the folder."""
-    write_text(experiment.configuration, configuration.as_text())
+    """Leave split, architecture, parameter count, picture and versions in the folder."""
     split = configuration.data_paths.path_local / "split.json"
-    if split.is_file():
-        shutil.copyfile(split, experiment.split)
+    write_text(experiment.split, split.read_text(encoding="utf-8"))
     write_text(experiment.file("_architecture.json"), model.to_json(indent=1))
     lines: list[str] = []
     model.summary(line_length=110, print_fn=lambda line, **_: lines.append(line))
@@ -112,8 +123,11 @@ def _draw_model(experiment: Experiment, model: keras.Model) -> None:
     """A drawing, where Graphviz is installed; `_summary.txt` is there in any case."""
     if shutil.which("dot") is None:
         return
-    with written_beside(experiment.file("_model.png")) as (beside,):
-        keras.utils.plot_model(model, beside, show_shapes=True, dpi=60)
+    try:
+        with written_beside(experiment.file("_model.png")) as (beside,):
+            keras.utils.plot_model(model, beside, show_shapes=True, dpi=60)
+    except Exception as error:  # whatever ails Graphviz, the training does not need it
+        print(f"no picture of the network: {error}")
 
 
 def refuse_other_settings(
@@ -150,8 +164,6 @@ def refuse_other_split(experiment: Experiment, configuration: Configuration) -> 
         UserError: says which files differ.
     """
     prepared = configuration.data_paths.path_local / "split.json"
-    if not (prepared.is_file() and experiment.split.is_file()):
-        return
     parts = [
         json.loads(f.read_text(encoding="utf-8"))["parts"] for f in (prepared, experiment.split)
     ]

@@ -386,7 +386,7 @@ def _thumbnails(
     """For each part how many images it has, and the first ones' titles and thumbnails."""
     counts: Counter[str] = Counter()
     drawn: dict[str, list[tuple[str, np.ndarray]]] = {}
-    for entry in map(ContactSheetEntry._make, entries):
+    for entry in entries:
         counts[entry.part] += 1
         if counts[entry.part] <= limit:
             thumbnail = _outlined_thumbnail(entry, side)

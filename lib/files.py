@@ -14,6 +14,9 @@ def written_beside(*files: Path) -> Iterator[list[Path]]:
         file.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield beside
+        for temporary in beside:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())  # a rename may reach the disk before the content does
         for temporary, file in zip(beside, files, strict=True):
             temporary.replace(file)
     finally:

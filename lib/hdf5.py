@@ -75,6 +75,12 @@ def write_part(
                 store["patient"][index] = image.patient
 
 
+def members_of(files: tuple[Path, Path, Path]) -> list[tuple[str, str]]:
+    """Name and patient of each image of one part, without reading pixels."""
+    with _open(files[0]) as store:
+        return list(zip(store["name"].asstr(), store["patient"].asstr(), strict=True))
+
+
 def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Iterator[PreparedImage]:
     """Yield the images of one part, one in memory at a time; at most `limit` of them.
 

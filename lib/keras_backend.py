@@ -23,9 +23,12 @@ def start_keras() -> None:
             mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
             mallopt(M_TOP_PAD, 64 * 2**20)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # whatever ~/.keras/keras.json says
     with _standard_error_discarded():
         import keras
 
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_floatx("float32")
         keras.distribution.list_devices()  # where TensorFlow looks for a GPU, and grumbles
 
 

@@ -59,6 +59,8 @@ def one_channel(original: np.ndarray, channel: str) -> np.ndarray:
     """(H, W) float64 in [0, 255]: the weighted grey of an RGB image, or one of its channels."""
     if original.ndim == 2:
         return original.astype(np.float64)
+    if (original == original[..., :1]).all():  # a grey image stored among coloured ones
+        return original[..., 0].astype(np.float64)
     if channel == "grey":
         return original @ np.asarray(GREY_WEIGHTS)
     return original[..., ("red", "green", "blue").index(channel)].astype(np.float64)

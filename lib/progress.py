@@ -1,4 +1,4 @@
-"""Progress and time left on the terminal; one plain line where the output goes to a file."""
+"""Progress and time left on the terminal."""
 
 import sys
 from collections.abc import Iterable, Sequence

@@ -18,7 +18,7 @@ from lib.figures import (
     precision_recall_figure,
     roc_figure,
 )
-from lib.hdf5 import read_part
+from lib.hdf5 import members_of, read_part
 from lib.performance_report import write_performances
 from lib.prediction import predict_image
 from lib.preprocessing import network_input, preprocess
@@ -40,11 +40,11 @@ def test(configuration: Configuration) -> Evaluation:
     if not weights.is_file():
         raise UserError(f"{weights}: no trained network of that name; run run_training.py first")
     refuse_other_settings(experiment, configuration, TESTED_WITH)
+    _refuse_trained_images(experiment, configuration)
     model = _trained(configuration, weights)
     threshold, darkness_threshold, source = _thresholds(model, configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
     cases = list(predicted_images(model, configuration, "test", limit))
-    _refuse_trained_patients(experiment, cases)
     evaluation = evaluate(cases, threshold, darkness_threshold)
     context = {
         "experiment": experiment.name,
@@ -61,8 +61,9 @@ def predicted_images(
     model: keras.Model, configuration: Configuration, part: str, limit: int | None = None
 ) -> Iterator[PredictedImage]:
     """Predict the images of one part, one at a time."""
-    images = read_part(configuration.data_paths.hdf5(part), limit)
-    for image in progress(images, f"predicting {part}"):
+    files = configuration.data_paths.hdf5(part)
+    number = len(members_of(files)[:limit])
+    for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
         yield PredictedImage(
             image.name,
@@ -79,7 +80,9 @@ def _trained(configuration: Configuration, weights: Path) -> keras.Model:
     model = build_model(configuration)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Keras only warns of layers that the file does not hold
+            warnings.simplefilter(
+                "error", UserWarning
+            )  # Keras only warns of layers that the file does not hold
             model.load_weights(weights)
     except (ValueError, OSError, KeyError, UserWarning) as error:
         reason = str(error).strip().splitlines()[0]
@@ -122,19 +125,26 @@ def _best_threshold(images: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]])
     return choose_threshold(*(np.concatenate(arrays) for arrays in zip(*pixels, strict=True)))
 
 
-def _refuse_trained_patients(experiment: Experiment, cases: list[PredictedImage]) -> None:
-    if not experiment.split.is_file():
-        return
+def _refuse_trained_images(experiment: Experiment, configuration: Configuration) -> None:
+    """Stop before anything is predicted if a test image, or its patient, was learnt or chosen from.
+
+    The validation images, from which thresholds come, must not have been trained on either.
+    """
     parts = json.loads(experiment.split.read_text(encoding="utf-8"))["parts"]
-    seen = {m["patient"]: part for part in ("train", "validation") for m in parts[part]}
-    raise_all(
-        (
-            f"{case.name}: patient {case.patient} is in the {seen[case.patient]} part"
-            for case in cases
-            if case.patient in seen
-        ),
-        f"test images of patients that {experiment.name} was trained on",
-    )
+    files = configuration.data_paths
+    faults = []
+    for part, others in (("test", ("train", "validation")), ("validation", ("train",))):
+        if part == "validation" and not files.hdf5(part)[0].is_file():
+            continue
+        for other in others:
+            names = {m["name"] for m in parts[other]}
+            patients = {m["patient"] for m in parts[other]}
+            faults += [
+                f"{part} image {name}, patient {patient}: in the {other} part of the training"
+                for name, patient in members_of(files.hdf5(part))
+                if name in names or patient in patients
+            ]
+    raise_all(faults, f"{experiment.name} has been trained on images that it is to be tested on")
 
 
 def _draw(
@@ -144,6 +154,9 @@ def _draw(
     evaluation: Evaluation,
 ) -> None:
     folder, columns = experiment.folder, configuration.testing_settings.N_group_visual
+    for pattern in ("_overlay*.png", "_Original_GroundTruth_Prediction*.png"):  # of an earlier test
+        for file in folder.glob(f"{experiment.name}{pattern}"):
+            file.unlink()
     roc_figure(folder / "ROC.png", evaluation)
     precision_recall_figure(folder / "Precision_recall.png", evaluation)
     for name, images in {

@@ -79,6 +79,7 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
     """
     settings = configuration.training_settings
     experiment = Experiment.of(configuration)
+    _refuse_unprepared(configuration)
     resuming = experiment.checkpoint.is_file() and not fresh
     if resuming:
         refuse_other_settings(experiment, configuration, TRAINED_WITH)
@@ -91,9 +92,10 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
     _compile(model, settings)
     state = load_checkpoint(experiment.checkpoint, model) if resuming else TrainingState()
     if not resuming:
-        experiment.checkpoint.unlink(missing_ok=True)
+        experiment.clear()
         record(experiment, configuration, model)
         _draw_samples(experiment, _epoch_patches(configuration, images["train"], sampler, 0))
+    write_text(experiment.configuration, configuration.as_text())  # N_epochs may have changed
     _announce(experiment, model, state, settings)
     with closing(_ProgressBar(settings, state.epochs_done)) as bar:
         while not (why := _why_stop(state, settings)):
@@ -131,6 +133,19 @@ def _train_epoch(
     validation = _measure(model, fixed["validation"], settings)
     row |= {f"val_{name}": value for name, value in validation.items()}
     return row | {"seconds": round(time.monotonic() - started, 2)}
+
+
+def _refuse_unprepared(configuration: Configuration) -> None:
+    paths = configuration.data_paths
+    split = paths.path_local / "split.json"
+    if not split.is_file():
+        raise UserError(f"{split}: no such file; run prepare_datasets_FFA.py first")
+    for part in ("train", "validation"):
+        if not paths.hdf5(part)[0].is_file():
+            raise UserError(
+                f"{paths.path_local} holds no {part} part, which training needs: prepare again with "
+                "another [preparation] split_ratio"
+            )
 
 
 def _read_images(configuration: Configuration, part: str) -> list[TrainingImage]:
@@ -229,7 +244,7 @@ def _refuse_not_finite(row: dict[str, float], experiment: Experiment) -> None:
         raise UserError(
             f"epoch {row['epoch']}: loss {row['loss']:g}, validation loss {row['val_loss']:g}: the "
             "training has diverged; lower [training settings] learning_rate. The weights of the epochs "
-            f"before are kept in {experiment.folder}"
+            f"before, if any, are kept in {experiment.folder}; with another rate start anew with --fresh"
         )
 
 

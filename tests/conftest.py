@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.configuration import PROJECT, Configuration, read_configuration
+from lib.command_line import PROJECT
+from lib.configuration import Configuration, read_configuration
 
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.configuration import PROJECT
+from lib.command_line import PROJECT
 from tests.conftest import tiny_settings
 
 SCRIPTS = ["prepare_datasets_FFA.py", "run_training.py", "run_testing.py"]
@@ -38,7 +38,7 @@ def test_a_mistake_is_one_line_without_a_traceback_and_exit_code_2(script, tmp_p
 
 def test_the_users_path_from_any_working_directory(tmp_path):
     made = run(
-        "prepare_datasets_FFA.py", *options(tmp_path, "preparation.split_seed=1"), "--synthetic", "4", folder=tmp_path
+        "prepare_datasets_FFA.py", *options(tmp_path, "preparation.split_seed=1"), "--synthetic", "6", folder=tmp_path
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     assert "test" in made.stdout and (tmp_path / "datasets" / "prepared.png").is_file()
@@ -62,3 +62,18 @@ def test_importing_the_configuration_does_not_import_a_framework():
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, env=os.environ
     )
     assert not {"keras", "tensorflow", "matplotlib"} & set(done.stdout.split())
+
+
+def test_a_missing_package_is_a_line_that_says_what_to_do(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-S", str(PROJECT / "run_training.py")], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "is missing: activate the environment" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_a_line(tmp_path):
+    (tmp_path / "datasets").write_text("a file in the way")
+    done = run("prepare_datasets_FFA.py", *options(tmp_path), "--synthetic", "6", folder=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert "datasets" in done.stderr and "Traceback" not in done.stderr

@@ -51,6 +51,15 @@ class Inspected:
     shape: tuple[int, ...]
     banner: Banner | None
 
+    @property
+    def uncut(self) -> tuple[int, int]:
+        """Height and width before the banner was cut off."""
+        rows, columns = self.shape[:2]
+        if self.banner is None:
+            return rows, columns
+        across = self.banner.side in {"left", "right"}
+        return (rows, columns + self.banner.size) if across else (rows + self.banner.size, columns)
+
 
 def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
     """Check every file of `path_images`, split by patient, write the nine HDF5 files and the pictures.
@@ -77,28 +86,38 @@ def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
     return split, {i.member.name: i.banner for i in inspected if i.banner}
 
 
-def find_angiograms(folder: Path) -> list[Angiogram]:
+def find_angiograms(folder: Path) -> tuple[list[Angiogram], list[str]]:
     """Match images, truth and fields of view by name.
 
+    Returns:
+        The angiograms that are complete, and a line for each image without truth, truth or field of
+        view without image, and name or truth found twice.
+
     Raises:
-        UserError: lists every image without truth, truth without image and name used twice.
+        UserError: there is no such folder, or no image in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name one with --images or path_images")
     images = [f for f in _files(folder) if f.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise UserError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    stems = {image.stem: image for image in images}
     faults = [f"two images are named {n}" for n, files in _by_stem(images).items() if files[1:]]
-    truths, unmatched = _truths(folder, images)
-    faults += unmatched
+    truths, unmatched = _labelme_truths(folder, images)
+    masks, more = _beside(folder, "masks", stems)
+    fields, still_more = _beside(folder, "field_of_view", stems)
+    faults += unmatched + more + still_more
+    for stem, mask in masks.items():
+        if stems[stem] in truths:
+            faults.append(f"{stem}: two truths, {truths[stems[stem]].name} and masks/{mask.name}")
+        truths.setdefault(stems[stem], mask)
     faults += [
         f"{image.name}: no truth; expected {image.stem}.json or masks/{image.stem}.png"
         for image in images
         if image not in truths
     ]
-    raise_all(faults, f"{folder} has faults")
-    fields = _by_stem(_files(folder / "field_of_view") + _files(folder.parent / "field_of_view"))
-    return [Angiogram(i, truths[i], (fields.get(i.stem) or [None])[0]) for i in images]
+    complete = [Angiogram(i, truths[i], fields.get(i.stem)) for i in images if i in truths]
+    return complete, faults
 
 
 def _files(folder: Path) -> list[Path]:
@@ -114,8 +133,8 @@ def _by_stem(files: list[Path]) -> dict[str, list[Path]]:
     return grouped
 
 
-def _truths(folder: Path, images: list[Path]) -> tuple[dict[Path, Path], list[str]]:
-    """LabelMe files by their own name, else by their imagePath; then masks. Also: what fits nothing."""
+def _labelme_truths(folder: Path, images: list[Path]) -> tuple[dict[Path, Path], list[str]]:
+    """LabelMe files by their own name, else by their imagePath; and a line for each that fits nothing."""
     stems, names = {i.stem: i for i in images}, {i.name: i for i in images}
     truths: dict[Path, Path] = {}
     faults = []
@@ -135,12 +154,23 @@ def _truths(folder: Path, images: list[Path]) -> tuple[dict[Path, Path], list[st
             faults.append(f"{image.name}: two truths, {truths[image].name} and {file.name}")
         else:
             truths[image] = file
-    for file in _files(folder / "masks") or _files(folder.parent / "masks"):
-        if file.stem in stems:
-            truths.setdefault(stems[file.stem], file)
-        else:
-            faults.append(f"{file.parent.name}/{file.name}: truth without an image")
     return truths, faults
+
+
+def _beside(folder: Path, name: str, stems: dict[str, Path]) -> tuple[dict[str, Path], list[str]]:
+    """Images of the folder `name` in `folder`, or else beside it, by stem; and a line for each misfit.
+
+    A folder beside may serve other images too: what fits none of these is no fault there.
+    """
+    inside = _files(folder / name)
+    files = [
+        f for f in inside or _files(folder.parent / name) if f.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    grouped = _by_stem(files)
+    faults = [f"{name}: two files are named {s}" for s, same in grouped.items() if same[1:]]
+    if inside:
+        faults += [f"{name}/{f.name}: no image of that name" for f in files if f.stem not in stems]
+    return {stem: same[0] for stem, same in grouped.items() if stem in stems}, faults
 
 
 def inspect_folder(folder: Path, settings: Preparation) -> list[Inspected]:
@@ -149,8 +179,9 @@ def inspect_folder(folder: Path, settings: Preparation) -> list[Inspected]:
     Raises:
         UserError: lists the faults of all files, duplicate images among them.
     """
-    inspected, faults = [], []
-    for angiogram in progress(find_angiograms(folder), "checking"):
+    angiograms, faults = find_angiograms(folder)
+    inspected = []
+    for angiogram in progress(angiograms, "checking"):
         try:
             inspected.append(_inspect(angiogram, settings))
         except UserError as error:
@@ -159,13 +190,27 @@ def inspect_folder(folder: Path, settings: Preparation) -> list[Inspected]:
     for one in inspected:
         same[one.pixel_sha256].append(one.angiogram.image.name)
     faults += [f"the same image: {', '.join(names)}" for names in same.values() if names[1:]]
+    faults += _banners_missed(inspected)
     raise_all(faults, f"{folder} has faults")
     return inspected
 
 
+def _banners_missed(inspected: list[Inspected]) -> list[str]:
+    """Images without a banner while others of their size have one: a name may have gone unseen."""
+    found = {one.uncut: one.banner for one in inspected if one.banner}
+    return [
+        f"{one.angiogram.image.name}: no information banner found, but in other images of "
+        f"{one.uncut[1]}x{one.uncut[0]} pixels; set [preparation] info_banner = "
+        f"{found[one.uncut].side}:{found[one.uncut].size}, or none"
+        for one in inspected
+        if one.banner is None and one.uncut in found
+    ]
+
+
 def _inspect(angiogram: Angiogram, settings: Preparation) -> Inspected:
     match = settings.patient_pattern.search(angiogram.name)
-    if not match or not match[1]:
+    patient = (match[1] or "").strip().casefold() if match else ""
+    if not patient:
         raise UserError(
             f"{angiogram.image.name}: no patient in its name; "
             f"[preparation] patient_pattern = {settings.patient_pattern.pattern}"
@@ -174,7 +219,7 @@ def _inspect(angiogram: Angiogram, settings: Preparation) -> Inspected:
     inside = prepared.field_of_view > 0
     member = Member(
         angiogram.name,
-        match[1],
+        patient,
         image_bytes_sha256(angiogram.image),
         round(float(prepared.truth[inside].mean()), 6),
     )
@@ -234,15 +279,15 @@ def _write(
             angiogram = inspected[member.name].angiogram
             yield read_angiogram(angiogram, configuration.preparation, member.patient)[0]
 
-    with written_beside(*hdf5_files, *pictures) as beside:
+    with written_beside(*hdf5_files, *pictures, paths.path_local / "split.json") as beside:
         for number, part in enumerate(filled):
             write_part(
                 tuple(beside[3 * number : 3 * number + 3]),
                 read(part),
                 (len(split[part]), *largest),
             )
-        _draw(configuration, inspected, split, beside[-2], beside[-1])
-        write_split(paths.path_local / "split.json", split, how)
+        _draw(configuration, inspected, split, beside[-3], beside[-2])
+        write_split(beside[-1], split, how)
     for part in set(PARTS) - set(filled):  # of an earlier preparation
         for file in paths.hdf5(part):
             file.unlink(missing_ok=True)
@@ -257,7 +302,7 @@ def _draw(
 ) -> None:
     def entries() -> Iterator[ContactSheetEntry]:
         for part in PARTS:
-            for member in split[part]:
+            for member in progress(split[part], f"drawing {part}"):
                 angiogram = inspected[member.name].angiogram
                 image = read_angiogram(angiogram, configuration.preparation)[0]
                 title = f"{member.name} · CNP {member.cnp_fraction:.1%}"

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.configuration import DEFAULT_CONFIGURATION, PROJECT, SECTIONS, read_configuration
+from lib.command_line import DEFAULT_CONFIGURATION, PROJECT
+from lib.configuration import SECTIONS, read_configuration
 from lib.user_errors import UserError
 
 SHIPPED = [DEFAULT_CONFIGURATION, *sorted((PROJECT / "configurations").glob("*.txt"))]
@@ -117,6 +118,9 @@ def test_keys_of_retina_unet_keep_their_names():
         ("train_border_masks = FFA_dataset_borderMasks_train.hdf5", "train_border_masks = FFA_dataset_imgs_train.hdf5", "names FFA_dataset_imgs_train.hdf5 twice"),
         ("labels = NP, CNP", "labels = NP, BRVO", "labels and ignore_labels both hold BRVO"),
         ("split_ratio = 6:2:2", "split_ratio = 6:2", "split_ratio = '6:2': expected train:validation:test"),
+        ("path_images = ./FFA", "path_images = ~nobody-of-that-name/FFA", "path_images = '~nobody"),
+        ("N_epochs = 200", "N_epochs = " + "9" * 400, "N_epochs = '999"),
+        ("patient_pattern = ^([^-_]+)", "patient_pattern = (a{99999999999})", "patient_pattern = '(a{9"),
         ("[model]", "[model]\n[model]", "mine.txt"),
         ("[data paths]", "path = 1", "mine.txt"),
     ],
@@ -129,8 +133,7 @@ def test_a_fault_is_one_line_that_names_file_key_found_and_expected(tmp_path, ol
     message = fault(file)
     line = next(line for line in message.splitlines() if expected in line)
     assert str(file) in line
-    if new != "[modle]":  # which is also a section that is missing
-        assert "\n" not in message
+    assert "\n" not in message
 
 
 def test_all_faults_are_listed_at_once(tmp_path):
@@ -177,10 +180,12 @@ def test_relative_paths_start_at_the_project_whatever_the_working_directory(tmp_
 
 
 def test_the_stored_text_reads_back_to_the_same_settings(tmp_path):
-    first = read_configuration(DEFAULT_CONFIGURATION, ["model.dropout=0.125"])
+    changes = ["model.dropout=0.125", "preparation.labels=NP,\n    CNP"]
+    first = read_configuration(DEFAULT_CONFIGURATION, changes)
     file = tmp_path / "stored.txt"
     file.write_text(first.as_text(), encoding="utf-8")
-    assert read_configuration(file) == first
+    again = read_configuration(file)
+    assert again.model == first.model and again.preparation.labels == ("NP", "CNP")
 
 
 def test_no_file_and_no_text_are_named(tmp_path):

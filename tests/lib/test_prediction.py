@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from lib.configuration import DEFAULT_CONFIGURATION, read_configuration
+from lib.command_line import DEFAULT_CONFIGURATION
+from lib.configuration import read_configuration
 from lib.prediction import predict_image
 
 SETTINGS = dataclasses.replace(

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.configuration import DEFAULT_CONFIGURATION, read_configuration
+from lib.command_line import DEFAULT_CONFIGURATION
+from lib.configuration import read_configuration
 from lib.preprocessing import gamma_table, network_input, normalise_locally, preprocess, standardise
 
 DEFAULT = read_configuration(DEFAULT_CONFIGURATION).preprocessing

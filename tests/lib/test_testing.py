@@ -98,5 +98,5 @@ def test_a_test_patient_who_was_trained_on_is_refused(prepared, tested, tmp_path
             mixed / f"FFA_dataset_{kind}_train.hdf5", mixed / f"FFA_dataset_{kind}_test.hdf5"
         )
     settings = ["experiment name.name=tested", f"data paths.path_local={mixed}"]
-    with pytest.raises(UserError, match="is in the train part"):
+    with pytest.raises(UserError, match="in the train part of the training"):
         run_test(tiny_configuration(prepared, *settings))

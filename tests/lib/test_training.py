@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
 import lib.training
-from lib.configuration import PROJECT
+from lib.command_line import PROJECT
 from lib.patches import PatchSampler
 from lib.training import train
 from lib.user_errors import UserError
@@ -86,21 +86,25 @@ def assert_same_weights(one, other) -> None:
             np.testing.assert_array_equal(first[key], second[key])
 
 
-def test_a_training_killed_at_any_moment_goes_on_to_the_same_end(prepared, trained):
-    overrides = [*tiny_settings(prepared), "experiment name.name=killed", "model.dropout=0.3"]
+@pytest.mark.parametrize("delay", [0.0, 0.4])
+def test_a_killed_training_goes_on_to_the_same_end(prepared, trained, delay):
+    name, epochs = f"killed_{delay}", 3
+    settings = [f"experiment name.name={name}", "model.dropout=0.3"]
     command = [sys.executable, str(PROJECT / "run_training.py")]
     command += ["--config", str(PROJECT / "configurations" / "demo.txt")]
-    command += [part for override in overrides for part in ("--set", override)]
-    folder = prepared / "experiments" / "killed"
+    command += [part for s in [*tiny_settings(prepared), *settings] for part in ("--set", s)]
+    checkpoint = prepared / "experiments" / name / f"{name}_checkpoint.npz"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
-        while not (folder / "history.csv").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        while not checkpoint.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(delay)
         os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert len(history(folder)) < 3  # there was something left to do
-    settings = tiny_configuration(prepared, "experiment name.name=killed", "model.dropout=0.3")
-    again = train(settings)
+    with np.load(checkpoint) as content:
+        done = len(json.loads(content["state"].tobytes())["history"])
+    assert 0 < done < epochs  # something to go on from, and something left to do
+    again = train(tiny_configuration(prepared, *settings))
     assert history(again.folder) == history(trained.folder)
     assert_same_weights(again, trained)
 
@@ -163,6 +167,23 @@ def test_a_diverging_training_stops_and_keeps_what_was_good(prepared):
     settings += ["training settings.learning_rate=1e30"]
     with pytest.raises(UserError, match="the training has diverged; lower"):
         train(tiny_configuration(prepared, *settings))
+    assert not (prepared / "experiments" / "wild" / "wild_checkpoint.npz").exists()
+
+
+def test_fresh_leaves_nothing_of_the_training_before(prepared):
+    first = train(tiny_configuration(prepared, "experiment name.name=again"))
+    (first.folder / "ROC.png").write_bytes(b"old")
+    with pytest.raises(UserError, match="diverged"):
+        train(
+            tiny_configuration(
+                prepared,
+                "experiment name.name=again",
+                "training settings.optimizer=sgd",
+                "training settings.learning_rate=1e30",
+            ),
+            fresh=True,
+        )
+    assert not first.weights("best").exists() and not (first.folder / "ROC.png").exists()
 
 
 def test_patches_without_non_perfusion_are_named(prepared):

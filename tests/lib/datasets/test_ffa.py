@@ -3,6 +3,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_masks_and_fields_of_view_are_taken_from_their_folders(folder):
 def test_a_labelme_file_of_another_name_is_found_by_its_image_path(folder):
     images = folder / "angiograms"
     (images / "0-1 _020.json").rename(images / "corrected.json")
-    found = {a.image.name: a.truth.name for a in find_angiograms(images)}
+    found = {a.image.name: a.truth.name for a in find_angiograms(images)[0]}
     assert found["0-1 _020.png"] == "corrected.json"
 
 
@@ -206,3 +207,42 @@ def test_sizes_and_colour_may_differ(folder):
     assert read["6-1"].original.shape[:2] == (80, 50)
     np.testing.assert_array_equal(read["0-1 _020"].original, colour)
     assert dataclasses.astuple(read["6-1"])[1] == "6"
+
+
+def test_stray_blanks_and_capitals_in_a_patients_name_do_not_part_him(folder):
+    for name in ("P3-1", "p3 -2"):
+        add(folder / "angiograms", name)
+    split, _ = prepare(tiny_configuration(folder))
+    part_of = {m.name: part for part in PARTS for m in split[part]}
+    assert part_of["P3-1"] == part_of["p3 -2"]
+
+
+def test_misfits_in_the_folders_of_masks_are_listed(folder):
+    images = folder / "angiograms"
+    for name in ("masks", "field_of_view"):
+        (images / name).mkdir()
+        (images / name / "Thumbs.db").write_bytes(b"")
+    mask = Image.fromarray(np.eye(60, dtype=np.uint8) * 255)
+    mask.save(images / "masks" / "0-1 _020.png")
+    mask.save(images / "field_of_view" / "ghost.png")
+    message = faults(folder)
+    assert "0-1 _020: two truths" in message
+    assert "field_of_view/ghost.png: no image of that name" in message
+    assert "Thumbs" not in message
+
+
+def test_an_image_without_a_banner_among_others_with_one_is_named(folder):
+    images = folder / "angiograms"
+    for patient in range(5):  # 60 x 60 frames with a written strip below, but for one
+        content = json.loads((images / f"{patient}-1 _020.json").read_text("utf-8"))
+        content["imageHeight"] = 240
+        content["imageWidth"] = 200
+        frame = np.random.default_rng(patient).integers(60, 200, (240, 200), dtype=np.uint8)
+        if patient:
+            frame[200:] = 0
+            cv2.putText(frame, "Meier Anna 1950", (8, 225), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1)
+        Image.fromarray(frame).save(images / f"{patient}-1 _020.png")
+        (images / f"{patient}-1 _020.json").write_text(json.dumps(content), "utf-8")
+    assert "0-1 _020.png: no information banner found, but in other images of 200x240" in faults(
+        folder
+    )
