@@ -163,8 +163,8 @@ def test_training_stops_when_no_epoch_is_better(prepared, capsys):
 
 
 def test_a_diverging_training_stops_and_keeps_what_was_good(prepared):
-    settings = ["experiment name.name=wild", "training settings.optimizer=sgd"]
-    settings += ["training settings.learning_rate=1e30"]
+    settings = ["experiment name.name=wild", "training settings.optimizer=adam"]
+    settings += ["training settings.learning_rate=1e38"]
     with pytest.raises(UserError, match="the training has diverged; lower"):
         train(tiny_configuration(prepared, *settings))
     assert not (prepared / "experiments" / "wild" / "wild_checkpoint.npz").exists()
@@ -178,8 +178,8 @@ def test_fresh_leaves_nothing_of_the_training_before(prepared):
             tiny_configuration(
                 prepared,
                 "experiment name.name=again",
-                "training settings.optimizer=sgd",
-                "training settings.learning_rate=1e30",
+                "training settings.optimizer=adam",
+                "training settings.learning_rate=1e38",
             ),
             fresh=True,
         )
