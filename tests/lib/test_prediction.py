@@ -31,7 +31,7 @@ def test_patches_of_any_image_give_the_image_in_one_piece(shape, average):
     levels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
     found = predict_image(pointwise(), levels, dataclasses.replace(SETTINGS, average_mode=average))
     assert found.shape == shape and found.dtype == np.float32
-    np.testing.assert_allclose(found, 1 / (1 + np.exp(-levels / 255)), rtol=1e-5)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-(levels / 255))), rtol=1e-5)
 
 
 def test_every_pixel_is_the_mean_of_all_patches_over_it():
