@@ -28,6 +28,7 @@ def main() -> None:
 
     from lib.configuration import read_configuration
     from lib.datasets.ffa import prepare
+    from lib.datasets.packing import table
     from lib.progress import progress
     from lib.synthetic_angiograms import write_synthetic_angiograms
 
@@ -43,11 +44,7 @@ def main() -> None:
         print(f"{arguments.synthetic} synthetic angiograms: {paths.path_images}")
     split, banners = prepare(configuration)
 
-    print(f"{'part':<12}{'images':>8}{'patients':>10}{'CNP in the field of view':>28}")
-    for part, members in split.items():
-        fractions = [m.cnp_fraction for m in members]
-        mean = f"{sum(fractions) / len(fractions):.1%}" if fractions else "n/a"
-        print(f"{part:<12}{len(members):>8}{len({m.patient for m in members}):>10}{mean:>28}")
+    print(table(split, configuration.data_attributes.structure))
     for banner, number in Counter(str(b) for b in banners.values()).items():
         print(f"information banner cut off {number} image(s): {banner}")
     print(f"\nwritten to {paths.path_local}; look at {paths.path_local / 'prepared.png'}")

@@ -12,15 +12,15 @@ def main() -> None:
     from lib.keras_backend import start_keras
 
     configuration = read_configuration(arguments.config, arguments.overrides)
-    name = configuration.experiment_name
+    folder, name = configuration.results_folder, configuration.experiment_name.name
     if configuration.testing_settings.nohup:
-        to_log_file(name.folder / f"{name.name}_testing.nohup")
+        to_log_file(folder / f"{name}_testing.nohup")
     start_keras()
     from lib.testing import test
 
     test(configuration)
-    print((name.folder / "performances.txt").read_text(encoding="utf-8"))
-    print(f"written to {name.folder}; look at ROC.png and Precision_recall.png there")
+    print((folder / "performances.txt").read_text(encoding="utf-8"))
+    print(f"written to {folder}; look at ROC.png and Precision_recall.png there")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,11 @@ def main() -> None:
     start_keras()
     from lib.training import train
 
-    experiment = train(configuration, fresh=arguments.fresh)
+    try:
+        experiment = train(configuration, fresh=arguments.fresh)
+    except KeyboardInterrupt:
+        print("\nto go on after the last whole epoch, start it again")
+        raise
     print(f"\nwritten to {experiment.folder}; look at {experiment.folder / 'learning_curves.png'}")
     print(f"next: {command('run_testing.py', arguments)}")
 

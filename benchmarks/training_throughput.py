@@ -36,7 +36,7 @@ def throughput(architecture: str, filters: str) -> dict[str, float]:
     settings.append(f"training settings.N_subimgs={PATCHES}")
     configuration = read_configuration(DEMO, settings)
     images = training._read_images(configuration, "train")
-    sampler = training._sampler(configuration, images, CNP_centred_share=0)
+    sampler = training._sampler(configuration, images, truth_centred_share=0)
     model = build_model(configuration)
     training._compile(model, configuration.training_settings)
     patches = training._epoch_patches(configuration, images, sampler, 0)

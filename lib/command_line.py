@@ -1,5 +1,7 @@
 """What the scripts share: their options, and how an error reaches the user."""
 
+from __future__ import annotations
+
 import argparse
 import shlex
 import sys
@@ -12,15 +14,20 @@ PROJECT = Path(__file__).resolve().parents[1]
 DEFAULT_CONFIGURATION = PROJECT / "configuration.txt"
 
 
-def script_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with --config and --set, which every script takes."""
+def script_parser(description: str, *, default: str = "") -> argparse.ArgumentParser:
+    """A parser with --config and --set, which every script takes.
+
+    Args:
+        description: what the script does.
+        default: in words, where --config stays None unless it is given.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--config",
         type=Path,
-        default=DEFAULT_CONFIGURATION,
+        default=None if default else DEFAULT_CONFIGURATION,
         metavar="FILE",
-        help="configuration file (default: configuration.txt beside the scripts)",
+        help=f"configuration file (default: {default or 'configuration.txt beside the scripts'})",
     )
     parser.add_argument(
         "--set",
@@ -36,6 +43,8 @@ def script_parser(description: str) -> argparse.ArgumentParser:
 def run_script(main: Callable[[], None]) -> None:
     """Run `main`; a user's mistake ends with one message and exit code 2, Ctrl-C with 130."""
     try:
+        if not (3, 11) <= sys.version_info < (3, 13):
+            raise UserError(f"Python 3.11 or 3.12 is needed; this is {sys.version.split()[0]}")
         main()
     except UserError as error:
         message = str(error)
@@ -45,7 +54,10 @@ def run_script(main: Callable[[], None]) -> None:
             "(source .venv/bin/activate), or pip install -r requirements.txt"
         )
     except OSError as error:
-        message = f"{error.filename or 'a file'}: {error.strerror or error}"
+        message = (
+            f"{error.filename or 'a file'} can be neither read nor written: {error.strerror or error}; "
+            "check the paths in [data paths] and path_experiments"
+        )
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C", file=sys.stderr)
         raise SystemExit(130) from None
@@ -56,8 +68,8 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def command(script: str, arguments: argparse.Namespace) -> str:
-    """How to call another script with the same configuration and settings."""
-    parts = ["python", script]
+    """How to call another script, from where the user stands, with the same configuration and settings."""
+    parts = ["python", script if Path.cwd() == PROJECT else str(PROJECT / script)]
     if arguments.config != DEFAULT_CONFIGURATION:
         parts += ["--config", str(arguments.config)]
     for override in arguments.overrides:

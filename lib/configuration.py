@@ -125,6 +125,13 @@ def pattern(value: str) -> re.Pattern[str]:
     return compiled
 
 
+def title(value: str) -> str:
+    """A few words for figures and tables."""
+    if not value or len(value) > 40 or not value.isprintable():
+        raise ValueError("a short name, e.g. CNP")
+    return value
+
+
 def experiment_name(value: str) -> str:
     """A folder's name, never a path: results must stay below `path_experiments`."""
     if not value or value in {".", ".."} or re.search(r'[/\\\0:*?"<>|]', value):
@@ -151,6 +158,16 @@ def optional_path(value: str) -> Path | None:
     return path(value) if value else None
 
 
+def optional_fold(value: str) -> tuple[int, int] | None:
+    """`k/n`, the k-th of n folds, or nothing."""
+    if not value:
+        return None
+    match = re.fullmatch(r"(\d{1,4})\s*/\s*(\d{1,4})", value)
+    if not match or not 1 <= int(match[1]) <= int(match[2]) or int(match[2]) < 3:
+        raise ValueError("nothing, or k/n with 1 <= k <= n and at least 3 folds, e.g. 1/5")
+    return int(match[1]), int(match[2])
+
+
 def optional_boolean(value: str) -> bool | None:
     """True, False, or `auto` for what the network's paper does."""
     return None if value.lower() == "auto" else boolean(value)
@@ -162,6 +179,7 @@ class DataPaths:
 
     path_images: Path = key(path)
     path_local: Path = key(path)
+    path_test: Path | None = key(optional_path)
     train_imgs_original: str = key(file_name)
     train_groundTruth: str = key(file_name)
     train_border_masks: str = key(file_name)
@@ -174,8 +192,9 @@ class DataPaths:
 
     def hdf5(self, part: str) -> tuple[Path, Path, Path]:
         """Images, truth and FOV file of `part` (train, validation or test)."""
+        folder = self.path_test if part == "test" and self.path_test else self.path_local
         return tuple(
-            self.path_local / getattr(self, f"{part}_{kind}")
+            folder / getattr(self, f"{part}_{kind}")
             for kind in ("imgs_original", "groundTruth", "border_masks")
         )
 
@@ -191,6 +210,7 @@ class Preparation:
     split_ratio: tuple[float, float, float] = key(ratio)
     split_seed: int = key(number(int, least=0))
     split_file: Path | None = key(optional_path)
+    fold: tuple[int, int] | None = key(optional_fold)
 
 
 @dataclass(frozen=True)
@@ -210,6 +230,7 @@ class ExperimentName:
 class DataAttributes:
     """[data attributes]"""
 
+    structure: str = key(title)
     patch_height: int = key(number(int, least=8))
     patch_width: int = key(number(int, least=8))
 
@@ -255,9 +276,10 @@ class TrainingSettings:
     """[training settings]"""
 
     N_subimgs: int = key(number(int, least=1))
+    validation: str = key(one_of("images", "patches"))
     N_subimgs_validation: int = key(number(int, least=1))
     inside_FOV: bool = key(boolean)
-    CNP_centred_share: float = key(number(float, least=0, most=1))
+    truth_centred_share: float = key(number(float, least=0, most=1))
     N_epochs: int = key(number(int, least=1))
     batch_size: int = key(number(int, least=1))
     loss: str = key(one_of("binary_crossentropy", "dice", "binary_crossentropy_and_dice"))
@@ -317,6 +339,12 @@ class Configuration:
     testing_settings: TestingSettings
     texts: dict[str, dict[str, str]] = field(repr=False)
 
+    @property
+    def results_folder(self) -> Path:
+        """Where testing writes: the experiment's folder, for another set's images one within it."""
+        folder, other = self.experiment_name.folder, self.data_paths.path_test
+        return folder / f"on_{other.name}" if other else folder
+
     def as_text(self) -> str:
         """The settings as an INI file that reads back to the same configuration."""
         return "\n".join(
@@ -333,13 +361,15 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
             one line each.
     """
     texts = _read_texts(file)
-    _lay_over(texts, overrides, file)
+    laid_over = _lay_over(texts, overrides, file)
     faults = _unknown_names(texts, file)
     faults += [
         f"{file}: section [{section}] is missing" for section in _missing(list(SECTIONS), texts)
     ]
     sections = {
-        section.replace(" ", "_"): _read_section(section, kind, texts.get(section), file, faults)
+        section.replace(" ", "_"): _read_section(
+            section, kind, texts.get(section), file, faults, laid_over
+        )
         for section, kind in SECTIONS.items()
     }
     if not faults:
@@ -357,7 +387,29 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
     return Configuration(**sections, texts=ordered)
 
 
-def _read_texts(file: Path) -> dict[str, dict[str, str]]:
+def _read_texts(file: Path, seen: tuple[Path, ...] = ()) -> dict[str, dict[str, str]]:
+    """Sections and keys of the file, laid over those of the file that its section [base] names."""
+    texts = _parsed(file)
+    base = texts.pop("base", None)
+    if base is None:
+        return texts
+    if set(base) != {"configuration"}:
+        raise UserError(
+            f"{file}: [base] holds {', '.join(base) or 'nothing'}: expected the one key "
+            "'configuration', a file whose settings hold wherever this one is silent"
+        )
+    under = file.parent / base["configuration"]
+    if under.resolve() in seen or len(seen) > 8:
+        raise UserError(
+            f"{file}: [base] configuration = {under}: the files name each other in turn"
+        )
+    merged = _read_texts(under, (*seen, file.resolve()))
+    for section, keys in texts.items():
+        merged.setdefault(section, {}).update(keys)
+    return merged
+
+
+def _parsed(file: Path) -> dict[str, dict[str, str]]:
     # No interpolation: '%' is a character of paths. Keys keep their case, as N_subimgs has one.
     parser = configparser.ConfigParser(interpolation=None, default_section="\0")
     parser.optionxform = str
@@ -372,7 +424,11 @@ def _read_texts(file: Path) -> dict[str, dict[str, str]]:
     return {section: dict(parser[section]) for section in parser.sections()}
 
 
-def _lay_over(texts: dict[str, dict[str, str]], overrides: Sequence[str], file: Path) -> None:
+def _lay_over(
+    texts: dict[str, dict[str, str]], overrides: Sequence[str], file: Path
+) -> set[tuple[str, str]]:
+    """Change `texts`; returns section and key of what was changed."""
+    changed = set()
     for override in overrides:
         target, equals, value = override.partition("=")
         section, dot, name = target.strip().rpartition(".")
@@ -385,6 +441,8 @@ def _lay_over(texts: dict[str, dict[str, str]], overrides: Sequence[str], file: 
             where = f'--set "{override}" over {file}'
             raise UserError(_unknown(where, section, None if section not in SECTIONS else name))
         texts.setdefault(section, {})[name] = value.strip()
+        changed.add((section, name))
+    return changed
 
 
 def _key_names(section: str) -> list[str]:
@@ -423,7 +481,12 @@ def _unknown_names(texts: dict[str, dict[str, str]], file: Path) -> list[str]:
 
 
 def _read_section(
-    section: str, kind: type, texts: dict[str, str] | None, file: Path, faults: list[str]
+    section: str,
+    kind: type,
+    texts: dict[str, str] | None,
+    file: Path,
+    faults: list[str],
+    laid_over: set[tuple[str, str]],
 ) -> Any:
     """The section as its dataclass; None, and a line in `faults` for each, where there are any."""
     if texts is None:  # named already
@@ -439,8 +502,9 @@ def _read_section(
         try:
             values[item.name] = item.metadata["read"](texts[item.name].strip())
         except (ValueError, OverflowError, RuntimeError) as error:
+            where = f"--set over {file}" if (section, item.name) in laid_over else file
             faults.append(
-                f"{file}: [{section}] {item.name} = {texts[item.name]!r}: expected {error}"
+                f"{where}: [{section}] {item.name} = {texts[item.name]!r}: expected {error}"
             )
     return kind(**values) if len(values) == len(dataclasses.fields(kind)) else None
 
@@ -464,6 +528,11 @@ def _contradictions(sections: dict[str, Any], file: Path) -> list[str]:
     if not preparation.labels:
         faults.append(f"{file}: [preparation] labels is empty: expected at least one, e.g. NP")
     paths: DataPaths = sections["data_paths"]
+    if paths.path_local.resolve() == paths.path_images.resolve():
+        faults.append(
+            f"{file}: [data paths] path_local and path_images are both {paths.path_images}: expected "
+            "two folders, so that nothing is written among the images"
+        )
     names = [getattr(paths, f.name) for f in dataclasses.fields(paths) if f.type is str]
     for name in sorted({n for n in names if names.count(n) > 1}):
         faults.append(f"{file}: [data paths] names {name} twice: expected nine different files")

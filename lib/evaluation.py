@@ -5,7 +5,7 @@ defined (no positive pixel, nothing predicted, ...) is `None`, never NaN, and is
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -42,6 +42,7 @@ class PredictedImage:
         field_of_view: (H, W) uint8 in {0, 1}.
         image: (H, W) float32 in [0, 1], as the network saw it.
         original: (H, W) or (H, W, 3) uint8, as it was packed.
+        second_observer: (H, W) uint8 in {0, 1}, another person's truth; None where there is none.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PredictedImage:
     field_of_view: np.ndarray
     image: np.ndarray
     original: np.ndarray
+    second_observer: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class Evaluation:
         whole_image: the network, all pixels pooled; flattered by the easy dark surround.
         blurred_darkness: baseline on the pooled FOV pixels.
         all_background: baseline on the pooled FOV pixels that finds nothing anywhere.
+        second_observer: a person, scored against the first on the pooled FOV pixels; has no areas, as
+            one mask is one point of a curve. `None` unless every image has one.
         per_image: FOV scores of each image, in the order given.
         averages: for each name in `RATES`, its average over `per_image`.
         curves: of `in_field_of_view`; `None` where the areas are not defined.
@@ -132,6 +136,7 @@ class Evaluation:
     whole_image: Scores
     blurred_darkness: Scores
     all_background: Scores
+    second_observer: Scores | None
     per_image: tuple[ImageScores, ...]
     averages: dict[str, Average]
     curves: Curves | None
@@ -178,6 +183,7 @@ def evaluate(
         ),
         blurred_darkness=darkness,
         all_background=score_pixels(np.zeros(truth.shape, np.float32), truth, 0.5),
+        second_observer=_second_observer(cases, truth),
         per_image=per_image,
         averages={rate: _average([s.scores for s in per_image], rate) for rate in RATES},
         curves=curves,
@@ -237,6 +243,13 @@ def blurred_darkness(original: np.ndarray) -> np.ndarray:
         grey = cv2.cvtColor(grey, cv2.COLOR_RGB2GRAY)
     blurred = cv2.GaussianBlur(grey, (0, 0), DARKNESS_SIGMA)
     return np.clip(1 - blurred / 255, 0, 1)
+
+
+def _second_observer(cases: Sequence[PredictedImage], truth: np.ndarray) -> Scores | None:
+    if any(case.second_observer is None for case in cases):
+        return None
+    scores = score_pixels(_pool(cases, lambda case: case.second_observer), truth, 0.5)
+    return replace(scores, threshold=None, auc_roc=None, auc_pr=None)
 
 
 def _check(cases: Sequence[PredictedImage]) -> None:

@@ -14,7 +14,7 @@ from lib.configuration import Configuration, read_configuration
 from lib.files import write_text, written_beside
 from lib.user_errors import UserError, raise_all
 
-RETRAIN_FREELY = {"N_epochs", "patience", "nohup"}
+RETRAIN_FREELY = {"N_epochs", "patience", "nohup", "path_test"}
 """Settings of the training that may change between a run and its continuation."""
 
 
@@ -47,6 +47,11 @@ class Experiment:
     def split(self) -> Path:
         """The split trained on."""
         return self.folder / "split.json"
+
+    @property
+    def source(self) -> Path:
+        """Whence imported weights came; absent where they were trained here."""
+        return self.file("_source.json")
 
     def clear(self) -> None:
         """Remove what an earlier training of this name left, so that nothing of it is taken for new."""
@@ -153,7 +158,7 @@ def refuse_other_settings(
     raise_all(
         faults,
         f"{experiment.folder} was trained with other settings; restore them, choose another "
-        "[experiment name] name, or train anew with --fresh",
+        "[experiment name] name, or train anew: run_training.py --fresh",
     )
 
 
@@ -170,5 +175,5 @@ def refuse_other_split(experiment: Experiment, configuration: Configuration) -> 
     if parts[0] != parts[1]:
         raise UserError(
             f"{experiment.folder} was trained on another split than {prepared} holds; choose another "
-            "[experiment name] name, or train anew with --fresh"
+            "[experiment name] name, or train anew: run_training.py --fresh"
         )

@@ -47,7 +47,7 @@ CHINESE_FONTS = (
 )
 """For file names; the first that is installed is used."""
 
-DOTS_PER_INCH = 150
+DOTS_PER_INCH = 300
 
 
 # --- curves ---------------------------------------------------------------------------------------
@@ -74,7 +74,10 @@ def roc_figure(file: Path, evaluation: Evaluation) -> None:
             f"threshold {scores.threshold:.3g}: sensitivity {scores.sensitivity:.3f}, "
             f"specificity {scores.specificity:.3f}",
         )
-    _legend(axes, "lower right")
+    human = evaluation.second_observer
+    if human and None not in (human.sensitivity, human.specificity):
+        _human(axes, 1 - human.specificity, human.sensitivity, human.f1)
+    _legend_below(axes)
     _save(figure, file)
 
 
@@ -100,7 +103,10 @@ def precision_recall_figure(file: Path, evaluation: Evaluation) -> None:
             f"threshold {scores.threshold:.3g}: recall {scores.sensitivity:.3f}, "
             f"precision {scores.precision:.3f}",
         )
-    _legend(axes, "best")
+    human = evaluation.second_observer
+    if human and None not in (human.sensitivity, human.precision):
+        _human(axes, human.sensitivity, human.precision, human.f1)
+    _legend_below(axes)
     _save(figure, file)
 
 
@@ -156,8 +162,8 @@ def learning_curves(
 
 
 def _square_axes(title: str, evaluation: Evaluation) -> tuple[Figure, Axes]:
-    figure = _figure(5.8, 5.9)
-    axes = figure.add_axes((0.12, 0.1, 0.84, 0.8))
+    figure = _figure(5.8, 6.9)
+    axes = figure.add_axes((0.12, 0.23, 0.84, 0.84 * 5.8 / 6.9))
     _style(axes)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     images = len(evaluation.per_image)
@@ -197,6 +203,11 @@ def _operating_point(axes: Axes, x: float, y: float, label: str) -> None:
         zorder=5,
         label=label,
     )
+
+
+def _human(axes: Axes, x: float, y: float, f1: float) -> None:
+    label = f"second observer (F1 {f1:.3f})"
+    axes.plot([x], [y], linestyle="none", marker="D", color=VERMILION, zorder=5, label=label)
 
 
 def _best_epoch(history: Sequence[Mapping[str, float | None]], best_by: str) -> float | None:
@@ -289,8 +300,10 @@ def overlay(file: Path, case: PredictedImage, threshold: float) -> None:
     handles = []
     for name, region in regions.items():
         colour = np.array(OVERLAY_COLOURS[name]) / 255
-        outline(region, colour, linewidths=1.1)
-        handles.append(Patch(facecolor=(*colour, 0.6), edgecolor=colour, label=name))
+        outline(_without_specks(region), colour, linewidths=1.1)
+        # The legend shows the colour as it looks over grey.
+        painted_colour = 0.62 * 0.45 + 0.38 * colour
+        handles.append(Patch(facecolor=painted_colour, edgecolor=colour, label=name))
     handles.append(Line2D([], [], color=INK, linewidth=0.8, linestyle="--", label="field of view"))
     _write(axes, _shortened(case.name, 60), left + 6, 24, size=13, fontweight="bold")
     measured = (
@@ -342,12 +355,15 @@ class ContactSheetEntry(NamedTuple):
     part: str
 
 
-def contact_sheet(file: Path, entries: Iterable[ContactSheetEntry], limit: int = 60) -> None:
+def contact_sheet(
+    file: Path, entries: Iterable[ContactSheetEntry], structure: str, limit: int = 60
+) -> None:
     """Thumbnails grouped by part, with the outlines of truth and field of view.
 
     Args:
         file: the PNG.
         entries: the images, taken one at a time; their parts appear in the order met.
+        structure: what the truth outlines, for the legend.
         limit: if there are more images than this, each part shows an equal number of its first
             ones, and a note says how many more it has.
     """
@@ -373,7 +389,7 @@ def contact_sheet(file: Path, entries: Iterable[ContactSheetEntry], limit: int =
     for text, x, y, size, weight in texts:
         _write(axes, text, x, y, size=size, fontweight=weight)
     handles = [
-        Line2D([], [], color=YELLOW, linewidth=3, label="non-perfusion (CNP)"),
+        Line2D([], [], color=YELLOW, linewidth=3, label=structure),
         Line2D([], [], color=SKY, linewidth=3, label="field of view (FOV)"),
     ]
     figure.legend(handles=handles, loc="upper right", ncols=2, frameon=False, fontsize=11)
@@ -488,6 +504,14 @@ def _outlines(mask: np.ndarray) -> list[np.ndarray]:
     return [np.concatenate([c, c[:1]])[:, 0].astype(float) for c in contours]
 
 
+def _without_specks(mask: np.ndarray, smallest: int = 12) -> np.ndarray:
+    """The mask without areas of fewer pixels, whose rings would hide what lies around them."""
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    large = statistics[:, cv2.CC_STAT_AREA] >= smallest
+    large[0] = False
+    return large[labels]
+
+
 def _outlined_thumbnail(entry: ContactSheetEntry, side: int) -> np.ndarray:
     thumbnail = _fitted(_rgb(entry.image), side)
     scale = side / max(entry.image.shape[:2])
@@ -563,6 +587,17 @@ def _style(axes: Axes) -> None:
     axes.grid(color="#E6E6E6", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(color=FAINT, labelcolor=INK, labelsize=9)
+
+
+def _legend_below(axes: Axes) -> None:
+    """Where it hides no curve."""
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.02, -0.1),
+        fontsize=8.5,
+        frameon=False,
+        labelcolor=INK,
+    )
 
 
 def _legend(axes: Axes, place: str) -> bool:

@@ -2,7 +2,7 @@
 
 Each file holds a data set `image` (N, H, W, C) uint8, one chunk an image, compressed; images smaller than
 the largest stand in its upper left corner, and `size` (N, 2) gives their height and width. `name` and
-`patient` (N,) are text.
+`patient` (N,) are text. The truth file may hold a second observer's masks as well: `second_observer`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,61 +18,70 @@ from lib.user_errors import UserError
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """One angiogram with its truth.
+    """One image with its truth.
 
     Attributes:
         name: file name without its ending.
         patient: patient id.
         original: (H, W) or (H, W, 3) uint8, the information banner cut off.
-        truth: (H, W) uint8 in {0, 1}.
+        truth: (H, W) uint8 in {0, 1}; None where there is none, so that the image cannot be scored.
         field_of_view: (H, W) uint8 in {0, 1}.
+        second_observer: (H, W) uint8 in {0, 1}, or None.
     """
 
     name: str
     patient: str
     original: np.ndarray
-    truth: np.ndarray
+    truth: np.ndarray | None
     field_of_view: np.ndarray
+    second_observer: np.ndarray | None = None
 
 
 def write_part(
-    files: tuple[Path, Path, Path],
+    files: tuple[Path, Path | None, Path],
     images: Iterable[PreparedImage],
     shape: tuple[int, int, int, int],
 ) -> None:
     """Write one part's images, truth and field of view, one image at a time.
 
     Args:
-        files: where images, truth and field of view go.
-        images: exactly `shape[0]` images.
+        files: where images, truth (None for a part without) and field of view go.
+        images: exactly `shape[0]` images; all or none with a second observer.
         shape: number, largest height, largest width, and channels (1 or 3; grey images among coloured
             ones are stored with three equal channels).
     """
     number, height, width, channels = shape
     with ExitStack() as stack:
-        stores = [stack.enter_context(h5py.File(file, "w")) for file in files]
-        for store, depth in zip(stores, (channels, 1, 1), strict=True):
-            store.create_dataset(
-                "image",
-                (number, height, width, depth),
-                "uint8",
-                chunks=(1, height, width, depth),
-                compression="gzip",
-                compression_opts=4,
-            )
+        stores = {
+            field: stack.enter_context(h5py.File(file, "w"))
+            for field, file in zip(("original", "truth", "field_of_view"), files, strict=True)
+            if file
+        }
+        for field, store in stores.items():
+            depth = channels if field == "original" else 1
+            _pixels(store, "image", (number, height, width, depth))
             store.create_dataset("size", (number, 2), "int64")
             for label in ("name", "patient"):
                 store.create_dataset(label, (number,), h5py.string_dtype())
         for index, image in enumerate(images):
-            rows, columns = image.truth.shape
-            for store, pixels in zip(
-                stores, (image.original, image.truth, image.field_of_view), strict=True
-            ):
+            rows, columns = image.field_of_view.shape
+            for field, store in stores.items():
+                pixels = getattr(image, field)
                 pixels = pixels if pixels.ndim == 3 else pixels[..., None]
                 store["image"][index, :rows, :columns] = pixels
                 store["size"][index] = rows, columns
                 store["name"][index] = image.name
                 store["patient"][index] = image.patient
+            if image.second_observer is not None and "truth" in stores:
+                masks = _pixels(stores["truth"], "second_observer", (number, height, width, 1))
+                masks[index, :rows, :columns, 0] = image.second_observer
+
+
+def _pixels(store: h5py.File, name: str, shape: tuple[int, int, int, int]) -> h5py.Dataset:
+    """The data set of that name, made if it is not there yet: one chunk an image, compressed."""
+    return store.require_dataset(
+        name, shape, "uint8", chunks=(1, *shape[1:]), compression="gzip", compression_opts=4
+    )
 
 
 def members_of(files: tuple[Path, Path, Path]) -> list[tuple[str, str]]:
@@ -93,31 +102,33 @@ def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Itera
         names = [list(store["name"].asstr()) for store in stores]
         if names[0] != names[1] or names[0] != names[2]:
             listed = ", ".join(f"{f} ({n})" for f, n in zip(files, counts, strict=True))
-            raise UserError(f"not the same images in {listed}; run prepare_datasets_FFA.py again")
+            raise UserError(f"not the same images in {listed}; prepare the data again")
         for index, name in enumerate(names[0][:limit]):
             rows, columns = stores[0]["size"][index]
             original, truth, field_of_view = (
                 store["image"][index, :rows, :columns] for store in stores
             )
+            second = stores[1].get("second_observer")
             yield PreparedImage(
                 name,
                 stores[0]["patient"].asstr()[index],
                 original[..., 0] if original.shape[2] == 1 else original,
                 truth[..., 0],
                 field_of_view[..., 0],
+                None if second is None else second[index, :rows, :columns, 0],
             )
 
 
 def _open(file: Path) -> h5py.File:
     if not file.is_file():
-        raise UserError(f"{file}: no such file; run prepare_datasets_FFA.py first")
+        raise UserError(
+            f"{file}: no such file; run prepare_datasets_FFA.py (or prepare_datasets_vessels.py) first"
+        )
     try:
         store = h5py.File(file, "r")
     except OSError as error:
         raise UserError(f"{file}: not a readable HDF5 file ({error})") from None
     if missing := {"image", "size", "name", "patient"} - set(store):
         store.close()
-        raise UserError(
-            f"{file}: no data set {', '.join(sorted(missing))}; run prepare_datasets_FFA.py again"
-        )
+        raise UserError(f"{file}: no data set {', '.join(sorted(missing))}; prepare the data again")
     return store

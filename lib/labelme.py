@@ -132,7 +132,9 @@ def rasterise(
     unknown = Counter(s.label for s in annotation.shapes if s.label not in known)
     if unknown:
         found = ", ".join(f"{label!r} ({count})" for label, count in sorted(unknown.items()))
-        faults.append(f"unknown labels: {found}; add each to labels or ignore_labels")
+        faults.append(
+            f"unknown labels: {found}; add each to [preparation] labels or ignore_labels (case counts)"
+        )
     wanted = [s for s in annotation.shapes if s.label in set(labels)]
     faults += [f"{s}: {fault}" for s in wanted if (fault := _fault(s, height, width))]
     raise_all(faults, str(annotation.path))

@@ -59,7 +59,7 @@ class PatchSampler:
         height: of a patch, in pixels.
         width: of a patch, in pixels.
         inside_FOV: only patches that lie in the field of view whole.
-        CNP_centred_share: this share of the patches is centred on a pixel of the truth (as nearly as
+        truth_centred_share: this share of the patches is centred on a pixel of the truth (as nearly as
             the image's border allows), where the image has any.
 
     Raises:
@@ -73,16 +73,16 @@ class PatchSampler:
         width: int,
         *,
         inside_FOV: bool = False,
-        CNP_centred_share: float = 0.0,
+        truth_centred_share: float = 0.0,
     ) -> None:
         self._patch = (height, width)
-        self._share = CNP_centred_share
+        self._share = truth_centred_share
         self._spans = [
             (i.truth.shape[0] - height + 1, i.truth.shape[1] - width + 1) for i in images
         ]
         self._allowed = [self._inside(i) if inside_FOV else None for i in images]
         self._centred = [
-            self._centred_on_truth(image, allowed) if CNP_centred_share else None
+            self._centred_on_truth(image, allowed) if truth_centred_share else None
             for image, allowed in zip(images, self._allowed, strict=True)
         ]
 

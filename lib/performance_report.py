@@ -96,6 +96,8 @@ def _table(evaluation: Evaluation) -> list[str]:
         "blurred darkness, FOV": evaluation.blurred_darkness,
         "all background, FOV": evaluation.all_background,
     }
+    if evaluation.second_observer:
+        columns["human (second observer), FOV"] = evaluation.second_observer
     lines = [["", *columns]]
     lines += [
         [title, *(_shown(getattr(scores, field)) for scores in columns.values())]
@@ -153,6 +155,8 @@ def _as_json(evaluation: Evaluation, context: Mapping[str, str]) -> dict:
         "network_on_whole_image": dataclasses.asdict(evaluation.whole_image),
         "blurred_darkness_in_field_of_view": dataclasses.asdict(evaluation.blurred_darkness),
         "all_background_in_field_of_view": dataclasses.asdict(evaluation.all_background),
+        "second_observer_in_field_of_view": evaluation.second_observer
+        and dataclasses.asdict(evaluation.second_observer),
         "averages_over_images": {
             rate: dataclasses.asdict(average) for rate, average in evaluation.averages.items()
         },

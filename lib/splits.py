@@ -19,12 +19,19 @@ DRAWS = 200
 
 @dataclass(frozen=True)
 class Member:
-    """What a split needs to know of an image; `sha256` is that of its file."""
+    """What a split needs to know of an image.
+
+    Attributes:
+        name: file name without its ending.
+        patient: whose image it is.
+        sha256: of the image file.
+        truth_fraction: share of the field of view that the truth covers; None without truth.
+    """
 
     name: str
     patient: str
     sha256: str
-    cnp_fraction: float
+    truth_fraction: float | None
 
 
 Split = dict[str, list[Member]]
@@ -33,10 +40,10 @@ Split = dict[str, list[Member]]
 def split_by_patient(
     members: Sequence[Member], ratio: tuple[float, float, float], seed: int
 ) -> Split:
-    """Parts in the given ratio of images, as nearly as whole patients allow, alike in CNP fraction.
+    """Parts in the given ratio of images, as nearly as whole patients allow, alike in truth fraction.
 
     Of `DRAWS` random orders of the patients the one is taken whose parts come nearest to their sizes
-    and, among those, whose CNP fractions are distributed most like those of all images (Wasserstein
+    and, among those, whose truth fractions are distributed most like those of all images (Wasserstein
     distance; equal means alone would let one large area stand against many small ones). Nothing but
     truth areas is looked at, and the same members, ratio and seed give the same split.
 
@@ -82,11 +89,54 @@ def _fill(patients: list[list[Member]], targets: np.ndarray) -> Split:
 
 
 def _badness(split: Split, targets: np.ndarray) -> tuple[float, float]:
-    """How far the parts are from their sizes; how unlike their CNP fractions are to those of all."""
+    """How far the parts are from their sizes; how unlike their truth fractions are to those of all."""
     size = sum(abs(len(split[p]) - t) for p, t in zip(PARTS, targets, strict=True))
-    fractions = [[m.cnp_fraction for m in split[p]] for p in PARTS if split[p]]
+    fractions = [[m.truth_fraction for m in split[p]] for p in PARTS if split[p]]
     everyone = [fraction for part in fractions for fraction in part]
     return round(size, 6), sum(wasserstein_distance(part, everyone) for part in fractions)
+
+
+def split_by_fold(members: Sequence[Member], fold: tuple[int, int], seed: int) -> Split:
+    """The k-th of n folds of the patients tests, the one after it validates, the others train.
+
+    As many folds as patients leave one patient out at a time, in the order of their names. Fewer are
+    alike in size and truth: patients are ranked by the area of their truth, and of each n that follow
+    one another every fold gets one at random.
+
+    Raises:
+        UserError: fewer patients than folds.
+    """
+    patients = sorted({m.patient for m in members})
+    folds = fold[1]
+    if len(patients) < folds:
+        raise UserError(
+            f"{len(patients)} patient(s) cannot fill the {folds} folds of [preparation] fold"
+        )
+    if len(patients) == folds:
+        return _of_patients(_parts_of_folds([[p] for p in patients], fold), members)
+    generator = np.random.default_rng(seed)
+    area = {p: sum(m.truth_fraction for m in members if m.patient == p) for p in patients}
+    ranked = sorted(patients, key=lambda p: -area[p])
+    dealt: list[list[str]] = [[] for _ in range(folds)]
+    for start in range(0, len(ranked), folds):
+        block = ranked[start : start + folds]
+        for number, patient in zip(generator.permutation(folds), block, strict=False):
+            dealt[number].append(patient)
+    return _of_patients(_parts_of_folds(dealt, fold), members)
+
+
+def _of_patients(patients: dict[str, list[str]], members: Sequence[Member]) -> Split:
+    everyone = sorted(members, key=lambda m: m.name)
+    return {part: [m for m in everyone if m.patient in chosen] for part, chosen in patients.items()}
+
+
+def _parts_of_folds(folds: list[list[str]], fold: tuple[int, int]) -> dict[str, list[str]]:
+    """Test part: the fold chosen; validation: the one after it; train: all others."""
+    part_of = {fold[0] - 1: "test", fold[0] % fold[1]: "validation"}
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    for index, names in enumerate(folds):
+        parts[part_of.get(index, "train")] += names
+    return parts
 
 
 def write_split(file: Path, split: Split, how: str) -> None:
@@ -98,14 +148,18 @@ def write_split(file: Path, split: Split, how: str) -> None:
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def given_split(file: Path, members: Sequence[Member]) -> Split:
-    """The parts that `file` names, for exactly these images.
+def given_split(
+    file: Path, members: Sequence[Member], fold: tuple[int, int] | None = None
+) -> tuple[Split, str]:
+    """The parts that `file` names, for exactly these images, and where they come from.
+
+    The file holds `parts`, or `folds` (a list of lists of names), of which `fold` chooses.
 
     Raises:
         UserError: the file is no split, or lists every image that is missing, left over, changed
             (by SHA-256) or named twice, and every patient in two parts.
     """
-    named = _read_parts(file)
+    named, how = _read_parts(file, fold)
     known = {m.name: m for m in members}
     faults = []
     for name, count in Counter(n for part in named.values() for n, _ in part).items():
@@ -123,7 +177,7 @@ def given_split(file: Path, members: Sequence[Member]) -> Split:
     split = {part: [known[n] for n, _ in named[part] if n in known] for part in PARTS}
     faults += shared_patients(split)
     raise_all(faults, f"{file} does not fit the images")
-    return split
+    return split, how
 
 
 def shared_patients(split: Split) -> list[str]:
@@ -139,10 +193,17 @@ def shared_patients(split: Split) -> list[str]:
     ]
 
 
-def _read_parts(file: Path) -> dict[str, list[tuple[str, str | None]]]:
+NamedParts = dict[str, list[tuple[str, str | None]]]
+"""Names, and SHA-256 where it is given, of the images of each part."""
+
+
+def _read_parts(file: Path, fold: tuple[int, int] | None) -> tuple[NamedParts, str]:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
-        return {
+        how = f"{file.name}: {content.get('how') or content.get('source', 'given')}"
+        if "folds" in content:
+            return _chosen(content["folds"], fold, file), f"{how}; fold {'/'.join(map(str, fold))}"
+        parts = {
             part: [(m["name"], m.get("sha256")) for m in content["parts"].get(part, [])]
             for part in PARTS
         }
@@ -151,3 +212,13 @@ def _read_parts(file: Path) -> dict[str, list[tuple[str, str | None]]]:
             f"{file}: not a split ({type(error).__name__}: {error}); expected JSON with "
             '{"parts": {"train": [{"name": ...}], "validation": [...], "test": [...]}}'
         ) from None
+    return parts, how
+
+
+def _chosen(folds: list[list[str]], fold: tuple[int, int] | None, file: Path) -> NamedParts:
+    if fold is None or fold[1] != len(folds):
+        raise UserError(
+            f"{file}: holds {len(folds)} folds; choose one with [preparation] fold = 1/{len(folds)}"
+        )
+    parts = _parts_of_folds(folds, fold)
+    return {part: [(name, None) for name in names] for part, names in parts.items()}

@@ -454,7 +454,7 @@ def write_synthetic_angiograms(
     if number < 1:
         raise UserError(f"{number} synthetic angiograms were asked for; ask for at least 1.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not empty: name a new folder, or remove it first.")
+        raise UserError(f"{folder} exists and is not empty: name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as beside:
         unfinished = Path(beside) / folder.name

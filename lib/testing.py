@@ -1,6 +1,7 @@
 """Testing: the trained network on the test images, scored and drawn."""
 
 import json
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -40,21 +41,46 @@ def test(configuration: Configuration) -> Evaluation:
     if not weights.is_file():
         raise UserError(f"{weights}: no trained network of that name; run run_training.py first")
     refuse_other_settings(experiment, configuration, TESTED_WITH)
+    _refuse_without_truth(configuration)
     _refuse_trained_images(experiment, configuration)
     model = _trained(configuration, weights)
     threshold, darkness_threshold, source = _thresholds(model, configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
+    started = time.monotonic()
     cases = list(predicted_images(model, configuration, "test", limit))
+    seconds = (time.monotonic() - started) / max(1, len(cases))
     evaluation = evaluate(cases, threshold, darkness_threshold)
     context = {
         "experiment": experiment.name,
         "network": f"{configuration.model.architecture}, {model.count_params():,} parameters",
-        "weights": weights.name,
+        "weights": _origin(experiment, weights),
+        "epochs": _epochs(experiment, configuration),
+        "prediction": f"{seconds:.2f} s an image, reading and preprocessing included",
         "threshold": f"{threshold:.4g} ({source})",
+        "threshold of blurred darkness": "best F1 on the validation images"
+        if darkness_threshold is not None
+        else "n/a",
     }
-    write_performances(experiment.folder, evaluation, context)
-    _draw(experiment, configuration, cases, evaluation)
+    results = Experiment(configuration.results_folder, experiment.name)
+    write_performances(results.folder, evaluation, context)
+    _draw(results, configuration, cases, evaluation)
     return evaluation
+
+
+def _epochs(experiment: Experiment, configuration: Configuration) -> str:
+    history = experiment.folder / "history.csv"
+    if not history.is_file():
+        return "n/a (imported)"
+    done = len(history.read_text(encoding="utf-8").splitlines()) - 1
+    return f"{done} trained, of at most {configuration.training_settings.N_epochs}"
+
+
+def _origin(experiment: Experiment, weights: Path) -> str:
+    """The weight file's name, and whose weights they are where they were imported."""
+    if not experiment.source.is_file():
+        return weights.name
+    source = json.loads(experiment.source.read_text(encoding="utf-8"))
+    return f"{weights.name}, from {source['file']}, SHA-256 {source['sha256']}"
 
 
 def predicted_images(
@@ -73,6 +99,7 @@ def predicted_images(
             image.field_of_view,
             network_input(levels),
             image.original,
+            image.second_observer,
         )
 
 
@@ -125,6 +152,14 @@ def _best_threshold(images: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]])
     return choose_threshold(*(np.concatenate(arrays) for arrays in zip(*pixels, strict=True)))
 
 
+def _refuse_without_truth(configuration: Configuration) -> None:
+    images, truth, _ = configuration.data_paths.hdf5("test")
+    if images.is_file() and not truth.is_file():
+        raise UserError(
+            f"{truth}: no such file; the test images were packed without truth and cannot be scored"
+        )
+
+
 def _refuse_trained_images(experiment: Experiment, configuration: Configuration) -> None:
     """Stop before anything is predicted if a test image, or its patient, was learnt or chosen from.
 
@@ -148,14 +183,14 @@ def _refuse_trained_images(experiment: Experiment, configuration: Configuration)
 
 
 def _draw(
-    experiment: Experiment,
+    results: Experiment,
     configuration: Configuration,
     cases: list[PredictedImage],
     evaluation: Evaluation,
 ) -> None:
-    folder, columns = experiment.folder, configuration.testing_settings.N_group_visual
+    folder, columns = results.folder, configuration.testing_settings.N_group_visual
     for pattern in ("_overlay*.png", "_Original_GroundTruth_Prediction*.png"):  # of an earlier test
-        for file in folder.glob(f"{experiment.name}{pattern}"):
+        for file in folder.glob(f"{results.name}{pattern}"):
             file.unlink()
     roc_figure(folder / "ROC.png", evaluation)
     precision_recall_figure(folder / "Precision_recall.png", evaluation)
@@ -168,6 +203,6 @@ def _draw(
     for number, start in enumerate(range(0, len(cases), columns)):
         group = cases[start : start + columns]
         ending = f"_Original_GroundTruth_Prediction{number}.png"
-        original_truth_prediction(experiment.file(ending), group)
+        original_truth_prediction(results.file(ending), group)
     for number, case in enumerate(cases):
-        overlay(experiment.file(f"_overlay{number}.png"), case, evaluation.threshold)
+        overlay(results.file(f"_overlay{number}.png"), case, evaluation.threshold)

@@ -45,6 +45,9 @@ TRAINED_WITH = (
 SAMPLE = 40
 """Patches in sample_input_imgs.png and sample_input_masks.png, as in retina-unet."""
 
+SLOW_ON_A_CPU = 5_000_000
+"""Parameters from which a user without a GPU is warned."""
+
 # What a stream of random numbers is for: seeds are [seed, purpose, epoch].
 TRAINING, AUGMENTATION, FIXED = range(3)
 
@@ -84,10 +87,10 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
     if resuming:
         refuse_other_settings(experiment, configuration, TRAINED_WITH)
         refuse_other_split(experiment, configuration)
-    images = {part: _read_images(configuration, part) for part in ("train", "validation")}
+    images = _images(configuration)
     fixed = {part: _fixed_patches(configuration, part, images[part]) for part in images}
-    share = settings.CNP_centred_share
-    sampler = _sampler(configuration, images["train"], CNP_centred_share=share)
+    share = settings.truth_centred_share
+    sampler = _sampler(configuration, images["train"], truth_centred_share=share)
     model = build_model(configuration)
     _compile(model, settings)
     state = load_checkpoint(experiment.checkpoint, model) if resuming else TrainingState()
@@ -97,6 +100,7 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
         _draw_samples(experiment, _epoch_patches(configuration, images["train"], sampler, 0))
     write_text(experiment.configuration, configuration.as_text())  # N_epochs may have changed
     _announce(experiment, model, state, settings)
+    _announce_validation(images, settings)
     with closing(_ProgressBar(settings, state.epochs_done)) as bar:
         while not (why := _why_stop(state, settings)):
             patches = _epoch_patches(configuration, images["train"], sampler, state.epochs_done)
@@ -140,12 +144,40 @@ def _refuse_unprepared(configuration: Configuration) -> None:
     split = paths.path_local / "split.json"
     if not split.is_file():
         raise UserError(f"{split}: no such file; run prepare_datasets_FFA.py first")
-    for part in ("train", "validation"):
+    needed = (
+        ("train", "validation")
+        if configuration.training_settings.validation == "images"
+        else ("train",)
+    )
+    for part in needed:
         if not paths.hdf5(part)[0].is_file():
             raise UserError(
                 f"{paths.path_local} holds no {part} part, which training needs: prepare again with "
                 "another [preparation] split_ratio"
             )
+
+
+def _images(configuration: Configuration) -> dict[str, list[TrainingImage]]:
+    """What trains and what validates.
+
+    `validation = patches` is retina-unet's: patches lie in the order of their images, and the last tenth
+    of them validates (Keras' `validation_split`). So the last tenth of the images validates, and an
+    image that the tenth cuts in two does both.
+    """
+    paths = configuration.data_paths
+    if configuration.training_settings.validation == "images":
+        return {part: _read_images(configuration, part) for part in ("train", "validation")}
+    pooled = [
+        image
+        for part in ("train", "validation")
+        if paths.hdf5(part)[0].is_file()
+        for image in _read_images(configuration, part)
+    ]
+    tenth = len(pooled) / 10
+    return {
+        "train": pooled[: len(pooled) - math.floor(tenth)],
+        "validation": pooled[len(pooled) - math.ceil(tenth) :],
+    }
 
 
 def _read_images(configuration: Configuration, part: str) -> list[TrainingImage]:
@@ -173,7 +205,7 @@ def _compile(model: keras.Model, settings: TrainingSettings) -> None:
 
 
 def _sampler(
-    configuration: Configuration, images: list[TrainingImage], *, CNP_centred_share: float
+    configuration: Configuration, images: list[TrainingImage], *, truth_centred_share: float
 ) -> PatchSampler:
     attributes = configuration.data_attributes
     return PatchSampler(
@@ -181,7 +213,7 @@ def _sampler(
         attributes.patch_height,
         attributes.patch_width,
         inside_FOV=configuration.training_settings.inside_FOV,
-        CNP_centred_share=CNP_centred_share,
+        truth_centred_share=truth_centred_share,
     )
 
 
@@ -205,12 +237,12 @@ def _epoch_patches(
 def _fixed_patches(
     configuration: Configuration, part: str, images: list[TrainingImage]
 ) -> FixedPatches:
-    """Drawn alike from both parts: evenly over the images, not augmented, not favouring CNP."""
+    """Drawn alike from both parts: evenly over the images, not augmented, not favouring the truth."""
     settings, attributes = configuration.training_settings, configuration.data_attributes
     patch = (attributes.patch_height, attributes.patch_width)
     number = settings.N_subimgs_validation
     generator = np.random.default_rng([settings.seed, FIXED])
-    corners = _sampler(configuration, images, CNP_centred_share=0).draw(number, generator)
+    corners = _sampler(configuration, images, truth_centred_share=0).draw(number, generator)
     levels, truth, field_of_view = (
         cut([getattr(i, name) for i in images], corners, *patch)
         for name in ("levels", "truth", "field_of_view")
@@ -218,8 +250,9 @@ def _fixed_patches(
     inside = field_of_view > 0
     if not inside.any() or np.ptp(truth[inside]) == 0:
         raise UserError(
-            f"the {number} {part} patches show CNP everywhere or nowhere in the field of view, so that "
-            "no AUC is defined: raise [training settings] N_subimgs_validation, or look at prepared.png"
+            f"the {number} {part} patches show {attributes.structure} everywhere or nowhere in the field "
+            "of view, so that no AUC is defined: raise [training settings] N_subimgs_validation, or look "
+            "at prepared.png"
         )
     weight = inside if settings.loss_in_FOV else np.ones_like(inside)
     y = np.stack([truth, weight], axis=-1).astype(np.float32)
@@ -288,8 +321,24 @@ def _announce(
 ) -> None:
     device = f"{keras.backend.backend()} on {', '.join(devices())}"
     print(f"{experiment.name}: {model.count_params():,} parameters; {device}; {settings.precision}")
-    if state.history:
+    if model.count_params() > SLOW_ON_A_CPU and not has_gpu():
+        print(
+            "a network of this size takes weeks on a CPU; configurations/ holds smaller ones, *_cpu.txt"
+        )
+    if state.history and not _why_stop(state, settings):
         print(f"going on after epoch {state.epochs_done}; --fresh would start anew")
+
+
+def _announce_validation(
+    images: dict[str, list[TrainingImage]], settings: TrainingSettings
+) -> None:
+    """Say which images validate where retina-unet's rule chooses them, and whether they train too."""
+    if settings.validation == "images":
+        return
+    validating = {image.name for image in images["validation"]}
+    both = validating & {image.name for image in images["train"]}
+    leaky = f"LEAKY: {', '.join(both)} trains as well" if both else "none of them trains"
+    print(f"validation = patches, as in retina-unet: of {', '.join(sorted(validating))}; {leaky}")
 
 
 class _ProgressBar(keras.callbacks.Callback):

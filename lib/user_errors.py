@@ -1,5 +1,7 @@
 """Errors for the person at the keyboard."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 
@@ -13,6 +15,8 @@ class UserError(Exception):
 
 def raise_all(faults: Iterable[str], heading: str) -> None:
     """Raise one `UserError` that lists every fault; do nothing if there is none."""
-    faults = list(faults)
-    if faults:
-        raise UserError("\n".join([f"{heading} ({len(faults)}):", *(f"  - {f}" for f in faults)]))
+    listed = [fault.replace("\n", "\n    ") for fault in faults]
+    if len(listed) == 1:
+        raise UserError(f"{heading}: {listed[0]}")
+    if listed:
+        raise UserError("\n".join([f"{heading} ({len(listed)}):", *(f"  - {f}" for f in listed)]))

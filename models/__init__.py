@@ -31,6 +31,8 @@ _REGISTRY = {
     "resunet": _Entry("resunet", True),
     "unet": _Entry("unet", False),
     "unet_vgg": _Entry("unet", False, {"vgg_encoder": True}),
+    "retina_unet": _Entry("retina_unet", False),
+    "retina_gnet": _Entry("retina_unet", False, {"upsampled_first": True}),
 }
 
 ARCHITECTURES: tuple[str, ...] = tuple(_REGISTRY)

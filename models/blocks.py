@@ -129,21 +129,30 @@ def padded_input(multiple: int) -> tuple[Tensor, Tensor]:
 def segmentation_model(image: Tensor, features: Tensor, name: str) -> keras.Model:
     """Close a network: 1x1 convolution, sigmoid, crop to the image; float32 under any precision."""
     probability = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="probability")
-    cropped = CropToImage(dtype="float32", name="crop")([probability(features), image])
+    return cropped_model(image, probability(features), name)
+
+
+def cropped_model(image: Tensor, probability: Tensor, name: str) -> keras.Model:
+    """Close a network that has a head of its own: crop to the image."""
+    cropped = CropToImage(dtype="float32", name="crop")([probability, image])
     return keras.Model(image, cropped, name=name)
 
 
-def convolution(x: Tensor, filters: int, *, batch_normalisation: bool, strides: int = 1) -> Tensor:
+def convolution(x: Tensor, filters: int, *, batch_normalisation: bool, **kwargs: Any) -> Tensor:
     """3x3 convolution, batch normalisation if asked for, ReLU."""
     if not batch_normalisation:
-        return bare_convolution(filters, strides=strides, activation="relu")(x)
-    x = bare_convolution(filters, strides=strides, use_bias=False)(x)
+        return bare_convolution(filters, activation="relu", **kwargs)(x)
+    x = bare_convolution(filters, use_bias=False, **kwargs)(x)
     return layers.ReLU()(normalised(x))
 
 
-def bare_convolution(filters: int, **kwargs: Any) -> layers.Conv2D:
-    """3x3 convolution layer, initialised after He et al. (ICCV 2015)."""
-    return layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal", **kwargs)
+def bare_convolution(
+    filters: int, *, kernel_initializer: str = "he_normal", **kwargs: Any
+) -> layers.Conv2D:
+    """3x3 convolution layer, initialised after He et al. (ICCV 2015) unless told otherwise."""
+    return layers.Conv2D(
+        filters, 3, padding="same", kernel_initializer=kernel_initializer, **kwargs
+    )
 
 
 def normalised(x: Tensor) -> Tensor:

@@ -7,23 +7,18 @@ FFA/1-1 _021.jpg   FFA/masks/1-1 _021.png       as a mask image (also in a folde
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lib.configuration import Configuration, Preparation
+from lib.datasets.packing import Source, duplicates, pack, same_size
 from lib.field_of_view import detect_field_of_view
-from lib.figures import ContactSheetEntry, contact_sheet, preprocessing_figure
-from lib.files import written_beside
-from lib.hdf5 import PreparedImage, write_part
+from lib.hdf5 import PreparedImage
 from lib.images import IMAGE_SUFFIXES, image_bytes_sha256, read_image, read_mask
 from lib.info_banner import Banner, find_banner
 from lib.labelme import rasterise, read_labelme
-from lib.preprocessing import preprocessing_steps
 from lib.progress import progress
-from lib.splits import PARTS, Member, Split, given_split, split_by_patient, write_split
+from lib.splits import Member, Split
 from lib.user_errors import UserError, raise_all
 
 
@@ -43,18 +38,15 @@ class Angiogram:
 
 @dataclass(frozen=True)
 class Inspected:
-    """What is remembered of an angiogram that was read and found good."""
+    """An angiogram that was read and found good, and the banner to be cut off it."""
 
-    angiogram: Angiogram
-    member: Member
-    pixel_sha256: str
-    shape: tuple[int, ...]
+    source: Source
     banner: Banner | None
 
     @property
     def uncut(self) -> tuple[int, int]:
         """Height and width before the banner was cut off."""
-        rows, columns = self.shape[:2]
+        rows, columns = self.source.shape[:2]
         if self.banner is None:
             return rows, columns
         across = self.banner.side in {"left", "right"}
@@ -71,19 +63,8 @@ def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
         UserError: lists all faults of the folder; nothing has been written.
     """
     inspected = inspect_folder(configuration.data_paths.path_images, configuration.preparation)
-    members = [i.member for i in inspected]
-    settings = configuration.preparation
-    if settings.split_file:
-        split = given_split(settings.split_file, members)
-        how = f"given: {settings.split_file.name}"
-    else:
-        split = split_by_patient(members, settings.split_ratio, settings.split_seed)
-        how = (
-            f"by patient, {configuration.texts['preparation']['split_ratio']} of the images, "
-            f"balanced in CNP fraction, seed {settings.split_seed}"
-        )
-    _write(configuration, {i.member.name: i for i in inspected}, split, how)
-    return split, {i.member.name: i.banner for i in inspected if i.banner}
+    split = pack(configuration, [i.source for i in inspected])
+    return split, {i.source.member.name: i.banner for i in inspected if i.banner}
 
 
 def find_angiograms(folder: Path) -> tuple[list[Angiogram], list[str]]:
@@ -186,10 +167,7 @@ def inspect_folder(folder: Path, settings: Preparation) -> list[Inspected]:
             inspected.append(_inspect(angiogram, settings))
         except UserError as error:
             faults.append(str(error))
-    same = defaultdict(list)
-    for one in inspected:
-        same[one.pixel_sha256].append(one.angiogram.image.name)
-    faults += [f"the same image: {', '.join(names)}" for names in same.values() if names[1:]]
+    faults += duplicates([one.source for one in inspected])
     faults += _banners_missed(inspected)
     raise_all(faults, f"{folder} has faults")
     return inspected
@@ -199,7 +177,7 @@ def _banners_missed(inspected: list[Inspected]) -> list[str]:
     """Images without a banner while others of their size have one: a name may have gone unseen."""
     found = {one.uncut: one.banner for one in inspected if one.banner}
     return [
-        f"{one.angiogram.image.name}: no information banner found, but in other images of "
+        f"{one.source.file}: no information banner found, but in other images of "
         f"{one.uncut[1]}x{one.uncut[0]} pixels; set [preparation] info_banner = "
         f"{found[one.uncut].side}:{found[one.uncut].size}, or none"
         for one in inspected
@@ -223,8 +201,14 @@ def _inspect(angiogram: Angiogram, settings: Preparation) -> Inspected:
         image_bytes_sha256(angiogram.image),
         round(float(prepared.truth[inside].mean()), 6),
     )
-    pixels = hashlib.sha256(prepared.original.tobytes()).hexdigest()
-    return Inspected(angiogram, member, pixels, prepared.original.shape, banner)
+    source = Source(
+        member,
+        angiogram.image.name,
+        hashlib.sha256(prepared.original.tobytes()).hexdigest(),
+        prepared.original.shape,
+        lambda: read_angiogram(angiogram, settings, patient)[0],
+    )
+    return Inspected(source, banner)
 
 
 def read_angiogram(
@@ -237,12 +221,12 @@ def read_angiogram(
         annotation = read_labelme(angiogram.truth)
         truth = rasterise(annotation, settings.labels, settings.ignore_labels, *shape)
     else:
-        truth = _same_size(read_mask(angiogram.truth), angiogram.truth, shape)
+        truth = same_size(read_mask(angiogram.truth), angiogram.truth, shape)
     banner = settings.info_banner
     if banner == "auto":
         banner = find_banner(image)
     given = angiogram.field_of_view
-    field_of_view = _same_size(read_mask(given), given, shape) if given else None
+    field_of_view = same_size(read_mask(given), given, shape) if given else None
     if banner:
         image, truth = banner.cut(image), banner.cut(truth)
         field_of_view = None if field_of_view is None else banner.cut(field_of_view)
@@ -251,66 +235,3 @@ def read_angiogram(
     if not field_of_view.any():
         raise UserError(f"{angiogram.image.name}: its field of view is empty (a black image?)")
     return PreparedImage(angiogram.name, patient, image, truth, field_of_view), banner
-
-
-def _same_size(mask: np.ndarray, file: Path, shape: tuple[int, int]) -> np.ndarray:
-    if mask.shape != shape:
-        raise UserError(
-            f"{file}: {mask.shape[1]}x{mask.shape[0]} pixels, its image "
-            f"{shape[1]}x{shape[0]}: expected the same size"
-        )
-    return mask
-
-
-def _write(
-    configuration: Configuration, inspected: dict[str, Inspected], split: Split, how: str
-) -> None:
-    """Nine HDF5 files, two pictures and the split: all appear together at the end."""
-    paths = configuration.data_paths
-    filled = [part for part in PARTS if split[part]]
-    hdf5_files = [file for part in filled for file in paths.hdf5(part)]
-    pictures = [paths.path_local / name for name in ("prepared.png", "preprocessing.png")]
-    shapes = [i.shape for i in inspected.values()]
-    channels = 3 if any(len(s) == 3 for s in shapes) else 1
-    largest = (max(s[0] for s in shapes), max(s[1] for s in shapes), channels)
-
-    def read(part: str) -> Iterator[PreparedImage]:
-        for member in progress(split[part], f"packing {part}"):
-            angiogram = inspected[member.name].angiogram
-            yield read_angiogram(angiogram, configuration.preparation, member.patient)[0]
-
-    with written_beside(*hdf5_files, *pictures, paths.path_local / "split.json") as beside:
-        for number, part in enumerate(filled):
-            write_part(
-                tuple(beside[3 * number : 3 * number + 3]),
-                read(part),
-                (len(split[part]), *largest),
-            )
-        _draw(configuration, inspected, split, beside[-3], beside[-2])
-        write_split(beside[-1], split, how)
-    for part in set(PARTS) - set(filled):  # of an earlier preparation
-        for file in paths.hdf5(part):
-            file.unlink(missing_ok=True)
-
-
-def _draw(
-    configuration: Configuration,
-    inspected: dict[str, Inspected],
-    split: Split,
-    sheet: Path,
-    steps: Path,
-) -> None:
-    def entries() -> Iterator[ContactSheetEntry]:
-        for part in PARTS:
-            for member in progress(split[part], f"drawing {part}"):
-                angiogram = inspected[member.name].angiogram
-                image = read_angiogram(angiogram, configuration.preparation)[0]
-                title = f"{member.name} · CNP {member.cnp_fraction:.1%}"
-                yield ContactSheetEntry(
-                    title, image.original, image.truth, image.field_of_view, part
-                )
-
-    contact_sheet(sheet, entries())
-    first = next(entries())
-    settings = configuration.preprocessing
-    preprocessing_figure(steps, preprocessing_steps(first.image, first.field_of_view, settings))

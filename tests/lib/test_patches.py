@@ -99,7 +99,7 @@ def test_the_share_centred_on_non_perfusion_is_centred_on_it():
     truth = np.zeros_like(image.truth)
     truth[40, 33] = 1
     image = TrainingImage("a", image.levels, truth, image.field_of_view)
-    sampler = PatchSampler([image], 8, 8, CNP_centred_share=0.25)
+    sampler = PatchSampler([image], 8, 8, truth_centred_share=0.25)
     corners = sampler.draw(400, np.random.default_rng(0))
     centred = (corners.row == 36) & (corners.column == 29)
     assert 100 <= centred.sum() <= 103  # and a few by chance

@@ -152,6 +152,8 @@ def test_parameter_count_follows_the_figure(architecture, formula, filters):
         # Ronneberger et al. print no count; the usual one for these widths is 31.0 million.
         ("unet", (64, 128, 256, 512, 1024), 31_030_593),
         ("resunet", (64, 128, 256, 512), 8_226_113),
+        # With the original's head of two channels.
+        ("retina_unet", (32, 64, 128), 471_010),
     ],
 )
 def test_parameter_count_at_the_published_widths(architecture, filters, count):
@@ -172,6 +174,16 @@ def test_attention_sits_where_the_variant_has_it(architecture, widths):
     network = build(architecture, filters=(4, 6, 8))
     attention = [layer for layer in network.layers if isinstance(layer, blocks.CBAM)]
     assert [layer.output.shape[-1] for layer in attention] == widths
+
+
+def test_retina_gnet_is_retina_unet_at_twice_the_resolution():
+    a, b, c = 4, 6, 8
+    pairs = [(1, a), (a, a), (a, a // 2), (a // 2, a // 2), (a // 2, a), (a, a), (a, b), (b, b)]
+    pairs += [(b, c), (c, c), (b + c, b), (b, b), (a + b, a), (a, a)]
+    pairs += [(a + a // 2, a // 2), (a // 2, a // 2), (a // 2, a), (a, a)]
+    network = build("retina_gnet", filters=(a, b, c))
+    expected = sum(convolution_parameters(3, *pair) for pair in pairs)
+    assert network.count_params() == expected + convolution_parameters(1, a, 2)
 
 
 @pytest.mark.parametrize("architecture", LADDERS)

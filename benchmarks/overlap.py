@@ -1,0 +1,187 @@
+"""What overlapping patches buy and cost: retina-unet's published weights on the DRIVE test images.
+
+    python -m benchmarks.overlap --images DRIVE --weights test_best_weights.h5
+
+Prepares and imports into a temporary folder, then runs run_testing.py once for each setting in a process of
+its own, for its peak memory; then times the stages of one image. Writes docs/results/overlap.{json,md}.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from lib.command_line import PROJECT
+
+SETTINGS = {
+    "stride 5, one image": (48, 48, 5, 5, 32, 1),
+    "stride 5": (48, 48, 5, 5, 32, "all"),
+    "stride 16": (48, 48, 16, 16, 32, "all"),
+    "stride 48, no overlap": (48, 48, 48, 48, 32, "all"),
+    "whole image": (584, 565, 584, 565, 1, "all"),
+}
+KEYS = [
+    "test_patch_height",
+    "test_patch_width",
+    "stride_height",
+    "stride_width",
+    "test_batch_size",
+    "full_images_to_test",
+]
+# Measured on the same kind of cores with the authors' own code (Keras 2 on TensorFlow 1.15), stride 5.
+ORIGINAL_SECONDS = {
+    "patches": 0.4,
+    "prediction": 49.0,
+    "recomposition": 3.5,
+    "field of view": 0.6,
+    "metrics": 0.3,
+}
+
+
+def configured(folder: Path) -> list[str]:
+    """Settings of an experiment that lies wholly in `folder`."""
+    return [
+        f"data paths.path_local={folder / 'datasets'}",
+        f"experiment name.path_experiments={folder / 'experiments'}",
+        "experiment name.name=published",
+    ]
+
+
+def run(command: list[str]) -> float:
+    """Run to the end; returns the process's peak memory in MiB."""
+    process = subprocess.Popen([sys.executable, *command], cwd=PROJECT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"failed: {' '.join(command)}")
+    return usage.ru_maxrss / 1024
+
+
+def measured(folder: Path, values: tuple) -> dict:
+    """Scores, seconds and memory of run_testing.py under one setting."""
+    settings = configured(folder)
+    settings += [f"testing settings.{k}={v}" for k, v in zip(KEYS, values, strict=True)]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    memory = run(["run_testing.py", "--config", "configurations/drive_retina_unet.txt", *sets])
+    file = folder / "experiments" / "published" / "performances.json"
+    performances = json.loads(file.read_text(encoding="utf-8"))
+    network = performances["network_in_field_of_view"]
+    confusion = [
+        f"{kind}_{sign}s" for kind in ("true", "false") for sign in ("negative", "positive")
+    ]
+    return {
+        **{name: network[name] for name in ("auc_roc", "auc_pr", "f1", *confusion, "pixels")},
+        "seconds_per_image": float(performances["context"]["prediction"].split()[0]),
+        "peak_memory_MiB": round(memory),
+    }
+
+
+def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
+    """Median seconds of each stage of one image at stride 5."""
+    from lib.configuration import read_configuration
+    from lib.evaluation import score_pixels
+    from lib.experiment import Experiment, build_model
+    from lib.hdf5 import read_part
+    from lib.patches import Recomposition
+    from lib.preprocessing import network_input, preprocess
+
+    file = PROJECT / "configurations" / "drive_retina_unet.txt"
+    configuration = read_configuration(file, configured(folder))
+    model = build_model(configuration)
+    model.load_weights(Experiment.of(configuration).weights("best"))
+    image = next(read_part(configuration.data_paths.hdf5("test")))
+    levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
+    times: dict[str, list[float]] = {name: [] for name in ORIGINAL_SECONDS}
+    for _ in range(repeats):
+        recomposition = Recomposition(levels.shape, (48, 48), (5, 5))
+        spent = dict.fromkeys(ORIGINAL_SECONDS, 0.0)
+        for start in range(0, len(recomposition.starts) // 32 * 32, 32):
+            chosen = slice(start, start + 32)
+            at = time.perf_counter()
+            windows = network_input(recomposition.extract(levels, chosen))[..., None]
+            spent["patches"] += (then := time.perf_counter()) - at
+            predicted = np.asarray(model.predict_on_batch(windows))
+            spent["prediction"] += (after := time.perf_counter()) - then
+            recomposition.add(predicted[..., 0], chosen)
+            spent["recomposition"] += time.perf_counter() - after
+        at = time.perf_counter()
+        inside = image.field_of_view > 0
+        scores, truth = recomposition.mean[inside], image.truth[inside]
+        spent["field of view"] = (then := time.perf_counter()) - at
+        score_pixels(scores, truth, 0.5)
+        spent["metrics"] = time.perf_counter() - then
+        for name, seconds in spent.items():
+            times[name].append(seconds)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def markdown(result: dict) -> str:
+    """The result as two tables."""
+    lines = [
+        "# What overlap buys and costs",
+        "",
+        f"`{result['command']}`",
+        "",
+        result["machine"],
+        "",
+    ]
+    lines += ["retina-unet's published weights, DRIVE test images, FOV pixels pooled.", ""]
+    lines += [
+        "| | AUC-ROC | AUC-PR | F1 | s an image | peak memory, MiB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in result["settings"].items():
+        lines.append(
+            f"| {name} | {row['auc_roc']:.5f} | {row['auc_pr']:.4f} | {row['f1']:.4f} "
+            f"| {row['seconds_per_image']:.2f} | {row['peak_memory_MiB']} |"
+        )
+    lines += ["", "Stages of one image at stride 5, seconds (median of 3).", ""]
+    lines += [
+        "| stage | here | the original (TensorFlow 1.15, cores of the same kind) |",
+        "|---|---|---|",
+    ]
+    for name, seconds in result["stages"].items():
+        lines.append(f"| {name} | {seconds:.3f} | {ORIGINAL_SECONDS[name]} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, required=True, metavar="DRIVE")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE.h5")
+    arguments = parser.parse_args()
+    import keras
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        sets = [word for setting in configured(folder) for word in ("--set", setting)]
+        images, weights = arguments.images.resolve(), arguments.weights.resolve()
+        run(["prepare_datasets_vessels.py", "DRIVE", "--images", str(images), *sets])
+        imported = ["-m", "lib.published_weights", "retina_unet", str(weights)]
+        run([*imported, "--experiment", "published", *sets])
+        result = {
+            "command": "python -m benchmarks.overlap --images DRIVE --weights test_best_weights.h5",
+            "machine": f"{os.cpu_count()} cores, {platform.platform()}, keras {keras.__version__}, "
+            f"{time.strftime('%Y-%m-%d')}",
+            "settings": {},
+        }
+        for name, values in SETTINGS.items():
+            result["settings"][name] = measured(folder, values)
+            print(name, result["settings"][name], flush=True)
+        result["stages"] = stages(folder)
+    out = PROJECT / "docs" / "results"
+    (out / "overlap.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (out / "overlap.md").write_text(markdown(result), encoding="utf-8")
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Many trainings from one file: what varies, every run an experiment of its own, one table at the end."""
+
+import configparser
+import csv
+import io
+import itertools
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.configuration import Configuration, read_configuration
+from lib.files import write_text
+from lib.user_errors import UserError
+
+RATES = ("auc_roc", "auc_pr", "f1", "accuracy", "sensitivity", "specificity")
+KEYS = {
+    "experiments": {"name", "base", "data_set", "folds"},
+    "reference": {"source"},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its name, and what it lays over the base."""
+
+    name: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A file of experiments, read.
+
+    Attributes:
+        name: of the whole; its runs lie in a folder of that name.
+        base: the configuration that all runs share.
+        data_set: FFA, DRIVE, STARE or CHASE_DB1: how each fold is prepared; empty if there are no folds.
+        runs: in the order in which they are run.
+        reference: published AUC-ROC by name of test image, to stand beside ours.
+        reference_source: whose that is.
+    """
+
+    name: str
+    base: Path
+    data_set: str
+    runs: tuple[Run, ...]
+    reference: Mapping[str, float]
+    reference_source: str
+
+
+def read_plan(file: Path) -> Plan:
+    """Read a file of experiments.
+
+    [experiments] holds `name`, `base` (a configuration, relative to the file), and where folds are run
+    `data_set` and `folds`. [settings] holds `section.key = value` for all runs; [vary] holds
+    `section.key = value | value ...`, of which every combination is run, in every fold. [reference]
+    holds `source` and a published AUC for each image.
+
+    Raises:
+        UserError: not such a file.
+    """
+    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
+    parser.optionxform = str
+    try:
+        parser.read_string(file.read_text(encoding="utf-8-sig"), source=str(file))
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file of experiments") from None
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        raise UserError(f"{file}: {' '.join(str(error).split())}") from None
+    sections = {name: dict(parser[name]) for name in parser.sections()}
+    if unknown := set(sections) - {"experiments", "settings", "vary", "reference"}:
+        raise UserError(f"{file}: unknown section [{unknown.pop()}]; see `read_plan`")
+    head = sections.get("experiments", {})
+    if missing := {"name", "base"} - set(head):
+        raise UserError(f"{file}: [experiments] key '{missing.pop()}' is missing")
+    if unknown := set(head) - KEYS["experiments"]:
+        raise UserError(f"{file}: [experiments] unknown key '{unknown.pop()}'")
+    folds = _whole_number(head.get("folds") or "0", f"{file}: [experiments] folds")
+    data_set = head.get("data_set", "")
+    if folds and data_set not in {"FFA", "DRIVE", "STARE", "CHASE_DB1"}:
+        raise UserError(
+            f"{file}: [experiments] data_set = {data_set!r}: expected FFA, DRIVE, STARE or CHASE_DB1, "
+            "since every fold is prepared anew"
+        )
+    reference = sections.get("reference", {})
+    source = reference.pop("source", "")
+    base = file.parent / head["base"]
+    settings = [f"{key}={value}" for key, value in sections.get("settings", {}).items()]
+    runs = tuple(_runs(head["name"], base, settings, sections.get("vary", {}), folds))
+    values = {image: _number(v, f"{file}: [reference] {image}") for image, v in reference.items()}
+    return Plan(head["name"], base, data_set, runs, values, source)
+
+
+def _runs(
+    name: str, base: Path, settings: list[str], vary: Mapping[str, str], folds: int
+) -> Iterator[Run]:
+    configuration = read_configuration(base, settings)
+    local = configuration.data_paths.path_local
+    folder = configuration.experiment_name.path_experiments / name
+    choices = [[(key, v.strip()) for v in values.split("|")] for key, values in vary.items()]
+    for chosen in itertools.product(*choices):
+        varied = [f"{key.rpartition('.')[2]}-{value.replace(' ', '-')}" for key, value in chosen]
+        overrides = [*settings, *(f"{key}={value}" for key, value in chosen)]
+        overrides.append(f"experiment name.path_experiments={folder}")
+        for fold in range(1, folds + 1) if folds else [None]:
+            fold_name = [f"fold{fold:02d}"] if fold else []
+            in_fold = (
+                [
+                    f"preparation.fold={fold}/{folds}",
+                    f"data paths.path_local={local.with_name(f'{local.name}_{name}') / fold_name[0]}",
+                ]
+                if fold
+                else []
+            )
+            run = "_".join([*varied, *fold_name]) or "run"
+            yield Run(run, (*overrides, *in_fold, f"experiment name.name={run}"))
+
+
+def run_plan(plan: Plan) -> tuple[Path, list[str]]:
+    """Prepare, train and test every run that is not finished; write the table after each.
+
+    Returns:
+        The table's file, and a line for each run that failed.
+    """
+    import keras
+
+    from lib.testing import test
+    from lib.training import train
+
+    failures = []
+    for number, run in enumerate(plan.runs, 1):
+        configuration = read_configuration(plan.base, run.overrides)
+        print(f"[{number}/{len(plan.runs)}] {run.name}", flush=True)
+        try:
+            if not (configuration.results_folder / "performances.json").is_file():
+                _prepare(configuration, plan.data_set)
+                keras.backend.clear_session()
+                train(configuration)
+                test(configuration)
+        except UserError as error:
+            failures.append(f"{run.name}: {error}")
+            print(f"failed: {error}", flush=True)
+        file = write_table(plan)
+    return file, failures
+
+
+def _prepare(configuration: Configuration, data_set: str) -> None:
+    if (
+        not configuration.preparation.fold
+        or (configuration.data_paths.path_local / "split.json").is_file()
+    ):
+        return
+    from lib.datasets import ffa, vessels
+
+    if data_set == "FFA":
+        ffa.prepare(configuration)
+    else:
+        vessels.prepare(configuration, data_set)
+
+
+def write_table(plan: Plan) -> Path:
+    """Write results.md, results.csv and results.json of the runs that are finished so far."""
+    rows = [row for run in plan.runs if (row := _row(plan, run))]
+    folder = _folder(plan)
+    columns = ["run", "test images", *RATES, *(["published AUC"] if plan.reference else [])]
+    table = [[_shown(row.get(column)) for column in columns] for row in rows]
+    averages = [_average(rows, column) for column in columns[2:]]
+    if len(rows) > 1:
+        table.append([f"mean ± sd of {len(rows)}", "", *averages])
+    lines = [f"# {plan.name}", "", f"{len(rows)} of {len(plan.runs)} runs are finished."]
+    lines += [f"Published: {plan.reference_source}"] if plan.reference else []
+    lines += ["", _markdown(columns), _markdown(["---"] * len(columns)), *map(_markdown, table)]
+    write_text(folder / "results.md", "\n".join(lines) + "\n")
+    write_text(folder / "results.json", json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "results.csv", text.getvalue())
+    return folder / "results.md"
+
+
+def _folder(plan: Plan) -> Path:
+    configuration = read_configuration(plan.base, plan.runs[0].overrides)
+    return configuration.experiment_name.path_experiments
+
+
+def _row(plan: Plan, run: Run) -> dict | None:
+    file = read_configuration(plan.base, run.overrides).results_folder / "performances.json"
+    if not file.is_file():
+        return None
+    measured = json.loads(file.read_text(encoding="utf-8"))
+    images = [image["name"] for image in measured["per_image"]]
+    row = {"run": run.name, "test images": ", ".join(images)}
+    row |= {rate: measured["network_in_field_of_view"][rate] for rate in RATES}
+    published = [plan.reference[name] for name in images if name in plan.reference]
+    return row | ({"published AUC": statistics.mean(published)} if published else {})
+
+
+def _average(rows: Sequence[Mapping], column: str) -> str:
+    values = [row[column] for row in rows if row.get(column) is not None]
+    if len(values) < 2:
+        return "n/a"
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+
+
+def _shown(value: float | str | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _whole_number(value: str, where: str) -> int:
+    if not value.isdecimal():
+        raise UserError(f"{where} = {value!r}: expected a whole number")
+    return int(value)
+
+
+def _number(value: str, where: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise UserError(f"{where} = {value!r}: expected a number") from None

@@ -1,0 +1,121 @@
+"""Published weights of other people's systems, turned into experiments that run_testing.py scores.
+
+python -m lib.published_weights retina_unet test_best_weights.h5 --experiment retina_unet_published
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from lib.command_line import PROJECT, command, run_script, script_parser
+from lib.configuration import Configuration, read_configuration
+from lib.files import write_text
+from lib.images import image_bytes_sha256
+from lib.user_errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+CONFIGURATIONS = {"retina_unet": "drive_retina_unet.txt"}
+"""The experiment that each published system stands for."""
+
+RETINA_UNET_CONVOLUTIONS = 11
+
+
+def import_published_weights(configuration: Configuration, file: Path) -> Path:
+    """Make an experiment from retina-unet's weight file (Keras 1, channels first, trained with Theano).
+
+    Args:
+        configuration: names the experiment; its network is `retina_unet` with filters 32 64 128.
+        file: `test_best_weights.h5` of github.com/orobix/retina-unet.
+
+    Returns:
+        The experiment's folder.
+
+    Raises:
+        UserError: not such a file, the network has other shapes, or there is such an experiment.
+    """
+    from lib.experiment import Experiment, build_model, record, save_weights
+
+    experiment = Experiment.of(configuration)
+    if experiment.weights("best").is_file() and not experiment.source.is_file():
+        raise UserError(f"{experiment.folder} holds a training; choose another --experiment")
+    split = configuration.data_paths.path_local / "split.json"
+    if not split.is_file():
+        raise UserError(f"{split}: no such file; run prepare_datasets_vessels.py DRIVE first")
+    published = list(retina_unet_weights(file))
+    model = build_model(configuration)
+    _assign(model, published, file)
+    record(experiment, configuration, model)
+    write_text(experiment.configuration, configuration.as_text())
+    source = {
+        "file": file.name,
+        "sha256": image_bytes_sha256(file),
+        "of": "https://github.com/orobix/retina-unet (MIT)",
+    }
+    write_text(experiment.source, json.dumps(source, indent=2) + "\n")
+    for which in ("best", "last"):
+        save_weights(model, experiment.weights(which))
+    return experiment.folder
+
+
+def retina_unet_weights(file: Path) -> Iterator[np.ndarray]:
+    """Kernel (kh, kw, in, out) and bias (out,) float32 of each convolution, from input to output.
+
+    The file has kernels (out, in, kh, kw) for Theano, which convolves where TensorFlow correlates: they
+    are turned by 180 degrees. Nothing but numbers is read from the file.
+
+    Raises:
+        UserError: not the file of that network.
+    """
+    try:
+        with h5py.File(file, "r") as store:
+            for number in range(1, RETINA_UNET_CONVOLUTIONS + 1):
+                layer = f"convolution2d_{number}"
+                kernel, bias = (store[layer][f"{layer}_{which}"] for which in "Wb")
+                if kernel.ndim != 4 or bias.ndim != 1 or kernel.size > 1e6:
+                    raise ValueError(f"{layer} has the shape {kernel.shape}")
+                yield np.float32(kernel[...])[:, :, ::-1, ::-1].transpose(2, 3, 1, 0)
+                yield np.float32(bias[...])
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{file}: not retina-unet's published weights ({error}); expected the file "
+            "test_best_weights.h5 of github.com/orobix/retina-unet"
+        ) from None
+
+
+def _assign(model: "keras.Model", published: list[np.ndarray], file: Path) -> None:
+    """Layer by layer: our network creates its convolutions in the order of the original's."""
+    expected = [tuple(variable.shape) for variable in model.weights]
+    found = [array.shape for array in published]
+    if found != expected:
+        raise UserError(f"{file}: holds weights of the shapes {found}; the network has {expected}")
+    model.set_weights(published)
+
+
+def main() -> None:
+    """Read the weight file, leave an experiment, say how to score it."""
+    parser = script_parser("Import published weights.", default="the published experiment's own")
+    parser.add_argument("system", choices=tuple(CONFIGURATIONS))
+    parser.add_argument("file", type=Path, metavar="FILE.h5")
+    parser.add_argument("--experiment", required=True, metavar="NAME")
+    arguments = parser.parse_args()
+    arguments.config = (
+        arguments.config or PROJECT / "configurations" / CONFIGURATIONS[arguments.system]
+    )
+    arguments.overrides.append(f"experiment name.name={arguments.experiment}")
+    configuration = read_configuration(arguments.config, arguments.overrides)
+
+    from lib.keras_backend import start_keras
+
+    start_keras()
+    print(f"written to {import_published_weights(configuration, arguments.file)}")
+    print(f"next: {command('run_testing.py', arguments)}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,81 @@
+"""retina-unet and retina-gnet (github.com/orobix/retina-unet, 2016-2018), built for vessels on DRIVE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import keras
+from keras import layers, ops
+
+from models import blocks
+from models.blocks import Tensor
+
+
+@keras.saving.register_keras_serializable(package="retina")
+class TwoClassHead(layers.Conv2D):
+    """The original's end: 1x1 convolution to two classes, ReLU, softmax; of which class 1 is given.
+
+    The ReLU before the softmax loses half of each class's range and may well be an oversight, but the
+    published weights were trained with it.
+    """
+
+    def call(self, x: Tensor) -> Tensor:
+        """Return the probability of class 1: (N, H, W, 1) from features (N, H, W, C)."""
+        return ops.softmax(ops.relu(super().call(x)), axis=-1)[..., 1:]
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the input's shape with one channel."""
+        return (*input_shape[:-1], 1)
+
+
+def build(
+    *,
+    name: str,
+    filters: Sequence[int],
+    dropout: float,
+    reduction_ratio: int,
+    batch_normalisation: bool,
+    upsampled_first: bool = False,
+) -> keras.Model:
+    """Build retina-unet or retina-gnet (arguments and shapes: see `models.build`).
+
+    Args:
+        name: of the model.
+        filters: widths of the levels, 32 64 128 in the original; the last is the bottleneck's.
+        dropout: between the two convolutions of a level, 0.2 in the original.
+        reduction_ratio: unused; there is no attention here.
+        batch_normalisation: after every 3x3 convolution; none in the original.
+        upsampled_first: retina-gnet: the U stands between an up-sampling and a pooling, with one level
+            of half the first width on top, so that it looks at twice the resolution.
+    """
+    convolution = partial(
+        blocks.convolution,
+        batch_normalisation=batch_normalisation,
+        kernel_initializer="glorot_uniform",
+    )
+
+    def double_convolution(x: Tensor, width: int) -> Tensor:
+        return convolution(layers.Dropout(dropout)(convolution(x, width)), width)
+
+    def one_u(x: Tensor, widths: Sequence[int]) -> Tensor:
+        *levels, bottleneck = widths
+        skips = []
+        for width in levels:
+            skips.append(double_convolution(x, width))
+            x = layers.MaxPooling2D()(skips[-1])
+        x = double_convolution(x, bottleneck)
+        for width, skip in zip(reversed(levels), reversed(skips), strict=True):
+            x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
+            x = double_convolution(x, width)
+        return x
+
+    image, x = blocks.padded_input(2 ** (len(filters) - 1))
+    if upsampled_first:
+        x = layers.UpSampling2D()(double_convolution(x, filters[0]))
+        x = layers.MaxPooling2D()(one_u(x, (max(1, filters[0] // 2), *filters)))
+        x = double_convolution(x, filters[0])
+    else:
+        x = one_u(x, filters)
+    probability = TwoClassHead(2, 1, dtype="float32", name="probability")(x)
+    return blocks.cropped_model(image, probability, name)

@@ -1,0 +1,31 @@
+"""Run many trainings that one file describes, and write their table; call again to go on."""
+
+import argparse
+from pathlib import Path
+
+from lib.command_line import run_script
+
+
+def main() -> None:
+    """Read the plan, run what is not finished, say where the table lies."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "plan", type=Path, metavar="FILE", help="e.g. configurations/stare_leave_one_out_cpu.txt"
+    )
+    arguments = parser.parse_args()
+
+    from lib.experiments import read_plan, run_plan
+    from lib.keras_backend import start_keras
+
+    plan = read_plan(arguments.plan)
+    start_keras()
+    table, failures = run_plan(plan)
+    print(table.read_text(encoding="utf-8"))
+    print(f"written to {table}")
+    if failures:
+        print("\n".join(["failed:", *failures]))
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,178 @@
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.command_line import PROJECT
+from lib.configuration import read_configuration
+from lib.datasets.vessels import SPLITS, VESSEL_SETS, find_photographs, named_split, prepare
+from lib.evaluation import score_pixels
+from lib.field_of_view import detect_field_of_view
+from lib.hdf5 import read_part
+from lib.splits import PARTS
+from lib.user_errors import UserError
+from tests.conftest import tiny_settings
+
+
+def configuration(folder: Path, set_name: str, *overrides: str):
+    file = PROJECT / "configurations" / VESSEL_SETS[set_name].configuration
+    paths = [s for s in tiny_settings(folder) if s.startswith(("data paths", "experiment name"))]
+    return read_configuration(file, [*paths, *overrides])
+
+
+def photograph(seed: int) -> np.ndarray:
+    rows, columns = np.mgrid[:60, :64]
+    inside = np.hypot(rows - 30, columns - 32) < 26
+    texture = np.random.default_rng(seed).integers(90, 200, (60, 64, 3), dtype=np.uint8)
+    return texture * inside[..., None].astype(np.uint8)
+
+
+def mask(seed: int) -> np.ndarray:
+    return (np.random.default_rng([seed, 1]).random((60, 64)) < 0.2).astype(np.uint8) * 255
+
+
+def save(file: Path, pixels: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".gz":
+        plain = file.with_suffix("")
+        Image.fromarray(pixels).save(plain)
+        file.write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+    else:
+        Image.fromarray(pixels).save(file)
+
+
+def drive(folder: Path) -> Path:
+    for number in range(1, 41):
+        half = "test" if number <= 20 else "training"
+        at = folder / "angiograms" / half
+        save(at / "images" / f"{number:02d}_{half}.tif", photograph(number))
+        save(at / "1st_manual" / f"{number:02d}_manual1.gif", mask(number))
+        save(at / "mask" / f"{number:02d}_{half}_mask.gif", np.full((60, 64), 255, np.uint8))
+        if half == "test":
+            save(at / "2nd_manual" / f"{number:02d}_manual2.gif", mask(number + 100))
+    return folder
+
+
+def stare_names() -> list[str]:
+    content = json.loads(named_split("STARE", "leave_one_out").read_text())
+    return [name for fold in content["folds"] for name in fold]
+
+
+def stare(folder: Path) -> Path:
+    for number, name in enumerate(stare_names()):
+        at = folder / "angiograms"
+        save(at / "stare-images" / f"{name}.ppm.gz", photograph(number))
+        save(at / "labels-ah" / f"{name}.ah.ppm.gz", mask(number))
+        save(at / "labels-vk" / f"{name}.vk.ppm.gz", mask(number + 50))
+    return folder
+
+
+def test_drive_is_packed_with_both_observers_and_given_fields_of_view(tmp_path):
+    settings = configuration(drive(tmp_path), "DRIVE")
+    split = prepare(settings, "DRIVE")
+    assert [len(split[part]) for part in PARTS] == [16, 4, 20]
+    images = list(read_part(settings.data_paths.hdf5("test")))
+    assert [i.name for i in images][:2] == ["01_test", "02_test"]
+    assert images[0].patient == "DRIVE 01"
+    np.testing.assert_array_equal(images[4].truth, mask(5) > 0)
+    np.testing.assert_array_equal(images[4].second_observer, mask(105) > 0)
+    assert images[4].field_of_view.all()
+    trained = next(read_part(settings.data_paths.hdf5("train")))
+    np.testing.assert_array_equal(trained.original, photograph(21))
+    assert trained.second_observer is None
+
+
+def test_todays_drive_without_test_truth_is_packed_but_cannot_be_scored(tmp_path):
+    folder = drive(tmp_path)
+    for file in (folder / "angiograms" / "test" / "1st_manual").iterdir():
+        file.unlink()
+    settings = configuration(folder, "DRIVE")
+    split = prepare(settings, "DRIVE")
+    assert {m.truth_fraction for m in split["test"]} == {None}
+    images, truth, _ = settings.data_paths.hdf5("test")
+    assert images.is_file() and not truth.exists()
+    assert (tmp_path / "datasets" / "prepared.png").is_file()
+
+
+def test_missing_truths_are_listed_and_nothing_is_written(tmp_path):
+    folder = drive(tmp_path)
+    (folder / "angiograms" / "test" / "1st_manual" / "07_manual1.gif").unlink()
+    (folder / "angiograms" / "training" / "1st_manual" / "30_manual1.gif").unlink()
+    with pytest.raises(UserError) as error:
+        prepare(configuration(folder, "DRIVE"), "DRIVE")
+    for name in ("07_test", "30_training"):
+        assert name in str(error.value)
+    assert not (tmp_path / "datasets").exists()
+
+
+def test_packed_stare_is_unpacked_and_its_field_of_view_found(tmp_path):
+    settings = configuration(stare(tmp_path), "STARE")
+    prepare(settings, "STARE")
+    image = next(read_part(settings.data_paths.hdf5("test")))
+    number = stare_names().index(image.name)
+    np.testing.assert_array_equal(image.original, photograph(number))
+    np.testing.assert_array_equal(image.truth, mask(number) > 0)
+    np.testing.assert_array_equal(image.field_of_view, detect_field_of_view(photograph(number)))
+
+
+def test_leave_one_out_tests_the_image_of_its_fold(tmp_path):
+    file = SPLITS / "STARE_leave_one_out.json"
+    folder = stare(tmp_path)
+    for fold, name in ((1, "im0001"), (20, "im0324")):
+        overrides = f"preparation.split_file={file}", f"preparation.fold={fold}/20"
+        split = prepare(configuration(folder, "STARE", *overrides), "STARE")
+        assert [m.name for m in split["test"]] == [name]
+        assert [len(split[part]) for part in PARTS] == [18, 1, 1]
+
+
+def test_a_split_that_cuts_a_patient_in_two_is_refused(tmp_path):
+    content = json.loads(named_split("CHASE_DB1", "20_8").read_text())
+    names = [m["name"] for members in content["parts"].values() for m in members]
+    for number, name in enumerate(names):
+        at = tmp_path / "angiograms"
+        save(at / f"{name}.jpg", photograph(number))
+        for observer in ("1stHO", "2ndHO"):
+            save(at / f"{name}_{observer}.png", mask(number))
+    content["parts"]["test"].append(content["parts"]["train"].pop())
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="patient CHASE_DB1 08 is in test and train"):
+        prepare(configuration(tmp_path, "CHASE_DB1", f"preparation.split_file={file}"), "CHASE_DB1")
+
+
+@pytest.mark.parametrize("file", sorted(SPLITS.glob("*.json")), ids=lambda f: f.stem)
+def test_named_splits_name_every_image_once_and_their_source(file):
+    content = json.loads(file.read_text())
+    groups = content.get("folds") or [[m["name"] for m in content["parts"][part]] for part in PARTS]
+    names = [name for group in groups for name in group]
+    assert len(set(names)) == len(names)
+    assert len(names) == {"DRIVE": 40, "STARE": 20, "CHASE": 28}[file.stem.split("_")[0]]
+    assert len(content["source"]) > 20
+
+
+def test_an_unknown_split_is_answered_with_those_there_are():
+    with pytest.raises(UserError, match="STARE has the splits 10_10, 15_5, all, leave_one_out"):
+        named_split("STARE", "14_6")
+
+
+@pytest.mark.parametrize(
+    ("set_name", "part", "f1", "fov_pixels"),
+    [("DRIVE", "test", 0.7891, 4_538_143), ("STARE", "", 0.7417, 6_241_919)],
+)
+def test_second_observer_scores_as_published(shared_data, set_name, part, f1, fov_pixels):
+    photographs, faults = find_photographs(shared_data / set_name, set_name)
+    assert faults == []
+    from lib.datasets.vessels import _read
+
+    images = [_read(p) for p in photographs if part in p.name]
+    inside = [i.field_of_view > 0 for i in images]
+    human, truth = (
+        np.concatenate([getattr(i, field)[m] for i, m in zip(images, inside, strict=True)])
+        for field in ("second_observer", "truth")
+    )
+    assert truth.size == fov_pixels
+    assert score_pixels(human, truth, 0.5).f1 == pytest.approx(f1, abs=5e-5)

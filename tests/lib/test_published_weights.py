@@ -1,0 +1,102 @@
+import h5py
+import keras
+import numpy as np
+import pytest
+from scipy.signal import convolve2d
+
+import models
+from lib.published_weights import import_published_weights, retina_unet_weights
+from lib.user_errors import UserError
+
+SHAPES = [(32, 1), (32, 32), (64, 32), (64, 64), (128, 64), (128, 128)]
+SHAPES += [(64, 192), (64, 64), (32, 96), (32, 32), (2, 32)]
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A file laid out as the original's, of random numbers."""
+    generator = np.random.default_rng(0)
+    file = tmp_path / "test_best_weights.h5"
+    with h5py.File(file, "w") as store:
+        for number, (outputs, inputs) in enumerate(SHAPES, 1):
+            layer = store.create_group(f"convolution2d_{number}")
+            side = 1 if number == 11 else 3
+            kernel = generator.normal(0, (inputs * side**2) ** -0.5, (outputs, inputs, side, side))
+            layer[f"convolution2d_{number}_W"] = kernel.astype(np.float32)
+            layer[f"convolution2d_{number}_b"] = generator.normal(0, 0.1, outputs)
+    return file
+
+
+def theano_network(file, image):
+    """The original's forward pass by scipy's convolutions: (H, W) -> (H, W) probability of class 1."""
+    with h5py.File(file) as store:
+        layers = [
+            [store[f"convolution2d_{n}/convolution2d_{n}_{which}"][...] for which in "Wb"]
+            for n in range(1, 12)
+        ]
+
+    def convolution(x, number):
+        kernel, bias = layers[number - 1]
+        planes = [
+            sum(convolve2d(x[i], kernel[o, i], mode="same") for i in range(len(x))) + bias[o]
+            for o in range(len(bias))
+        ]
+        return np.maximum(planes, 0)
+
+    def pool(x):
+        return x.reshape(len(x), x.shape[1] // 2, 2, x.shape[2] // 2, 2).max(axis=(2, 4))
+
+    def up(x):
+        return x.repeat(2, axis=1).repeat(2, axis=2)
+
+    first = convolution(convolution(image[None], 1), 2)
+    second = convolution(convolution(pool(first), 3), 4)
+    x = convolution(convolution(pool(second), 5), 6)
+    x = convolution(convolution(np.concatenate([up(x), second]), 7), 8)
+    x = convolution(convolution(np.concatenate([up(x), first]), 9), 10)
+    classes = np.exp(convolution(x, 11))
+    return classes[1] / classes.sum(axis=0)
+
+
+def test_the_published_network_is_the_originals_pixel_by_pixel(published):
+    network = models.build("retina_unet", filters=(32, 64, 128), dropout=0.2)
+    network.set_weights(list(retina_unet_weights(published)))
+    image = np.random.default_rng(1).random((12, 16), dtype=np.float32)
+    ours = keras.ops.convert_to_numpy(network(image[None, ..., None], training=False))[0, ..., 0]
+    expected = theano_network(published, image)
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_an_import_is_an_experiment_that_names_its_source(published, prepared, tmp_path):
+    from lib.experiment import Experiment
+    from tests.conftest import tiny_configuration
+
+    configuration = tiny_configuration(
+        prepared,
+        f"experiment name.path_experiments={tmp_path}",
+        "experiment name.name=published",
+        "model.architecture=retina_unet",
+        "model.filters=32 64 128",
+    )
+    import_published_weights(configuration, published)
+    experiment = Experiment.of(configuration)
+    assert len(experiment.source.read_text().split('"sha256": "')[1].split('"')[0]) == 64
+    for file in (experiment.weights("best"), experiment.split, experiment.configuration):
+        assert file.is_file()
+
+
+def test_what_is_no_published_file_is_named(published, tmp_path):
+    with h5py.File(published, "a") as store:
+        del store["convolution2d_7"]
+    with pytest.raises(UserError, match="not retina-unet's published weights"):
+        list(retina_unet_weights(published))
+    other = tmp_path / "other.h5"
+    other.write_text("text")
+    with pytest.raises(UserError, match="not retina-unet's published weights"):
+        list(retina_unet_weights(other))
+
+
+def test_the_real_file_has_the_published_count_of_parameters(shared_data):
+    arrays = list(retina_unet_weights(shared_data / "retina_unet" / "test_best_weights.h5"))
+    assert sum(array.size for array in arrays) == 471_010
