@@ -71,7 +71,9 @@ def read_plan(file: Path) -> Plan:
         raise UserError(f"{file}: {' '.join(str(error).split())}") from None
     sections = {name: dict(parser[name]) for name in parser.sections()}
     if unknown := set(sections) - {"experiments", "settings", "vary", "reference"}:
-        raise UserError(f"{file}: unknown section [{unknown.pop()}]; see `read_plan`")
+        raise UserError(
+            f"{file}: unknown section [{unknown.pop()}]; known: experiments, settings, vary, reference"
+        )
     head = sections.get("experiments", {})
     if missing := {"name", "base"} - set(head):
         raise UserError(f"{file}: [experiments] key '{missing.pop()}' is missing")

@@ -590,7 +590,9 @@ def _style(axes: Axes) -> None:
 
 
 def _legend_below(axes: Axes) -> None:
-    """Where it hides no curve."""
+    """Where it hides no curve; whatever there is to explain."""
+    if not axes.get_legend_handles_labels()[0]:
+        return
     axes.legend(
         loc="upper left",
         bbox_to_anchor=(-0.02, -0.1),

@@ -9,7 +9,10 @@ from lib.command_line import DEFAULT_CONFIGURATION, PROJECT
 from lib.configuration import SECTIONS, read_configuration
 from lib.user_errors import UserError
 
-SHIPPED = [DEFAULT_CONFIGURATION, *sorted((PROJECT / "configurations").glob("*.txt"))]
+FILES = sorted((PROJECT / "configurations").glob("*.txt"))
+PLANS = [file for file in FILES if "[experiments]" in file.read_text(encoding="utf-8")]
+"""Files of run_experiments.py."""
+CONFIGURATIONS = [DEFAULT_CONFIGURATION, *(file for file in FILES if file not in PLANS)]
 
 
 def changed(tmp_path: Path, old: str, new: str) -> Path:
@@ -40,12 +43,54 @@ def comments(file: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda f: f.name)
-def test_shipped_files_are_read_and_comment_every_key(file):
+@pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda f: f.name)
+def test_shipped_files_are_read(file):
     read_configuration(file)
+
+
+def test_the_shipped_file_comments_every_key():
     names = {f.name for kind in SECTIONS.values() for f in dataclasses.fields(kind)}
-    explained = comments(file)
+    explained = comments(DEFAULT_CONFIGURATION)
     assert explained.keys() == names and all(explained.values())
+
+
+def test_a_file_holds_what_differs_from_its_base(tmp_path):
+    (tmp_path / "first.txt").write_text(
+        f"[base]\nconfiguration = {DEFAULT_CONFIGURATION}\n[training settings]\nN_epochs = 7\nseed = 8\n"
+    )
+    second = tmp_path / "second.txt"
+    second.write_text("[base]\nconfiguration = first.txt\n[training settings]\nseed = 9\n")
+    read = read_configuration(second)
+    assert (read.training_settings.N_epochs, read.training_settings.seed) == (7, 9)
+    default = read_configuration(DEFAULT_CONFIGURATION)
+    assert read.model == default.model
+    (tmp_path / "again.txt").write_text(read.as_text())
+    assert read_configuration(tmp_path / "again.txt").texts == read.texts
+
+
+def test_files_that_name_each_other_in_turn_are_refused(tmp_path):
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{one}.txt").write_text(f"[base]\nconfiguration = {other}.txt\n")
+    assert "name each other in turn" in fault(tmp_path / "a.txt")
+    (tmp_path / "c.txt").write_text("[base]\nconfig = a.txt\n")
+    assert "[base] holds config: expected the one key 'configuration'" in fault(tmp_path / "c.txt")
+
+
+def test_a_value_given_by_set_is_blamed_on_set():
+    message = fault(DEFAULT_CONFIGURATION, "training settings.N_epochs=two")
+    assert message.startswith("--set over ") and "N_epochs = 'two'" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("", None), ("3/20", (3, 20)), ("0/5", 0), ("6/5", 0), ("1/2", 0), ("x", 0)],
+)
+def test_a_fold_is_one_of_at_least_three(value, expected):
+    setting = f"preparation.fold={value}"
+    if expected == 0:
+        assert "k/n" in fault(DEFAULT_CONFIGURATION, setting)
+    else:
+        assert read_configuration(DEFAULT_CONFIGURATION, [setting]).preparation.fold == expected
 
 
 def test_the_shipped_experiment_is_the_papers():

@@ -233,7 +233,7 @@ def entry(part, number):
 
 
 def test_contact_sheet_outlines_truth_and_field_of_view(tmp_path):
-    contact_sheet(tmp_path / "sheet.png", (entry(part, 1) for part in ("train", "test")))
+    contact_sheet(tmp_path / "sheet.png", (entry(part, 1) for part in ("train", "test")), "CNP")
     pixels = read(tmp_path / "sheet.png")
     side, gap, label, head = 256, 12, 24, 48
     for top in (head + head + label, head + 2 * head + side + label + gap + label):
@@ -258,7 +258,7 @@ def test_contact_sheet_of_many_shows_some_of_each_part(tmp_path, monkeypatch):
 
     monkeypatch.setattr(figures, "_write", spy)
     many = [entry("train", n) for n in range(9)] + [entry("test", n) for n in range(2)]
-    contact_sheet(tmp_path / "sheet.png", many, limit=8)
+    contact_sheet(tmp_path / "sheet.png", many, "CNP", limit=8)
     assert "train · 9 images (5 more than shown here)" in written
     assert "test · 2 images" in written
     assert len(written) == 2 + 4 + 2

@@ -228,7 +228,7 @@ def test_all_faults_at_once(path):
     with pytest.raises(UserError) as raised:
         mask_of(path, height=30)
     message = str(raised.value)
-    assert "'MA' (2), 'NP ' (1); add each to labels or ignore_labels" in message
+    assert "'MA' (2), 'NP ' (1); add each to [preparation] labels or ignore_labels" in message
     assert "drawn on 48x32 pixels, the image has 48x30" in message
     assert "shape 4 (NP, polygon): has 2 points" in message
 

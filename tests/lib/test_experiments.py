@@ -1,0 +1,100 @@
+import json
+
+import pytest
+
+from lib.command_line import PROJECT
+from lib.configuration import read_configuration
+from lib.experiments import read_plan, run_plan
+from lib.user_errors import UserError
+from tests.conftest import tiny_settings
+from tests.lib.test_configuration import PLANS
+
+
+def plan_file(folder, extra=""):
+    settings = "\n".join(
+        s.replace("=", " = ", 1)
+        for s in tiny_settings(folder)
+        if not s.startswith(("experiment name.name", "training settings.N_epochs"))
+    )
+    file = folder / "plan.txt"
+    file.write_text(
+        f"[experiments]\nname = plan\nbase = {PROJECT / 'configurations' / 'demo.txt'}\n"
+        f"[settings]\n{settings}\ntraining settings.N_epochs = 1\n{extra}",
+        encoding="utf-8",
+    )
+    return file
+
+
+@pytest.mark.parametrize("file", PLANS, ids=lambda f: f.name)
+def test_shipped_plans_are_read_with_all_their_runs(file):
+    plan = read_plan(file)
+    for run in plan.runs:
+        read_configuration(plan.base, run.overrides)
+    assert len({run.name for run in plan.runs}) == len(plan.runs) >= 3
+
+
+def test_every_combination_is_run_in_every_fold(tmp_path):
+    vary = "[vary]\nmodel.architecture = unet | resunet\ntraining settings.seed = 1 | 2\n"
+    file = plan_file(tmp_path, vary)
+    text = file.read_text().replace("[settings]", "data_set = FFA\nfolds = 3\n[settings]")
+    file.write_text(text)
+    runs = read_plan(file).runs
+    assert [run.name for run in runs][:4] == [
+        "architecture-unet_seed-1_fold01",
+        "architecture-unet_seed-1_fold02",
+        "architecture-unet_seed-1_fold03",
+        "architecture-unet_seed-2_fold01",
+    ]
+    assert len(runs) == 12
+    last = read_configuration(read_plan(file).base, runs[-1].overrides)
+    assert (last.model.architecture, last.training_settings.seed) == ("resunet", 2)
+    assert last.preparation.fold == (3, 3)
+
+
+def test_finished_runs_stay_failed_ones_are_told_and_the_table_has_the_scores(
+    prepared, tmp_path, capsys
+):
+    vary = "[vary]\nmodel.architecture = unet | resunet\n[reference]\nsource = me\n"
+    file = plan_file(tmp_path, vary)
+    file.write_text(
+        file.read_text().replace(str(tmp_path / "datasets"), str(prepared / "datasets"))
+    )
+    plan = read_plan(file)
+    broken = (
+        tmp_path / "experiments" / "plan" / "architecture-unet" / "architecture-unet_checkpoint.npz"
+    )
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"torn")
+    table, failures = run_plan(plan)
+    assert len(failures) == 1 and failures[0].startswith("architecture-unet: ")
+    rows = json.loads(table.with_suffix(".json").read_text())
+    assert [row["run"] for row in rows] == ["architecture-resunet"]
+    measured = json.loads((table.parent / "architecture-resunet" / "performances.json").read_text())
+    assert rows[0]["auc_roc"] == measured["network_in_field_of_view"]["auc_roc"]
+    written = (table.parent / "architecture-resunet" / "history.csv").stat().st_mtime_ns
+    broken.unlink()
+    table, failures = run_plan(plan)
+    assert failures == [] and len(json.loads(table.with_suffix(".json").read_text())) == 2
+    assert (table.parent / "architecture-resunet" / "history.csv").stat().st_mtime_ns == written
+    assert "mean ± sd of 2" in table.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name = plan", "nam = plan", "key 'name' is missing"),
+        ("[settings]", "folds = 3\n[settings]", "expected FFA, DRIVE, STARE or CHASE_DB1"),
+        ("[settings]", "folds = x\n[settings]", "expected a whole number"),
+        ("[settings]", "[setings]", r"unknown section \[setings\]"),
+        (
+            "training settings.N_epochs = 1",
+            "training settings.N_epoch = 1",
+            "did you mean 'N_epochs'",
+        ),
+    ],
+)
+def test_mistakes_in_a_plan_are_named(tmp_path, old, new, message):
+    file = plan_file(tmp_path)
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(UserError, match=message):
+        read_plan(file)
