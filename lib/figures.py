@@ -162,8 +162,8 @@ def learning_curves(
 
 
 def _square_axes(title: str, evaluation: Evaluation) -> tuple[Figure, Axes]:
-    figure = _figure(5.8, 6.9)
-    axes = figure.add_axes((0.12, 0.23, 0.84, 0.84 * 5.8 / 6.9))
+    figure = _figure(5.8, 7.1)
+    axes = figure.add_axes((0.12, 0.22, 0.84, 0.84 * 5.8 / 7.1))
     _style(axes)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     images = len(evaluation.per_image)
