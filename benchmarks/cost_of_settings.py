@@ -20,11 +20,11 @@ def main() -> None:
 
     from lib.experiment import build_model
     from lib.prediction import predict_image
-    from lib.training import _compile
+    from lib.training import _learner
 
     settings, attributes = configuration.training_settings, configuration.data_attributes
     model = build_model(configuration)
-    _compile(model, settings)
+    model = _learner(model, settings)
     generator = np.random.default_rng(0)
     shape = (settings.batch_size, attributes.patch_height, attributes.patch_width)
     x = generator.random((*shape, 1), np.float32)

@@ -38,7 +38,7 @@ def throughput(architecture: str, filters: str) -> dict[str, float]:
     images = training._read_images(configuration, "train")
     sampler = training._sampler(configuration, images, truth_centred_share=0)
     model = build_model(configuration)
-    training._compile(model, configuration.training_settings)
+    model = training._learner(model, configuration.training_settings)
     patches = training._epoch_patches(configuration, images, sampler, 0)
     x, y = (
         np.concatenate(arrays)

@@ -287,6 +287,8 @@ class TrainingSettings:
     optimizer: str = key(one_of("adam", "sgd"))
     learning_rate: float = key(number(float, above=0))
     learning_rate_schedule: str = key(one_of("constant", "cosine"))
+    dropout_growth_epochs: int = key(number(int, least=0))
+    rough_map_loss_weight: float = key(number(float, least=0))
     best_by: str = key(one_of("auc", "loss"))
     patience: int = key(number(int, least=1))
     seed: int = key(number(int, least=0, most=2**31 - 1))
@@ -308,6 +310,7 @@ class TestingSettings:
     stride_width: int = key(number(int, least=1))
     test_batch_size: int = key(number(int, least=1))
     threshold: float | str = key(either("validation", number(float, least=0, most=1)))
+    connectivity: bool = key(boolean)
     nohup: bool = key(boolean)
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
+from lib.connectivity import Connectivity, measure_connectivity
 from lib.user_errors import UserError
 
 RATES = (
@@ -126,6 +127,7 @@ class Evaluation:
         second_observer: a person, scored against the first on the pooled FOV pixels; has no areas, as
             one mask is one point of a curve. `None` unless every image has one.
         per_image: FOV scores of each image, in the order given.
+        connectivity: of each image's vessels, FOV pixels; empty unless it was asked for.
         averages: for each name in `RATES`, its average over `per_image`.
         curves: of `in_field_of_view`; `None` where the areas are not defined.
         darkness_curves: of `blurred_darkness`; `None` where the areas are not defined.
@@ -138,13 +140,18 @@ class Evaluation:
     all_background: Scores
     second_observer: Scores | None
     per_image: tuple[ImageScores, ...]
+    connectivity: tuple[Connectivity, ...]
     averages: dict[str, Average]
     curves: Curves | None
     darkness_curves: Curves | None
 
 
 def evaluate(
-    cases: Sequence[PredictedImage], threshold: float, darkness_threshold: float | None = None
+    cases: Sequence[PredictedImage],
+    threshold: float,
+    darkness_threshold: float | None = None,
+    *,
+    connectivity: bool = False,
 ) -> Evaluation:
     """Score `cases` by the project's protocol.
 
@@ -153,6 +160,7 @@ def evaluate(
         threshold: for the network, chosen without looking at `cases`.
         darkness_threshold: for `blurred_darkness`, chosen likewise; without it that baseline has
             areas only.
+        connectivity: measure how vessels hang together; takes about a second an image.
 
     Raises:
         UserError: there is no image, or a probability is not finite.
@@ -185,7 +193,8 @@ def evaluate(
         all_background=score_pixels(np.zeros(truth.shape, np.float32), truth, 0.5),
         second_observer=_second_observer(cases, truth),
         per_image=per_image,
-        averages={rate: _average([s.scores for s in per_image], rate) for rate in RATES},
+        connectivity=tuple(_connectivity(c, threshold) for c in cases) if connectivity else (),
+        averages={rate: average([s.scores for s in per_image], rate) for rate in RATES},
         curves=curves,
         darkness_curves=darkness_curves,
     )
@@ -369,7 +378,13 @@ def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None
 
 
-def _average(scores: Sequence[Scores], rate: str) -> Average:
+def _connectivity(case: PredictedImage, threshold: float) -> Connectivity:
+    inside = case.field_of_view > 0
+    return measure_connectivity((case.probability >= threshold) & inside, (case.truth > 0) & inside)
+
+
+def average(scores: Sequence[object], rate: str) -> Average:
+    """Of the attribute `rate` of each of `scores`, where it is not None."""
     values = [value for s in scores if (value := getattr(s, rate)) is not None]
     return Average(
         mean=float(np.mean(values)) if values else None,

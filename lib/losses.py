@@ -30,9 +30,18 @@ def binary_crossentropy_and_dice(y_true: Tensor, y_pred: Tensor) -> Tensor:
     return binary_crossentropy(y_true, y_pred) + dice(y_true, y_pred)
 
 
+def with_rough_map(loss: Callable[[Tensor, Tensor], Tensor], weight: float) -> Callable:
+    """`loss` of channel 0 of the prediction, and `weight` times that of channel 1, the rough map."""
+
+    def both(y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return loss(y_true, y_pred[..., :1]) + weight * loss(y_true, y_pred[..., 1:])
+
+    return both
+
+
 def accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Share of the pixels of weight 1 that fall on the right side of 0.5."""
-    right = ops.equal(y_true[..., :1] > 0.5, y_pred >= 0.5)
+    right = ops.equal(y_true[..., :1] > 0.5, y_pred[..., :1] >= 0.5)
     return _weighted_mean(ops.cast(right, "float32"), y_true[..., 1:])
 
 

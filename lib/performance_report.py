@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.evaluation import RATES, Evaluation, Scores
+from lib.connectivity import MEASURES
+from lib.evaluation import RATES, Evaluation, Scores, average
 from lib.files import written_beside
 
 ROWS = {
@@ -27,6 +28,16 @@ ROWS = {
     "pixels": "Pixels",
 }
 """The rows of the table: a field of `Scores`, and what it is called."""
+
+CONNECTIVITY_ROWS = {
+    "components": "Components, predicted",
+    "components_truth": "Components, truth",
+    "connectivity": "Connectivity (C)",
+    "area": "Area (A)",
+    "length": "Length (L)",
+    "cal": "CAL",
+    "cl_dice": "clDice",
+}
 
 
 def write_performances(folder: Path, evaluation: Evaluation, context: Mapping[str, str]) -> None:
@@ -65,6 +76,7 @@ def performances_text(evaluation: Evaluation, context: Mapping[str, str]) -> str
             "",
             *_averages(evaluation),
             "",
+            *_connectivity(evaluation),
         ]
     )
 
@@ -132,6 +144,24 @@ def _averages(evaluation: Evaluation) -> list[str]:
     ]
 
 
+def _connectivity(evaluation: Evaluation) -> list[str]:
+    if not evaluation.connectivity:
+        return []
+    lines = [["", "mean", "sd"]]
+    for name in ("components", "components_truth", *MEASURES):
+        mean = average(evaluation.connectivity, name)
+        lines.append(
+            [CONNECTIVITY_ROWS[name], _shown(mean.mean), f"± {_shown(mean.standard_deviation)}"]
+        )
+    return [
+        "Connectivity of the vessels, per image, FOV: components; CAL = connectivity * area * length",
+        "(Gegúndez-Arias et al. 2012); clDice (Shit et al. 2021).",
+        "",
+        *_aligned(lines),
+        "",
+    ]
+
+
 def _aligned(lines: list[list[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
@@ -160,6 +190,7 @@ def _as_json(evaluation: Evaluation, context: Mapping[str, str]) -> dict:
         "averages_over_images": {
             rate: dataclasses.asdict(average) for rate, average in evaluation.averages.items()
         },
+        "connectivity": [dataclasses.asdict(one) for one in evaluation.connectivity],
         "per_image": [dataclasses.asdict(image) for image in evaluation.per_image],
     }
 

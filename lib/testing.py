@@ -49,7 +49,7 @@ def test(configuration: Configuration) -> Evaluation:
     started = time.monotonic()
     cases = list(predicted_images(model, configuration, "test", limit))
     seconds = (time.monotonic() - started) / max(1, len(cases))
-    evaluation = evaluate(cases, threshold, darkness_threshold)
+    evaluation = evaluate(cases, threshold, darkness_threshold, connectivity=settings.connectivity)
     context = {
         "experiment": experiment.name,
         "network": f"{configuration.model.architecture}, {model.count_params():,} parameters",

@@ -5,6 +5,7 @@ import io
 import math
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -28,11 +29,13 @@ from lib.experiment import (
 from lib.figures import learning_curves, sample_patches
 from lib.files import write_text
 from lib.hdf5 import read_part
-from lib.losses import LOSSES, accuracy
+from lib.losses import LOSSES, accuracy, with_rough_map
 from lib.patch_sequence import PatchSequence
 from lib.patches import PatchSampler, TrainingImage, cut
 from lib.preprocessing import network_input, preprocess
 from lib.user_errors import UserError
+from models.drop_block import DropBlock
+from models.ldpc_net import rough_map
 
 TRAINED_WITH = (
     "data paths",
@@ -92,8 +95,8 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
     share = settings.truth_centred_share
     sampler = _sampler(configuration, images["train"], truth_centred_share=share)
     model = build_model(configuration)
-    _compile(model, settings)
-    state = load_checkpoint(experiment.checkpoint, model) if resuming else TrainingState()
+    learner = _learner(model, settings)
+    state = load_checkpoint(experiment.checkpoint, learner) if resuming else TrainingState()
     if not resuming:
         experiment.clear()
         record(experiment, configuration, model)
@@ -105,19 +108,21 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
         while not (why := _why_stop(state, settings)):
             patches = _epoch_patches(configuration, images["train"], sampler, state.epochs_done)
             row = {"epoch": state.epochs_done + 1}
-            row |= _train_epoch(model, patches, fixed, settings, bar)
+            _grow_dropout(model, settings, state.epochs_done)
+            row |= _train_epoch(learner, model, patches, fixed, settings, bar)
             _refuse_not_finite(row, experiment)
             state.history.append(row)
             if _is_best(state, settings):
                 state.best_epoch = state.epochs_done
                 save_weights(model, experiment.weights("best"))
-            _keep(experiment, model, state, settings.best_by)
+            _keep(experiment, learner, model, state, settings.best_by)
             bar.epoch_end(state)
     print(f"{why}; best epoch {state.best_epoch} by validation {settings.best_by}")
     return experiment
 
 
 def _train_epoch(
+    learner: keras.Model,
     model: keras.Model,
     patches: PatchSequence,
     fixed: dict[str, FixedPatches],
@@ -131,7 +136,7 @@ def _train_epoch(
     """
     started = time.monotonic()
     # Keras would shuffle the batches from a random state of its own, which no checkpoint holds.
-    fitted = model.fit(patches, shuffle=False, verbose=0, callbacks=[bar]).history
+    fitted = learner.fit(patches, shuffle=False, verbose=0, callbacks=[bar]).history
     row = {name: fitted[name][0] for name in ("loss", "accuracy")}
     row["auc"] = _measure(model, fixed["train"], settings)["auc"]
     validation = _measure(model, fixed["validation"], settings)
@@ -193,7 +198,34 @@ def _read_images(configuration: Configuration, part: str) -> list[TrainingImage]
     ]
 
 
-def _compile(model: keras.Model, settings: TrainingSettings) -> None:
+def _learner(model: keras.Model, settings: TrainingSettings) -> keras.Model:
+    """The model, compiled; where its rough map is taught too, one of the same weights with both maps."""
+    loss, weight = LOSSES[settings.loss], settings.rough_map_loss_weight
+    learner = model
+    if weight:
+        try:
+            rough = rough_map(model)
+        except ValueError:
+            raise UserError(
+                f"[training settings] rough_map_loss_weight = {weight:g}: {model.name} has no rough map; "
+                "expected 0, or a network ldpc_*"
+            ) from None
+        loss = with_rough_map(loss, weight)
+        learner = keras.Model(model.input, keras.layers.Concatenate()([model.output, rough]))
+    _compile(learner, settings, loss)
+    return learner
+
+
+def _grow_dropout(model: keras.Model, settings: TrainingSettings, epochs_done: int) -> None:
+    """Set the rate of DropBlock: from 0 in the first epoch to the full one after `dropout_growth_epochs`."""
+    growth = settings.dropout_growth_epochs
+    share = min(1.0, epochs_done / growth) if growth else 1.0
+    for layer in model.layers:
+        if isinstance(layer, DropBlock):
+            layer.rate_now.assign(layer.rate * share)
+
+
+def _compile(model: keras.Model, settings: TrainingSettings, loss: Callable) -> None:
     rate = settings.learning_rate
     if settings.learning_rate_schedule == "cosine":
         steps = -(-settings.N_subimgs // settings.batch_size) * settings.N_epochs
@@ -201,7 +233,7 @@ def _compile(model: keras.Model, settings: TrainingSettings) -> None:
     optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[settings.optimizer]
     # XLA speeds training up on a GPU and slows it down by 1.2 to 1.8 on a CPU; JAX is always compiled.
     xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"
-    model.compile(optimizer(rate), LOSSES[settings.loss], metrics=[accuracy], jit_compile=xla)
+    model.compile(optimizer(rate), loss, metrics=[accuracy], jit_compile=xla)
 
 
 def _sampler(
@@ -297,7 +329,13 @@ def _why_stop(state: TrainingState, settings: TrainingSettings) -> str:
     return ""
 
 
-def _keep(experiment: Experiment, model: keras.Model, state: TrainingState, best_by: str) -> None:
+def _keep(
+    experiment: Experiment,
+    learner: keras.Model,
+    model: keras.Model,
+    state: TrainingState,
+    best_by: str,
+) -> None:
     """Leave an epoch's results; the checkpoint comes last, as the promise that all else is there."""
     save_weights(model, experiment.weights("last"))
     table = io.StringIO()
@@ -306,7 +344,7 @@ def _keep(experiment: Experiment, model: keras.Model, state: TrainingState, best
     writer.writerows(state.history)
     write_text(experiment.folder / "history.csv", table.getvalue())
     learning_curves(experiment.folder / "learning_curves.png", state.history, best_by)
-    save_checkpoint(experiment.checkpoint, model, state)
+    save_checkpoint(experiment.checkpoint, learner, state)
 
 
 def _draw_samples(experiment: Experiment, patches: PatchSequence) -> None:

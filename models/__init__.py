@@ -33,6 +33,10 @@ _REGISTRY = {
     "unet_vgg": _Entry("unet", False, {"vgg_encoder": True}),
     "retina_unet": _Entry("retina_unet", False),
     "retina_gnet": _Entry("retina_unet", False, {"upsampled_first": True}),
+    "ldpc_net": _Entry("ldpc_net", True),
+    "ldpc_sd": _Entry("ldpc_net", True, {"resaspp": False}),
+    "ldpc_resaspp": _Entry("ldpc_net", True, {"structured_discarding": False}),
+    "ldpc_baseline": _Entry("ldpc_net", True, {"structured_discarding": False, "resaspp": False}),
 }
 
 ARCHITECTURES: tuple[str, ...] = tuple(_REGISTRY)

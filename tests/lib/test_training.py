@@ -193,3 +193,70 @@ def test_patches_without_non_perfusion_are_named(prepared):
                 prepared, "experiment name.name=none", "training settings.N_subimgs_validation=1"
             )
         )
+
+
+def test_drop_block_grows_with_the_epochs_and_a_resumed_run_is_the_same(prepared, tmp_path):
+    from lib.experiment import build_model
+    from lib.training import _grow_dropout
+    from models.drop_block import DropBlock
+
+    configuration = tiny_configuration(
+        prepared,
+        "model.architecture=ldpc_net",
+        "model.filters=4 4 8",
+        "model.dropout=0.2",
+        "training settings.dropout_growth_epochs=4",
+    )
+    model = build_model(configuration)
+    rates = []
+    for epochs_done in (0, 1, 4, 9):
+        _grow_dropout(model, configuration.training_settings, epochs_done)
+        rates.append({float(x.rate_now) for x in model.layers if isinstance(x, DropBlock)})
+    assert [len(r) for r in rates] == [1] * 4
+    assert [r.pop() for r in rates] == pytest.approx([0, 0.05, 0.2, 0.2])
+
+
+def test_a_loss_on_the_rough_map_teaches_it_and_is_resumed(prepared):
+    settings = [
+        "model.architecture=ldpc_net",
+        "model.filters=4 4 8",
+        "training settings.rough_map_loss_weight=1",
+        "experiment name.name=rough",
+    ]
+    whole = train(tiny_configuration(prepared, *settings), fresh=True)
+    expected = whole.weights("last").read_bytes(), (whole.folder / "history.csv").read_text()
+    train(tiny_configuration(prepared, *settings, "training settings.N_epochs=1"), fresh=True)
+    train(tiny_configuration(prepared, *settings))
+    rows = [
+        [float(v) for v in line.split(",")[:-1]]
+        for text in (expected[1], (whole.folder / "history.csv").read_text())
+        for line in text.splitlines()[1:]
+    ]
+    assert rows[:3] == rows[3:]
+
+
+def test_a_network_without_a_rough_map_cannot_be_taught_one(prepared):
+    with pytest.raises(UserError, match="rough_map_loss_weight = 1: unet has no rough map"):
+        train(
+            tiny_configuration(
+                prepared,
+                "experiment name.name=none",
+                "training settings.rough_map_loss_weight=1",
+            )
+        )
+
+
+def test_validation_on_patches_takes_the_last_tenth_of_the_images(prepared, capsys):
+    from lib.training import _images
+
+    configuration = tiny_configuration(
+        prepared, "experiment name.name=patches", "training settings.validation=patches"
+    )
+    apart = _images(tiny_configuration(prepared))
+    pooled = [i.name for part in ("train", "validation") for i in apart[part]]
+    images = _images(configuration)
+    assert len(pooled) < 10  # so that one image is cut in two
+    assert [i.name for i in images["train"]] == pooled
+    assert [i.name for i in images["validation"]] == pooled[-1:]
+    train(configuration)
+    assert f"LEAKY: {pooled[-1]} trains as well" in capsys.readouterr().out

@@ -101,6 +101,7 @@ class TestEveryArchitecture:
 
     def test_batch_normalisation_has_a_default(self, architecture):
         with_it = {"laddernet", "laddernet_cbam_v1", "laddernet_cbam_v2", "resunet"}
+        with_it |= {"ldpc_net", "ldpc_sd", "ldpc_resaspp", "ldpc_baseline"}
         assert normalised(build(architecture)) == (architecture in with_it)
 
 
@@ -154,6 +155,8 @@ def test_parameter_count_follows_the_figure(architecture, formula, filters):
         ("resunet", (64, 128, 256, 512), 8_226_113),
         # With the original's head of two channels.
         ("retina_unet", (32, 64, 128), 471_010),
+        # The paper says 1.95 million.
+        ("ldpc_net", (64, 128, 256), 1_972_081),
     ],
 )
 def test_parameter_count_at_the_published_widths(architecture, filters, count):

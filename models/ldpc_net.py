@@ -1,0 +1,122 @@
+"""LDPC-Net (Sun et al., Math. Biosci. Eng. 20(6), 2023, doi 10.3934/mbe.2023479) and its ablations.
+
+Two U-shaped units in cascade: the first draws a rough map, the second refines it, seeing the rough
+map beside the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from models import blocks
+from models.blocks import Tensor
+from models.drop_block import DropBlock
+
+ATROUS_RATES = (2, 4, 8)
+ROUGH = "rough"
+"""Name of the layer that gives the rough map."""
+
+
+def build(
+    *,
+    name: str,
+    filters: Sequence[int],
+    dropout: float,
+    reduction_ratio: int,
+    batch_normalisation: bool,
+    structured_discarding: bool = True,
+    resaspp: bool = True,
+) -> keras.Model:
+    """Build the cascade (arguments and shapes: see `models.build`).
+
+    Args:
+        name: of the model.
+        filters: widths of the levels, 64 128 256 in LDPC-Net; the last is the bottom's, where ResASPP
+            works with half of it inside.
+        dropout: rate of DropBlock in the structured-discarding blocks.
+        reduction_ratio: unused; there is no attention here.
+        batch_normalisation: after every 3x3 convolution.
+        structured_discarding: SD blocks; else U-Net's two plain convolutions.
+        resaspp: residual atrous pyramid at the bottom of each U.
+    """
+
+    def normalised(x: Tensor) -> Tensor:
+        return blocks.normalised(x) if batch_normalisation else x
+
+    def plain_block(x: Tensor, width: int, *, residual: bool) -> Tensor:
+        for _ in range(2):
+            x = blocks.convolution(x, width, batch_normalisation=batch_normalisation)
+        return x
+
+    def sd_block(x: Tensor, width: int, *, residual: bool) -> Tensor:
+        y = x
+        for _ in range(2):
+            y = layers.SeparableConv2D(
+                width,
+                3,
+                padding="same",
+                depthwise_initializer="he_normal",
+                pointwise_initializer="he_normal",
+            )(y)
+            y = layers.ReLU()(normalised(DropBlock(dropout)(y)))
+        if not residual:
+            return y
+        return layers.Add()([y, layers.Conv2D(width, 1)(x)])
+
+    block = sd_block if structured_discarding else plain_block
+
+    def one_u(x: Tensor, *, residual: bool) -> Tensor:
+        *levels, bottom = filters
+        skips = []
+        for width in levels:
+            skips.append(block(x, width, residual=residual))
+            x = layers.MaxPooling2D()(skips[-1])
+        x = block(x, bottom, residual=residual)
+        if resaspp:
+            x = residual_atrous_pyramid(x)
+        for width, skip in zip(reversed(levels), reversed(skips), strict=True):
+            x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
+            x = block(x, width, residual=residual)
+        return x
+
+    image, padded = blocks.padded_input(2 ** (len(filters) - 1))
+    rough = layers.Conv2D(1, 1, activation="sigmoid", name=ROUGH)(one_u(padded, residual=False))
+    refined = one_u(layers.Concatenate()([rough, padded]), residual=True)
+    return blocks.segmentation_model(image, refined, name)
+
+
+def rough_map(model: keras.Model) -> Tensor:
+    """The rough map of a built cascade, (N, H, W, 1) float32, for a training that puts a loss on it too.
+
+    Raises:
+        ValueError: the model has none.
+    """
+    return blocks.CropToImage(dtype="float32")([model.get_layer(ROUGH).output, model.input])
+
+
+def residual_atrous_pyramid(x: Tensor) -> Tensor:
+    """ResASPP: three atrous branches, each added to its input; their sum, mixed by a 1x1 convolution.
+
+    A branch is 1x1 to half the width, 3x3 with holes (rates 2, 4, 8), 1x1 back to the width.
+    """
+    width = x.shape[-1]
+
+    def convolution(x: Tensor, filters: int, size: int, rate: int = 1) -> Tensor:
+        return layers.Conv2D(
+            filters,
+            size,
+            padding="same",
+            dilation_rate=rate,
+            activation="relu",
+            kernel_initializer="he_normal",
+        )(x)
+
+    branches = []
+    for rate in ATROUS_RATES:
+        y = convolution(x, max(1, width // 2), 1)
+        y = convolution(y, max(1, width // 2), 3, rate)
+        branches.append(layers.Add()([x, convolution(y, width, 1)]))
+    return convolution(layers.Add()(branches), width, 1)

@@ -1,0 +1,60 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import models
+from models.cost import multiply_adds, receptive_field
+
+
+def tiny():
+    image = keras.Input((None, None, 1))
+    x = layers.Conv2D(4, 3, padding="same")(image)
+    x = layers.MaxPooling2D()(x)
+    x = layers.SeparableConv2D(6, 3, padding="same", dilation_rate=2)(x)
+    x = layers.Conv2DTranspose(5, 2, strides=2)(x)
+    return keras.Model(image, layers.Conv2D(1, 1)(x))
+
+
+def test_a_small_network_costs_what_a_hand_counts():
+    # 10 x 12: 3x3 1->4; then on 5 x 6: 3x3 of 4 channels, 4->6; 2x2 6->5 from 5 x 6; 1x1 5->1.
+    by_hand = 120 * 9 * 4 + 30 * (9 * 4 + 4 * 6) + 30 * 4 * 6 * 5 + 120 * 5
+    assert multiply_adds(tiny(), 10, 12) == by_hand
+
+
+def test_a_small_network_sees_what_a_hand_counts():
+    # 3x3 sees 3; pooling adds 1 step; 3x3 with holes of 2 adds 4 steps of 2; the rest adds nothing.
+    assert receptive_field(tiny()) == 3 + 1 + 8
+
+
+def test_a_layer_used_twice_costs_twice():
+    image = keras.Input((8, 8, 2))
+    shared = layers.Conv2D(2, 3, padding="same")
+    assert multiply_adds(keras.Model(image, shared(shared(image))), 8, 8) == 2 * 64 * 9 * 4
+
+
+def test_full_width_enhance_laddernet_costs_6_gflop_a_patch():
+    model = models.build("enhance_laddernet", filters=(64, 128, 256, 512), dropout=0)
+    assert 2 * multiply_adds(model, 48, 48) / 1e9 == pytest.approx(6.25, rel=0.01)
+
+
+@pytest.mark.parametrize("architecture", ["unet", "retina_unet", "ldpc_sd", "resunet"])
+def test_nothing_outside_the_receptive_field_changes_a_pixel(architecture):
+    keras.utils.set_random_seed(0)
+    model = models.build(architecture, filters=(2, 3), dropout=0, batch_normalisation=False)
+    side, middle = 128, 64
+    image = np.random.default_rng(0).random((1, side, side, 1), dtype=np.float32)
+    reach = int(receptive_field(model))
+    changed = np.random.default_rng(1).random(image.shape, dtype=np.float32)
+    near = slice(middle - reach, middle + reach + 1)
+    changed[:, near, near] = image[:, near, near]
+    before, after = (
+        keras.ops.convert_to_numpy(model(x, training=False))[0, middle, middle]
+        for x in (image, changed)
+    )
+    np.testing.assert_allclose(after, before, rtol=1e-6)
+
+
+def test_attention_sees_the_whole_image():
+    model = models.build("enhance_laddernet", filters=(2, 4), dropout=0)
+    assert receptive_field(model) == float("inf")
