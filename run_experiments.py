@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lib.command_line import run_script
+from lib.command_line import add_overrides, run_script
 
 
 def main() -> None:
@@ -12,12 +12,13 @@ def main() -> None:
     parser.add_argument(
         "plan", type=Path, metavar="FILE", help="e.g. configurations/stare_leave_one_out_cpu.txt"
     )
+    add_overrides(parser)
     arguments = parser.parse_args()
 
     from lib.experiments import read_plan, run_plan
     from lib.keras_backend import start_keras
 
-    plan = read_plan(arguments.plan)
+    plan = read_plan(arguments.plan, arguments.overrides)
     start_keras()
     table, failures = run_plan(plan)
     print(table.read_text(encoding="utf-8"))

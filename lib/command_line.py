@@ -29,6 +29,12 @@ def script_parser(description: str, *, default: str = "") -> argparse.ArgumentPa
         metavar="FILE",
         help=f"configuration file (default: {default or 'configuration.txt beside the scripts'})",
     )
+    add_overrides(parser)
+    return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add --set to a parser."""
     parser.add_argument(
         "--set",
         action="append",
@@ -37,7 +43,6 @@ def script_parser(description: str, *, default: str = "") -> argparse.ArgumentPa
         metavar='"section.key=value"',
         help='lay one setting over the file, e.g. --set "training settings.N_epochs=10"; repeatable',
     )
-    return parser
 
 
 def run_script(main: Callable[[], None]) -> None:

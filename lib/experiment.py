@@ -49,6 +49,11 @@ class Experiment:
         return self.folder / "split.json"
 
     @property
+    def predictions(self) -> Path:
+        """The test images with their probabilities."""
+        return self.file("_predictions.hdf5")
+
+    @property
     def source(self) -> Path:
         """Whence imported weights came; absent where they were trained here."""
         return self.file("_source.json")

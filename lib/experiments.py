@@ -1,20 +1,14 @@
 """Many trainings from one file: what varies, every run an experiment of its own, one table at the end."""
 
 import configparser
-import csv
-import io
 import itertools
-import json
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib.configuration import Configuration, read_configuration
-from lib.files import write_text
 from lib.user_errors import UserError
 
-RATES = ("auc_roc", "auc_pr", "f1", "accuracy", "sensitivity", "specificity")
 KEYS = {
     "experiments": {"name", "base", "data_set", "folds"},
     "reference": {"source"},
@@ -23,9 +17,16 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its name, and what it lays over the base."""
+    """One training.
+
+    Attributes:
+        name: of its experiment.
+        variant: what distinguishes it but for its fold, e.g. "unet".
+        overrides: what it lays over the base.
+    """
 
     name: str
+    variant: str
     overrides: tuple[str, ...]
 
 
@@ -50,8 +51,8 @@ class Plan:
     reference_source: str
 
 
-def read_plan(file: Path) -> Plan:
-    """Read a file of experiments.
+def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
+    """Read a file of experiments; `overrides` of the form "section.key=value" hold for all its runs.
 
     [experiments] holds `name`, `base` (a configuration, relative to the file), and where folds are run
     `data_set` and `folds`. [settings] holds `section.key = value` for all runs; [vary] holds
@@ -90,6 +91,7 @@ def read_plan(file: Path) -> Plan:
     source = reference.pop("source", "")
     base = file.parent / head["base"]
     settings = [f"{key}={value}" for key, value in sections.get("settings", {}).items()]
+    settings += overrides
     runs = tuple(_runs(head["name"], base, settings, sections.get("vary", {}), folds))
     values = {image: _number(v, f"{file}: [reference] {image}") for image, v in reference.items()}
     return Plan(head["name"], base, data_set, runs, values, source)
@@ -104,6 +106,7 @@ def _runs(
     choices = [[(key, v.strip()) for v in values.split("|")] for key, values in vary.items()]
     for chosen in itertools.product(*choices):
         varied = [f"{key.rpartition('.')[2]}-{value.replace(' ', '-')}" for key, value in chosen]
+        variant = ", ".join(value for _, value in chosen) or name
         overrides = [*settings, *(f"{key}={value}" for key, value in chosen)]
         overrides.append(f"experiment name.path_experiments={folder}")
         for fold in range(1, folds + 1) if folds else [None]:
@@ -117,7 +120,7 @@ def _runs(
                 else []
             )
             run = "_".join([*varied, *fold_name]) or "run"
-            yield Run(run, (*overrides, *in_fold, f"experiment name.name={run}"))
+            yield Run(run, variant, (*overrides, *in_fold, f"experiment name.name={run}"))
 
 
 def run_plan(plan: Plan) -> tuple[Path, list[str]]:
@@ -128,6 +131,7 @@ def run_plan(plan: Plan) -> tuple[Path, list[str]]:
     """
     import keras
 
+    from lib.experiment_table import write_comparison, write_table
     from lib.testing import test
     from lib.training import train
 
@@ -145,6 +149,7 @@ def run_plan(plan: Plan) -> tuple[Path, list[str]]:
             failures.append(f"{run.name}: {error}")
             print(f"failed: {error}", flush=True)
         file = write_table(plan)
+    write_comparison(plan)
     return file, failures
 
 
@@ -160,60 +165,6 @@ def _prepare(configuration: Configuration, data_set: str) -> None:
         ffa.prepare(configuration)
     else:
         vessels.prepare(configuration, data_set)
-
-
-def write_table(plan: Plan) -> Path:
-    """Write results.md, results.csv and results.json of the runs that are finished so far."""
-    rows = [row for run in plan.runs if (row := _row(plan, run))]
-    folder = _folder(plan)
-    columns = ["run", "test images", *RATES, *(["published AUC"] if plan.reference else [])]
-    table = [[_shown(row.get(column)) for column in columns] for row in rows]
-    averages = [_average(rows, column) for column in columns[2:]]
-    if len(rows) > 1:
-        table.append([f"mean ± sd of {len(rows)}", "", *averages])
-    lines = [f"# {plan.name}", "", f"{len(rows)} of {len(plan.runs)} runs are finished."]
-    lines += [f"Published: {plan.reference_source}"] if plan.reference else []
-    lines += ["", _markdown(columns), _markdown(["---"] * len(columns)), *map(_markdown, table)]
-    write_text(folder / "results.md", "\n".join(lines) + "\n")
-    write_text(folder / "results.json", json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "results.csv", text.getvalue())
-    return folder / "results.md"
-
-
-def _folder(plan: Plan) -> Path:
-    configuration = read_configuration(plan.base, plan.runs[0].overrides)
-    return configuration.experiment_name.path_experiments
-
-
-def _row(plan: Plan, run: Run) -> dict | None:
-    file = read_configuration(plan.base, run.overrides).results_folder / "performances.json"
-    if not file.is_file():
-        return None
-    measured = json.loads(file.read_text(encoding="utf-8"))
-    images = [image["name"] for image in measured["per_image"]]
-    row = {"run": run.name, "test images": ", ".join(images)}
-    row |= {rate: measured["network_in_field_of_view"][rate] for rate in RATES}
-    published = [plan.reference[name] for name in images if name in plan.reference]
-    return row | ({"published AUC": statistics.mean(published)} if published else {})
-
-
-def _average(rows: Sequence[Mapping], column: str) -> str:
-    values = [row[column] for row in rows if row.get(column) is not None]
-    if len(values) < 2:
-        return "n/a"
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
-
-
-def _shown(value: float | str | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _markdown(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _whole_number(value: str, where: str) -> int:

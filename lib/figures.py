@@ -254,21 +254,60 @@ def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
 
 def original_truth_prediction(file: Path, cases: Sequence[PredictedImage]) -> None:
     """Three rows as in retina-unet: originals, their truths and the predicted probabilities."""
-    images = [case.original for case in cases]
-    images += [case.truth for case in cases]
-    images += [case.probability for case in cases]
-    fitted = [_fitted(_rgb(image), 512) for image in images]
+    rows = {
+        "Original": [case.original for case in cases],
+        "Ground truth": [case.truth for case in cases],
+        "Prediction": [case.probability for case in cases],
+    }
+    labelled_rows(file, rows, [case.name for case in cases])
+
+
+def labelled_rows(
+    file: Path, rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str]
+) -> None:
+    """Images in rows and columns that have titles (Figure 4 of the Enhance LadderNet paper).
+
+    Args:
+        file: the PNG.
+        rows: for each title as many images as there are columns, as in `image_grid`.
+        columns: their titles.
+    """
+    fitted = [_fitted(_rgb(image), 512) for images in rows.values() for image in images]
     margin, head, gap = 44, 40, 10
-    mosaic = _mosaic(fitted, len(cases), gap, background=255)
+    mosaic = _mosaic(fitted, len(columns), gap, background=255)
     canvas = np.pad(mosaic, ((head, 0), (margin, 0), (0, 0)), constant_values=255)
     figure, axes = _pixel_axes(canvas)
-    for row, title in enumerate(("Original", "Ground truth", "Prediction")):
-        y = head + gap / 2 + (row + 0.5) * (mosaic.shape[0] - gap) / 3
+    for row, title in enumerate(rows):
+        y = head + gap / 2 + (row + 0.5) * (mosaic.shape[0] - gap) / len(rows)
         _write(axes, title, margin / 2, y, 13, rotation=90, ha="center", fontweight="bold")
-    for column, case in enumerate(cases):
-        x = margin + gap / 2 + (column + 0.5) * (mosaic.shape[1] - gap) / len(cases)
-        _write(axes, _shortened(case.name, 48), x, head / 2, 12, ha="center")
+    for column, title in enumerate(columns):
+        x = margin + gap / 2 + (column + 0.5) * (mosaic.shape[1] - gap) / len(columns)
+        _write(axes, _shortened(title, 48), x, head / 2, 12, ha="center")
     _save(figure, file, dots_per_inch=100)
+
+
+def bar_chart(file: Path, groups: Mapping[str, Mapping[str, float | None]]) -> None:
+    """Scores side by side (Figure 9 of the LDPC-Net paper).
+
+    Args:
+        file: the PNG.
+        groups: for each network its scores in [0, 1]; None is left out. The same scores for all.
+    """
+    scores = list(next(iter(groups.values())))
+    figure = _figure(1.6 + 1.5 * len(scores), 3.9)
+    axes = figure.add_axes((0.07, 0.12, 0.91, 0.68))
+    _style(axes)
+    width = 0.8 / len(groups)
+    for number, (name, values) in enumerate(groups.items()):
+        at = np.arange(len(scores)) + (number - (len(groups) - 1) / 2) * width
+        heights = [values[score] or 0 for score in scores]
+        bars = axes.bar(at, heights, width * 0.9, label=name, color=f"C{number}")
+        if len(groups) <= 4:
+            axes.bar_label(bars, [f"{h:.3f}" for h in heights], fontsize=7, padding=1)
+    axes.set_xticks(range(len(scores)), scores)
+    axes.set_ylim(0, 1.05)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=4, frameon=False, fontsize=9)
+    _save(figure, file)
 
 
 def overlay(file: Path, case: PredictedImage, threshold: float) -> None:

@@ -22,6 +22,7 @@ from lib.figures import (
 from lib.hdf5 import members_of, read_part
 from lib.performance_report import write_performances
 from lib.prediction import predict_image
+from lib.predictions import write_predictions
 from lib.preprocessing import network_input, preprocess
 from lib.progress import progress
 from lib.user_errors import UserError, raise_all
@@ -63,6 +64,7 @@ def test(configuration: Configuration) -> Evaluation:
     }
     results = Experiment(configuration.results_folder, experiment.name)
     write_performances(results.folder, evaluation, context)
+    write_predictions(results.predictions, cases)
     _draw(results, configuration, cases, evaluation)
     return evaluation
 

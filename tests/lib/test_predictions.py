@@ -1,0 +1,39 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lib.evaluation import PredictedImage
+from lib.predictions import read_predictions, write_predictions
+from lib.user_errors import UserError
+
+
+def case(name: str, shape: tuple[int, int], **more) -> PredictedImage:
+    generator = np.random.default_rng(len(name))
+    return PredictedImage(
+        name,
+        f"patient of {name}",
+        generator.random(shape, dtype=np.float32),
+        generator.integers(2, size=shape, dtype=np.uint8),
+        generator.integers(2, size=shape, dtype=np.uint8),
+        np.zeros(shape, np.float32),
+        generator.integers(256, size=(*shape, 3), dtype=np.uint8),
+        **more,
+    )
+
+
+def test_predictions_come_back_as_they_were_and_in_order(tmp_path):
+    second = np.ones((9, 7), np.uint8)
+    cases = [case("b 眼", (9, 7), second_observer=second), case("a", (5, 12))]
+    write_predictions(tmp_path / "p.hdf5", cases)
+    for before, after in zip(cases, read_predictions(tmp_path / "p.hdf5"), strict=True):
+        for field in dataclasses.fields(PredictedImage):
+            np.testing.assert_array_equal(getattr(after, field.name), getattr(before, field.name))
+
+
+def test_missing_and_torn_files_are_named(tmp_path):
+    with pytest.raises(UserError, match="no such file; run run_testing"):
+        list(read_predictions(tmp_path / "p.hdf5"))
+    (tmp_path / "p.hdf5").write_bytes(b"torn")
+    with pytest.raises(UserError, match="not readable"):
+        list(read_predictions(tmp_path / "p.hdf5"))
