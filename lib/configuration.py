@@ -523,6 +523,11 @@ def _contradictions(sections: dict[str, Any], file: Path) -> list[str]:
                 f"{file}: [testing settings] stride_{side} = {stride}: expected at most "
                 f"test_patch_{side} = {patch}, or pixels would be left out"
             )
+    if testing.threshold == "validation" and sections["training_settings"].validation == "patches":
+        faults.append(
+            f"{file}: [testing settings] threshold = 'validation': expected a number, since "
+            "[training settings] validation = 'patches' lets the validation images train"
+        )
     preparation: Preparation = sections["preparation"]
     if both := set(preparation.labels) & set(preparation.ignore_labels):
         faults.append(

@@ -170,6 +170,12 @@ def _refuse_trained_images(experiment: Experiment, configuration: Configuration)
     parts = json.loads(experiment.split.read_text(encoding="utf-8"))["parts"]
     files = configuration.data_paths
     faults = []
+    if files.path_test:
+        faults = _trained_images_of_another_set(files.path_test, parts)
+        raise_all(
+            faults, f"{experiment.name} has been trained on images that it is to be tested on"
+        )
+        return
     for part, others in (("test", ("train", "validation")), ("validation", ("train",))):
         if part == "validation" and not files.hdf5(part)[0].is_file():
             continue
@@ -182,6 +188,20 @@ def _refuse_trained_images(experiment: Experiment, configuration: Configuration)
                 if name in names or patient in patients
             ]
     raise_all(faults, f"{experiment.name} has been trained on images that it is to be tested on")
+
+
+def _trained_images_of_another_set(folder: Path, parts: dict[str, list[dict]]) -> list[str]:
+    """By the images themselves: in another set the same name, or number of a patient, is somebody else."""
+    split = folder / "split.json"
+    if not split.is_file():
+        raise UserError(f"{split}: no such file; expected a folder of prepared images")
+    tested = json.loads(split.read_text(encoding="utf-8"))["parts"]["test"]
+    return [
+        f"test image {member['name']}: in the {part} part of the training"
+        for part in ("train", "validation")
+        for member in tested
+        if member["sha256"] in {m["sha256"] for m in parts[part]}
+    ]
 
 
 def _draw(

@@ -245,3 +245,12 @@ def test_any_text_is_parsed_or_refused_by_name(tmp_path_factory, content):
     file.write_text(content, encoding="utf-8", errors="surrogatepass", newline="")
     with pytest.raises(UserError, match=r"fuzzed\.txt"):
         read_configuration(file)
+
+
+def test_a_threshold_is_not_chosen_on_images_that_train():
+    message = fault(
+        DEFAULT_CONFIGURATION,
+        "training settings.validation=patches",
+        "testing settings.threshold=validation",
+    )
+    assert "threshold = 'validation': expected a number" in message

@@ -2,12 +2,15 @@ import csv
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from lib.datasets.ffa import prepare
 from lib.hdf5 import read_part
+from lib.synthetic_angiograms import write_synthetic_angiograms
 from lib.testing import test as run_test
 from lib.training import train
 from lib.user_errors import UserError
@@ -99,4 +102,66 @@ def test_a_test_patient_who_was_trained_on_is_refused(prepared, tested, tmp_path
         )
     settings = ["experiment name.name=tested", f"data paths.path_local={mixed}"]
     with pytest.raises(UserError, match="in the train part of the training"):
+        run_test(tiny_configuration(prepared, *settings))
+
+
+def test_another_set_is_tested_beside_the_own_results(tested, tmp_path):
+    _, experiment, _ = tested
+    own = (experiment.folder / "performances.json").read_bytes()
+    folder = tmp_path / "elsewhere"
+    write_synthetic_angiograms(folder / "angiograms", 6, seed=9, size=128)
+    prepare(tiny_configuration(folder))  # its names and patients are those of the set trained on
+    there = folder / "datasets"
+    evaluation = run_test(
+        tiny_configuration(
+            experiment.folder.parents[1],
+            "experiment name.name=tested",
+            f"data paths.path_test={there}",
+        )
+    )
+    results = experiment.folder / "on_datasets"
+    scores = json.loads((results / "performances.json").read_text())
+    names = [i.name for i in read_part(tiny_configuration(folder).data_paths.hdf5("test"))]
+    assert [i["name"] for i in scores["per_image"]] == names
+    assert evaluation.threshold == json.loads(own)["threshold"]
+    assert (results / "tested_overlay0.png").is_file()
+    assert (experiment.folder / "performances.json").read_bytes() == own
+
+
+def test_images_trained_on_are_refused_as_another_set_too(prepared, tested, tmp_path):
+    there = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
+    content = json.loads((there / "split.json").read_text())
+    content["parts"]["test"] = content["parts"]["train"][:1]
+    (there / "split.json").write_text(json.dumps(content))
+    settings = ["experiment name.name=tested", f"data paths.path_test={there}"]
+    with pytest.raises(UserError, match="in the train part of the training"):
+        run_test(tiny_configuration(prepared, *settings))
+
+
+def test_a_second_observer_is_a_row_of_its_own_and_connectivity_is_measured(
+    prepared, tested, tmp_path
+):
+    there = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
+    with h5py.File(there / "FFA_dataset_groundTruth_test.hdf5", "a") as store:
+        second = np.roll(store["image"][...], 3, axis=1)
+        store["second_observer"] = second
+        truth = store["image"][...]
+    with h5py.File(there / "FFA_dataset_borderMasks_test.hdf5") as store:
+        inside = store["image"][...] > 0
+    settings = ["experiment name.name=tested", f"data paths.path_test={there}"]
+    configuration = tiny_configuration(prepared, *settings, "testing settings.connectivity=True")
+    evaluation = run_test(configuration)
+    human = evaluation.second_observer
+    assert human.f1 == pytest.approx(f1_score(truth[inside], second[inside]))
+    assert human.auc_roc is None
+    text = (configuration.results_folder / "performances.txt").read_text()
+    assert "human (second observer), FOV" in text and "clDice" in text
+    assert len(evaluation.connectivity) == len(evaluation.per_image)
+
+
+def test_test_images_without_truth_are_refused(prepared, tested, tmp_path):
+    there = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
+    (there / "FFA_dataset_groundTruth_test.hdf5").unlink()
+    settings = ["experiment name.name=tested", f"data paths.path_test={there}"]
+    with pytest.raises(UserError, match="packed without truth and cannot be scored"):
         run_test(tiny_configuration(prepared, *settings))

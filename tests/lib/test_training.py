@@ -250,7 +250,10 @@ def test_validation_on_patches_takes_the_last_tenth_of_the_images(prepared, caps
     from lib.training import _images
 
     configuration = tiny_configuration(
-        prepared, "experiment name.name=patches", "training settings.validation=patches"
+        prepared,
+        "experiment name.name=patches",
+        "training settings.validation=patches",
+        "testing settings.threshold=0.5",
     )
     apart = _images(tiny_configuration(prepared))
     pooled = [i.name for part in ("train", "validation") for i in apart[part]]
