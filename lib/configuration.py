@@ -363,15 +363,15 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
         UserError: the file cannot be read, or names every unknown, missing or impossible setting,
             one line each.
     """
-    texts = _read_texts(file)
-    laid_over = _lay_over(texts, overrides, file)
+    texts, origins = _read_texts(file)
+    origins |= dict.fromkeys(_lay_over(texts, overrides, file), f"--set over {file}")
     faults = _unknown_names(texts, file)
     faults += [
         f"{file}: section [{section}] is missing" for section in _missing(list(SECTIONS), texts)
     ]
     sections = {
         section.replace(" ", "_"): _read_section(
-            section, kind, texts.get(section), file, faults, laid_over
+            section, kind, texts.get(section), file, faults, origins
         )
         for section, kind in SECTIONS.items()
     }
@@ -390,12 +390,19 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
     return Configuration(**sections, texts=ordered)
 
 
-def _read_texts(file: Path, seen: tuple[Path, ...] = ()) -> dict[str, dict[str, str]]:
-    """Sections and keys of the file, laid over those of the file that its section [base] names."""
+def _read_texts(
+    file: Path, seen: tuple[Path, ...] = ()
+) -> tuple[dict[str, dict[str, str]], dict[tuple[str, str], Path]]:
+    """Sections and keys of the file over those of the file that its section [base] names.
+
+    Returns:
+        The texts, and for each section and key the file that it comes from.
+    """
     texts = _parsed(file)
     base = texts.pop("base", None)
+    origins = {(section, name): file for section, keys in texts.items() for name in keys}
     if base is None:
-        return texts
+        return texts, origins
     if set(base) != {"configuration"}:
         raise UserError(
             f"{file}: [base] holds {', '.join(base) or 'nothing'}: expected the one key "
@@ -406,10 +413,14 @@ def _read_texts(file: Path, seen: tuple[Path, ...] = ()) -> dict[str, dict[str, 
         raise UserError(
             f"{file}: [base] configuration = {under}: the files name each other in turn"
         )
-    merged = _read_texts(under, (*seen, file.resolve()))
+    if not under.is_file():
+        raise UserError(
+            f"{file}: [base] configuration = {base['configuration']}: no such file {under}"
+        )
+    merged, merged_origins = _read_texts(under, (*seen, file.resolve()))
     for section, keys in texts.items():
         merged.setdefault(section, {}).update(keys)
-    return merged
+    return merged, merged_origins | origins
 
 
 def _parsed(file: Path) -> dict[str, dict[str, str]]:
@@ -489,7 +500,7 @@ def _read_section(
     texts: dict[str, str] | None,
     file: Path,
     faults: list[str],
-    laid_over: set[tuple[str, str]],
+    origins: dict[tuple[str, str], Path | str],
 ) -> Any:
     """The section as its dataclass; None, and a line in `faults` for each, where there are any."""
     if texts is None:  # named already
@@ -505,7 +516,7 @@ def _read_section(
         try:
             values[item.name] = item.metadata["read"](texts[item.name].strip())
         except (ValueError, OverflowError, RuntimeError) as error:
-            where = f"--set over {file}" if (section, item.name) in laid_over else file
+            where = origins[section, item.name]
             faults.append(
                 f"{where}: [{section}] {item.name} = {texts[item.name]!r}: expected {error}"
             )

@@ -70,6 +70,8 @@ class Experiment:
             for file in self.folder.glob(pattern):
                 if file.suffix != ".nohup":
                     file.unlink()
+        for results in self.folder.glob("on_*/"):  # of other sets' images
+            shutil.rmtree(results)
 
     @property
     def checkpoint(self) -> Path:

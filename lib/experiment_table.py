@@ -8,9 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from lib.configuration import read_configuration
+from lib.evaluation import PredictedImage
 from lib.experiment import Experiment
 from lib.experiments import Plan, Run
 from lib.figures import bar_chart, labelled_rows
@@ -25,10 +24,17 @@ SHOWN_SIDE_BY_SIDE = 6
 def write_table(plan: Plan) -> Path:
     """Write results.md, results.csv and results.json of the runs that are finished so far."""
     rows = [row for run in plan.runs if (row := _row(plan, run))]
-    columns = ["run", "test images", "parameters", "training minutes", *RATES]
+    columns = [
+        "run",
+        "test images",
+        "parameters",
+        "training minutes",
+        *RATES,
+        "accuracy, whole image",
+    ]
     columns += [c for c in ("cal", "cl_dice", "published AUC") if any(c in row for row in rows)]
     table = [[_shown(row.get(column)) for column in columns] for row in rows]
-    if len({row["variant"] for row in rows}) < len(rows):  # folds or seeds: their means
+    if len({row["variant"] for row in rows}) < len(rows):  # folds: their means
         for variant in dict.fromkeys(row["variant"] for row in rows):
             chosen = [row for row in rows if row["variant"] == variant]
             means = [_average(chosen, column) for column in columns[3:]]
@@ -60,42 +66,42 @@ def write_comparison(plan: Plan) -> None:
         for variant, chosen in by_variant.items()
     }
     bar_chart(_folder(plan) / "results.png", groups)
-    images: dict[str, list[np.ndarray]] = {}
-    names: list[str] = []
-    for variant in by_variant:
-        cases = _cases(plan, variant)
-        if not images:
-            images = {
-                "Original": [case.original for case in cases],
-                "Ground truth": [case.truth for case in cases],
-            }
-            names = [case.name for case in cases]
-        images[variant] = [case.probability for case in cases]
-    labelled_rows(_folder(plan) / "comparison.png", images, names)
+    cases = {variant: _cases(plan, variant) for variant in by_variant}
+    common = set.intersection(*({c.name for c in chosen} for chosen in cases.values()))
+    if not common:
+        return
+    names = sorted(common)[:SHOWN_SIDE_BY_SIDE]
+    first, *_ = ({c.name: c for c in chosen} for chosen in cases.values())
+    pictures = {
+        "Original": [first[name].original for name in names],
+        "Ground truth": [first[name].truth for name in names],
+    }
+    for variant, chosen in cases.items():
+        probability = {c.name: c.probability for c in chosen}
+        pictures[variant] = [probability[name] for name in names]
+    labelled_rows(_folder(plan) / "comparison.png", pictures, names)
 
 
-def _cases(plan: Plan, variant: str) -> list:
-    """The first test images of a variant, over its folds."""
-    cases = []
-    for run in plan.runs:
-        file = _experiment(plan, run).predictions
-        if run.variant == variant and file.is_file() and len(cases) < SHOWN_SIDE_BY_SIDE:
-            cases += read_predictions(file)
-    return sorted(cases, key=lambda case: case.name)[:SHOWN_SIDE_BY_SIDE]
+def _cases(plan: Plan, variant: str) -> list[PredictedImage]:
+    """All test images of a variant, over its folds."""
+    files = [_results(plan, run).predictions for run in plan.runs if run.variant == variant]
+    return [case for file in files if file.is_file() for case in read_predictions(file)]
 
 
-def _experiment(plan: Plan, run: Run) -> Experiment:
+def _results(plan: Plan, run: Run) -> Experiment:
+    """Where the run was tested: its folder, or one within it for another set's images."""
     configuration = read_configuration(plan.base, run.overrides)
     return Experiment(configuration.results_folder, configuration.experiment_name.name)
 
 
 def _folder(plan: Plan) -> Path:
-    return _experiment(plan, plan.runs[0]).folder.parent
+    configuration = read_configuration(plan.base, plan.runs[0].overrides)
+    return configuration.experiment_name.path_experiments
 
 
 def _row(plan: Plan, run: Run) -> dict | None:
-    experiment = _experiment(plan, run)
-    file = experiment.folder / "performances.json"
+    experiment = Experiment.of(read_configuration(plan.base, run.overrides))
+    file = _results(plan, run).folder / "performances.json"
     if not file.is_file():
         return None
     measured = json.loads(file.read_text(encoding="utf-8"))
@@ -111,6 +117,7 @@ def _row(plan: Plan, run: Run) -> dict | None:
         "training minutes": round(seconds / 60, 2),
     }
     row |= {rate: measured["network_in_field_of_view"][rate] for rate in RATES}
+    row["accuracy, whole image"] = measured["network_on_whole_image"]["accuracy"]
     for name in ("cal", "cl_dice"):
         values = [one[name] for one in measured["connectivity"] if one[name] is not None]
         row |= {name: statistics.mean(values)} if values else {}

@@ -2,11 +2,13 @@
 
 import configparser
 import itertools
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.configuration import Configuration, read_configuration
+from lib.configuration import Configuration, experiment_name, read_configuration
 from lib.user_errors import UserError
 
 KEYS = {
@@ -87,14 +89,30 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
             f"{file}: [experiments] data_set = {data_set!r}: expected FFA, DRIVE, STARE or CHASE_DB1, "
             "since every fold is prepared anew"
         )
+    try:
+        experiment_name(head["name"])
+    except ValueError as error:
+        raise UserError(
+            f"{file}: [experiments] name = {head['name']!r}: expected {error}"
+        ) from None
     reference = sections.get("reference", {})
     source = reference.pop("source", "")
     base = file.parent / head["base"]
     settings = [f"{key}={value}" for key, value in sections.get("settings", {}).items()]
     settings += overrides
     runs = tuple(_runs(head["name"], base, settings, sections.get("vary", {}), folds))
+    _check_runs(runs, base, file)
     values = {image: _number(v, f"{file}: [reference] {image}") for image, v in reference.items()}
     return Plan(head["name"], base, data_set, runs, values, source)
+
+
+def _check_runs(runs: Sequence[Run], base: Path, file: Path) -> None:
+    """Before hours are spent on the first of them."""
+    for name, number in Counter(run.name for run in runs).items():
+        if number > 1:
+            raise UserError(f"{file}: [vary] gives {number} runs of the name {name}")
+    for run in runs:
+        read_configuration(base, run.overrides)
 
 
 def _runs(
@@ -105,20 +123,23 @@ def _runs(
     folder = configuration.experiment_name.path_experiments / name
     choices = [[(key, v.strip()) for v in values.split("|")] for key, values in vary.items()]
     for chosen in itertools.product(*choices):
-        varied = [f"{key.rpartition('.')[2]}-{value.replace(' ', '-')}" for key, value in chosen]
+        varied = [
+            f"{key.rpartition('.')[2]}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', value)}"
+            for key, value in chosen
+        ]
         variant = ", ".join(value for _, value in chosen) or name
         overrides = [*settings, *(f"{key}={value}" for key, value in chosen)]
         overrides.append(f"experiment name.path_experiments={folder}")
         for fold in range(1, folds + 1) if folds else [None]:
             fold_name = [f"fold{fold:02d}"] if fold else []
-            in_fold = (
-                [
+            in_fold = []
+            if fold:  # the folder says all that its split depends on
+                packed = f"fold{fold}of{folds}_seed{configuration.preparation.split_seed}"
+                local_folder = local.parent / f"{local.name}_{name}" / packed
+                in_fold = [
                     f"preparation.fold={fold}/{folds}",
-                    f"data paths.path_local={local.with_name(f'{local.name}_{name}') / fold_name[0]}",
+                    f"data paths.path_local={local_folder}",
                 ]
-                if fold
-                else []
-            )
             run = "_".join([*varied, *fold_name]) or "run"
             yield Run(run, variant, (*overrides, *in_fold, f"experiment name.name={run}"))
 
@@ -140,17 +161,29 @@ def run_plan(plan: Plan) -> tuple[Path, list[str]]:
         configuration = read_configuration(plan.base, run.overrides)
         print(f"[{number}/{len(plan.runs)}] {run.name}", flush=True)
         try:
-            if not (configuration.results_folder / "performances.json").is_file():
+            if not _finished(configuration):
                 _prepare(configuration, plan.data_set)
                 keras.backend.clear_session()
                 train(configuration)
                 test(configuration)
-        except UserError as error:
-            failures.append(f"{run.name}: {error}")
-            print(f"failed: {error}", flush=True)
+        except Exception as error:  # memory, disk, a damaged file: the other runs may still succeed
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            failures.append(f"{run.name}: {kind}{error}")
+            print(f"failed: {kind}{error}", flush=True)
         file = write_table(plan)
     write_comparison(plan)
     return file, failures
+
+
+def _finished(configuration: Configuration) -> bool:
+    """Whether the run has been tested, under these very settings."""
+    name = configuration.experiment_name
+    stored = name.folder / f"{name.name}_configuration.txt"
+    return (
+        (configuration.results_folder / "performances.json").is_file()
+        and stored.is_file()
+        and read_configuration(stored).texts == configuration.texts
+    )
 
 
 def _prepare(configuration: Configuration, data_set: str) -> None:

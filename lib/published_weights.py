@@ -15,6 +15,7 @@ from lib.command_line import PROJECT, command, run_script, script_parser
 from lib.configuration import Configuration, read_configuration
 from lib.files import write_text
 from lib.images import image_bytes_sha256
+from lib.splits import Member, Split, write_split
 from lib.user_errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ CONFIGURATIONS = {"retina_unet": "drive_retina_unet.txt"}
 """The experiment that each published system stands for."""
 
 RETINA_UNET_CONVOLUTIONS = 11
+TRAINED_ON = (
+    "retina-unet: patches of all twenty images of DRIVE's training half, the last tenth validating"
+)
 
 
 def import_published_weights(configuration: Configuration, file: Path) -> Path:
@@ -51,6 +55,7 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
     model = build_model(configuration)
     _assign(model, published, file)
     record(experiment, configuration, model)
+    write_split(experiment.split, _split_trained_on(split), TRAINED_ON)
     write_text(experiment.configuration, configuration.as_text())
     source = {
         "file": file.name,
@@ -61,6 +66,16 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
     for which in ("best", "last"):
         save_weights(model, experiment.weights(which))
     return experiment.folder
+
+
+def _split_trained_on(prepared: Path) -> Split:
+    """All images of DRIVE's training half, whatever part of ours they are in: none may test."""
+    parts = json.loads(prepared.read_text(encoding="utf-8"))["parts"]
+    members = [Member(**m) for part in parts.values() for m in part]
+    half = [m for m in members if m.name.endswith("_training")]
+    if len(half) != 20:
+        raise UserError(f"{prepared}: not DRIVE; run prepare_datasets_vessels.py DRIVE first")
+    return {"train": half, "validation": [], "test": []}
 
 
 def retina_unet_weights(file: Path) -> Iterator[np.ndarray]:

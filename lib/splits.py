@@ -26,12 +26,14 @@ class Member:
         patient: whose image it is.
         sha256: of the image file.
         truth_fraction: share of the field of view that the truth covers; None without truth.
+        pixels: SHA-256 of the image's pixels, whatever file they are in.
     """
 
     name: str
     patient: str
     sha256: str
     truth_fraction: float | None
+    pixels: str = ""
 
 
 Split = dict[str, list[Member]]
@@ -201,6 +203,11 @@ def _read_parts(file: Path, fold: tuple[int, int] | None) -> tuple[NamedParts, s
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
         how = f"{file.name}: {content.get('how') or content.get('source', 'given')}"
+        if fold and "folds" not in content:
+            raise UserError(
+                f"{file}: names parts, not folds; with [preparation] fold = {fold[0]}/{fold[1]} expected "
+                "split_file empty, or a file of folds"
+            )
         if "folds" in content:
             return _chosen(content["folds"], fold, file), f"{how}; fold {'/'.join(map(str, fold))}"
         parts = {

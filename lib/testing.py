@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from lib.configuration import Configuration
+from lib.datasets.vessels import VESSEL_SETS
 from lib.evaluation import Evaluation, PredictedImage, blurred_darkness, choose_threshold, evaluate
 from lib.experiment import Experiment, build_model, refuse_other_settings
 from lib.figures import (
@@ -63,9 +64,9 @@ def test(configuration: Configuration) -> Evaluation:
         else "n/a",
     }
     results = Experiment(configuration.results_folder, experiment.name)
-    write_performances(results.folder, evaluation, context)
     write_predictions(results.predictions, cases)
     _draw(results, configuration, cases, evaluation)
+    write_performances(results.folder, evaluation, context)  # last: it says that all is there
     return evaluation
 
 
@@ -165,20 +166,21 @@ def _refuse_without_truth(configuration: Configuration) -> None:
 def _refuse_trained_images(experiment: Experiment, configuration: Configuration) -> None:
     """Stop before anything is predicted if a test image, or its patient, was learnt or chosen from.
 
-    The validation images, from which thresholds come, must not have been trained on either.
+    The validation images must not have been trained on either, if the threshold comes from them.
     """
     parts = json.loads(experiment.split.read_text(encoding="utf-8"))["parts"]
     files = configuration.data_paths
+    checked = (
+        {"validation": ("train",)}
+        if configuration.testing_settings.threshold == "validation"
+        else {}
+    )
     faults = []
     if files.path_test:
-        faults = _trained_images_of_another_set(files.path_test, parts)
-        raise_all(
-            faults, f"{experiment.name} has been trained on images that it is to be tested on"
-        )
-        return
-    for part, others in (("test", ("train", "validation")), ("validation", ("train",))):
-        if part == "validation" and not files.hdf5(part)[0].is_file():
-            continue
+        faults += _trained_images_of_another_set(files.path_test, parts)
+    else:
+        checked |= {"test": ("train", "validation")}
+    for part, others in checked.items():
         for other in others:
             names = {m["name"] for m in parts[other]}
             patients = {m["patient"] for m in parts[other]}
@@ -191,17 +193,26 @@ def _refuse_trained_images(experiment: Experiment, configuration: Configuration)
 
 
 def _trained_images_of_another_set(folder: Path, parts: dict[str, list[dict]]) -> list[str]:
-    """By the images themselves: in another set the same name, or number of a patient, is somebody else."""
+    """By their pixels: in another set the same name, or number of a patient, is somebody else.
+
+    Patients of public sets carry the set's name and are compared too.
+    """
     split = folder / "split.json"
     if not split.is_file():
         raise UserError(f"{split}: no such file; expected a folder of prepared images")
     tested = json.loads(split.read_text(encoding="utf-8"))["parts"]["test"]
-    return [
-        f"test image {member['name']}: in the {part} part of the training"
-        for part in ("train", "validation")
-        for member in tested
-        if member["sha256"] in {m["sha256"] for m in parts[part]}
-    ]
+    faults = []
+    for part in ("train", "validation"):
+        pixels = {m["pixels"] for m in parts[part]}
+        patients = {
+            m["patient"] for m in parts[part] if m["patient"].startswith(tuple(VESSEL_SETS))
+        }
+        faults += [
+            f"test image {m['name']}, patient {m['patient']}: in the {part} part of the training"
+            for m in tested
+            if m["pixels"] in pixels or m["patient"] in patients
+        ]
+    return faults
 
 
 def _draw(

@@ -148,7 +148,9 @@ def _refuse_unprepared(configuration: Configuration) -> None:
     paths = configuration.data_paths
     split = paths.path_local / "split.json"
     if not split.is_file():
-        raise UserError(f"{split}: no such file; run prepare_datasets_FFA.py first")
+        raise UserError(
+            f"{split}: no such file; run prepare_datasets_FFA.py (or prepare_datasets_vessels.py) first"
+        )
     needed = (
         ("train", "validation")
         if configuration.training_settings.validation == "images"
@@ -178,11 +180,13 @@ def _images(configuration: Configuration) -> dict[str, list[TrainingImage]]:
         if paths.hdf5(part)[0].is_file()
         for image in _read_images(configuration, part)
     ]
-    tenth = len(pooled) / 10
-    return {
-        "train": pooled[: len(pooled) - math.floor(tenth)],
-        "validation": pooled[len(pooled) - math.ceil(tenth) :],
-    }
+    first, last = images_of_the_last_tenth(len(pooled))
+    return {"train": pooled[:last], "validation": pooled[first:]}
+
+
+def images_of_the_last_tenth(number: int) -> tuple[int, int]:
+    """Of so many images in order: the first that validates, and the first that does not train."""
+    return number - math.ceil(number / 10), number - math.floor(number / 10)
 
 
 def _read_images(configuration: Configuration, part: str) -> list[TrainingImage]:
@@ -220,9 +224,14 @@ def _grow_dropout(model: keras.Model, settings: TrainingSettings, epochs_done: i
     """Set the rate of DropBlock: from 0 in the first epoch to the full one after `dropout_growth_epochs`."""
     growth = settings.dropout_growth_epochs
     share = min(1.0, epochs_done / growth) if growth else 1.0
-    for layer in model.layers:
-        if isinstance(layer, DropBlock):
-            layer.rate_now.assign(layer.rate * share)
+    dropping = [layer for layer in model.layers if isinstance(layer, DropBlock)]
+    if growth and not dropping:
+        raise UserError(
+            f"[training settings] dropout_growth_epochs = {growth}: {model.name} has no DropBlock; "
+            "expected 0, or ldpc_net or ldpc_sd"
+        )
+    for layer in dropping:
+        layer.rate_now.assign(layer.rate * share)
 
 
 def _compile(model: keras.Model, settings: TrainingSettings, loss: Callable) -> None:

@@ -39,7 +39,8 @@ def receptive_field(model: keras.Model) -> float:
 
     Of the longest path, by the arithmetic of Araujo, Norris, Sim (Distill, 2019): a kernel of k with
     holes r widens the field by (k - 1) r steps of its input; strides lengthen the step, up-sampling
-    shortens it.
+    shortens it. Where a network up-samples the figure may be a pixel too small, since up-sampled pixels
+    do not lie in the middle of those they come from.
     """
     fields: list[tuple[float, float]] = []
     for application in applications(model, 64, 64):

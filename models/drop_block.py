@@ -32,7 +32,12 @@ class DropBlock(layers.Layer):
         """Create the rate in force."""
         constant = keras.initializers.Constant(self.rate)
         self.rate_now = self.add_weight(
-            shape=(), initializer=constant, trainable=False, dtype="float32", name="rate_now"
+            shape=(),
+            initializer=constant,
+            trainable=False,
+            dtype="float32",
+            autocast=False,  # bfloat16 would round the centres' small probability to 0
+            name="rate_now",
         )
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:

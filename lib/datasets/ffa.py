@@ -200,11 +200,11 @@ def _inspect(angiogram: Angiogram, settings: Preparation) -> Inspected:
         patient,
         image_bytes_sha256(angiogram.image),
         round(float(prepared.truth[inside].mean()), 6),
+        hashlib.sha256(prepared.original.tobytes()).hexdigest(),
     )
     source = Source(
         member,
         angiogram.image.name,
-        hashlib.sha256(prepared.original.tobytes()).hexdigest(),
         prepared.original.shape,
         lambda: read_angiogram(angiogram, settings, patient)[0],
     )

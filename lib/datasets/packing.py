@@ -22,7 +22,7 @@ from lib.splits import (
     split_by_patient,
     write_split,
 )
-from lib.user_errors import UserError
+from lib.user_errors import UserError, raise_all
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,12 @@ class Source:
     Attributes:
         member: what the split needs to know of it.
         file: name of the image file, for messages.
-        pixels: SHA-256 of its pixels.
         shape: of its pixels.
         read: reads it again, to be packed.
     """
 
     member: Member
     file: str
-    pixels: str
     shape: tuple[int, ...]
     read: Callable[[], PreparedImage]
 
@@ -48,19 +46,24 @@ def duplicates(sources: Sequence[Source]) -> list[str]:
     """One line for each image that is there more than once, under whatever names."""
     same = defaultdict(list)
     for source in sources:
-        same[source.pixels].append(source.file)
+        same[source.member.pixels].append(source.file)
     return [f"the same image: {', '.join(names)}" for names in same.values() if names[1:]]
 
 
 def choose_split(configuration: Configuration, members: Sequence[Member]) -> tuple[Split, str]:
     """The split that section [preparation] asks for, and in words where it comes from.
 
+    A split that is drawn leaves images without truth out.
+
     Raises:
         UserError: the given split does not fit, or there are too few patients.
     """
     settings = configuration.preparation
     if settings.split_file:
-        return given_split(settings.split_file, members, settings.fold)
+        split, how = given_split(settings.split_file, members, settings.fold)
+        raise_all(_mixed_parts(split), f"{settings.split_file} does not fit the images")
+        return split, how
+    members = [m for m in members if m.truth_fraction is not None]
     if settings.fold:
         number, folds = settings.fold
         how = f"by patient, fold {number} of {folds}, seed {settings.split_seed}"
@@ -70,6 +73,16 @@ def choose_split(configuration: Configuration, members: Sequence[Member]) -> tup
         f"balanced in area of {configuration.data_attributes.structure}, seed {settings.split_seed}"
     )
     return split_by_patient(members, settings.split_ratio, settings.split_seed), how
+
+
+def _mixed_parts(split: Split) -> list[str]:
+    """Images without truth in a part of which others have it: they can be neither learnt nor scored."""
+    return [
+        f"image {member.name} of the {part} part has no truth, others of it have"
+        for part, members in split.items()
+        for member in members
+        if member.truth_fraction is None and any(m.truth_fraction is not None for m in members)
+    ]
 
 
 def pack(configuration: Configuration, sources: Sequence[Source]) -> Split:

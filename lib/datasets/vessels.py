@@ -158,6 +158,12 @@ def find_photographs(folder: Path, set_name: str) -> tuple[list[Photograph], lis
                 f"{files.truth.format(name=p.name, patient=p.patient.split()[-1])}.*"
                 for p in without
             ]
+        if any(p.second_observer for p in found):
+            faults += [
+                f"{p.image.relative_to(folder)}: no second observer, though others have one"
+                for p in found
+                if p.second_observer is None
+            ]
         photographs += found
     return photographs, faults
 
@@ -189,10 +195,10 @@ def _inspect(photograph: Photograph) -> Source:
         photograph.patient,
         image_bytes_sha256(photograph.image),
         None if image.truth is None else round(float(image.truth[inside].mean()), 6),
+        hashlib.sha256(image.original.tobytes()).hexdigest(),
     )
-    pixels = hashlib.sha256(image.original.tobytes()).hexdigest()
     read = partial(_read, photograph)
-    return Source(member, photograph.image.name, pixels, image.original.shape, read)
+    return Source(member, photograph.image.name, image.original.shape, read)
 
 
 def _read(photograph: Photograph) -> PreparedImage:

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -254,3 +255,38 @@ def test_a_threshold_is_not_chosen_on_images_that_train():
         "testing settings.threshold=validation",
     )
     assert "threshold = 'validation': expected a number" in message
+
+
+@pytest.mark.parametrize("file", CONFIGURATIONS[1:], ids=lambda f: f.name)
+def test_an_experiment_does_not_change_when_configuration_txt_is_edited(file, tmp_path):
+    edited = tmp_path / "project" / "configuration.txt"
+    shutil.copytree(PROJECT / "configurations", edited.parent / "configurations")
+    text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
+    for old, new in (
+        ("clahe_clip_limit = 2.0", "clahe_clip_limit = 9"),
+        ("seed = 2025", "seed = 1"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    edited.write_text(text, encoding="utf-8")
+    before = read_configuration(file)
+    after = read_configuration(edited.parent / "configurations" / file.name)
+    for section in (
+        "preprocessing",
+        "augmentation",
+        "model",
+        "training settings",
+        "testing settings",
+    ):
+        assert after.texts[section] == before.texts[section]
+
+
+def test_a_mistake_is_told_of_the_file_that_it_stands_in(tmp_path):
+    (tmp_path / "first.txt").write_text(
+        f"[base]\nconfiguration = {DEFAULT_CONFIGURATION}\n[model]\ndropout = 7\n"
+    )
+    second = tmp_path / "second.txt"
+    second.write_text("[base]\nconfiguration = first.txt\n")
+    assert fault(second).startswith(str(tmp_path / "first.txt"))
+    second.write_text("[base]\nconfiguration = nowhere.txt\n")
+    assert "[base] configuration = nowhere.txt: no such file" in fault(second)

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from lib.losses import accuracy, binary_crossentropy, binary_crossentropy_and_dice, dice
+from lib.losses import (
+    accuracy,
+    binary_crossentropy,
+    binary_crossentropy_and_dice,
+    dice,
+    with_rough_map,
+)
 
 GENERATOR = np.random.default_rng(0)
 TRUTH = GENERATOR.integers(2, size=(3, 6, 6, 1)).astype(np.float32)
@@ -40,3 +46,13 @@ def test_a_batch_outside_the_field_of_view_has_a_loss_and_no_zero_by_zero():
     assert float(binary_crossentropy(outside, PREDICTED)) == 0
     assert float(dice(outside, PREDICTED)) == 0
     assert float(accuracy(outside, PREDICTED)) == 0
+
+
+def test_the_loss_on_the_rough_map_is_added_with_its_weight():
+    generator = np.random.default_rng(3)
+    y_true = np.stack([generator.integers(2, size=(2, 4, 4)), np.ones((2, 4, 4))], -1).astype("f4")
+    final, rough = generator.uniform(0.1, 0.9, (2, 2, 4, 4, 1)).astype("f4")
+    both = with_rough_map(binary_crossentropy, 0.3)(y_true, np.concatenate([final, rough], -1))
+    truth = y_true[..., :1].ravel()
+    expected = log_loss(truth, final.ravel()) + 0.3 * log_loss(truth, rough.ravel())
+    assert float(both) == pytest.approx(expected, rel=1e-5)

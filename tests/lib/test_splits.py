@@ -140,3 +140,10 @@ def test_a_file_of_folds_is_chosen_from(tmp_path):
     assert how == "mine.json: me; fold 3/3"
     with pytest.raises(UserError, match=r"holds 3 folds; choose one with .* fold = 1/3"):
         given_split(file, members([1, 1, 1, 1]))
+
+
+def test_a_fold_of_a_file_of_parts_is_refused(tmp_path):
+    everyone = members([1, 1, 1])
+    write_split(tmp_path / "split.json", split_by_patient(everyone, (1, 1, 1), 0), "mine")
+    with pytest.raises(UserError, match=r"names parts, not folds; with .* fold = 1/3"):
+        given_split(tmp_path / "split.json", everyone, (1, 3))

@@ -88,6 +88,7 @@ class TestEveryArchitecture:
         np.testing.assert_allclose(
             predict(network, images(1, 16, 16)), predict(reference, images(1, 16, 16)), atol=0.03
         )
+        assert network(images(2, 16, 16), training=True).shape == (2, 16, 16, 1)
 
     def test_a_padded_image_is_an_image_mirrored_and_cropped(self, architecture):
         network = build(architecture)

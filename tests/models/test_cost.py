@@ -44,7 +44,7 @@ def test_nothing_outside_the_receptive_field_changes_a_pixel(architecture):
     model = models.build(architecture, filters=(2, 3), dropout=0, batch_normalisation=False)
     side, middle = 128, 64
     image = np.random.default_rng(0).random((1, side, side, 1), dtype=np.float32)
-    reach = int(receptive_field(model))
+    reach = int(receptive_field(model)) // 2 + 1
     changed = np.random.default_rng(1).random(image.shape, dtype=np.float32)
     near = slice(middle - reach, middle + reach + 1)
     changed[:, near, near] = image[:, near, near]
@@ -53,6 +53,16 @@ def test_nothing_outside_the_receptive_field_changes_a_pixel(architecture):
         for x in (image, changed)
     )
     np.testing.assert_allclose(after, before, rtol=1e-6)
+
+
+def test_the_receptive_field_is_used():
+    keras.utils.set_random_seed(0)
+    model = models.build("unet", filters=(4, 6), dropout=0)
+    image = np.random.default_rng(0).random((1, 64, 64, 1), dtype=np.float32)
+    changed = image.copy()
+    changed[:, 32 + int(receptive_field(model)) // 2 - 3] += 1
+    before, after = (keras.ops.convert_to_numpy(model(x))[0, 32] for x in (image, changed))
+    assert not np.array_equal(before, after)
 
 
 def test_attention_sees_the_whole_image():

@@ -63,3 +63,10 @@ def test_the_rate_in_force_may_be_lower():
     layer.rate_now.assign(0.0)
     x = np.ones((4, 20, 20, 1), np.float32)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(x, training=True)), x)
+
+
+def test_training_in_bfloat16_drops_at_the_same_rate():
+    layer = DropBlock(0.05, 7, dtype="mixed_bfloat16")
+    x = np.ones((400, 40, 32, 1), np.float32)
+    maps = keras.ops.convert_to_numpy(keras.ops.cast(layer(x, training=True), "float32"))
+    assert (maps == 0).mean() == pytest.approx(0.05, rel=0.1)

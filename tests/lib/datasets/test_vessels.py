@@ -109,6 +109,29 @@ def test_missing_truths_are_listed_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "datasets").exists()
 
 
+def test_folds_of_todays_drive_are_drawn_from_the_images_with_truth(tmp_path):
+    folder = drive(tmp_path)
+    for file in (folder / "angiograms" / "test" / "1st_manual").iterdir():
+        file.unlink()
+    overrides = "preparation.split_file=", "preparation.fold=1/5"
+    split = prepare(configuration(folder, "DRIVE", *overrides), "DRIVE")
+    names = [m.name for part in PARTS for m in split[part]]
+    assert sorted(names) == [f"{n}_training" for n in range(21, 41)]
+    content = json.loads(named_split("DRIVE", "20_20").read_text())
+    content["parts"]["train"].append(content["parts"]["test"].pop())
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="image 20_test of the train part has no truth"):
+        prepare(configuration(folder, "DRIVE", f"preparation.split_file={file}"), "DRIVE")
+
+
+def test_a_second_observer_of_some_images_alone_is_named(tmp_path):
+    folder = stare(tmp_path)
+    (folder / "angiograms" / "labels-vk" / "im0004.vk.ppm.gz").unlink()
+    with pytest.raises(UserError, match=r"im0004\.ppm\.gz: no second observer"):
+        prepare(configuration(folder, "STARE"), "STARE")
+
+
 def test_packed_stare_is_unpacked_and_its_field_of_view_found(tmp_path):
     settings = configuration(stare(tmp_path), "STARE")
     prepare(settings, "STARE")
