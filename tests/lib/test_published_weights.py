@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import h5py
 import keras
 import numpy as np
@@ -5,8 +8,11 @@ import pytest
 from scipy.signal import convolve2d
 
 import models
+from lib.datasets.vessels import prepare
+from lib.experiment import Experiment
 from lib.published_weights import import_published_weights, retina_unet_weights
 from lib.user_errors import UserError
+from tests.lib.datasets.test_vessels import configuration, drive
 
 SHAPES = [(32, 1), (32, 32), (64, 32), (64, 64), (128, 64), (128, 128)]
 SHAPES += [(64, 192), (64, 64), (32, 96), (32, 32), (2, 32)]
@@ -68,22 +74,20 @@ def test_the_published_network_is_the_originals_pixel_by_pixel(published):
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
-def test_an_import_is_an_experiment_that_names_its_source(published, prepared, tmp_path):
-    from lib.experiment import Experiment
-    from tests.conftest import tiny_configuration
-
-    configuration = tiny_configuration(
-        prepared,
-        f"experiment name.path_experiments={tmp_path}",
-        "experiment name.name=published",
-        "model.architecture=retina_unet",
-        "model.filters=32 64 128",
-    )
-    import_published_weights(configuration, published)
-    experiment = Experiment.of(configuration)
-    assert len(experiment.source.read_text().split('"sha256": "')[1].split('"')[0]) == 64
-    for file in (experiment.weights("best"), experiment.split, experiment.configuration):
-        assert file.is_file()
+def test_an_import_is_an_experiment_that_names_its_source_and_what_it_was_trained_on(
+    published, tmp_path
+):
+    settings = configuration(drive(tmp_path), "DRIVE", "experiment name.name=published")
+    with pytest.raises(UserError, match=r"split\.json: no such file; run prepare_datasets_vessels"):
+        import_published_weights(settings, published)
+    prepare(settings, "DRIVE")
+    import_published_weights(settings, published)
+    experiment = Experiment.of(settings)
+    source = json.loads(experiment.source.read_text())
+    assert source["sha256"] == hashlib.sha256(published.read_bytes()).hexdigest()
+    trained_on = json.loads(experiment.split.read_text())["parts"]["train"]
+    assert sorted(m["name"] for m in trained_on) == [f"{n}_training" for n in range(21, 41)]
+    assert experiment.weights("best").is_file() and experiment.configuration.is_file()
 
 
 def test_what_is_no_published_file_is_named(published, tmp_path):
