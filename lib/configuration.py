@@ -22,9 +22,12 @@ Reader = Callable[[str], Any]
 """Turns a key's text into its value; raises `ValueError` that says what is expected."""
 
 
-def key(read: Reader) -> Any:
-    """A configuration key that `read` turns from text into its value."""
-    return field(metadata={"read": read})
+def key(read: Reader, *, absent: str | None = None) -> Any:
+    """A configuration key that `read` turns from text into its value.
+
+    Files written before there was such a key read as if they said `absent`.
+    """
+    return field(metadata={"read": read, "absent": absent})
 
 
 def boolean(value: str) -> bool:
@@ -71,6 +74,12 @@ def one_of(*choices: str) -> Reader:
         return value.lower()
 
     return read
+
+
+def optional_number(**bounds: float) -> Reader:
+    """A number, or nothing."""
+    read = number(float, **bounds)
+    return lambda value: read(value) if value else None
 
 
 def either(word: str, otherwise: Reader) -> Reader:
@@ -179,7 +188,7 @@ class DataPaths:
 
     path_images: Path = key(path)
     path_local: Path = key(path)
-    path_test: Path | None = key(optional_path)
+    path_test: Path | None = key(optional_path, absent="")
     train_imgs_original: str = key(file_name)
     train_groundTruth: str = key(file_name)
     train_border_masks: str = key(file_name)
@@ -210,7 +219,7 @@ class Preparation:
     split_ratio: tuple[float, float, float] = key(ratio)
     split_seed: int = key(number(int, least=0))
     split_file: Path | None = key(optional_path)
-    fold: tuple[int, int] | None = key(optional_fold)
+    fold: tuple[int, int] | None = key(optional_fold, absent="")
 
 
 @dataclass(frozen=True)
@@ -287,8 +296,8 @@ class TrainingSettings:
     optimizer: str = key(one_of("adam", "sgd"))
     learning_rate: float = key(number(float, above=0))
     learning_rate_schedule: str = key(one_of("constant", "cosine"))
-    dropout_growth_epochs: int = key(number(int, least=0))
-    rough_map_loss_weight: float = key(number(float, least=0))
+    dropout_growth_epochs: int = key(number(int, least=0), absent="0")
+    rough_map_loss_weight: float = key(number(float, least=0), absent="0")
     best_by: str = key(one_of("auc", "loss"))
     patience: int = key(number(int, least=1))
     seed: int = key(number(int, least=0, most=2**31 - 1))
@@ -305,12 +314,15 @@ class TestingSettings:
     N_group_visual: int = key(number(int, least=1))
     test_patch_height: int = key(number(int, least=8))
     test_patch_width: int = key(number(int, least=8))
-    average_mode: bool = key(boolean)
+    window: str = key(one_of("overlap", "side_by_side", "tiles", "whole"))
     stride_height: int = key(number(int, least=1))
     stride_width: int = key(number(int, least=1))
     test_batch_size: int = key(number(int, least=1))
     threshold: float | str = key(either("validation", number(float, least=0, most=1)))
-    connectivity: bool = key(boolean)
+    tta: bool = key(boolean, absent="False")
+    min_area_px: int | str = key(either("validation", number(int, least=0)), absent="0")
+    pixel_spacing_mm: float | None = key(optional_number(above=0), absent="")
+    connectivity: bool = key(boolean, absent="False")
     nohup: bool = key(boolean)
 
 
@@ -365,6 +377,7 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
     """
     texts, origins = _read_texts(file)
     origins |= dict.fromkeys(_lay_over(texts, overrides, file), f"--set over {file}")
+    _fill_in(texts)
     faults = _unknown_names(texts, file)
     faults += [
         f"{file}: section [{section}] is missing" for section in _missing(list(SECTIONS), texts)
@@ -435,7 +448,26 @@ def _parsed(file: Path) -> dict[str, dict[str, str]]:
         raise UserError(f"{file}: cannot be read as UTF-8 text ({error})") from None
     except configparser.Error as error:
         raise UserError(f"{file}: {' '.join(str(error).split())}") from None
-    return {section: dict(parser[section]) for section in parser.sections()}
+    return {
+        section: dict(_renamed(section, name, value) for name, value in parser[section].items())
+        for section in parser.sections()
+    }
+
+
+def _renamed(section: str, name: str, value: str) -> tuple[str, str]:
+    """retina-unet's `average_mode` under its present name."""
+    windows = {"true": "overlap", "false": "side_by_side"}
+    if (section, name) == ("testing settings", "average_mode") and value.lower() in windows:
+        return "window", windows[value.lower()]
+    return name, value
+
+
+def _fill_in(texts: dict[str, dict[str, str]]) -> None:
+    """What keys mean that a file written before them does not have."""
+    for section, kind in SECTIONS.items():
+        for item in dataclasses.fields(kind):
+            if section in texts and item.metadata["absent"] is not None:
+                texts[section].setdefault(item.name, item.metadata["absent"])
 
 
 def _lay_over(
@@ -446,6 +478,7 @@ def _lay_over(
     for override in overrides:
         target, equals, value = override.partition("=")
         section, dot, name = target.strip().rpartition(".")
+        name, value = _renamed(section, name, value.strip())
         if not (equals and dot):
             raise UserError(
                 f'--set "{override}": expected "section.key=value", e.g. '
@@ -454,7 +487,7 @@ def _lay_over(
         if section not in SECTIONS or name not in _key_names(section):
             where = f'--set "{override}" over {file}'
             raise UserError(_unknown(where, section, None if section not in SECTIONS else name))
-        texts.setdefault(section, {})[name] = value.strip()
+        texts.setdefault(section, {})[name] = value
         changed.add((section, name))
     return changed
 
@@ -534,10 +567,11 @@ def _contradictions(sections: dict[str, Any], file: Path) -> list[str]:
                 f"{file}: [testing settings] stride_{side} = {stride}: expected at most "
                 f"test_patch_{side} = {patch}, or pixels would be left out"
             )
-    if testing.threshold == "validation" and sections["training_settings"].validation == "patches":
+    by_validation = {"validation"} & {testing.threshold, testing.min_area_px}
+    if by_validation and sections["training_settings"].validation == "patches":
         faults.append(
-            f"{file}: [testing settings] threshold = 'validation': expected a number, since "
-            "[training settings] validation = 'patches' lets the validation images train"
+            f"{file}: [testing settings] threshold or min_area_px = 'validation': expected a number, "
+            "since [training settings] validation = 'patches' lets the validation images train"
         )
     preparation: Preparation = sections["preparation"]
     if both := set(preparation.labels) & set(preparation.ignore_labels):

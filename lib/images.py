@@ -97,14 +97,29 @@ def image_bytes_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def pixel_spacing_mm(path: Path) -> tuple[float, float] | None:
+    """Height and width of a pixel on the retina, from a DICOM file's PixelSpacing; None where not given."""
+    from pydicom import dcmread
+
+    with _named_faults(path), _opened(path) as stream:
+        if stream.read(132)[128:] != b"DICM":
+            return None
+        stream.seek(0)
+        dataset = dcmread(stream, specific_tags=["PixelSpacing"], stop_before_pixels=True)
+        spacing = [float(length) for length in dataset.get("PixelSpacing") or ()]
+    if len(spacing) == 2 and all(0 < length < 1 for length in spacing):
+        return spacing[0], spacing[1]
+    return None
+
+
 def write_png(path: Path, array: np.ndarray) -> None:
-    """Write uint8 grey (H, W) or RGB (H, W, 3) as a PNG that appears whole or not at all.
+    """Write uint8 or uint16 grey (H, W) or uint8 RGB (H, W, 3) as a PNG that appears whole or not at all.
 
     Raises:
         UserError: the file cannot be written.
     """
-    if array.dtype != np.uint8:
-        raise ValueError(f"expected uint8, found {array.dtype}")
+    if array.dtype != np.uint8 and not (array.dtype == np.uint16 and array.ndim == 2):
+        raise ValueError(f"expected uint8, or uint16 (H, W); found {array.dtype} {array.shape}")
     try:
         with written_beside(path) as (beside,):
             Image.fromarray(array).save(beside, "PNG")

@@ -11,12 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from lib.images import decode_mask
+from lib.outlines import Area, areas
 from lib.user_errors import UserError, raise_all
 
 MAX_BYTES = 512 * 2**20
@@ -24,6 +26,9 @@ MAX_BYTES = 512 * 2**20
 
 MAX_POINTS = 100_000
 """Of one shape; the time to fill a polygon grows with the square (100 000 points: seconds)."""
+
+LABELME_VERSION = "5.5.0"
+"""What we write is laid out as this version of LabelMe does."""
 
 _POINTS_EXPECTED = {
     "polygon": "at least 3 points",
@@ -142,6 +147,45 @@ def rasterise(
     for shape in wanted:
         _draw(canvas, shape)
     return np.array(canvas)
+
+
+def labelme_document(
+    mask: np.ndarray, label: str, image_path: str, *, image_png: bytes | None = None
+) -> dict:
+    """A LabelMe file's content: each area of a mask as a shape to be corrected.
+
+    Args:
+        mask: (H, W) bool.
+        label: of all shapes.
+        image_path: where LabelMe finds the image, from the file's own folder.
+        image_png: the image itself, where LabelMe cannot read the file.
+    """
+    height, width = mask.shape
+    return {
+        "version": LABELME_VERSION,
+        "flags": {},
+        "shapes": [_area_shape(area, label) for area in areas(mask)],
+        "imagePath": image_path,
+        "imageData": base64.b64encode(image_png).decode() if image_png else None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+
+
+def _area_shape(area: Area, label: str) -> dict:
+    shape = {"label": label, "group_id": None, "description": "", "flags": {}}
+    if area.polygon is not None and len(area.polygon) <= MAX_POINTS:
+        return {**shape, "points": area.polygon.tolist(), "shape_type": "polygon", "mask": None}
+    left, top = area.corner
+    height, width = area.mask.shape
+    data = BytesIO()
+    Image.fromarray(area.mask.astype(np.uint8) * 255).save(data, "PNG")
+    return {
+        **shape,
+        "points": [[left, top], [left + width - 1, top + height - 1]],
+        "shape_type": "mask",
+        "mask": base64.b64encode(data.getvalue()).decode(),
+    }
 
 
 def _parse(path: Path) -> dict:

@@ -1,27 +1,96 @@
-"""The probability of non-perfusion for each pixel of a whole image, from overlapping patches."""
+"""From an angiogram's file to the probability of non-perfusion for each of its pixels."""
 
-import keras
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 
 from lib.configuration import TestingSettings
+from lib.field_of_view import detect_field_of_view
+from lib.images import pixel_spacing_mm, read_image
+from lib.info_banner import Banner, find_banner
 from lib.patches import Recomposition
-from lib.preprocessing import network_input
+from lib.preprocessing import network_input, preprocess
+from lib.trained_network import TrainedNetwork
+from lib.user_errors import UserError
+
+MIRRORS = ((), (0,), (1,), (0, 1))
+"""Axes along which an image is turned over for `tta`."""
 
 
-def predict_image(model: keras.Model, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
-    """Predict patches batch by batch and average them where they overlap.
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says of one file; all arrays have the size of the picture in the file.
+
+    Attributes:
+        original: (H, W) or (H, W, 3) uint8, black where the information banner was.
+        field_of_view: (H, W) uint8 in {0, 1}, 0 on the banner.
+        probability: (H, W) float32, 0 outside the field of view.
+        pixel_spacing_mm: height and width of a pixel, where they are known.
+        banner: the strip that was not looked at.
+    """
+
+    original: np.ndarray
+    field_of_view: np.ndarray
+    probability: np.ndarray
+    pixel_spacing_mm: tuple[float, float] | None
+    banner: Banner | None
+
+
+def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
+    """Read a file, leave its banner out, find its field of view, preprocess and predict.
+
+    Raises:
+        UserError: names the file and says why it cannot be read or what it lacks.
+    """
+    image = read_image(path)
+    banner = find_banner(image) if network.info_banner == "auto" else network.info_banner
+    original = banner.cut(image) if banner else image
+    field_of_view = detect_field_of_view(original)
+    if not field_of_view.any():
+        raise UserError(f"{path}: its field of view is empty (a black image?)")
+    levels = preprocess(original, field_of_view, network.preprocessing)
+    probability = predict_image(network.predict, levels, network.testing_settings)
+    arrays = (original, field_of_view, probability * field_of_view)
+    if banner:
+        arrays = tuple(banner.put_back(array) for array in arrays)
+    given = network.testing_settings.pixel_spacing_mm
+    spacing = (given, given) if given else pixel_spacing_mm(path)
+    return Prediction(*arrays, spacing, banner)
+
+
+def predict_image(
+    predict: Callable[[np.ndarray], np.ndarray], levels: np.ndarray, settings: TestingSettings
+) -> np.ndarray:
+    """Predict a whole image by the window that the settings choose, with `tta` also mirrored.
 
     Args:
-        model: one input channel, one output channel in [0, 1].
+        predict: (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape.
         levels: (H, W) uint8, preprocessed; any size, also smaller than a patch.
-        settings: patch size, strides and batch size; `average_mode = False` lays patches side by side.
+        settings: window, patch size, strides, batch size, tta.
 
     Returns:
         (H, W) float32.
     """
+    predicted = [
+        np.flip(_windows_predicted(predict, np.flip(levels, axes), settings), axes)
+        for axes in (MIRRORS if settings.tta else MIRRORS[:1])
+    ]
+    return np.mean(predicted, axis=0, dtype=np.float32)
+
+
+def _windows_predicted(
+    predict: Callable[[np.ndarray], np.ndarray], levels: np.ndarray, settings: TestingSettings
+) -> np.ndarray:
+    if settings.window == "whole":
+        whole = predict(network_input(np.ascontiguousarray(levels))[None, ..., None])
+        return np.asarray(whole, np.float32)[0, ..., 0]
     patch = (settings.test_patch_height, settings.test_patch_width)
-    stride = (settings.stride_height, settings.stride_width) if settings.average_mode else patch
-    recomposition = Recomposition(levels.shape, patch, stride)
+    stride = (settings.stride_height, settings.stride_width)
+    if settings.window == "side_by_side":
+        stride = patch
+    recomposition = Recomposition(levels.shape, patch, stride, tiles=settings.window == "tiles")
     number = len(recomposition.starts)
     size = min(settings.test_batch_size, number)
     for start in range(0, number, size):
@@ -29,6 +98,6 @@ def predict_image(model: keras.Model, levels: np.ndarray, settings: TestingSetti
         windows = network_input(recomposition.extract(levels, chosen))[..., None]
         # The last batch is filled up, so that the network is traced for one shape.
         filled = np.concatenate([windows, np.zeros((size - len(windows), *patch, 1), np.float32)])
-        predicted = model.predict_on_batch(filled)[: len(windows), ..., 0]
-        recomposition.add(np.asarray(predicted, np.float32), chosen)
+        predicted = np.asarray(predict(filled), np.float32)
+        recomposition.add(predicted[: len(windows), ..., 0], chosen)
     return recomposition.mean

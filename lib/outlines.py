@@ -1,0 +1,125 @@
+"""Outlines of areas: as polygons that a doctor can correct, and drawn on the picture."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+AREA_COLOUR = (240, 228, 66)
+FIELD_OF_VIEW_COLOUR = (86, 180, 233)
+"""Yellow and sky blue of Okabe and Ito's palette, which the colour-blind can tell apart."""
+
+MAX_DISTANCE = 0.5
+"""How far a simplified outline may run from the pixel centres of the area's rim, in pixels."""
+
+LEAST_OVERLAP = 0.99
+"""Intersection over union of an area with its drawn outline below which the outline is not used."""
+
+
+@dataclass(frozen=True, eq=False)
+class Area:
+    """One area of a mask.
+
+    Attributes:
+        corner: column and row of the upper left pixel of its bounding box.
+        mask: (h, w) bool, the bounding box.
+        polygon: float64 (K, 2), x and y in the image; None where no polygon draws the area (a line of
+            pixels, say).
+    """
+
+    corner: tuple[int, int]
+    mask: np.ndarray
+    polygon: np.ndarray | None
+
+
+def areas(mask: np.ndarray) -> list[Area]:
+    """The areas of a mask, (H, W) bool: pixels that touch, also by a corner; largest first.
+
+    A polygon runs through the centres of the rim's pixels; holes are joined to it by cuts one pixel
+    wide (key-holed). Drawn again, rim included, it overlaps the area with an IoU of at least .99.
+    """
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    order = 1 + np.argsort(-statistics[1:, cv2.CC_STAT_AREA], kind="stable")
+    found = []
+    for label in order[: count - 1]:
+        x, y, width, height = (int(n) for n in statistics[label, :4])
+        area = labels[y : y + height, x : x + width] == label
+        polygon = _polygon(area)
+        found.append(Area((x, y), area, None if polygon is None else np.add(polygon, (x, y))))
+    return found
+
+
+def outlined(original: np.ndarray, mask: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
+    """The picture, (H, W) or (H, W, 3) uint8, in RGB with the outlines of both masks, (H, W)."""
+    picture = original if original.ndim == 3 else np.repeat(original[..., None], 3, axis=2)
+    picture = np.ascontiguousarray(picture)
+    thickness = max(1, round(max(mask.shape) / 700))
+    for drawn, colour in ((field_of_view, FIELD_OF_VIEW_COLOUR), (mask, AREA_COLOUR)):
+        cv2.polylines(picture, contours(drawn), True, colour, thickness, cv2.LINE_AA)
+    return picture
+
+
+def contours(mask: np.ndarray) -> list[np.ndarray]:
+    """Rims of a mask's areas and holes: each int32 (K, 2), x and y of the corners, through pixel centres."""
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [c[:, 0] for c in found]
+
+
+def _polygon(area: np.ndarray) -> np.ndarray | None:
+    ring, joints = _key_holed(area)
+    for distance in (MAX_DISTANCE, 0.0):
+        corners = _simplified(ring, joints, distance)
+        if len(corners) >= 3 and _overlap(corners, area) >= LEAST_OVERLAP:
+            return corners.astype(np.float64)
+    return None
+
+
+def _key_holed(area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The area's rim as one closed ring, int32 (K, 2), and (K,) bool: where cuts begin and end.
+
+    From the top of each hole a cut runs straight up, through the area, to the outer rim or to a hole
+    that lies higher and is joined already.
+    """
+    found, hierarchy = cv2.findContours(
+        area.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+    )
+    outer = next(c[:, 0] for c, h in zip(found, hierarchy[0], strict=True) if h[3] < 0)
+    holes = [c[:, 0] for c, h in zip(found, hierarchy[0], strict=True) if h[3] >= 0]
+    ring, joints = outer, np.zeros(len(outer), bool)
+    for hole in sorted(holes, key=lambda points: points[:, 1].min()):
+        top = hole[:, 1].argmin()
+        x, y = hole[top]
+        above = np.flatnonzero(~area[:y, x])
+        end = (x, above[-1] + 1 if above.size else 0)
+        at = np.flatnonzero((ring == end).all(axis=1))[0]
+        turned = np.concatenate([hole[top:], hole[: top + 1]])
+        marks = np.zeros(len(turned), bool)
+        marks[[0, -1]] = joints[at] = True
+        ring = np.concatenate([ring[: at + 1], turned, ring[at:]])
+        joints = np.concatenate([joints[: at + 1], marks, joints[at:]])
+    return ring, joints
+
+
+def _simplified(ring: np.ndarray, joints: np.ndarray, distance: float) -> np.ndarray:
+    """Douglas and Peucker's simplification that leaves the joints where they are."""
+    fixed = np.flatnonzero(joints)
+    if not fixed.size:
+        return cv2.approxPolyDP(ring, distance, True)[:, 0]
+    ring = np.roll(ring, -fixed[0], axis=0)
+    stops = [*(fixed - fixed[0]), len(ring)]
+    closed = np.concatenate([ring, ring[:1]])
+    pieces = [
+        cv2.approxPolyDP(closed[start : stop + 1], distance, False)[:, 0]
+        for start, stop in pairwise(stops)
+    ]
+    return np.concatenate([piece[:-1] if len(piece) > 1 else piece for piece in pieces])
+
+
+def _overlap(corners: np.ndarray, area: np.ndarray) -> float:
+    """IoU of the area with the polygon as LabelMe draws it: filled, its edge included."""
+    canvas = Image.new("L", area.shape[::-1])
+    ImageDraw.Draw(canvas).polygon(corners.ravel().tolist(), outline=1, fill=1)
+    drawn = np.asarray(canvas) > 0
+    return np.count_nonzero(drawn & area) / np.count_nonzero(drawn | area)
