@@ -436,6 +436,21 @@ def _read_texts(
     return merged, merged_origins | origins
 
 
+def read_section(section: str, texts: dict[str, str], source: str) -> Any:
+    """One section, e.g. `Preprocessing`, from the texts of its keys as `Configuration.texts` has them.
+
+    Raises:
+        UserError: names every unknown, missing or impossible setting, and `source`.
+    """
+    texts = {section: dict(texts)}
+    _fill_in(texts)
+    faults = _unknown_names(texts, source)
+    origins = {(section, name): source for name in texts[section]}
+    read = _read_section(section, SECTIONS[section], texts[section], source, faults, origins)
+    raise_all(faults, f"{source} has faults")
+    return read
+
+
 def _parsed(file: Path) -> dict[str, dict[str, str]]:
     # No interpolation: '%' is a character of paths. Keys keep their case, as N_subimgs has one.
     parser = configparser.ConfigParser(interpolation=None, default_section="\0")
@@ -516,7 +531,7 @@ def _unknown(where: str, section: str, name: str | None) -> str:
     return f"{where}: {kind}; {hint}"
 
 
-def _unknown_names(texts: dict[str, dict[str, str]], file: Path) -> list[str]:
+def _unknown_names(texts: dict[str, dict[str, str]], file: Path | str) -> list[str]:
     faults = []
     for section, keys in texts.items():
         if section not in SECTIONS:
@@ -531,7 +546,7 @@ def _read_section(
     section: str,
     kind: type,
     texts: dict[str, str] | None,
-    file: Path,
+    file: Path | str,
     faults: list[str],
     origins: dict[tuple[str, str], Path | str],
 ) -> Any:

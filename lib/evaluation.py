@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from lib.connectivity import Connectivity, measure_connectivity
+from lib.measurement import binary_mask
 from lib.user_errors import UserError
 
 RATES = (
@@ -26,6 +27,9 @@ RATES = (
     "mcc",
 )
 """The fields of `Scores` that are averaged over images."""
+
+MIN_AREAS = (0, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Pixels; what `choose_min_area` tries."""
 
 DARKNESS_SIGMA = 2.0
 """Pixels; the standard deviation of the Gaussian in `blurred_darkness`."""
@@ -236,6 +240,25 @@ def choose_threshold(probability: np.ndarray, truth: np.ndarray) -> float:
     predicted = scores.size - first_of_score
     f1 = 2 * true_positives / (predicted + positives)
     return float(scores[first_of_score[np.argmax(f1)]])
+
+
+def choose_min_area(cases: Sequence[PredictedImage], threshold: float) -> int:
+    """Below how many pixels areas are best dropped: of `MIN_AREAS`, the least with the best pooled F1."""
+    return max(MIN_AREAS, key=lambda pixels: f1_of_masks(cases, threshold, pixels) or 0.0)
+
+
+def f1_of_masks(
+    cases: Sequence[PredictedImage], threshold: float, min_area_px: int
+) -> float | None:
+    """F1 over the pooled FOV pixels of masks without small areas; None where nothing is positive."""
+    hits = marked = positive = 0
+    for case in cases:
+        mask = binary_mask(case.probability, case.field_of_view, threshold, min_area_px)
+        truth = (case.truth > 0) & (case.field_of_view > 0)
+        hits += int(np.count_nonzero(mask & truth))
+        marked += int(np.count_nonzero(mask))
+        positive += int(np.count_nonzero(truth))
+    return _ratio(2 * hits, marked + positive)
 
 
 def blurred_darkness(original: np.ndarray) -> np.ndarray:

@@ -54,6 +54,16 @@ class Experiment:
         return self.file("_predictions.hdf5")
 
     @property
+    def operating_point(self) -> Path:
+        """Threshold and smallest area, as testing chose them."""
+        return self.file("_operating_point.json")
+
+    @property
+    def onnx(self) -> Path:
+        """The network as exported by lib.onnx_export."""
+        return self.file(".onnx")
+
+    @property
     def source(self) -> Path:
         """Whence imported weights came; absent where they were trained here."""
         return self.file("_source.json")
@@ -62,6 +72,7 @@ class Experiment:
         """Remove what an earlier training of this name left, so that nothing of it is taken for new."""
         for pattern in (
             f"{self.name}_*",
+            f"{self.name}.onnx",
             "*.png",
             "history.csv",
             "performances.*",

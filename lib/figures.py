@@ -24,6 +24,8 @@ from PIL import Image
 
 from lib.evaluation import Curves, Evaluation, PredictedImage, score_pixels
 from lib.files import written_beside
+from lib.measurement import without_small_areas
+from lib.outlines import contours
 
 BLUE, ORANGE, VERMILION, YELLOW, SKY = "#0072B2", "#E69F00", "#D55E00", "#F0E442", "#56B4E9"
 INK, FAINT = "#222222", "#9A9A9A"
@@ -48,6 +50,9 @@ CHINESE_FONTS = (
 """For file names; the first that is installed is used."""
 
 DOTS_PER_INCH = 300
+
+SPECK = 12
+"""Pixels; smaller areas get no outline, whose ring would hide what lies around them."""
 
 
 # --- curves ---------------------------------------------------------------------------------------
@@ -339,7 +344,7 @@ def overlay(file: Path, case: PredictedImage, threshold: float) -> None:
     handles = []
     for name, region in regions.items():
         colour = np.array(OVERLAY_COLOURS[name]) / 255
-        outline(_without_specks(region), colour, linewidths=1.1)
+        outline(without_small_areas(region, SPECK), colour, linewidths=1.1)
         # The legend shows the colour as it looks over grey.
         painted_colour = 0.62 * 0.45 + 0.38 * colour
         handles.append(Patch(facecolor=painted_colour, edgecolor=colour, label=name))
@@ -539,16 +544,7 @@ def _paste(canvas: np.ndarray, image: np.ndarray, top: int, left: int, side: int
 
 def _outlines(mask: np.ndarray) -> list[np.ndarray]:
     """Closed outlines of a mask and its holes, each (points, 2) float64 of x, y in pixels."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    return [np.concatenate([c, c[:1]])[:, 0].astype(float) for c in contours]
-
-
-def _without_specks(mask: np.ndarray, smallest: int = 12) -> np.ndarray:
-    """The mask without areas of fewer pixels, whose rings would hide what lies around them."""
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    large = statistics[:, cv2.CC_STAT_AREA] >= smallest
-    large[0] = False
-    return large[labels]
+    return [np.concatenate([c, c[:1]]).astype(float) for c in contours(mask)]
 
 
 def _outlined_thumbnail(entry: ContactSheetEntry, side: int) -> np.ndarray:

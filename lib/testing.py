@@ -2,7 +2,6 @@
 
 import json
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,8 +10,16 @@ import numpy as np
 
 from lib.configuration import Configuration
 from lib.datasets.vessels import VESSEL_SETS
-from lib.evaluation import Evaluation, PredictedImage, blurred_darkness, choose_threshold, evaluate
-from lib.experiment import Experiment, build_model, refuse_other_settings
+from lib.evaluation import (
+    Evaluation,
+    PredictedImage,
+    blurred_darkness,
+    choose_min_area,
+    choose_threshold,
+    evaluate,
+    f1_of_masks,
+)
+from lib.experiment import Experiment, refuse_other_settings
 from lib.figures import (
     image_grid,
     original_truth_prediction,
@@ -21,14 +28,14 @@ from lib.figures import (
     roc_figure,
 )
 from lib.hdf5 import members_of, read_part
+from lib.keras_network import FIXED_BY_TRAINING, trained_model
+from lib.operating_point import OperatingPoint, by_validation, write_operating_point
 from lib.performance_report import write_performances
 from lib.prediction import predict_image
 from lib.predictions import write_predictions
 from lib.preprocessing import network_input, preprocess
 from lib.progress import progress
 from lib.user_errors import UserError, raise_all
-
-TESTED_WITH = ("preprocessing", "model")
 
 
 def test(configuration: Configuration) -> Evaluation:
@@ -42,28 +49,38 @@ def test(configuration: Configuration) -> Evaluation:
     weights = experiment.weights(settings.best_last)
     if not weights.is_file():
         raise UserError(f"{weights}: no trained network of that name; run run_training.py first")
-    refuse_other_settings(experiment, configuration, TESTED_WITH)
+    refuse_other_settings(experiment, configuration, FIXED_BY_TRAINING)
     _refuse_without_truth(configuration)
     _refuse_trained_images(experiment, configuration)
-    model = _trained(configuration, weights)
-    threshold, darkness_threshold, source = _thresholds(model, configuration)
+    model = trained_model(configuration, weights)
+    point = _operating_point(model, configuration)
+    darkness_threshold = _darkness_threshold(configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
     started = time.monotonic()
     cases = list(predicted_images(model, configuration, "test", limit))
     seconds = (time.monotonic() - started) / max(1, len(cases))
-    evaluation = evaluate(cases, threshold, darkness_threshold, connectivity=settings.connectivity)
+    evaluation = evaluate(
+        cases, point.threshold, darkness_threshold, connectivity=settings.connectivity
+    )
     context = {
         "experiment": experiment.name,
         "network": f"{configuration.model.architecture}, {model.count_params():,} parameters",
         "weights": _origin(experiment, weights),
         "epochs": _epochs(experiment, configuration),
         "prediction": f"{seconds:.2f} s an image, reading and preprocessing included",
-        "threshold": f"{threshold:.4g} ({source})",
+        "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
         "threshold of blurred darkness": "best F1 on the validation images"
         if darkness_threshold is not None
         else "n/a",
     }
+    if point.min_area_px > 1:
+        f1 = f1_of_masks(cases, point.threshold, point.min_area_px)
+        context["masks of run_prediction.py"] = (
+            f"areas below {point.min_area_px} pixels dropped: F1 {f1:.4f}; kept in all figures here"
+        )
     results = Experiment(configuration.results_folder, experiment.name)
+    if by_validation(settings):
+        write_operating_point(experiment.operating_point, point, settings)
     write_predictions(results.predictions, cases)
     _draw(results, configuration, cases, evaluation)
     write_performances(results.folder, evaluation, context)  # last: it says that all is there
@@ -97,7 +114,7 @@ def predicted_images(
         yield PredictedImage(
             image.name,
             image.patient,
-            predict_image(model, levels, configuration.testing_settings),
+            predict_image(model.predict_on_batch, levels, configuration.testing_settings),
             image.truth,
             image.field_of_view,
             network_input(levels),
@@ -106,47 +123,36 @@ def predicted_images(
         )
 
 
-def _trained(configuration: Configuration, weights: Path) -> keras.Model:
-    model = build_model(configuration)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", UserWarning
-            )  # Keras only warns of layers that the file does not hold
-            model.load_weights(weights)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{weights}: not the weights of this network ({reason})") from None
-    return model
+def _operating_point(model: keras.Model, configuration: Configuration) -> OperatingPoint:
+    """As the settings say, or chosen on the validation images."""
+    settings = configuration.testing_settings
+    threshold, min_area_px, source = settings.threshold, settings.min_area_px, "configuration"
+    if not by_validation(settings):
+        return OperatingPoint(threshold, source, min_area_px)
+    cases = list(predicted_images(model, configuration, "validation"))
+    if threshold == "validation":
+        source = "best F1 on the validation images"
+        threshold = _best_threshold((c.probability, c.truth, c.field_of_view) for c in cases)
+    if min_area_px == "validation":
+        min_area_px = choose_min_area(cases, threshold)
+    return OperatingPoint(threshold, source, min_area_px)
 
 
-def _thresholds(
-    model: keras.Model, configuration: Configuration
-) -> tuple[float, float | None, str]:
-    """The network's threshold, that of blurred darkness, and where the first comes from.
+def _darkness_threshold(configuration: Configuration) -> float | None:
+    """Blurred darkness has no natural threshold: its own always comes from the validation images.
 
-    Blurred darkness has no natural threshold: its own always comes from the validation images.
+    Without any, or without a positive pixel in them, that baseline goes without a threshold.
     """
-    given = configuration.testing_settings.threshold
     files = configuration.data_paths.hdf5("validation")
-    if given != "validation" and not files[0].is_file():
-        return given, None, "configuration"
+    if not files[0].is_file():
+        return None
     try:
-        darkness = _best_threshold(
+        return _best_threshold(
             (blurred_darkness(image.original), image.truth, image.field_of_view)
             for image in read_part(files)
         )
-    except UserError:  # no CNP in the validation images: that baseline goes without a threshold
-        if given == "validation":
-            raise
-        darkness = None
-    if given != "validation":
-        return given, darkness, "configuration"
-    network = _best_threshold(
-        (case.probability, case.truth, case.field_of_view)
-        for case in predicted_images(model, configuration, "validation")
-    )
-    return network, darkness, "best F1 on the validation images"
+    except UserError:
+        return None
 
 
 def _best_threshold(images: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
@@ -166,15 +172,11 @@ def _refuse_without_truth(configuration: Configuration) -> None:
 def _refuse_trained_images(experiment: Experiment, configuration: Configuration) -> None:
     """Stop before anything is predicted if a test image, or its patient, was learnt or chosen from.
 
-    The validation images must not have been trained on either, if the threshold comes from them.
+    The validation images must not have been trained on either, if they choose the threshold.
     """
     parts = json.loads(experiment.split.read_text(encoding="utf-8"))["parts"]
     files = configuration.data_paths
-    checked = (
-        {"validation": ("train",)}
-        if configuration.testing_settings.threshold == "validation"
-        else {}
-    )
+    checked = {"validation": ("train",)} if by_validation(configuration.testing_settings) else {}
     faults = []
     if files.path_test:
         faults += _trained_images_of_another_set(files.path_test, parts)

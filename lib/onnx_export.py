@@ -1,0 +1,88 @@
+"""An experiment's network as one ONNX file, with all that is needed to use it.
+
+python -m lib.onnx_export NAME
+"""
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib.command_line import PROJECT, run_script, script_parser
+from lib.configuration import Configuration, read_configuration
+from lib.files import written_beside
+from lib.onnx_network import METADATA_KEY
+from lib.user_errors import UserError
+
+if TYPE_CHECKING:
+    from lib.experiment import Experiment
+    from lib.trained_network import TrainedNetwork
+
+STORED_SECTIONS = ("preprocessing", "testing settings")
+"""What inference needs of the configuration. No path: a file that travels must not tell of its home."""
+
+
+def export(experiment: "Experiment", overrides: list[str]) -> Path:
+    """Write `<name>.onnx` into the experiment's folder: any batch, height and width.
+
+    Raises:
+        UserError: there is no trained network, or Keras does not run on TensorFlow.
+    """
+    import keras
+    import numpy as np
+    import onnx
+
+    from lib.keras_network import experiment_configuration, read_keras_network
+
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"KERAS_BACKEND = {keras.backend.backend()}: expected tensorflow, which alone exports "
+            "networks of any image size; weights of every backend load there"
+        )
+    configuration = experiment_configuration(experiment, overrides)
+    network, model = read_keras_network(experiment, overrides)
+    model.predict_on_batch(np.zeros((1, 32, 32, 1), np.float32))  # must have been called once
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.onnx"
+        model.export(file, format="onnx", verbose=False)
+        exported = onnx.load(file)
+    metadata = json.dumps(_metadata(network, configuration), sort_keys=True)
+    onnx.helper.set_model_props(exported, {METADATA_KEY: metadata})
+    with written_beside(experiment.onnx) as (beside,):
+        onnx.save(exported, beside)
+    return experiment.onnx
+
+
+def _metadata(network: "TrainedNetwork", configuration: Configuration) -> dict:
+    """All but the network itself, as `read_onnx_network` reads it back."""
+    scalars = {
+        f.name: getattr(network, f.name)
+        for f in dataclasses.fields(network)
+        if f.type in (str, float, int)
+    }
+    banner = configuration.texts["preparation"]["info_banner"]
+    sections = {name: configuration.texts[name] for name in STORED_SECTIONS}
+    return {**scalars, "info_banner": banner, "sections": sections}
+
+
+def main() -> None:
+    """Read the options, export, say where the file lies and what to do with it."""
+    parser = script_parser("Export a trained network to ONNX.")
+    parser.add_argument("name", metavar="NAME", help="of the experiment")
+    arguments = parser.parse_args()
+
+    from lib.keras_backend import start_keras
+
+    start_keras()
+    from lib.experiment import Experiment
+
+    folder = read_configuration(arguments.config).experiment_name.path_experiments
+    file = export(Experiment(folder / arguments.name, arguments.name), arguments.overrides)
+    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    print(f"written to {shown}, {file.stat().st_size / 2**20:.1f} MiB")
+    print(f"next: python {PROJECT / 'run_prediction.py'} IMAGES... --engine onnx --model {shown}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,115 @@
+"""A trained network out of an ONNX file, computed by onnxruntime: no Keras, no TensorFlow.
+
+A model file is data from elsewhere. It is taken only if it is one that lib.onnx_export wrote, holds all its
+weights itself and uses nothing but the standard's operators: then it can read no other file and run no code.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.configuration import read_section
+from lib.info_banner import parse_info_banner
+from lib.trained_network import TrainedNetwork
+from lib.user_errors import UserError
+
+METADATA_KEY = "retinal_segmentation"
+"""Under which the exported file holds everything but the network."""
+
+MAX_BYTES = 2 * 2**30
+"""Protocol buffers end there."""
+
+SCALARS = {
+    "name": str,
+    "architecture": str,
+    "structure": str,
+    "label": str,
+    "threshold": float,
+    "threshold_source": str,
+    "min_area_px": int,
+    "weights_sha256": str,
+}
+
+
+def read_onnx_network(file: Path) -> TrainedNetwork:
+    """Read a file of `lib.onnx_export`.
+
+    Raises:
+        UserError: not such a file, it refers to other files or to operators outside the standard, or
+            onnxruntime cannot run it.
+    """
+    import onnxruntime
+
+    data = _checked(file)
+    options = onnxruntime.SessionOptions()
+    options.enable_mem_pattern = False  # images come in any size
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
+        metadata = session.get_modelmeta().custom_metadata_map[METADATA_KEY]
+    except Exception as error:  # onnxruntime has many of its own
+        raise UserError(f"{file}: onnxruntime cannot run it ({str(error)[:200]})") from None
+    (entry,), (result,) = session.get_inputs(), session.get_outputs()
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return session.run([result.name], {entry.name: images})[0]
+
+    return TrainedNetwork(**_described(metadata, file), predict=predict)
+
+
+def newest_export(path_experiments: Path) -> Path | None:
+    """The ONNX file of an experiment that was exported last, or None."""
+    files = path_experiments.glob("*/*.onnx")
+    return max(files, key=lambda file: file.stat().st_mtime, default=None)
+
+
+def _checked(file: Path) -> bytes:
+    import onnx
+
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; make one: python -m lib.onnx_export NAME")
+    if file.stat().st_size > MAX_BYTES:
+        raise UserError(f"{file}: more than 2 GiB; expected a file of lib.onnx_export")
+    data = file.read_bytes()
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except Exception:  # protobuf's DecodeError, wherever this version keeps it
+        raise UserError(f"{file}: no ONNX file, or a damaged one") from None
+    if not any(entry.key == METADATA_KEY for entry in model.metadata_props):
+        raise UserError(f"{file}: not exported by this project (python -m lib.onnx_export NAME)")
+    for message in _messages(model):
+        if isinstance(message, onnx.TensorProto) and (
+            message.external_data or message.data_location == onnx.TensorProto.EXTERNAL
+        ):
+            raise UserError(f"{file}: keeps weights in other files, which are not read")
+        if isinstance(message, onnx.NodeProto) and message.domain not in {"", "ai.onnx"}:
+            raise UserError(
+                f"{file}: operator {message.domain}.{message.op_type} is not ONNX's own"
+            )
+    return data
+
+
+def _messages(message: Any) -> Any:
+    """A protocol buffer and all that is within it: graphs within attributes, functions, sparse tensors."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if hasattr(value, "__len__") else [value]:
+                yield from _messages(part)
+
+
+def _described(metadata: str, file: Path) -> dict[str, Any]:
+    """The fields of `TrainedNetwork` but `predict`."""
+    source = f"{file}: its metadata"
+    try:
+        content = json.loads(metadata)
+        found = {name: kind(content[name]) for name, kind in SCALARS.items()}
+        found["info_banner"] = parse_info_banner(content["info_banner"])
+        for section in ("preprocessing", "testing settings"):
+            texts = {str(k): str(v) for k, v in content["sections"][section].items()}
+            found[section.replace(" ", "_")] = read_section(section, texts, source)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{source} cannot be read ({error}); export it again") from None
+    return found

@@ -1,0 +1,68 @@
+"""How probabilities become a mask: the threshold, the smallest area, and where both come from."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lib.configuration import TestingSettings
+from lib.files import write_text
+from lib.user_errors import UserError
+
+CHOSEN_FOR = (
+    "threshold",
+    "min_area_px",
+    "best_last",
+    "test_patch_height",
+    "test_patch_width",
+    "window",
+    "stride_height",
+    "stride_width",
+    "tta",
+)
+"""Settings of section [testing settings] on which the choice depends."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A pixel counts where its probability is at least `threshold`, in areas of `min_area_px` or more."""
+
+    threshold: float
+    threshold_source: str
+    min_area_px: int
+
+
+def by_validation(settings: TestingSettings) -> bool:
+    """Whether the validation images choose the threshold or the smallest area."""
+    return "validation" in (settings.threshold, settings.min_area_px)
+
+
+def write_operating_point(file: Path, point: OperatingPoint, settings: TestingSettings) -> None:
+    """Keep what the validation images chose, and for which way of predicting."""
+    content = {**asdict(point), "chosen_for": _chosen_for(settings)}
+    write_text(file, json.dumps(content, indent=2) + "\n")
+
+
+def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoint:
+    """What the settings say or, where they leave it to the validation images, what testing chose.
+
+    Raises:
+        UserError: testing has not chosen yet, or for another way of predicting.
+    """
+    if not by_validation(settings):
+        return OperatingPoint(settings.threshold, "configuration", settings.min_area_px)
+    remedy = (
+        "run run_testing.py with the same settings, or give numbers: "
+        '--set "testing settings.threshold=0.5" --set "testing settings.min_area_px=0"'
+    )
+    if not file.is_file():
+        raise UserError(f"{file}: not there; the validation images choose the threshold: {remedy}")
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    if stored.pop("chosen_for") != _chosen_for(settings):
+        raise UserError(
+            f"{file}: chosen for other testing settings (window, patch, stride, tta): {remedy}"
+        )
+    return OperatingPoint(**stored)
+
+
+def _chosen_for(settings: TestingSettings) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in CHOSEN_FOR}
