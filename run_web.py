@@ -1,9 +1,7 @@
 """Serve the web page on this computer, or with accounts on the network."""
 
 import argparse
-import ipaddress
 import os
-import socket
 from pathlib import Path
 
 from lib.command_line import run_script
@@ -13,7 +11,7 @@ from lib.user_errors import UserError
 def main() -> None:
     """Read the options, look at the network, serve until Ctrl-C."""
     arguments = _arguments()
-    is_local = _is_this_computer(arguments.host)
+    is_local = arguments.host in {"127.0.0.1", "localhost", "::1"}
     has_tls = arguments.certificate is not None
     if has_tls != (arguments.key is not None):
         raise UserError("--certificate and --key belong together: give both")
@@ -37,3 +35,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--certificate", type=Path, metavar="FILE.pem", help="for https")
     parser.add_argument("--key", type=Path, metavar="FILE.pem", help="of the certificate")
     return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_script(main)
