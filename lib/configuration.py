@@ -376,7 +376,7 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
             one line each.
     """
     texts, origins = _read_texts(file)
-    origins |= dict.fromkeys(_lay_over(texts, overrides, file), f"--set over {file}")
+    origins |= dict.fromkeys(lay_over(texts, overrides, file), f"--set over {file}")
     _fill_in(texts)
     faults = _unknown_names(texts, file)
     faults += [
@@ -485,10 +485,17 @@ def _fill_in(texts: dict[str, dict[str, str]]) -> None:
                 texts[section].setdefault(item.name, item.metadata["absent"])
 
 
-def _lay_over(
+def lay_over(
     texts: dict[str, dict[str, str]], overrides: Sequence[str], file: Path
 ) -> set[tuple[str, str]]:
-    """Change `texts`; returns section and key of what was changed."""
+    """Change `texts` by overrides of the form "section.key=value".
+
+    Returns:
+        Section and key of what was changed.
+
+    Raises:
+        UserError: not of that form, or no such key; names `file`.
+    """
     changed = set()
     for override in overrides:
         target, equals, value = override.partition("=")

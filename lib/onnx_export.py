@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING
 from lib.command_line import PROJECT, run_script, script_parser
 from lib.configuration import Configuration, read_configuration
 from lib.files import written_beside
-from lib.onnx_network import METADATA_KEY
+from lib.onnx_network import METADATA_KEY, STORED_SECTIONS
 from lib.user_errors import UserError
 
 if TYPE_CHECKING:
     from lib.experiment import Experiment
     from lib.trained_network import TrainedNetwork
-
-STORED_SECTIONS = ("preprocessing", "testing settings")
-"""What inference needs of the configuration. No path: a file that travels must not tell of its home."""
 
 
 def export(experiment: "Experiment", overrides: list[str]) -> Path:

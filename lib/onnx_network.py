@@ -5,12 +5,13 @@ weights itself and uses nothing but the standard's operators: then it can read n
 """
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lib.configuration import read_section
+from lib.configuration import lay_over, read_section
 from lib.info_banner import parse_info_banner
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
@@ -20,6 +21,15 @@ METADATA_KEY = "retinal_segmentation"
 
 MAX_BYTES = 2 * 2**30
 """Protocol buffers end there."""
+
+STORED_SECTIONS = ("preprocessing", "testing settings")
+"""What inference needs of the configuration. No path: a file that travels must not tell of its home."""
+
+CHANGEABLE = {
+    ("testing settings", name)
+    for name in ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size")
+}
+"""What does not change the probabilities, for which the threshold was chosen."""
 
 SCALARS = {
     "name": str,
@@ -33,12 +43,12 @@ SCALARS = {
 }
 
 
-def read_onnx_network(file: Path) -> TrainedNetwork:
-    """Read a file of `lib.onnx_export`.
+def read_onnx_network(file: Path, overrides: Sequence[str] = ()) -> TrainedNetwork:
+    """Read a file of `lib.onnx_export`; `overrides` are of the form "testing settings.key=value".
 
     Raises:
-        UserError: not such a file, it refers to other files or to operators outside the standard, or
-            onnxruntime cannot run it.
+        UserError: not such a file, it refers to other files or to operators outside the standard,
+            onnxruntime cannot run it, or an override would need another export.
     """
     import onnxruntime
 
@@ -56,7 +66,7 @@ def read_onnx_network(file: Path) -> TrainedNetwork:
     def predict(images: np.ndarray) -> np.ndarray:
         return session.run([result.name], {entry.name: images})[0]
 
-    return TrainedNetwork(**_described(metadata, file), predict=predict)
+    return TrainedNetwork(**_described(metadata, file, overrides), predict=predict)
 
 
 def newest_export(path_experiments: Path) -> Path | None:
@@ -91,7 +101,7 @@ def _checked(file: Path) -> bytes:
     return data
 
 
-def _messages(message: Any) -> Any:
+def _messages(message: Any) -> Iterator[Any]:
     """A protocol buffer and all that is within it: graphs within attributes, functions, sparse tensors."""
     yield message
     for field, value in message.ListFields():
@@ -100,16 +110,29 @@ def _messages(message: Any) -> Any:
                 yield from _messages(part)
 
 
-def _described(metadata: str, file: Path) -> dict[str, Any]:
+def _described(metadata: str, file: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """The fields of `TrainedNetwork` but `predict`."""
     source = f"{file}: its metadata"
     try:
         content = json.loads(metadata)
         found = {name: kind(content[name]) for name, kind in SCALARS.items()}
         found["info_banner"] = parse_info_banner(content["info_banner"])
-        for section in ("preprocessing", "testing settings"):
-            texts = {str(k): str(v) for k, v in content["sections"][section].items()}
-            found[section.replace(" ", "_")] = read_section(section, texts, source)
+        texts = {
+            section: {str(k): str(v) for k, v in content["sections"][section].items()}
+            for section in STORED_SECTIONS
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{source} cannot be read ({error}); export it again") from None
+    changed = lay_over(texts, overrides, file)
+    for section, name in changed:
+        if (section, name) not in CHANGEABLE:
+            raise UserError(
+                f"{file}: [{section}] {name} was settled by the export; export it again"
+            )
+    for section in STORED_SECTIONS:
+        found[section.replace(" ", "_")] = read_section(section, texts[section], source)
+    for name in ("threshold", "min_area_px"):
+        if ("testing settings", name) in changed:
+            found[name] = getattr(found["testing_settings"], name)
+            found["threshold_source"] = "configuration"
     return found
