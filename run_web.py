@@ -29,8 +29,12 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, metavar="FILE.onnx", help="default: the newest export")
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, no accounts needed")
+    parser.add_argument(
+        "--model", type=Path, metavar="FILE.onnx", help="default: the newest export"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="default: 127.0.0.1, no accounts needed"
+    )
     parser.add_argument("--port", type=int, default=8000, help="default: 8000")
     parser.add_argument("--certificate", type=Path, metavar="FILE.pem", help="for https")
     parser.add_argument("--key", type=Path, metavar="FILE.pem", help="of the certificate")

@@ -16,6 +16,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_noop
 
+from lib.archive import provenance
 from lib.images import write_png
 from lib.prediction import Prediction, predict_file
 from lib.trained_network import TrainedNetwork
@@ -158,11 +159,10 @@ def _keep(result: Result, prediction: Prediction, network: TrainedNetwork) -> No
     inside = prediction.field_of_view > 0
     probability = np.where(inside, prediction.probability, np.float32(np.nan)).astype("<f4")
     result.probability_file.write_bytes(probability.tobytes())
+    found = {"label": network.label, "provenance": provenance(network, prediction)}
     if prediction.pixel_spacing_mm:  # of the network's settings, which go before DICOM's
-        result.row_spacing_mm, result.column_spacing_mm = prediction.pixel_spacing_mm
-    result.banner = str(prediction.banner or "")
-    result.network = {name: getattr(network, name) for name in Result.NETWORK_FIELDS}
-    _update(result, state=Result.State.DONE)
+        found["row_spacing_mm"], found["column_spacing_mm"] = prediction.pixel_spacing_mm
+    _update(result, state=Result.State.DONE, **found)
 
 
 def _fail(result: Result, message: str) -> None:
@@ -170,9 +170,6 @@ def _fail(result: Result, message: str) -> None:
     _update(result, state=Result.State.FAILED, message=message)
 
 
-def _update(result: Result, **changes: str) -> None:
-    """Write the row, unless it was deleted meanwhile."""
-    for name, value in changes.items():
-        setattr(result, name, value)
-    names = ("state", "message", "network", "banner", "row_spacing_mm", "column_spacing_mm")
-    Result.objects.filter(pk=result.pk).update(**{name: getattr(result, name) for name in names})
+def _update(result: Result, **changes: object) -> None:
+    """Change the row, unless it was deleted meanwhile."""
+    Result.objects.filter(pk=result.pk).update(**changes)

@@ -40,20 +40,17 @@ class Measured:
 
     Attributes:
         result: of the analysis.
-        threshold, min_area_px: that make the mask.
         mask: (H, W) bool.
         field_of_view: (H, W) uint8 in {0, 1}.
-        pixel_spacing_mm: height and width of a pixel, where known.
         measurement: columns of `measurements.csv`.
+        provenance: its last columns.
     """
 
     result: Result
-    threshold: float
-    min_area_px: int
     mask: np.ndarray
     field_of_view: np.ndarray
-    pixel_spacing_mm: tuple[float, float] | None
     measurement: dict[str, float | int | str | None]
+    provenance: dict[str, float | int | str | None]
 
 
 def measured(result: Result, choice: dict) -> Measured:
@@ -63,14 +60,20 @@ def measured(result: Result, choice: dict) -> Measured:
         UserError: the fovea lies outside the image.
     """
     probability, field_of_view = result.probability_and_field_of_view()
-    threshold, min_area_px = choice["threshold"], choice["min_area_px"]
-    mask = binary_mask(probability, field_of_view, threshold, min_area_px)
+    mask = binary_mask(probability, field_of_view, choice["threshold"], choice["min_area_px"])
     given = choice["pixel_spacing_mm"]
     spacing = (given, given) if given else result.pixel_spacing_mm
     row, column = choice["fovea_row"], choice["fovea_column"]
     fovea = None if row is None else (row, column)
     measurement = measure(mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea)
-    return Measured(result, threshold, min_area_px, mask, field_of_view, spacing, measurement)
+    provenance = result.provenance | {
+        "threshold": choice["threshold"],
+        "min_area_px": choice["min_area_px"],
+        "pixel_spacing_mm": " ".join(f"{length:g}" for length in spacing) if spacing else None,
+    }
+    if provenance["threshold"] != result.provenance["threshold"]:
+        provenance["threshold_source"] = "chosen on the web page"
+    return Measured(result, mask, field_of_view, measurement, provenance)
 
 
 def mask_png(measured: Measured) -> bytes:
@@ -91,27 +94,16 @@ def labelme_json(measured: Measured) -> bytes:
     if result.is_dicom:  # which LabelMe does not read
         image_png = result.picture_file.read_bytes()
         image_path = f"{PurePath(image_path).stem}.png"
-    label = result.network["label"]
-    document = labelme_document(measured.mask, label, image_path, image_png=image_png)
-    return json.dumps(document, ensure_ascii=False, indent=2).encode()
+    document = labelme_document(measured.mask, result.label, image_path, image_png=image_png)
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 def measurements_csv(measured: Measured) -> bytes:
-    """One row; the mark at the start makes spreadsheets read it as UTF-8."""
-    network = measured.result.network
-    is_networks_own = measured.threshold == network["threshold"]
-    row, column = measured.pixel_spacing_mm or (None, None)
+    """The row that run_prediction.py writes; the mark at its start makes spreadsheets read UTF-8."""
     values = {
         "image": _harmless(measured.result.file_name),
         **measured.measurement,
-        "pixel_height_mm": row,
-        "pixel_width_mm": column,
-        "threshold": measured.threshold,
-        "threshold_source": network["threshold_source"] if is_networks_own else "web page",
-        "min_area_px": measured.min_area_px,
-        "model": network["name"],
-        "architecture": network["architecture"],
-        "weights_sha256": network["weights_sha256"],
+        **measured.provenance,
     }
     text = StringIO()
     writer = csv.DictWriter(text, list(values))

@@ -27,20 +27,9 @@ class Result(models.Model):
         message: why it failed.
         process: id of the process that analyses it.
         row_spacing_mm, column_spacing_mm: height and width of a pixel, where known.
-        banner: the strip that was not looked at, in words.
-        network: `NETWORK_FIELDS` of the network that analysed it.
+        label: of the network that analysed it, for LabelMe.
+        provenance: what the measurements rest on (`lib.archive.provenance`).
     """
-
-    NETWORK_FIELDS = (
-        "name",
-        "architecture",
-        "structure",
-        "label",
-        "threshold",
-        "threshold_source",
-        "min_area_px",
-        "weights_sha256",
-    )
 
     class State(models.TextChoices):
         """Where an image is on its way."""
@@ -62,8 +51,8 @@ class Result(models.Model):
     width = models.IntegerField()
     row_spacing_mm = models.FloatField(null=True)
     column_spacing_mm = models.FloatField(null=True)
-    banner = models.CharField(max_length=60, default="")
-    network = models.JSONField(default=dict)
+    label = models.CharField(max_length=100, default="")
+    provenance = models.JSONField(default=dict)
 
     class Meta:
         ordering = ("pk",)

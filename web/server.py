@@ -47,7 +47,9 @@ def serve(host: str, port: int, certificate: Path | None, key: Path | None) -> N
     file = model_file(settings.MODEL)
     os.environ["CNP_WEB_MODEL"] = str(file)
     network = read_onnx_network(file)  # here a mistake is one line, in gunicorn's process many
-    print(f"network: {network.name} ({network.architecture}), threshold {network.threshold:g}, {file}")
+    print(
+        f"network: {network.name} ({network.architecture}), threshold {network.threshold:g}, {file}"
+    )
     _check_port(host, port)
     if settings.ACCOUNTS_REQUIRED:
         _say_how_to_log_in()

@@ -57,7 +57,9 @@ def received(request: HttpRequest, owner: str) -> Result:
             while block := request.read(2**16):
                 stream.write(block)
             stream.flush()
-            result = _decoded(Path(stream.name), Result(owner=owner, file_name=form.cleaned_data["name"]))
+            result = _decoded(
+                Path(stream.name), Result(owner=owner, file_name=form.cleaned_data["name"])
+            )
         try:
             enqueue(result)
         except QueueFullError:
@@ -134,7 +136,9 @@ def _decoded(file: Path, result: Result) -> Result:
             spacing = pixel_spacing_mm(file)
         except UserError as error:
             reason = without_path(error, file)
-            raise Refused(400, _("The image cannot be read: %(reason)s") % {"reason": reason}) from None
+            raise Refused(
+                400, _("The image cannot be read: %(reason)s") % {"reason": reason}
+            ) from None
         write_png(result.upload_file, picture)
     result.height, result.width = picture.shape[:2]
     result.row_spacing_mm, result.column_spacing_mm = spacing or (None, None)

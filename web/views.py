@@ -162,7 +162,9 @@ def _file(path, content_type: str) -> HttpResponse:
     try:
         return FileResponse(path.open("rb"), content_type=content_type)
     except FileNotFoundError:  # deleted a moment ago
-        raise Refused(404, _("There is no such result; results are deleted after a while.")) from None
+        raise Refused(
+            404, _("There is no such result; results are deleted after a while.")
+        ) from None
 
 
 def _described(result: Result) -> dict:
@@ -180,10 +182,9 @@ def _described(result: Result) -> dict:
         described |= {
             "height": result.height,
             "width": result.width,
-            "banner": result.banner,
+            "banner": result.provenance["banner"],
             "pixelSpacing": result.pixel_spacing_mm,
-            "threshold": result.network["threshold"],
-            "minAreaPx": result.network["min_area_px"],
-            "downloads": list(DOWNLOADS),
+            "threshold": result.provenance["threshold"],
+            "minAreaPx": result.provenance["min_area_px"],
         }
     return described
