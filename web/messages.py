@@ -14,7 +14,6 @@ def script_messages() -> dict[str, str]:
         "tooLarge": _("The file is too large."),
         "unreachable": _("The server cannot be reached."),
         "analysed": _("{name} is analysed: ischaemic index {index}, {areas} areas."),
-        "failed": _("{name}: {reason}"),
         "deleted": _("{name} was deleted."),
         "allDeleted": _("All images were deleted."),
         "keptUntil": _("Deleted from the server at {time}"),

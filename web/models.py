@@ -54,7 +54,7 @@ class Result(models.Model):
     label = models.CharField(max_length=100, default="")
     provenance = models.JSONField(default=dict)
 
-    class Meta:
+    class Meta:  # noqa: D106  (Django's)
         ordering = ("pk",)
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ from django.shortcuts import render
 RESULTS_PATH = "/results/"
 
 
-class Refused(Exception):  # noqa: N818  (it is an answer)
+class Refused(Exception):
     """Raised by a view; answered with `status`, an HTTP status from 400, and `message`."""
 
     def __init__(self, status: int, message: str) -> None:

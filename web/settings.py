@@ -13,8 +13,6 @@ import os
 import socket
 from pathlib import Path
 
-from django.utils.translation import gettext_lazy as _
-
 from lib.command_line import PROJECT
 from web.secret_key import checked_secret_key, kept_secret_key
 
@@ -58,9 +56,9 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "web.middleware.ResponseHeaders",
+    "web.middleware.response_headers",
     "web.middleware.Refusals",
-    "web.middleware.UploadSizeLimit",  # before CsrfViewMiddleware, which reads the whole body
+    "web.middleware.upload_size_limit",  # before CsrfViewMiddleware, which reads the whole body
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",

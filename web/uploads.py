@@ -137,7 +137,7 @@ def _decoded(file: Path, result: Result) -> Result:
         except UserError as error:
             reason = without_path(error, file)
             raise Refused(
-                400, _("The image cannot be read: %(reason)s") % {"reason": reason}
+                400, _("The image %(reason)s.") % {"reason": reason}
             ) from None
         write_png(result.upload_file, picture)
     result.height, result.width = picture.shape[:2]

@@ -1,10 +1,11 @@
 """The page, and what its scripts ask for."""
 
 import secrets
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from django.apps import apps
 from django.conf import settings
+from django.db.models import QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import content_disposition_header
 from django.shortcuts import render
@@ -128,7 +129,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return problem(request, 403, _("The page is out of date; reload it."))
 
 
-def _own(request: HttpRequest):  # noqa: ANN202
+def _own(request: HttpRequest) -> QuerySet:
     return Result.kept().filter(owner=request.session.get("owner", "-"))
 
 
@@ -158,7 +159,7 @@ def _measured(request: HttpRequest, key: str) -> Measured:
         raise Refused(400, str(error)) from None
 
 
-def _file(path, content_type: str) -> HttpResponse:
+def _file(path: Path, content_type: str) -> HttpResponse:
     try:
         return FileResponse(path.open("rb"), content_type=content_type)
     except FileNotFoundError:  # deleted a moment ago

@@ -53,7 +53,7 @@ async function sendOne(image) {
 
 function fail(image, message) {
   list.update(image, { state: "failed", message });
-  announce(fill(messages.failed, { name: image.fileName, reason: message }));
+  announce(`${image.fileName}: ${message}`);
 }
 
 // ---------------------------------------------------------------- waiting for the analysis
@@ -72,10 +72,16 @@ const isPending = ({ state }) => state === "waiting" || state === "running";
 
 async function refresh() {
   for (const result of await server.list()) {
-    const image = list.find(result.key) ?? list.add({ fileName: result.fileName });
-    if (image.state !== "done") adopt(image, result);
+    const image = list.find(result.key);
+    if (image && isPending(image)) adopt(image, result);
   }
+}
+
+// After a reload, or in another language: the session's images are still there.
+async function restore() {
+  for (const result of await server.list()) adopt(list.add({ fileName: result.fileName }), result);
   showOrHide();
+  await poll();
 }
 
 function adopt(image, result) {
@@ -380,4 +386,4 @@ function listen() {
 
 listen();
 showStyle();
-refresh().then(poll, (error) => announce(error.message));
+restore().catch((error) => announce(error.message));
