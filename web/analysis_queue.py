@@ -38,17 +38,18 @@ class QueueFullError(Exception):
 
 
 class AnalysisThread(threading.Thread):
-    """Analyses one image at a time for as long as the process lives."""
+    """Analyses one image at a time, until the process ends or `ending` is set."""
 
     def __init__(self) -> None:
         super().__init__(name="analysis", daemon=True)
+        self.ending = threading.Event()
 
     def run(self) -> None:
-        """Never ends: whatever became of one image, the next has its turn."""
+        """Whatever became of one image, the next has its turn."""
         web = apps.get_app_config("web")
         give_up_interrupted()
         cleaned = -float("inf")
-        while True:
+        while not self.ending.is_set():
             web.uploaded.clear()
             try:
                 if time.monotonic() - cleaned > SECONDS_BETWEEN_CLEANINGS:

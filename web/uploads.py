@@ -136,9 +136,7 @@ def _decoded(file: Path, result: Result) -> Result:
             spacing = pixel_spacing_mm(file)
         except UserError as error:
             reason = without_path(error, file)
-            raise Refused(
-                400, _("The image %(reason)s.") % {"reason": reason}
-            ) from None
+            raise Refused(400, _("The image %(reason)s.") % {"reason": reason}) from None
         write_png(result.upload_file, picture)
     result.height, result.width = picture.shape[:2]
     result.row_spacing_mm, result.column_spacing_mm = spacing or (None, None)

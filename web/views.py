@@ -33,7 +33,6 @@ def page(request: HttpRequest) -> HttpResponse:
         "kept_minutes": settings.KEPT_SECONDS // 60,
         "max_megabytes": settings.MAX_UPLOAD_BYTES // 2**20,
         "max_megapixels": settings.MAX_PIXELS // 1_000_000,
-        "languages": settings.LANGUAGES,
         "for_scripts": {
             "results": reverse("results"),
             "maxBytes": settings.MAX_UPLOAD_BYTES,

@@ -1,13 +1,12 @@
 import os
 import threading
 from io import BytesIO
+from urllib.parse import urlencode
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
-
-django = pytest.importorskip("django", reason="pip install -r requirements-web.txt")
 
 from lib.command_line import PROJECT
 from lib.configuration import read_configuration
@@ -53,7 +52,7 @@ def web(tmp_path_factory):
         "CNP_WEB_FOLDER": str(tmp_path_factory.mktemp("web")),
         "CNP_WEB_ACCESS": "local",
     }
-    django.setup()
+    pytest.importorskip("django", reason="pip install -r requirements-web.txt").setup()
     from django.apps import apps
 
     from web.start import make_tables
@@ -96,7 +95,7 @@ def page_client():
 
 
 def send(client, data: bytes, name="1-1.png", **extra):
-    address = f"/results/?{django.utils.http.urlencode({'name': name})}"
+    address = f"/results/?{urlencode({'name': name})}"
     return client.post(address, data, content_type="application/octet-stream", **extra)
 
 
@@ -136,11 +135,14 @@ def server(web):
 
     from web.analysis_queue import AnalysisThread
 
-    if not any(thread.name == "analysis" for thread in threading.enumerate()):
-        AnalysisThread().start()
+    analysis = AnalysisThread()
+    analysis.start()
     server = ThreadedWSGIServer(("127.0.0.1", 0), WSGIRequestHandler)
     server.set_app(get_wsgi_application())
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+    analysis.ending.set()
+    web.uploaded.set()
+    analysis.join()

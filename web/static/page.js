@@ -10,6 +10,7 @@ const SECTORS = ["superior", "inferior", "left", "right", "centre", "inner_ring"
 
 const at = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 2 });
+const squareMm = new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const percent = new Intl.NumberFormat(LANGUAGE, {
   style: "percent",
   minimumFractionDigits: 1,
@@ -151,7 +152,7 @@ const spacingOf = (image) =>
 function areaText(pixels) {
   const spacing = spacingOf(selected);
   const px = `${number.format(pixels)} px`;
-  return spacing ? `${number.format(pixels * spacing[0] * spacing[1])} mm² (${px})` : px;
+  return spacing ? `${squareMm.format(pixels * spacing[0] * spacing[1])} mm² (${px})` : px;
 }
 
 function show() {
