@@ -17,6 +17,7 @@ export class ImageList {
     const show = document.createElement("button");
     const thumbnail = document.createElement("canvas");
     thumbnail.width = thumbnail.height = THUMBNAIL_PX;
+    thumbnail.ariaHidden = "true";
     const words = document.createElement("span");
     const name = document.createElement("strong");
     name.textContent = name.title = image.fileName;
