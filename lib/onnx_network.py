@@ -26,8 +26,12 @@ STORED_SECTIONS = ("preprocessing", "testing settings")
 """What inference needs of the configuration. No path: a file that travels must not tell of its home."""
 
 CHANGEABLE = {
-    ("testing settings", name)
-    for name in ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size")
+    ("testing settings", "threshold"),
+    ("testing settings", "min_area_px"),
+    ("testing settings", "pixel_spacing_mm"),
+    ("testing settings", "test_batch_size"),
+    ("experiment name", "name"),
+    ("experiment name", "path_experiments"),
 }
 """What does not change the probabilities, for which the threshold was chosen."""
 

@@ -37,7 +37,6 @@ from lib.preprocessing import network_input, preprocess
 from lib.progress import progress
 from lib.user_errors import UserError, raise_all
 
-
 IDENTITY = ("sha256", "pixels")
 """By which two images are the same, whatever they are called."""
 
