@@ -42,7 +42,7 @@ def main() -> None:
 
     images = find_images(arguments.images, arguments.output)
     foveae = read_fovea(arguments.fovea, images)
-    named = read_configuration(arguments.config).experiment_name
+    named = read_configuration(arguments.config, arguments.overrides).experiment_name
     name = arguments.experiment or named.name
     folder = named.path_experiments / name
     if arguments.engine == "onnx":

@@ -4,10 +4,10 @@ import csv
 import dataclasses
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,12 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
         else:
             faults.append(f"{path}: no such file or folder")
     raise_all(faults, "nothing predicted")
-    seen: Counter[str] = Counter()
-    found = []
+    found: dict[str, FoundImage] = {}
     for file in dict.fromkeys(files):
-        seen[file.stem] += 1
-        number = f"_{seen[file.stem]}" if seen[file.stem] > 1 else ""
-        found.append(FoundImage(file, file.stem + number))
-    return found
+        numbered = (f"{file.stem}_{number}" for number in count(2))
+        name = next(name for name in chain([file.stem], numbered) if name not in found)
+        found[name] = FoundImage(file, name)
+    return list(found.values())
 
 
 def _images_below(folder: Path, output: Path) -> Iterator[Path]:

@@ -6,6 +6,7 @@ python -m lib.onnx_export NAME
 import dataclasses
 import json
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,8 @@ def export(experiment: "Experiment", overrides: list[str]) -> Path:
     configuration = experiment_configuration(experiment, overrides)
     network, model = read_keras_network(experiment, overrides)
     model.predict_on_batch(np.zeros((1, 32, 32, 1), np.float32))  # must have been called once
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Keras' exporter asks numpy for np.object
         file = Path(folder) / "network.onnx"
         model.export(file, format="onnx", verbose=False)
         exported = onnx.load(file)
@@ -74,11 +76,13 @@ def main() -> None:
     start_keras()
     from lib.experiment import Experiment
 
-    folder = read_configuration(arguments.config).experiment_name.path_experiments
+    named = read_configuration(arguments.config, arguments.overrides).experiment_name
+    folder = named.path_experiments
     file = export(Experiment(folder / arguments.name, arguments.name), arguments.overrides)
     shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     print(f"written to {shown}, {file.stat().st_size / 2**20:.1f} MiB")
-    print(f"next: python {PROJECT / 'run_prediction.py'} IMAGES... --engine onnx --model {shown}")
+    script = "run_prediction.py" if Path.cwd() == PROJECT else PROJECT / "run_prediction.py"
+    print(f"next: python {script} IMAGES... --engine onnx --model {shown}")
 
 
 if __name__ == "__main__":

@@ -25,11 +25,8 @@ MAX_BYTES = 2 * 2**30
 STORED_SECTIONS = ("preprocessing", "testing settings")
 """What inference needs of the configuration. No path: a file that travels must not tell of its home."""
 
-CHANGEABLE = {
-    ("testing settings", name)
-    for name in ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size")
-}
-"""What does not change the probabilities, for which the threshold was chosen."""
+CHANGEABLE = ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size")
+"""Keys of [testing settings] that change no probability: for those the threshold was chosen."""
 
 SCALARS = {
     "name": str,
@@ -123,9 +120,16 @@ def _described(metadata: str, file: Path, overrides: Sequence[str]) -> dict[str,
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{source} cannot be read ({error}); export it again") from None
-    changed = lay_over(texts, overrides, file)
+    exported = {section: dict(keys) for section, keys in texts.items()}
+    lay_over(texts, overrides, file)
+    changed = [
+        (section, name)
+        for section in STORED_SECTIONS
+        for name, value in texts[section].items()
+        if exported[section].get(name) != value
+    ]
     for section, name in changed:
-        if (section, name) not in CHANGEABLE:
+        if name not in CHANGEABLE:
             raise UserError(
                 f"{file}: [{section}] {name} was settled by the export; export it again"
             )

@@ -53,8 +53,8 @@ def areas(mask: np.ndarray) -> list[Area]:
 
 def outlined(original: np.ndarray, mask: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
     """The picture, (H, W) or (H, W, 3) uint8, in RGB with the outlines of both masks, (H, W)."""
-    picture = original if original.ndim == 3 else np.repeat(original[..., None], 3, axis=2)
-    picture = np.ascontiguousarray(picture)
+    colours = original if original.ndim == 3 else original[..., None]
+    picture = np.array(np.broadcast_to(colours, (*mask.shape, 3)), order="C")
     thickness = max(1, round(max(mask.shape) / 700))
     for drawn, colour in ((field_of_view, FIELD_OF_VIEW_COLOUR), (mask, AREA_COLOUR)):
         cv2.polylines(picture, contours(drawn), True, colour, thickness, cv2.LINE_AA)

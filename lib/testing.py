@@ -37,6 +37,9 @@ from lib.preprocessing import network_input, preprocess
 from lib.progress import progress
 from lib.user_errors import UserError, raise_all
 
+IDENTITY = ("sha256", "pixels")
+"""By which two images are the same, whatever they are called."""
+
 
 def test(configuration: Configuration) -> Evaluation:
     """Predict and score the test images; leave tables and pictures in the experiment's folder.
@@ -205,14 +208,14 @@ def _trained_images_of_another_set(folder: Path, parts: dict[str, list[dict]]) -
     tested = json.loads(split.read_text(encoding="utf-8"))["parts"]["test"]
     faults = []
     for part in ("train", "validation"):
-        pixels = {m["pixels"] for m in parts[part]}
+        known = {m[key] for m in parts[part] for key in IDENTITY if key in m}
         patients = {
             m["patient"] for m in parts[part] if m["patient"].startswith(tuple(VESSEL_SETS))
         }
         faults += [
             f"test image {m['name']}, patient {m['patient']}: in the {part} part of the training"
             for m in tested
-            if m["pixels"] in pixels or m["patient"] in patients
+            if known.intersection(m.get(key) for key in IDENTITY) or m["patient"] in patients
         ]
     return faults
 

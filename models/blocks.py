@@ -53,7 +53,8 @@ class MirrorPadding(layers.Layer):
         return {**super().get_config(), "multiple": self.multiple}
 
     def _extended(self, size: Any) -> Any:
-        return -(-size // self.multiple) * self.multiple
+        # Of positive numbers alone: ONNX rounds a negative quotient towards zero.
+        return (size + self.multiple - 1) // self.multiple * self.multiple
 
 
 @keras.saving.register_keras_serializable(package="retina")

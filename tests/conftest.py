@@ -56,3 +56,13 @@ def prepared(tmp_path_factory) -> Path:
     write_synthetic_angiograms(folder / "angiograms", 8, seed=1, size=128)
     prepare(tiny_configuration(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tested(prepared):
+    """Configuration, experiment and evaluation of a tiny network, trained and tested on `prepared`."""
+    from lib.testing import test
+    from lib.training import train
+
+    configuration = tiny_configuration(prepared, "experiment name.name=tested")
+    return configuration, train(configuration), test(configuration)

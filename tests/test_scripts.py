@@ -3,16 +3,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lib.command_line import PROJECT
 from tests.conftest import tiny_settings
 
 SCRIPTS = ["prepare_datasets_FFA.py", "run_training.py", "run_testing.py"]
+ALL_SCRIPTS = [*SCRIPTS, "run_prediction.py"]
 
 
 def run(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(PROJECT / script), *arguments]
+    command = [sys.executable, script if script == "-m" else str(PROJECT / script), *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
@@ -22,7 +25,7 @@ def options(folder: Path, *more: str) -> list[str]:
     return ["--config", str(PROJECT / "configurations" / "demo.txt"), *pairs]
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", ALL_SCRIPTS)
 def test_help_is_given_at_once_and_without_tensorflow(script, tmp_path):
     done = run(script, "--help", folder=tmp_path)
     assert done.returncode == 0 and "--config" in done.stdout and "--set" in done.stdout
@@ -54,6 +57,27 @@ def test_the_users_path_from_any_working_directory(tmp_path):
     assert (folder / "ROC.png").is_file() and (folder / "Precision_recall.png").is_file()
     # TensorFlow's banners say nothing to the user.
     assert tested.stderr == "" and "cuda" not in log.lower()
+    predict_and_export(tmp_path)
+
+
+def predict_and_export(folder: Path):
+    bad = folder / "bad.png"
+    bad.write_text("no picture")
+    images = [str(folder / "angiograms"), str(bad)]
+    options_here = [*options(folder), "--experiment", "tiny", "--output"]
+    done = run("run_prediction.py", *images, *options_here, "keras", folder=folder)
+    assert done.returncode == 1 and "6 images predicted" in done.stdout, done.stderr
+    assert "bad.png: is no image" in done.stdout and done.stderr == ""
+    exported = run("-m", "lib.onnx_export", "tiny", *options(folder), folder=PROJECT)
+    assert exported.returncode == 0, exported.stderr
+    assert "tiny.onnx" in exported.stdout and exported.stderr == ""
+    again = run(
+        "run_prediction.py", *images, *options_here, "onnx", "--engine", "onnx", folder=folder
+    )
+    assert again.returncode == 1, again.stderr
+    for file in (folder / "keras").glob("*_probability.png"):
+        levels = [np.asarray(Image.open(folder / e / file.name)) / 65535 for e in ("keras", "onnx")]
+        assert np.abs(levels[0] - levels[1]).max() < 1e-3 and np.ptp(levels[0]) > 0.01
 
 
 def test_importing_the_configuration_does_not_import_a_framework():

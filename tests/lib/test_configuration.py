@@ -138,10 +138,34 @@ def test_keys_of_retina_unet_keep_their_names():
         "best_last",
         "full_images_to_test",
         "N_group_visual",
-        "average_mode",
         "stride_height",
         "stride_width",
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "window"), [("True", "overlap"), ("False", "side_by_side"), ("false", "side_by_side")]
+)
+def test_average_mode_of_retina_unet_is_still_understood(tmp_path, old, window):
+    file = tmp_path / "a.txt"
+    text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
+    file.write_text(text.replace("window = overlap", f"average_mode = {old}"), encoding="utf-8")
+    assert read_configuration(file).testing_settings.window == window
+    override = f"testing settings.average_mode={old}"
+    read = read_configuration(DEFAULT_CONFIGURATION, [override])
+    assert read.testing_settings.window == window
+
+
+def test_a_file_from_before_a_key_means_what_it_meant(tmp_path):
+    file = tmp_path / "a.txt"
+    text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
+    for line in ("tta = False", "min_area_px = 0", "pixel_spacing_mm =", "connectivity = False"):
+        assert f"{line}\n" in text
+        text = text.replace(f"{line}\n", "")
+    file.write_text(text, encoding="utf-8")
+    assert read_configuration(file) == dataclasses.replace(
+        read_configuration(DEFAULT_CONFIGURATION), texts=read_configuration(file).texts
+    )
 
 
 @pytest.mark.parametrize(
@@ -254,7 +278,7 @@ def test_a_threshold_is_not_chosen_on_images_that_train():
         "training settings.validation=patches",
         "testing settings.threshold=validation",
     )
-    assert "threshold = 'validation': expected a number" in message
+    assert "threshold or min_area_px = 'validation': expected a number" in message
 
 
 @pytest.mark.parametrize("file", CONFIGURATIONS[1:], ids=lambda f: f.name)

@@ -17,8 +17,10 @@ from lib.evaluation import (
     _merged,
     _sorted,
     blurred_darkness,
+    choose_min_area,
     choose_threshold,
     evaluate,
+    f1_of_masks,
     score_pixels,
 )
 from lib.user_errors import UserError
@@ -275,3 +277,14 @@ def test_second_observer_of_drive_scores_as_published():
     assert scores.true_positives + scores.false_negatives == 577_649
     assert scores.f1 == pytest.approx(0.7891, abs=5e-5)
     assert scores.accuracy == pytest.approx(0.9473, abs=5e-5)
+
+
+def test_small_areas_are_dropped_where_that_raises_f1():
+    truth, probability = np.zeros((2, 40, 40))
+    truth[5:15, 5:15] = probability[5:15, 5:14] = 1
+    probability[30, 30:37] = probability[20:22, 30] = 1  # specks of 7 and 2 pixels
+    case = predicted(probability, truth)
+    assert f1_of_masks([case], 0.5, 0) == pytest.approx(180 / 199)
+    assert f1_of_masks([case], 0.5, 5) == pytest.approx(180 / 197)
+    assert f1_of_masks([case], 0.5, 10) == pytest.approx(180 / 190)
+    assert choose_min_area([case], 0.5) == 10  # the least of those that are best

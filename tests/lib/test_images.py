@@ -14,7 +14,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
 from lib import images
-from lib.images import image_bytes_sha256, read_image, read_mask, write_png
+from lib.images import image_bytes_sha256, pixel_spacing_mm, read_image, read_mask, write_png
 from lib.user_errors import UserError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -381,7 +381,7 @@ def test_write_png(tmp_path, array):
     written = np.asarray(Image.open(tmp_path / "new" / "out.png"))
     np.testing.assert_array_equal(written, array)
     assert [f.name for f in (tmp_path / "new").iterdir()] == ["out.png"]
-    with pytest.raises(ValueError, match="expected uint8, found float64"):
+    with pytest.raises(ValueError, match=r"expected uint8, .*found float64"):
         write_png(tmp_path / "out.png", array / 2)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"out\.png: cannot be written"):
@@ -400,3 +400,20 @@ def test_drive_field_of_view_masks():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert sum(int(read_mask(f).sum()) for f in files) == 4_538_143
+
+
+def test_pixel_spacing_comes_from_DICOM_alone(tmp_path):
+    write_dicom(tmp_path / "a", GREY, PixelSpacing=[0.0114, 0.0118])
+    write_dicom(tmp_path / "b", GREY)
+    write_dicom(tmp_path / "c", GREY, PixelSpacing=[0, 0.01])
+    Image.fromarray(GREY).save(tmp_path / "d.png", dpi=(300, 300))
+    found = [pixel_spacing_mm(tmp_path / name) for name in ("a", "b", "c", "d.png")]
+    assert found == [(0.0114, 0.0118), None, None, None]
+
+
+def test_sixteen_bits_are_written_as_they_are(tmp_path):
+    levels = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    write_png(tmp_path / "a.png", levels)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), levels)
+    with pytest.raises(ValueError, match="uint8"):
+        write_png(tmp_path / "b.png", levels.astype(np.float32))

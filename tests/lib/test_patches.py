@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.patches import PatchSampler, Recomposition, TrainingImage, cut, window_starts
+from lib.patches import (
+    PatchSampler,
+    Recomposition,
+    TrainingImage,
+    cut,
+    spread_starts,
+    window_starts,
+)
 from lib.user_errors import UserError
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -116,3 +123,26 @@ def test_an_image_smaller_than_a_patch_is_padded_outside_its_field_of_view():
     image = training_image(5, 30).at_least(8, 8)
     assert image.levels.shape == image.truth.shape == image.field_of_view.shape == (8, 30)
     assert not image.field_of_view[5:].any() and not image.truth[5:].any()
+
+
+@given(st.integers(1, 300), st.integers(1, 60), st.integers(1, 60))
+def test_spread_windows_cover_all_meet_both_ends_and_step_alike(size, patch, stride):
+    size, stride = max(size, patch), min(stride, patch)
+    starts = spread_starts(size, patch, stride)
+    assert starts[0] == 0 and starts[-1] == size - patch
+    steps = np.diff(starts)
+    assert not steps.size or (steps.min() >= 1 and steps.max() <= stride and np.ptp(steps) <= 1)
+    assert len(starts) == -(-(size - patch) // stride) + 1  # no fewer would do
+
+
+@given(
+    st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    st.tuples(st.integers(2, 24), st.integers(2, 24)),
+    st.tuples(st.integers(1, 24), st.integers(1, 24)),
+)
+def test_extracting_and_recomposing_tiles_gives_the_image_back(shape, patch, stride):
+    image = np.random.default_rng(0).random(shape)
+    stride = tuple(min(s, p) for s, p in zip(stride, patch, strict=True))
+    recomposition = Recomposition(shape, patch, stride, tiles=True)
+    recomposition.add(recomposition.extract(image))
+    np.testing.assert_allclose(recomposition.mean, image, rtol=1e-5)

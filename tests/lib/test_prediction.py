@@ -1,6 +1,5 @@
 import dataclasses
 
-import keras
 import numpy as np
 import pytest
 
@@ -18,26 +17,58 @@ SETTINGS = dataclasses.replace(
 )
 
 
-def pointwise() -> keras.Model:
-    """A network that sees single pixels, so that patches cannot matter."""
-    image = keras.Input((None, None, 1))
-    layer = keras.layers.Conv2D(1, 1, activation="sigmoid", kernel_initializer="ones")
-    return keras.Model(image, layer(image))
+def pointwise(images: np.ndarray) -> np.ndarray:
+    """A network that sees single pixels, so that neither patches nor mirrors can matter."""
+    return 1 / (1 + np.exp(-images))
+
+
+def patch_means(images: np.ndarray) -> np.ndarray:
+    """A network whose every pixel tells the mean of its patch."""
+    return np.broadcast_to(images.mean(axis=(1, 2), keepdims=True), images.shape)
 
 
 @pytest.mark.parametrize("shape", [(40, 61), (16, 24), (5, 90), (3, 4)])
-@pytest.mark.parametrize("average", [True, False])
-def test_patches_of_any_image_give_the_image_in_one_piece(shape, average):
+@pytest.mark.parametrize("window", ["overlap", "side_by_side", "tiles", "whole"])
+@pytest.mark.parametrize("tta", [False, True])
+def test_every_window_of_any_image_gives_the_image_in_one_piece(shape, window, tta):
     levels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
-    found = predict_image(pointwise(), levels, dataclasses.replace(SETTINGS, average_mode=average))
+    found = predict_image(pointwise, levels, dataclasses.replace(SETTINGS, window=window, tta=tta))
     assert found.shape == shape and found.dtype == np.float32
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-(levels / 255))), rtol=1e-5)
 
 
+def test_tta_is_the_mean_over_the_four_mirror_images():
+    def darker_to_the_right(images):
+        return (
+            images
+            * np.linspace(1, 0, images.shape[2])[:, None]
+            * np.linspace(1, 0, images.shape[1])[:, None, None]
+        )
+
+    levels = np.random.default_rng(2).integers(256, size=(20, 30), dtype=np.uint8)
+    settings = dataclasses.replace(SETTINGS, window="whole", tta=True)
+    # What is weighted by w one way and by 1 - w the other is weighted by a half.
+    np.testing.assert_allclose(
+        predict_image(darker_to_the_right, levels, settings), levels / 255 / 4, atol=1e-6
+    )
+
+
+def test_tiles_weigh_patches_by_a_gaussian_of_an_eighth_of_their_size():
+    levels = np.random.default_rng(1).integers(256, size=(16, 34), dtype=np.uint8)
+    settings = dataclasses.replace(SETTINGS, window="tiles")
+    rows, columns = (np.exp(-(((np.arange(n) - (n - 1) / 2) * 8 / n) ** 2) / 2) for n in (16, 24))
+    total, covered = np.zeros((2, 16, 34))
+    for column in (0, 10):
+        total[:, column : column + 24] += (
+            np.outer(rows, columns) * levels[:, column : column + 24].mean() / 255
+        )
+        covered[:, column : column + 24] += np.outer(rows, columns)
+    np.testing.assert_allclose(
+        predict_image(patch_means, levels, settings), total / covered, rtol=1e-4
+    )
+
+
 def test_every_pixel_is_the_mean_of_all_patches_over_it():
-    image = keras.Input((None, None, 1))
-    mean = keras.layers.GlobalAveragePooling2D(keepdims=True)(image)
-    model = keras.Model(image, keras.layers.UpSampling2D((16, 24))(mean))
     levels = np.random.default_rng(1).integers(256, size=(30, 34), dtype=np.uint8)
     total, covered = np.zeros((2, 30, 34))
     for row in (0, 7, 14):
@@ -45,4 +76,6 @@ def test_every_pixel_is_the_mean_of_all_patches_over_it():
             window = (slice(row, row + 16), slice(column, column + 24))
             total[window] += levels[window].mean() / 255
             covered[window] += 1
-    np.testing.assert_allclose(predict_image(model, levels, SETTINGS), total / covered, rtol=1e-5)
+    np.testing.assert_allclose(
+        predict_image(patch_means, levels, SETTINGS), total / covered, rtol=1e-5
+    )

@@ -19,13 +19,6 @@ from tests.conftest import tiny_configuration
 PICTURES = ["ROC", "Precision_recall", "all_originals", "all_groundTruths", "all_predictions"]
 
 
-@pytest.fixture(scope="module")
-def tested(prepared):
-    configuration = tiny_configuration(prepared, "experiment name.name=tested")
-    experiment = train(configuration)
-    return configuration, experiment, run_test(configuration)
-
-
 def test_everything_promised_is_left_in_the_folder(tested):
     _configuration, experiment, evaluation = tested
     number = len(evaluation.per_image)
