@@ -15,6 +15,9 @@ def main() -> None:
     has_tls = arguments.certificate is not None
     if has_tls != (arguments.key is not None):
         raise UserError("--certificate and --key belong together: give both")
+    for file in filter(None, (arguments.certificate, arguments.key)):
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; expected a certificate or key in PEM")
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "web.settings",
         "CNP_WEB_ACCESS": "local" if is_local else "network",

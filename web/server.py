@@ -4,10 +4,12 @@ import os
 import shlex
 import socket
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import django
 from django.conf import settings
+from django.db import connections
 from gunicorn.app.base import BaseApplication
 
 from lib.command_line import PROJECT
@@ -46,25 +48,33 @@ def serve(host: str, port: int, certificate: Path | None, key: Path | None) -> N
     make_tables()
     file = model_file(settings.MODEL)
     os.environ["CNP_WEB_MODEL"] = str(file)
-    network = read_onnx_network(file)  # here a mistake is one line, in gunicorn's process many
-    print(
-        f"network: {network.name} ({network.architecture}), threshold {network.threshold:g}, {file}"
-    )
+    # A mistake in the file is one line here, in gunicorn's process many. Not in this process: onnxruntime
+    # must not have run where gunicorn forks.
+    with get_context("fork").Pool(1) as pool:
+        print(f"network: {pool.apply(_described, [file])}, {file}")
     _check_port(host, port)
     if settings.ACCOUNTS_REQUIRED:
         _say_how_to_log_in()
     scheme = "https" if certificate else "http"
-    print(f"open {scheme}://{_in_address(host)}:{port}/ (Ctrl-C ends it)", flush=True)
+    called = socket.gethostname() if host in {"0.0.0.0", "::"} else _in_address(host)
+    print(f"open {scheme}://{called}:{port}/ (Ctrl-C ends it)", flush=True)
     options = {
         "bind": f"{_in_address(host)}:{port}",
         "worker_class": "gthread",
         "threads": 8,
-        "certfile": certificate,
-        "keyfile": key,
+        "certfile": certificate and str(certificate),
+        "keyfile": key and str(key),
+        "graceful_timeout": 5,
+        "control_socket_disable": True,
         "loglevel": "warning",
-        "proc_name": "run_web",
     }
+    connections.close_all()  # SQLite's must not be carried into gunicorn's process
     Server({name: value for name, value in options.items() if value is not None}).run()
+
+
+def _described(file: Path) -> str:
+    network = read_onnx_network(file)
+    return f"{network.name} ({network.architecture}), threshold {network.threshold:g}"
 
 
 def _check_port(host: str, port: int) -> None:

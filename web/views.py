@@ -5,6 +5,7 @@ from pathlib import Path, PurePath
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import DisallowedHost
 from django.db.models import QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import content_disposition_header
@@ -105,6 +106,8 @@ def download(request: HttpRequest, key: str, kind: str) -> HttpResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler400."""
+    if isinstance(exception, DisallowedHost):
+        return problem(request, 400, _("The server does not go by this name; see CNP_WEB_HOSTS."))
     return problem(request, 400, _("The request cannot be understood."))
 
 
