@@ -62,7 +62,7 @@ function fail(image, message) {
 async function poll() {
   if (isPolling) return;
   isPolling = true;
-  for (let ms = 200; list.some((image) => isPending(image)); ms = Math.min(1.4 * ms, LONGEST_POLL_MS)) {
+  for (let ms = 150; list.some((image) => isPending(image)); ms = Math.min(1.15 * ms, LONGEST_POLL_MS)) {
     await wait(ms);
     await refresh().catch((error) => announce(error.message));
   }
@@ -149,10 +149,16 @@ function indexText({ found, gradable }) {
 const spacingOf = (image) =>
   image.spacingGiven ? [image.spacingGiven, image.spacingGiven] : image.pixelSpacing;
 
-function areaText(pixels) {
+const pixelText = (pixels) => `${number.format(pixels)} px`;
+
+function mmText(pixels) {
   const spacing = spacingOf(selected);
-  const px = `${number.format(pixels)} px`;
-  return spacing ? `${squareMm.format(pixels * spacing[0] * spacing[1])} mm² (${px})` : px;
+  return spacing && `${squareMm.format(pixels * spacing[0] * spacing[1])} mm²`;
+}
+
+function areaText(pixels) {
+  const mm = mmText(pixels);
+  return mm ? `${mm} (${pixelText(pixels)})` : pixelText(pixels);
 }
 
 function show() {
@@ -243,13 +249,11 @@ async function showSectors(choice) {
   if (asked.signal.aborted) return;
   try {
     const measured = await server.measurement(selected, choice, asked.signal);
+    if (asked.signal.aborted) return;
     const rows = SECTORS.filter((sector) => measured[`area_px_${sector}`] !== null).map((sector) => {
-      const index = measured[`ischaemic_index_${sector}`];
-      return [
-        messages[sector],
-        index === null ? "–" : percent.format(index),
-        number.format(measured[`area_px_${sector}`]),
-      ];
+      const [index, area] = [measured[`ischaemic_index_${sector}`], measured[`area_px_${sector}`]];
+      const share = index === null ? "–" : percent.format(index);
+      return [messages[sector], share, mmText(area) ?? pixelText(area)];
     });
     at("sectors").tBodies[0].replaceChildren(...rows.map(tableRow));
   } catch (error) {
@@ -294,6 +298,7 @@ async function removeAll() {
 function forget(image) {
   list.remove(image);
   if (image === selected) {
+    sectorsAsked?.abort();
     selected = null;
     const next = list.all().find(({ state }) => state === "done");
     if (next) select(next);
