@@ -1,5 +1,6 @@
 """The queue: images wait their turn, one thread a process analyses them, old ones are deleted."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -47,7 +48,6 @@ class AnalysisThread(threading.Thread):
     def run(self) -> None:
         """Whatever became of one image, the next has its turn."""
         web = apps.get_app_config("web")
-        give_up_interrupted()
         cleaned = -float("inf")
         while not self.ending.is_set():
             web.uploaded.clear()
@@ -66,7 +66,11 @@ class AnalysisThread(threading.Thread):
 def check_room() -> None:
     """Raises QueueFullError where another image could not wait or be kept."""
     waiting = Result.kept().filter(state=Result.State.WAITING).count()
-    if waiting >= settings.MAX_WAITING or Result.objects.count() >= settings.MAX_RESULTS:
+    if (
+        waiting >= settings.MAX_WAITING
+        or Result.objects.count() >= settings.MAX_RESULTS
+        or shutil.disk_usage(settings.FOLDER).free < settings.MIN_FREE_BYTES
+    ):
         raise QueueFullError
 
 
@@ -118,8 +122,9 @@ def delete_expired() -> None:
     delete(Result.objects.filter(uploaded__lte=Result.oldest_kept()))
     too_old = Result.oldest_kept().timestamp()
     for left in (*settings.RESULTS_FOLDER.iterdir(), *settings.UPLOAD_FOLDER.iterdir()):
-        if left.lstat().st_mtime < too_old:
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+        with contextlib.suppress(FileNotFoundError):  # another was first
+            if left.stat().st_mtime < too_old:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
     SessionStore.clear_expired()
 
 

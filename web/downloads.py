@@ -11,6 +11,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 from PIL import Image
 
+from lib.images import read_image
 from lib.labelme import labelme_document
 from lib.measurement import binary_mask, measure
 from lib.outlines import outlined
@@ -83,7 +84,7 @@ def mask_png(measured: Measured) -> bytes:
 
 def overlay_png(measured: Measured) -> bytes:
     """The picture with the outlines."""
-    picture = measured.result.picture()
+    picture = read_image(measured.result.picture_file)
     return _png(outlined(picture, measured.mask, measured.field_of_view))
 
 

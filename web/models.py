@@ -9,8 +9,6 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from lib.images import read_image
-
 
 def unguessable_name() -> str:
     """192 random bits, fit for an address and a folder."""
@@ -56,9 +54,6 @@ class Result(models.Model):
 
     class Meta:  # noqa: D106  (Django's)
         ordering = ("pk",)
-
-    def __str__(self) -> str:
-        return f"{self.file_name} ({self.state})"
 
     @classmethod
     def kept(cls) -> models.QuerySet:
@@ -109,10 +104,6 @@ class Result(models.Model):
         if self.row_spacing_mm is None or self.column_spacing_mm is None:
             return None
         return self.row_spacing_mm, self.column_spacing_mm
-
-    def picture(self) -> np.ndarray:
-        """(H, W) or (H, W, 3) uint8."""
-        return read_image(self.picture_file)
 
     def probability_and_field_of_view(self) -> tuple[np.ndarray, np.ndarray]:
         """(H, W) float32, 0 outside the field of view, and (H, W) uint8 in {0, 1}."""

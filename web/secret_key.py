@@ -1,5 +1,6 @@
 """Django's secret key: made once, kept in a private file, refused where it is weak."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -14,16 +15,17 @@ _LEAST_LENGTH, _LEAST_CHARACTERS = 50, 5
 def kept_secret_key(folder: Path) -> str:
     """The key in `folder`, which is made on first use; only the user who runs the server can read it."""
     file = folder / "secret_key"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if file.stat().st_mode & 0o077:
-            raise UserError(f"{file}: others can read it; delete it (a new one is made)") from None
-        return file.read_text(encoding="ascii")
-    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-        stream.write(get_random_secret_key() + get_random_secret_key())
-    (folder / ".gitignore").write_text("*\n", encoding="ascii")
+    if not file.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n", encoding="ascii")
+        beside = folder / f".secret_key-{os.getpid()}"
+        beside.touch(0o600)
+        beside.write_text(get_random_secret_key() + get_random_secret_key(), encoding="ascii")
+        with contextlib.suppress(FileExistsError):  # another process was first
+            os.link(beside, file)
+        beside.unlink()
+    if file.stat().st_mode & 0o077:
+        raise UserError(f"{file}: others can read it; delete it (a new one is made)")
     return file.read_text(encoding="ascii")
 
 

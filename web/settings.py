@@ -34,12 +34,13 @@ MAX_WAITING = 12
 """Images in the queue, of all users; more are answered 503."""
 MAX_RESULTS = 200
 """Images kept at a time, of all users: 5 bytes a pixel each."""
+MIN_FREE_BYTES = 2**30
+"""On the disk, else uploads are answered 503."""
 KEPT_SECONDS = 3600
 
 RESULTS_FOLDER = FOLDER / "results"
 UPLOAD_FOLDER = FILE_UPLOAD_TEMP_DIR = FOLDER / "uploads"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 2**10
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 8
 for folder in (FOLDER, RESULTS_FOLDER, UPLOAD_FOLDER):
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -68,7 +69,6 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "web.urls"
-WSGI_APPLICATION = "web.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

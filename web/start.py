@@ -10,7 +10,7 @@ from django.core.management import call_command
 from lib.command_line import PROJECT
 from lib.onnx_network import newest_export, read_onnx_network
 from lib.user_errors import UserError
-from web.analysis_queue import AnalysisThread
+from web.analysis_queue import AnalysisThread, give_up_interrupted
 
 
 def start() -> None:
@@ -21,6 +21,7 @@ def start() -> None:
     """
     make_tables()
     apps.get_app_config("web").network = read_onnx_network(model_file(settings.MODEL))
+    give_up_interrupted()
     AnalysisThread().start()
 
 

@@ -66,7 +66,7 @@ def received(request: HttpRequest, owner: str) -> Result:
             shutil.rmtree(result.folder)
             raise
     except QueueFullError:
-        raise Refused(503, _("The server is busy; the queue is full. Try again shortly.")) from None
+        raise Refused(503, _("The server is full; try again shortly.")) from None
     return result
 
 
@@ -91,7 +91,9 @@ def check_header(file: Path) -> None:
     except Image.DecompressionBombError:
         raise Refused(413, too_many_pixels()) from None
     except Exception:  # parsers raise nearly anything on a damaged header
-        raise Refused(400, not_an_image()) from None
+        kinds = "PNG, JPEG, TIFF, BMP, PGM/PPM, GIF, DICOM"
+        message = _("This is not an image that can be read; expected: %(kinds)s.")
+        raise Refused(400, message % {"kinds": kinds}) from None
     if height * width > settings.MAX_PIXELS:
         raise Refused(413, too_many_pixels())
 
@@ -106,12 +108,6 @@ def too_many_pixels() -> str:
     """In the user's language."""
     limit = settings.MAX_PIXELS // 1_000_000
     return _("The image has too many pixels; the limit is %(limit)s million.") % {"limit": limit}
-
-
-def not_an_image() -> str:
-    """In the user's language."""
-    kinds = "PNG, JPEG, TIFF, BMP, PGM/PPM, GIF, DICOM"
-    return _("This is not an image that can be read; expected: %(kinds)s.") % {"kinds": kinds}
 
 
 def _image_size(file: Path) -> tuple[int, int]:

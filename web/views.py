@@ -111,11 +111,6 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return problem(request, 400, _("The request cannot be understood."))
 
 
-def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler403."""
-    return problem(request, 403, _("This is not allowed."))
-
-
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
     return problem(request, 404, _("There is no such page."))
@@ -138,7 +133,7 @@ def _own(request: HttpRequest) -> QuerySet:
 def _found(request: HttpRequest, key: str) -> Result:
     result = _own(request).filter(key=key).first()
     if result is None:  # another session's is not told from one that never was
-        raise Refused(404, _("There is no such result; results are deleted after a while."))
+        raise _gone()
     return result
 
 
@@ -165,9 +160,11 @@ def _file(path: Path, content_type: str) -> HttpResponse:
     try:
         return FileResponse(path.open("rb"), content_type=content_type)
     except FileNotFoundError:  # deleted a moment ago
-        raise Refused(
-            404, _("There is no such result; results are deleted after a while.")
-        ) from None
+        raise _gone() from None
+
+
+def _gone() -> Refused:
+    return Refused(404, _("There is no such result; results are deleted after a while."))
 
 
 def _described(result: Result) -> dict:

@@ -145,7 +145,9 @@ def test_keyboard_phone_and_chinese(chromium, faults, server, tmp_path):
 
     page.reload()  # the session's images are still there
     page.wait_for_selector("#list li:nth-child(2)[data-state=done]")
-    unnamed = page.locator("button, input, select, canvas:not([aria-hidden]), a[href]").evaluate_all(
+    unnamed = page.locator(
+        "button, input, select, canvas:not([aria-hidden]), a[href]"
+    ).evaluate_all(
         """elements => elements.filter(e => e.type !== "hidden" && !(
             e.ariaLabel || e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML)"""
     )
