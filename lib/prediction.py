@@ -90,6 +90,8 @@ def _windows_predicted(
     stride = (settings.stride_height, settings.stride_width)
     if settings.window == "side_by_side":
         stride = patch
+    if settings.window == "tiles":
+        patch, stride = zip(*map(tile, levels.shape, patch, stride), strict=True)
     recomposition = Recomposition(levels.shape, patch, stride, tiles=settings.window == "tiles")
     number = len(recomposition.starts)
     size = min(settings.test_batch_size, number)
@@ -101,3 +103,15 @@ def _windows_predicted(
         predicted = np.asarray(predict(filled), np.float32)
         recomposition.add(predicted[: len(windows), ..., 0], chosen)
     return recomposition.mean
+
+
+def tile(size: int, patch: int, stride: int) -> tuple[int, int]:
+    """Length and step of the tiles along a side of `size` pixels.
+
+    As few tiles as possible of at most `patch` pixels that overlap by `patch - stride`, and these no longer
+    than they need be: an image of 768 pixels in tiles of at most 512 makes two of 408, not two of 512.
+    """
+    overlap = patch - stride
+    number = max(1, -(-(size - overlap) // stride))
+    length = -(-(size + (number - 1) * overlap) // number)
+    return length, length - overlap if number > 1 else length
