@@ -25,8 +25,8 @@ class Area:
     Attributes:
         corner: column and row of the upper left pixel of its bounding box.
         mask: (h, w) bool, the bounding box.
-        polygon: float64 (K, 2), x and y in the image; None where no polygon draws the area (a line of
-            pixels, say).
+        polygon: float64 (K, 2), x and y in the image; None where no polygon draws the area (a sieve of
+            holes that touch, say).
     """
 
     corner: tuple[int, int]
@@ -70,10 +70,17 @@ def contours(mask: np.ndarray) -> list[np.ndarray]:
 def _polygon(area: np.ndarray) -> np.ndarray | None:
     ring, joints = _key_holed(area)
     for distance in (MAX_DISTANCE, 0.0):
-        corners = _simplified(ring, joints, distance)
-        if len(corners) >= 3 and _overlap(corners, area) >= LEAST_OVERLAP:
-            return corners.astype(np.float64)
+        corners = _simplified(ring, joints, distance).astype(np.float64)
+        if len(corners) < 3:
+            corners = _widened(corners[0], corners[-1])
+        if _overlap(corners, area) >= LEAST_OVERLAP:
+            return corners
     return None
+
+
+def _widened(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """A polygon a quarter of a pixel wide: LabelMe wants one that encloses something, and draws a line."""
+    return np.array([start, end, np.add(end, (0.25, 0)), np.add(start, (0, 0.25))])
 
 
 def _key_holed(area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
