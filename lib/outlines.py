@@ -115,13 +115,18 @@ def _simplified(ring: np.ndarray, joints: np.ndarray, distance: float) -> np.nda
     if not fixed.size:
         return cv2.approxPolyDP(ring, distance, True)[:, 0]
     ring = np.roll(ring, -fixed[0], axis=0)
-    stops = [*(fixed - fixed[0]), len(ring)]
     closed = np.concatenate([ring, ring[:1]])
-    pieces = [
-        cv2.approxPolyDP(closed[start : stop + 1], distance, False)[:, 0]
-        for start, stop in pairwise(stops)
-    ]
-    return np.concatenate([piece[:-1] if len(piece) > 1 else piece for piece in pieces])
+    pieces = [closed[a : b + 1] for a, b in pairwise([*(fixed - fixed[0]), len(ring)])]
+    halves = [half for piece in pieces for half in _halves(piece)]
+    return np.concatenate([cv2.approxPolyDP(half, distance, False)[:-1, 0] for half in halves])
+
+
+def _halves(piece: np.ndarray) -> list[np.ndarray]:
+    """The piece, or where it ends at its start (around a hole) its two halves: a loop has no chord."""
+    if (piece[0] != piece[-1]).any():
+        return [piece]
+    farthest = np.abs(piece - piece[0]).sum(axis=1).argmax()
+    return [piece[: farthest + 1], piece[farthest:]] if farthest else []
 
 
 def _overlap(corners: np.ndarray, area: np.ndarray) -> float:

@@ -35,6 +35,7 @@ def test_a_labelme_file_draws_every_area_again(tmp_path_factory, seed, height, w
     mask = blobs(seed, height, width, sigma, share)
     again = drawn_again(mask, tmp_path_factory.mktemp("again"))
     for area in areas(mask):
+        assert area.polygon is not None
         x, y = area.corner
         rows, columns = area.mask.shape
         part = again[y : y + rows, x : x + columns]
@@ -60,9 +61,7 @@ def test_nested_and_neighbouring_holes_are_joined(tmp_path):
         mask[top : top + 6, left : left + 8] = False
     (area,) = areas(mask)
     assert area.polygon is not None
-    again = drawn_again(mask, tmp_path)
-    assert (again != mask).sum() <= 10  # corners of the holes, and no cut through another
-    assert not (again & ~ndimage.binary_dilation(mask)).any()
+    np.testing.assert_array_equal(drawn_again(mask, tmp_path), mask)
 
 
 def test_outlines_are_simplified_within_half_a_pixel():
