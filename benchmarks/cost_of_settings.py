@@ -39,9 +39,9 @@ def main() -> None:
     hours = settings.N_subimgs / rate / 3600
     print(f"training: {rate:.1f} patches/s, {hours:.1f} h an epoch of {settings.N_subimgs}")
     image = generator.integers(256, size=(768, 768), dtype=np.uint8)
-    predict_image(model, image, configuration.testing_settings)
+    predict_image(model.predict_on_batch, image, configuration.testing_settings)
     started = time.perf_counter()
-    predict_image(model, image, configuration.testing_settings)
+    predict_image(model.predict_on_batch, image, configuration.testing_settings)
     print(f"testing: {time.perf_counter() - started:.1f} s for an image of 768x768")
 
 

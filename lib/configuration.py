@@ -318,6 +318,8 @@ class TestingSettings:
     stride_height: int = key(number(int, least=1))
     stride_width: int = key(number(int, least=1))
     test_batch_size: int = key(number(int, least=1))
+    tile_size: int = key(number(int, least=64), absent="512")
+    tile_overlap: int = key(number(int, least=0), absent="48")
     threshold: float | str = key(either("validation", number(float, least=0, most=1)))
     tta: bool = key(boolean, absent="False")
     min_area_px: int | str = key(either("validation", number(int, least=0)), absent="0")
@@ -589,6 +591,11 @@ def _contradictions(sections: dict[str, Any], file: Path) -> list[str]:
                 f"{file}: [testing settings] stride_{side} = {stride}: expected at most "
                 f"test_patch_{side} = {patch}, or pixels would be left out"
             )
+    if testing.tile_overlap >= testing.tile_size:
+        faults.append(
+            f"{file}: [testing settings] tile_overlap = {testing.tile_overlap}: expected less than "
+            f"tile_size = {testing.tile_size}"
+        )
     by_validation = {"validation"} & {testing.threshold, testing.min_area_px}
     if by_validation and sections["training_settings"].validation == "patches":
         faults.append(

@@ -3,7 +3,6 @@
 python -m lib.onnx_export NAME
 """
 
-import dataclasses
 import json
 import tempfile
 import warnings
@@ -13,55 +12,64 @@ from typing import TYPE_CHECKING
 from lib.command_line import PROJECT, run_script, script_parser
 from lib.configuration import Configuration, read_configuration
 from lib.files import written_beside
-from lib.onnx_network import METADATA_KEY, STORED_SECTIONS
+from lib.onnx_network import METADATA_KEY, SCALARS, STORED_SECTIONS
 from lib.user_errors import UserError
 
 if TYPE_CHECKING:
+    import keras
+
     from lib.experiment import Experiment
     from lib.trained_network import TrainedNetwork
 
 
 def export(experiment: "Experiment", overrides: list[str]) -> Path:
-    """Write `<name>.onnx` into the experiment's folder: any batch, height and width.
+    """Write `<name>.onnx` into the experiment's folder.
 
     Raises:
         UserError: there is no trained network, or Keras does not run on TensorFlow.
     """
+    from lib.keras_network import experiment_configuration, read_keras_network
+
+    configuration = experiment_configuration(experiment, overrides)
+    network, model = read_keras_network(experiment, overrides)
+    write_onnx(model, network, configuration, experiment.onnx)
+    return experiment.onnx
+
+
+def write_onnx(
+    model: "keras.Model", network: "TrainedNetwork", configuration: Configuration, file: Path
+) -> None:
+    """Write the model, for any batch, height and width, and all that `read_onnx_network` reads with it.
+
+    Raises:
+        UserError: Keras does not run on TensorFlow.
+    """
     import keras
     import numpy as np
     import onnx
-
-    from lib.keras_network import experiment_configuration, read_keras_network
 
     if keras.backend.backend() != "tensorflow":
         raise UserError(
             f"KERAS_BACKEND = {keras.backend.backend()}: expected tensorflow, which alone exports "
             "networks of any image size; weights of every backend load there"
         )
-    configuration = experiment_configuration(experiment, overrides)
-    network, model = read_keras_network(experiment, overrides)
     model.predict_on_batch(np.zeros((1, 32, 32, 1), np.float32))  # must have been called once
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Keras' exporter asks numpy for np.object
-        file = Path(folder) / "network.onnx"
-        model.export(file, format="onnx", verbose=False)
-        exported = onnx.load(file)
+        exported_file = Path(folder) / "network.onnx"
+        model.export(exported_file, format="onnx", verbose=False)
+        exported = onnx.load(exported_file)
     metadata = json.dumps(_metadata(network, configuration), sort_keys=True)
     onnx.helper.set_model_props(exported, {METADATA_KEY: metadata})
-    with written_beside(experiment.onnx) as (beside,):
+    with written_beside(file) as (beside,):
         onnx.save(exported, beside)
-    return experiment.onnx
 
 
 def _metadata(network: "TrainedNetwork", configuration: Configuration) -> dict:
     """All but the network itself, as `read_onnx_network` reads it back."""
-    scalars = {
-        f.name: getattr(network, f.name)
-        for f in dataclasses.fields(network)
-        if f.type in (str, float, int)
-    }
     banner = configuration.texts["preparation"]["info_banner"]
     sections = {name: configuration.texts[name] for name in STORED_SECTIONS}
+    scalars = {name: getattr(network, name) for name in SCALARS}
     return {**scalars, "info_banner": banner, "sections": sections}
 
 

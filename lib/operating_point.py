@@ -17,6 +17,8 @@ CHOSEN_FOR = (
     "window",
     "stride_height",
     "stride_width",
+    "tile_size",
+    "tile_overlap",
     "tta",
 )
 """Settings of section [testing settings] on which the choice depends."""

@@ -68,7 +68,7 @@ def predict_image(
     Args:
         predict: (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape.
         levels: (H, W) uint8, preprocessed; any size, also smaller than a patch.
-        settings: window, patch size, strides, batch size, tta.
+        settings: window, size and strides of patches, batch size, tiles, tta.
 
     Returns:
         (H, W) float32.
@@ -86,13 +86,17 @@ def _windows_predicted(
     if settings.window == "whole":
         whole = predict(network_input(np.ascontiguousarray(levels))[None, ..., None])
         return np.asarray(whole, np.float32)[0, ..., 0]
-    patch = (settings.test_patch_height, settings.test_patch_width)
-    stride = (settings.stride_height, settings.stride_width)
-    if settings.window == "side_by_side":
-        stride = patch
-    recomposition = Recomposition(levels.shape, patch, stride, tiles=settings.window == "tiles")
+    if settings.window == "tiles":
+        sides = (tile(size, settings.tile_size, settings.tile_overlap) for size in levels.shape)
+        patch, stride = zip(*sides, strict=True)
+    else:
+        patch = (settings.test_patch_height, settings.test_patch_width)
+        overlap = settings.window == "overlap"
+        stride = (settings.stride_height, settings.stride_width) if overlap else patch
+    tiles = settings.window == "tiles"
+    recomposition = Recomposition(levels.shape, patch, stride, tiles=tiles)
     number = len(recomposition.starts)
-    size = min(settings.test_batch_size, number)
+    size = 1 if tiles else min(settings.test_batch_size, number)
     for start in range(0, number, size):
         chosen = slice(start, start + size)
         windows = network_input(recomposition.extract(levels, chosen))[..., None]
@@ -101,3 +105,14 @@ def _windows_predicted(
         predicted = np.asarray(predict(filled), np.float32)
         recomposition.add(predicted[: len(windows), ..., 0], chosen)
     return recomposition.mean
+
+
+def tile(size: int, longest: int, overlap: int) -> tuple[int, int]:
+    """Length and step of the tiles along a side of `size` pixels.
+
+    As few tiles as possible of at most `longest` pixels that overlap by `overlap`, and these no longer than
+    they need be: 768 pixels in tiles of at most 512 that overlap by 48 make two of 408.
+    """
+    number = max(1, -(-(size - overlap) // (longest - overlap)))
+    length = -(-(size + (number - 1) * overlap) // number)
+    return length, length - overlap if number > 1 else length

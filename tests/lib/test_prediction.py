@@ -2,13 +2,18 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lib.command_line import DEFAULT_CONFIGURATION
 from lib.configuration import read_configuration
-from lib.prediction import predict_image
+from lib.patches import spread_starts
+from lib.prediction import predict_image, tile
 
 SETTINGS = dataclasses.replace(
     read_configuration(DEFAULT_CONFIGURATION).testing_settings,
+    tile_size=24,
+    tile_overlap=14,
     test_patch_height=16,
     test_patch_width=24,
     stride_height=7,
@@ -51,6 +56,24 @@ def test_tta_is_the_mean_over_the_four_mirror_images():
     np.testing.assert_allclose(
         predict_image(darker_to_the_right, levels, settings), levels / 255 / 4, atol=1e-6
     )
+
+
+@given(st.integers(1, 2000), st.integers(1, 600), st.data())
+def test_tiles_are_few_overlap_as_asked_and_are_no_longer_than_need_be(size, longest, data):
+    overlap = data.draw(st.integers(0, longest - 1))
+    length, step = tile(size, longest, overlap)
+    starts = spread_starts(size, length, step)
+    assert length <= longest and starts[-1] + length == size
+    if size <= longest:
+        assert starts.tolist() == [0] and length == size
+    else:
+        assert len(starts) == -(-(size - longest) // (longest - overlap)) + 1  # as of the longest
+        assert np.diff(starts).max() <= length - overlap
+        assert (length - 1) * len(starts) - (len(starts) - 1) * overlap < size
+
+
+def test_tiles_of_an_angiogram():
+    assert tile(768, 512, 48) == (408, 360) and tile(512, 512, 48) == (512, 512)
 
 
 def test_tiles_weigh_patches_by_a_gaussian_of_an_eighth_of_their_size():
