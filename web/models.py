@@ -1,7 +1,7 @@
 """The queue and the results: one row an image; its arrays lie in a folder of the same unguessable name."""
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +61,12 @@ class Result(models.Model):
         return cls.objects.filter(uploaded__gt=cls.oldest_kept())
 
     @staticmethod
-    def oldest_kept() -> timezone.datetime:
+    def oldest_kept() -> datetime:
         """What was uploaded then is deleted now."""
         return timezone.now() - timedelta(seconds=settings.KEPT_SECONDS)
 
     @property
-    def deleted_at(self) -> timezone.datetime:
+    def deleted_at(self) -> datetime:
         """When its time is over."""
         return self.uploaded + timedelta(seconds=settings.KEPT_SECONDS)
 
