@@ -12,6 +12,7 @@ from lib.command_line import PROJECT
 from lib.configuration import read_configuration
 from lib.synthetic_angiograms import synthetic_angiogram
 from lib.trained_network import TrainedNetwork
+from tests.conftest import weightless_network
 
 
 def darkness(images: np.ndarray) -> np.ndarray:
@@ -28,20 +29,7 @@ def network(predict=darkness) -> TrainedNetwork:
         "testing settings.stride_width=256",
     ]
     configuration = read_configuration(PROJECT / "configurations" / "demo.txt", settings)
-    return TrainedNetwork(
-        name="darkness",
-        architecture="none",
-        structure="CNP",
-        label="NP",
-        info_banner="auto",
-        preprocessing=configuration.preprocessing,
-        testing_settings=configuration.testing_settings,
-        threshold=0.5,
-        threshold_source="configuration",
-        min_area_px=20,
-        weights_sha256="0" * 64,
-        predict=predict,
-    )
+    return weightless_network(predict, configuration)
 
 
 @pytest.fixture(scope="session")
