@@ -24,7 +24,7 @@ from lib.configuration import read_configuration
 from lib.keras_backend import start_keras
 
 NETWORKS = {"enhance_laddernet": "64 128 256 512", "ldpc_net": "64 128 256"}
-WINDOWS = ("tiles", "whole", "overlap")
+WINDOWS = ("tiles", "whole")
 SIZE = 768
 
 
