@@ -67,14 +67,14 @@ def test_finished_runs_stay_failed_ones_are_told_and_the_table_has_the_scores(
     broken.write_bytes(b"torn")
     table, failures = run_plan(plan)
     assert len(failures) == 1 and failures[0].startswith("architecture-unet: ")
-    rows = json.loads(table.with_suffix(".json").read_text())
+    rows = json.loads(table.with_suffix(".json").read_text())["runs"]
     assert [row["run"] for row in rows] == ["architecture-resunet"]
     measured = json.loads((table.parent / "architecture-resunet" / "performances.json").read_text())
     assert rows[0]["auc_roc"] == measured["network_in_field_of_view"]["auc_roc"]
     written = (table.parent / "architecture-resunet" / "history.csv").stat().st_mtime_ns
     broken.unlink()
     table, failures = run_plan(plan)
-    assert failures == [] and len(json.loads(table.with_suffix(".json").read_text())) == 2
+    assert failures == [] and len(json.loads(table.with_suffix(".json").read_text())["runs"]) == 2
     assert (table.parent / "architecture-resunet" / "history.csv").stat().st_mtime_ns == written
     for name in ("results.png", "comparison.png", "results.csv"):
         assert (table.parent / name).is_file()
