@@ -12,8 +12,7 @@ from lib.figures import (
     BLUE,
     FAINT,
     INK,
-    ORANGE,
-    SKY,
+    NETWORKS,
     VERMILION,
     new_figure,
     save_figure,
@@ -21,9 +20,6 @@ from lib.figures import (
 )
 from lib.intervals import SCORES, PatientCounts
 from lib.out_of_fold import DARKNESS, HUMAN, Pooled, Variant
-
-COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", SKY, ORANGE, INK)
-"""Okabe and Ito's, without yellow; from the eighth variant on they come again, dashed."""
 
 GRID = np.linspace(0, 1, 1001)
 """Where curves of several seeds are averaged, vertically (Fawcett, Pattern Recogn. Lett. 27, 2006)."""
@@ -37,7 +33,7 @@ Curve = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, np.nd
 
 def roc_curves(file: Path, variants: Sequence[Variant]) -> None:
     """ROC curves of all variants and of blurred darkness over the pooled FOV pixels of all patients."""
-    figure, axes = _curve_axes("ROC curves", variants)
+    figure, axes = _curve_axes("ROC curve", variants)
     axes.set_xlabel("1 − specificity (false positive rate)")
     axes.set_ylabel("Sensitivity (true positive rate)")
     _draw_curves(axes, variants, "auc_roc", lambda tp, fp, p, n: (fp / n, tp / p))
@@ -48,7 +44,7 @@ def roc_curves(file: Path, variants: Sequence[Variant]) -> None:
 
 def precision_recall_curves(file: Path, variants: Sequence[Variant]) -> None:
     """Precision over recall of all variants and of blurred darkness, as `roc_curves`."""
-    figure, axes = _curve_axes("Precision-recall curves", variants)
+    figure, axes = _curve_axes("Precision-recall curve", variants)
     axes.set_xlabel("Recall (sensitivity)")
     axes.set_ylabel("Precision")
     _draw_curves(
@@ -63,11 +59,11 @@ def precision_recall_curves(file: Path, variants: Sequence[Variant]) -> None:
 
 
 def _curve_axes(title: str, variants: Sequence[Variant]) -> tuple[Figure, Axes]:
-    figure = new_figure(9.4, 5.6)
-    axes = figure.add_axes((0.07, 0.1, 0.8 * 5.6 / 9.4, 0.8))
+    figure = new_figure(8.6, 5.6)
+    axes = figure.add_axes((0.08, 0.1, 0.8 * 5.6 / 8.6, 0.8))
     style_axes(axes)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    _title(axes, f"{title}, {_counted(variants)}")
+    _title(axes, title, variants)
     return figure, axes
 
 
@@ -95,15 +91,18 @@ def _draw_curve(
         return
     low, high = pooled.estimate.interval()[row]
     interval = f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else ""
-    label = f"{name}  {pooled.estimate.values[row]:.3f}{interval}"
-    lines = [np.interp(GRID, *_points(counts, curve)) for counts in pooled.counts]
-    axes.plot(GRID, np.mean(lines, axis=0), label=label, **style)
+    label = f"{pooled.estimate.values[row]:.3f}{interval}  {name}"
+    # Precision of the first few pixels found is noise.
+    grid = GRID if area == "auc_roc" else GRID[5:]
+    lines = [np.interp(grid, *_points(counts, curve)) for counts in pooled.counts]
+    axes.plot(grid, np.mean(lines, axis=0), label=label, **style)
 
 
 def _points(counts: PatientCounts, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+    """The whole curve, from nothing found on."""
     tp = np.cumsum(counts.positives.sum(axis=0)[::-1])
     fp = np.cumsum(counts.negatives.sum(axis=0)[::-1])
-    return curve(tp, fp, tp[-1], fp[-1])
+    return curve(np.append(0, tp), np.append(0, fp), tp[-1], fp[-1])
 
 
 def _operating_point(pooled: Pooled, curve: Curve) -> np.ndarray:
@@ -145,10 +144,8 @@ def box_plot(file: Path, variants: Sequence[Variant]) -> None:
         axes.plot(dice, heights, "o", color=INK, markersize=3.5, alpha=0.55)
     axes.set_yticks(-np.arange(len(variants)), [variant.name for variant in variants])
     axes.set(xlim=(-0.02, 1.02), ylim=(0.6 - len(variants), 0.6))
-    axes.set_xlabel(
-        "Dice of an image; box: quartiles and median, whiskers: 1.5 times their distance"
-    )
-    _title(axes, f"Dice of every image, {_counted(variants)}")
+    axes.set_xlabel("Dice (box: median and quartiles; whiskers: up to 1.5 box lengths)")
+    _title(axes, "Dice of every image", variants)
     figure.tight_layout()
     save_figure(figure, file)
 
@@ -163,10 +160,12 @@ def bland_altman(file: Path, variants: Sequence[Variant], structure: str) -> Non
     """
     columns = min(4, len(variants))
     rows = -(-len(variants) // columns)
-    figure = new_figure(1 + 3.2 * columns, 0.9 + 2.9 * rows)
+    figure = new_figure(max(5.6, 1 + 3.2 * columns), 0.9 + 2.9 * rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[len(variants) :]:
         axes.set_axis_off()
+    for axes in grid.flat[len(variants) - columns :]:
+        axes.tick_params(labelbottom=True)  # also above an empty place
     for axes, variant in zip(grid.flat, variants, strict=False):
         tn, fp, fn, tp = np.moveaxis(variant.confusion.reshape(-1, 4), -1, 0) * 100
         pixels = (tn + fp + fn + tp) / 100
@@ -175,7 +174,8 @@ def bland_altman(file: Path, variants: Sequence[Variant], structure: str) -> Non
     figure.supxlabel(
         f"Mean of predicted and true {structure} area, % of the field of view", size=10
     )
-    figure.supylabel("Predicted − true, percentage points", size=10)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("Predicted − true, % points", size=10)
     figure.tight_layout()
     save_figure(figure, file)
 
@@ -191,6 +191,7 @@ def _draw_agreement(axes: Axes, name: str, predicted: np.ndarray, true: np.ndarr
         for limit in (limits.lower, limits.upper):
             axes.axhline(limit, color=VERMILION, linewidth=1.1, linestyle="--")
         about += f", 95 % limits {limits.lower:+.1f} to {limits.upper:+.1f}"
+    about = about.replace("-", "−")
     axes.set_title(name, loc="left", color=INK, fontsize=10, fontweight="bold", pad=18)
     axes.text(0, 1.03, about, transform=axes.transAxes, fontsize=8.5, color=INK)
 
@@ -200,15 +201,15 @@ def _draw_agreement(axes: Axes, name: str, predicted: np.ndarray, true: np.ndarr
 
 def calibration(file: Path, variants: Sequence[Variant]) -> None:
     """Reliability diagram, expected calibration errors, and how many pixels each bin holds."""
-    figure = new_figure(9.4, 6.6)
-    left, width = 0.07, 0.7 * 6.6 / 9.4
-    axes = figure.add_axes((left, 0.24, width, 0.7))
-    below = figure.add_axes((left, 0.08, width, 0.12), sharex=axes)
+    figure = new_figure(8.6, 6.8)
+    left, width = 0.1, 0.66 * 6.8 / 8.6
+    axes = figure.add_axes((left, 0.26, width, 0.66))
+    below = figure.add_axes((left, 0.08, width, 0.14), sharex=axes)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=":", label="perfect")
     for number, variant in enumerate(variants):
         found, style = variant.reliability, _line(number)
         filled = found.pixels > 0
-        label = f"{variant.name}  {found.expected_calibration_error:.3f}"
+        label = f"{found.expected_calibration_error:.3f}  {variant.name}"
         points = found.probability[filled], found.frequency[filled]
         axes.plot(*points, marker="o", markersize=4.5, linewidth=1.6, label=label, **style)
         edges = np.linspace(0, 1, found.pixels.size + 1)
@@ -221,7 +222,7 @@ def calibration(file: Path, variants: Sequence[Variant]) -> None:
     below.set_yscale("log")
     below.set_ylabel("Share of\nall pixels", fontsize=9)
     below.set_xlabel("Predicted probability")
-    _title(axes, f"Calibration, {_counted(variants)}")
+    _title(axes, "Calibration", variants)
     _legend_right(axes, "Expected calibration error")
     save_figure(figure, file)
 
@@ -230,20 +231,25 @@ def calibration(file: Path, variants: Sequence[Variant]) -> None:
 
 
 def _line(number: int) -> dict[str, str]:
-    again = number // len(COLOURS) % 2
-    return {"color": COLOURS[number % len(COLOURS)], "linestyle": "--" if again else "-"}
+    """The colours come again, dashed, where they do not suffice."""
+    again = number // len(NETWORKS) % 2
+    return {"color": NETWORKS[number % len(NETWORKS)], "linestyle": "--" if again else "-"}
 
 
-def _counted(variants: Sequence[Variant]) -> str:
+def _title(axes: Axes, text: str, variants: Sequence[Variant]) -> None:
+    """What is drawn, and below it of how many images and patients."""
     images = max(len(variant.images) for variant in variants)
     patients = max(len(variant.network.counts[0].patients) for variant in variants)
-    return (
-        f"FOV of {images} image{'s' * (images != 1)} of {patients} patient{'s' * (patients != 1)}"
+    axes.set_title(text, loc="left", color=INK, fontsize=12, fontweight="bold", pad=22)
+    axes.annotate(
+        f"FOV of {images} image{'s' * (images != 1)} of {patients} patient{'s' * (patients != 1)}",
+        (0, 1),
+        (0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=9,
+        color=INK,
     )
-
-
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="left", color=INK, fontsize=11, fontweight="bold", pad=10)
 
 
 def _legend_right(axes: Axes, title: str) -> None:

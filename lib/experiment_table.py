@@ -22,6 +22,7 @@ from lib.figures import bar_chart, labelled_rows
 from lib.files import write_text
 from lib.intervals import SCORES
 from lib.out_of_fold import Variant, read_cases, results_of
+from lib.performance_report import ROWS
 from lib.statistics_report import (
     COMPARED_BY,
     compare,
@@ -90,8 +91,9 @@ def write_comparison(plan: Plan, variants: Sequence[Variant]) -> None:
     if not variants:
         return
     folder = _folder(plan)
+    titles = [ROWS[score].split(" (")[0] for score in SCORES]
     groups = {
-        v.name: dict(zip(SCORES, map(defined, v.network.estimate.values), strict=True))
+        v.name: dict(zip(titles, map(defined, v.network.estimate.values), strict=True))
         for v in variants
     }
     bar_chart(folder / "results.png", groups)
@@ -123,7 +125,7 @@ def _side_by_side(plan: Plan, variants: Sequence[Variant]) -> None:
                 pictures["Ground truth"][case.name] = case.truth
                 pictures[variant.name][case.name] = case.probability
     rows = {title: [images[name] for name in names] for title, images in pictures.items()}
-    labelled_rows(_folder(plan) / "comparison.png", rows, names)
+    labelled_rows(_folder(plan) / "comparison.png", rows, names, side=256)
 
 
 def _folder(plan: Plan) -> Path:

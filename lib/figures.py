@@ -29,6 +29,8 @@ from lib.outlines import contours
 
 BLUE, ORANGE, VERMILION, YELLOW, SKY = "#0072B2", "#E69F00", "#D55E00", "#F0E442", "#56B4E9"
 INK, FAINT = "#222222", "#9A9A9A"
+NETWORKS = (BLUE, VERMILION, "#009E73", "#CC79A7", SKY, ORANGE, INK)
+"""One colour a network where several are compared."""
 
 OVERLAY_COLOURS = {
     "true positive": (86, 180, 233),
@@ -268,7 +270,10 @@ def original_truth_prediction(file: Path, cases: Sequence[PredictedImage]) -> No
 
 
 def labelled_rows(
-    file: Path, rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str]
+    file: Path,
+    rows: Mapping[str, Sequence[np.ndarray]],
+    columns: Sequence[str],
+    side: int = 512,
 ) -> None:
     """Images in rows and columns that have titles (Figure 4 of the Enhance LadderNet paper).
 
@@ -276,8 +281,9 @@ def labelled_rows(
         file: the PNG.
         rows: for each title as many images as there are columns, as in `image_grid`.
         columns: their titles.
+        side: of an image, in pixels.
     """
-    fitted = [_fitted(_rgb(image), 512) for images in rows.values() for image in images]
+    fitted = [_fitted(_rgb(image), side) for images in rows.values() for image in images]
     margin, head, gap = 44, 40, 10
     mosaic = _mosaic(fitted, len(columns), gap, background=255)
     canvas = np.pad(mosaic, ((head, 0), (margin, 0), (0, 0)), constant_values=255)
@@ -306,7 +312,9 @@ def bar_chart(file: Path, groups: Mapping[str, Mapping[str, float | None]]) -> N
     for number, (name, values) in enumerate(groups.items()):
         at = np.arange(len(scores)) + (number - (len(groups) - 1) / 2) * width
         heights = [values[score] or 0 for score in scores]
-        bars = axes.bar(at, heights, width * 0.9, label=name, color=f"C{number}")
+        bars = axes.bar(
+            at, heights, width * 0.9, label=name, color=NETWORKS[number % len(NETWORKS)]
+        )
         if len(groups) <= 4:
             axes.bar_label(bars, [f"{h:.3f}" for h in heights], fontsize=7, padding=1)
     axes.set_xticks(range(len(scores)), scores)

@@ -7,6 +7,7 @@ not of networks trained anew: that variation is what several seeds show.
 """
 
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -170,15 +171,17 @@ def estimate(seeds: Sequence[PatientCounts]) -> Estimate:
     everyone = np.arange(number)
     if number < 2:
         return Estimate(of_resample(everyone), None)
-    bootstrap = stats.bootstrap(
-        (everyone,),
-        of_resample,
-        n_resamples=RESAMPLES,
-        batch=16,  # bounds the memory: a batch has a histogram for every resample
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(SEED),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # of scores that are NaN
+        bootstrap = stats.bootstrap(
+            (everyone,),
+            of_resample,
+            n_resamples=RESAMPLES,
+            batch=16,  # bounds the memory: a batch has a histogram for every resample
+            method="percentile",
+            vectorized=True,
+            rng=np.random.default_rng(SEED),
+        )
     return Estimate(of_resample(everyone), bootstrap.bootstrap_distribution)
 
 
