@@ -77,7 +77,7 @@ def _draw_curves(axes: Axes, variants: Sequence[Variant], area: str, curve: Curv
     baselines = variants[0].baselines
     darkness = {"color": FAINT, "linewidth": 1.8, "linestyle": "--"}
     _draw_curve(axes, DARKNESS, baselines[DARKNESS], area, curve, **darkness)
-    axes.plot([], [], "o", color=INK, markeredgecolor="white", label="at the network's threshold")
+    axes.plot([], [], "o", color=INK, markeredgecolor="white", label="at the networks' thresholds")
     if HUMAN in baselines:
         x, y = _operating_point(baselines[HUMAN], curve)
         axes.plot(x, y, "D", color=INK, linestyle="none", zorder=5, label=HUMAN)

@@ -72,14 +72,14 @@ def write_table(plan: Plan, variants: Sequence[Variant] = ()) -> Path:
         json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     )
     _write_csv(folder / "results.csv", rows, columns)
-    _write_csv(folder / "results_estimates.csv", estimates)
-    _write_csv(folder / "results_paired_tests.csv", content["paired_tests"])
+    for name in ("estimates", "paired_tests"):
+        if content[name]:
+            _write_csv(folder / f"results_{name}.csv", content[name], list(content[name][0]))
     return folder / "results.md"
 
 
-def _write_csv(file: Path, rows: Sequence[Mapping], columns: Sequence[str] = ()) -> None:
+def _write_csv(file: Path, rows: Sequence[Mapping], columns: Sequence[str]) -> None:
     text = io.StringIO()
-    columns = columns or list(rows[0] if rows else ())
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

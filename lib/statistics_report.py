@@ -16,6 +16,9 @@ from lib.intervals import (
 from lib.out_of_fold import DARKNESS, Variant
 from lib.performance_report import ROWS
 
+NETWORK, DIFFERENCE = "network", f"minus {DARKNESS}"
+"""What is estimated, beside the baselines."""
+
 COMPARED_BY = ("f1", "auc_roc")
 """Scores of each patient by which networks are compared."""
 
@@ -24,8 +27,7 @@ def _estimates(variant: Variant) -> dict[str, Estimate]:
     """What stands in the tables of a variant, by name."""
     network = variant.network.estimate
     baselines = {name: pooled.estimate for name, pooled in variant.baselines.items()}
-    difference = network.minus(baselines[DARKNESS])
-    return {"network": network, **baselines, f"minus {DARKNESS}": difference}
+    return {NETWORK: network, **baselines, DIFFERENCE: network.minus(baselines[DARKNESS])}
 
 
 def estimate_rows(variant: Variant) -> Iterator[dict]:
@@ -60,19 +62,17 @@ def compare(score: str, variants: Sequence[Variant]) -> list[PairedTest]:
 def statistics_text(variants: Sequence[Variant], tests: Sequence[PairedTest]) -> list[str]:
     """The sections of results.md that speak of patients."""
     titles = [ROWS[score] for score in SCORES]
-    pooled, differences = {}, []
+    networks, baselines, differences = [], {}, []
     for variant in variants:
         about = [len(variant.images), len(variant.network.counts[0].patients)]
-        *beside, (_, difference) = _estimates(variant).items()
-        for name, estimate in beside:
-            title = variant.name if name == "network" else name
-            # Variants on the same images share their baselines.
-            pooled.setdefault(
-                (title, estimate.values.tobytes()), [title, *about, *_cells(estimate)]
-            )
-        differences.append([variant.name, *_cells(difference, "+")])
-    networks = list(pooled)
-    ordered = sorted(networks, key=lambda key: key[0] not in {v.name for v in variants})
+        for name, estimate in _estimates(variant).items():
+            if name == NETWORK:
+                networks.append([variant.name, *about, *_cells(estimate)])
+            elif name == DIFFERENCE:
+                differences.append([variant.name, *_cells(estimate, "+")])
+            else:  # variants on the same images share their baselines
+                row = [name, *about, *_cells(estimate)]
+                baselines[tuple(row)] = row
     return [
         "",
         "## Pooled over all patients",
@@ -81,7 +81,7 @@ def statistics_text(variants: Sequence[Variant], tests: Sequence[PairedTest]) ->
         "under several seeds of training the mean over them.",
         f"In brackets the 95 % percentile interval of {RESAMPLES} bootstrap samples of whole patients.",
         "",
-        *markdown_table(["", "images", "patients", *titles], [pooled[key] for key in ordered]),
+        *markdown_table(["", "images", "patients", *titles], [*networks, *baselines.values()]),
         "",
         f"## Difference to {DARKNESS}",
         "",

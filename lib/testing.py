@@ -205,10 +205,9 @@ def _refuse_trained_images(
     """
     parts = _parts(experiment)
     files = configuration.data_paths
-    checked = [("validation", "train")] * (
-        validation and by_validation(configuration.testing_settings)
-    )
-    faults = []
+    checked, faults = [], []
+    if validation and by_validation(configuration.testing_settings):
+        checked.append(("validation", "train"))
     if files.path_test:
         faults += _trained_images_of_another_set(files.path_test, parts)
     else:
@@ -222,8 +221,13 @@ def _refuse_trained_images(
 
 
 def _learnt_validation_images(experiment: Experiment, configuration: Configuration) -> list[str]:
+    parts = _parts(experiment)
+    learnt = parts["train"]
+    trained = read_configuration(experiment.configuration)
+    if trained.training_settings.validation == "patches":  # then most validation images train too
+        learnt = learnt + parts["validation"]
     files = configuration.data_paths.hdf5("validation")
-    return [name for name, _ in _known(files, _parts(experiment)["train"])]
+    return [name for name, _ in _known(files, learnt)]
 
 
 def _parts(experiment: Experiment) -> dict[str, list[dict]]:

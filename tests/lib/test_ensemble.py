@@ -134,6 +134,18 @@ def test_validation_images_that_trained_a_member_choose_no_threshold(prepared, m
     with pytest.raises(UserError, match=r"can choose no threshold; give numbers"):
         run_test(of_both(prepared), [members[0], learnt])
     assert run_test(of_both(prepared, NUMBER), [members[0], learnt]).threshold == 0.5
+    # retina-unet's rule lets them train, whatever part they are in.
+    by_patches = Experiment(shutil.copytree(members[1].folder, tmp_path / "patches"), "second")
+    text = by_patches.configuration.read_text()
+    for old, new in {
+        "validation = images": "validation = patches",
+        "threshold = validation": "threshold = 0.5",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    by_patches.configuration.write_text(text)
+    with pytest.raises(UserError, match=r"can choose no threshold"):
+        run_test(of_both(prepared), [members[0], by_patches])
 
 
 def test_the_other_validation_images_choose_it(prepared, members, tmp_path):
