@@ -69,12 +69,15 @@ def _curve_axes(title: str, variants: Sequence[Variant]) -> tuple[Figure, Axes]:
 
 def _draw_curves(axes: Axes, variants: Sequence[Variant], area: str, curve: Curve) -> None:
     """Each variant's curve with its operating point, the baseline's, and the second observer."""
+    baselines = variants[0].baselines
+    if np.isnan(baselines[DARKNESS].estimate.values[SCORES.index(area)]):
+        axes.text(0.5, 0.55, "n/a: all FOV pixels are of one class", ha="center", color=INK)
+        return
     for number, variant in enumerate(variants):
         style = _line(number)
         _draw_curve(axes, variant.name, variant.network, area, curve, linewidth=1.8, **style)
         x, y = _operating_point(variant.network, curve)
         axes.plot(x, y, "o", color=style["color"], markeredgecolor="white", markersize=7, zorder=5)
-    baselines = variants[0].baselines
     darkness = {"color": FAINT, "linewidth": 1.8, "linestyle": "--"}
     _draw_curve(axes, DARKNESS, baselines[DARKNESS], area, curve, **darkness)
     axes.plot([], [], "o", color=INK, markeredgecolor="white", label="at the networks' thresholds")
@@ -87,8 +90,6 @@ def _draw_curve(
     axes: Axes, name: str, pooled: Pooled, area: str, curve: Curve, **style: object
 ) -> None:
     row = SCORES.index(area)
-    if not np.isfinite(pooled.estimate.values[row]):
-        return
     low, high = pooled.estimate.interval()[row]
     interval = f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else ""
     label = f"{pooled.estimate.values[row]:.3f}{interval}  {name}"

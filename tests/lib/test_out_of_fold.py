@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -189,11 +190,22 @@ def test_tables_and_pictures_hold_the_statistics(plan, variants):
             assert min(picture.size) > 400
 
 
+def test_images_without_a_positive_pixel_have_tables_and_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    plan = read_plan(plan_file(tmp_path))
+    cases = [a_case(patient, 1, 1) for patient in range(2)]
+    cases = [dataclasses.replace(c, truth=np.zeros_like(c.truth)) for c in cases]
+    finish(plan, plan.runs[0], cases, 0.99)
+    variants = read_variants(plan)
+    table = write_table(plan, variants)
+    write_comparison(plan, variants)
+    assert "| plan | 2 | 2 | n/a | n/a |" in table.read_text()
+    assert (table.parent / "roc_curves.png").is_file()
+
+
 def test_below_six_patients_the_table_says_why_there_is_no_test(plan, monkeypatch):
     monkeypatch.setattr(intervals, "RESAMPLES", 10)
     first_folds = [run for run in plan.runs if run.name.endswith(("fold01", "fold02"))]
-    from dataclasses import replace
-
-    smaller = replace(plan, runs=tuple(first_folds))
+    smaller = dataclasses.replace(plan, runs=tuple(first_folds))
     text = write_table(smaller, read_variants(smaller)).read_text()
     assert "n/a: fewer than 6 patients" in text
