@@ -134,9 +134,8 @@ def box_plot(file: Path, variants: Sequence[Variant]) -> None:
             positions=[-number],
             orientation="horizontal",
             widths=0.55,
-            showfliers=False,
-            patch_artist=True,
-            boxprops={"facecolor": "#EAF2F8", "edgecolor": BLUE},
+            showfliers=False,  # all points are drawn
+            boxprops={"color": BLUE},
             medianprops={"color": VERMILION, "linewidth": 2},
             whiskerprops={"color": BLUE},
             capprops={"color": BLUE},

@@ -97,7 +97,7 @@ def test_other_preprocessing_is_refused_by_key(prepared, members):
     other = train(
         tiny_configuration(
             prepared,
-            "experiment name.name=other",
+            "experiment name.name=other_preprocessing",
             "preprocessing.gamma=1.1",
             "training settings.N_epochs=1",
         )
