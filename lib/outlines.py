@@ -25,8 +25,8 @@ class Area:
     Attributes:
         corner: column and row of the upper left pixel of its bounding box.
         mask: (h, w) bool, the bounding box.
-        polygon: float64 (K, 2), x and y in the image; None where no polygon draws the area (a line of
-            pixels, say).
+        polygon: float64 (K, 2), x and y in the image; None where no polygon draws the area (a sieve of
+            holes that touch, say).
     """
 
     corner: tuple[int, int]
@@ -70,10 +70,17 @@ def contours(mask: np.ndarray) -> list[np.ndarray]:
 def _polygon(area: np.ndarray) -> np.ndarray | None:
     ring, joints = _key_holed(area)
     for distance in (MAX_DISTANCE, 0.0):
-        corners = _simplified(ring, joints, distance)
-        if len(corners) >= 3 and _overlap(corners, area) >= LEAST_OVERLAP:
-            return corners.astype(np.float64)
+        corners = _simplified(ring, joints, distance).astype(np.float64)
+        if len(corners) < 3:
+            corners = _widened(corners[0], corners[-1])
+        if _overlap(corners, area) >= LEAST_OVERLAP:
+            return corners
     return None
+
+
+def _widened(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """A polygon a quarter of a pixel wide: LabelMe wants one that encloses something, and draws a line."""
+    return np.array([start, end, np.add(end, (0.25, 0)), np.add(start, (0, 0.25))])
 
 
 def _key_holed(area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,13 +115,18 @@ def _simplified(ring: np.ndarray, joints: np.ndarray, distance: float) -> np.nda
     if not fixed.size:
         return cv2.approxPolyDP(ring, distance, True)[:, 0]
     ring = np.roll(ring, -fixed[0], axis=0)
-    stops = [*(fixed - fixed[0]), len(ring)]
     closed = np.concatenate([ring, ring[:1]])
-    pieces = [
-        cv2.approxPolyDP(closed[start : stop + 1], distance, False)[:, 0]
-        for start, stop in pairwise(stops)
-    ]
-    return np.concatenate([piece[:-1] if len(piece) > 1 else piece for piece in pieces])
+    pieces = [closed[a : b + 1] for a, b in pairwise([*(fixed - fixed[0]), len(ring)])]
+    halves = [half for piece in pieces for half in _halves(piece)]
+    return np.concatenate([cv2.approxPolyDP(half, distance, False)[:-1, 0] for half in halves])
+
+
+def _halves(piece: np.ndarray) -> list[np.ndarray]:
+    """The piece, or where it ends at its start (around a hole) its two halves: a loop has no chord."""
+    if (piece[0] != piece[-1]).any():
+        return [piece]
+    farthest = np.abs(piece - piece[0]).sum(axis=1).argmax()
+    return [piece[: farthest + 1], piece[farthest:]] if farthest else []
 
 
 def _overlap(corners: np.ndarray, area: np.ndarray) -> float:

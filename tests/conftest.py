@@ -4,6 +4,7 @@ import pytest
 
 from lib.command_line import PROJECT
 from lib.configuration import Configuration, read_configuration
+from lib.trained_network import TrainedNetwork
 
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 
@@ -44,6 +45,24 @@ def tiny_configuration(folder: Path, *overrides: str) -> Configuration:
     """The same, read."""
     file = PROJECT / "configurations" / "demo.txt"
     return read_configuration(file, [*tiny_settings(folder), *overrides])
+
+
+def weightless_network(predict, configuration: Configuration, **changes) -> TrainedNetwork:
+    """A "trained" network that is a function of the pixels."""
+    fields = {
+        "name": "darkness",
+        "architecture": "none",
+        "structure": "CNP",
+        "label": "NP",
+        "info_banner": "auto",
+        "preprocessing": configuration.preprocessing,
+        "testing_settings": configuration.testing_settings,
+        "threshold": 0.5,
+        "threshold_source": "configuration",
+        "min_area_px": 20,
+        "weights_sha256": "0" * 64,
+    }
+    return TrainedNetwork(**fields | changes, predict=predict)
 
 
 @pytest.fixture(scope="session")

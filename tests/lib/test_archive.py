@@ -13,8 +13,8 @@ from lib.datasets.ffa import find_angiograms, read_angiogram
 from lib.measurement import binary_mask
 from lib.prediction import predict_file
 from lib.synthetic_angiograms import write_synthetic_angiograms
-from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
+from tests.conftest import weightless_network
 
 CONFIGURATION = read_configuration(DEFAULT_CONFIGURATION)
 
@@ -26,19 +26,13 @@ def darkness(images):
 
 def network(**changes):
     settings = dataclasses.replace(CONFIGURATION.testing_settings, window="whole", **changes)
-    return TrainedNetwork(
-        name="darkness",
-        architecture="none",
-        structure="CNP",
-        label="NP",
-        info_banner="auto",
-        preprocessing=CONFIGURATION.preprocessing,
+    return weightless_network(
+        darkness,
+        CONFIGURATION,
         testing_settings=settings,
         threshold=0.8,
         threshold_source="a test",
         min_area_px=30,
-        weights_sha256="0" * 64,
-        predict=darkness,
     )
 
 

@@ -1,0 +1,136 @@
+import os
+import threading
+from io import BytesIO
+from urllib.parse import urlencode
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.command_line import PROJECT
+from lib.configuration import read_configuration
+from lib.synthetic_angiograms import synthetic_angiogram
+from lib.trained_network import TrainedNetwork
+from tests.conftest import weightless_network
+
+
+def darkness(images: np.ndarray) -> np.ndarray:
+    """A network of no weights: what is dark after a blur is not perfused."""
+    blurred = np.stack([cv2.GaussianBlur(image[..., 0], (0, 0), 5) for image in images])
+    return (1 / (1 + np.exp(60 * (blurred - 0.09)))).astype(np.float32)[..., None]
+
+
+def network(predict=darkness) -> TrainedNetwork:
+    settings = [
+        "testing settings.test_patch_height=256",
+        "testing settings.test_patch_width=256",
+        "testing settings.stride_height=256",
+        "testing settings.stride_width=256",
+    ]
+    configuration = read_configuration(PROJECT / "configurations" / "demo.txt", settings)
+    return weightless_network(predict, configuration)
+
+
+@pytest.fixture(scope="session")
+def web(tmp_path_factory):
+    """The application, set up once with tables in a folder of its own; its network is replaceable."""
+    os.environ |= {
+        "DJANGO_SETTINGS_MODULE": "web.settings",
+        "CNP_WEB_FOLDER": str(tmp_path_factory.mktemp("web")),
+        "CNP_WEB_ACCESS": "local",
+    }
+    pytest.importorskip("django", reason="pip install -r requirements-web.txt").setup()
+    from django.apps import apps
+
+    from web.start import make_tables
+
+    make_tables()
+    return apps.get_app_config("web")
+
+
+@pytest.fixture(autouse=True)
+def clean(web):
+    """No image in the queue, none kept."""
+    from web.analysis_queue import delete
+    from web.models import Result
+
+    web.network = network()
+    yield
+    delete(Result.objects.all())
+
+
+@pytest.fixture
+def settings(web):
+    from django.conf import settings
+
+    return settings
+
+
+@pytest.fixture
+def client(web):
+    return page_client()
+
+
+def page_client():
+    """A browser that has opened the page: with a session of its own and a CSRF token."""
+    from django.test import Client
+
+    client = Client(enforce_csrf_checks=True, headers={"host": "127.0.0.1"})
+    client.get("/")
+    client.defaults["HTTP_X_CSRFTOKEN"] = client.cookies["csrftoken"].value
+    return client
+
+
+def send(client, data: bytes, name="1-1.png", **extra):
+    address = f"/results/?{urlencode({'name': name})}"
+    return client.post(address, data, content_type="application/octet-stream", **extra)
+
+
+def analyse_all(web):
+    from web.analysis_queue import analyse_next
+
+    while analyse_next(web.network):
+        pass
+
+
+def png(array: np.ndarray, **options) -> bytes:
+    return encoded(array, "PNG", **options)
+
+
+def encoded(array: np.ndarray, kind: str, **options) -> bytes:
+    data = BytesIO()
+    Image.fromarray(array).save(data, kind, **options)
+    return data.getvalue()
+
+
+def files_kept(settings) -> list[str]:
+    """Everything on the disk that came out of an upload."""
+    folders = (settings.RESULTS_FOLDER, settings.UPLOAD_FOLDER)
+    return [str(path) for folder in folders for path in folder.rglob("*")]
+
+
+@pytest.fixture(scope="session")
+def angiogram():
+    return synthetic_angiogram(seed=7, index=1, size=256)
+
+
+@pytest.fixture
+def server(web):
+    """The address of a running server with threads, and its queue at work."""
+    from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
+    from django.core.wsgi import get_wsgi_application
+
+    from web.analysis_queue import AnalysisThread
+
+    analysis = AnalysisThread()
+    analysis.start()
+    server = ThreadedWSGIServer(("127.0.0.1", 0), WSGIRequestHandler)
+    server.set_app(get_wsgi_application())
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    analysis.ending.set()
+    web.uploaded.set()
+    analysis.join()

@@ -1,0 +1,134 @@
+"""Who may see the page, and with which settings it does not start."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from lib.command_line import PROJECT
+from tests.web.conftest import page_client, png, send
+
+
+def command(folder, *arguments, **environment) -> subprocess.CompletedProcess:
+    """Run a script as a user would, on a fresh machine."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("CNP_WEB_", "DJANGO_"))}
+    kept |= {"CNP_WEB_FOLDER": str(folder), **environment}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=PROJECT, env=kept, capture_output=True, text=True
+    )
+
+
+def one_line(finished: subprocess.CompletedProcess) -> str:
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: ")
+    assert finished.stderr.count("\n") == 1
+    return finished.stderr
+
+
+def test_the_production_settings_pass_djangos_check(tmp_path):
+    finished = command(tmp_path, "manage.py", "check", "--deploy", "--fail-level", "INFO")
+    assert finished.returncode == 0, finished.stderr
+    assert "no issues (0 silenced)" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"CNP_WEB_DEBUG": "yes"}, "CNP_WEB_DEBUG"),
+        ({"CNP_WEB_SECRET_KEY": "changeme"}, "CNP_WEB_SECRET_KEY"),
+        ({"CNP_WEB_SECRET_KEY": "django-insecure-" + "abcdefgh" * 8}, "CNP_WEB_SECRET_KEY"),
+        ({"CNP_WEB_SECRET_KEY": "a" * 60}, "CNP_WEB_SECRET_KEY"),
+    ],
+)
+def test_the_network_is_not_served_with_weak_settings(tmp_path, environment, named):
+    for script in (["manage.py", "check"], ["run_web.py", "--host", "0.0.0.0"]):
+        assert named in one_line(command(tmp_path, *script, **environment))
+
+
+def test_the_secret_key_is_private_and_stays(tmp_path):
+    from web.secret_key import kept_secret_key
+
+    key = kept_secret_key(tmp_path / "web")
+    file = tmp_path / "web" / "secret_key"
+    assert len(key) == 100
+    assert kept_secret_key(tmp_path / "web") == key != kept_secret_key(tmp_path / "other")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    file.chmod(0o644)
+    from lib.user_errors import UserError
+
+    with pytest.raises(UserError, match="others can read it"):
+        kept_secret_key(tmp_path / "web")
+
+
+def test_a_missing_model_is_one_line(tmp_path):
+    told = one_line(command(tmp_path, "run_web.py", "--model", str(tmp_path / "no.onnx")))
+    assert "no.onnx: no such file" in told
+    assert "python -m lib.onnx_export NAME" in told
+
+
+def test_on_this_computer_no_account_is_needed(client):
+    assert client.get("/").status_code == 200
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+@pytest.fixture
+def on_the_network(web, settings):
+    from django.test import override_settings
+
+    with override_settings(ACCOUNTS_REQUIRED=True):
+        yield
+
+
+def test_on_the_network_nothing_is_shown_without_an_account(on_the_network, settings):
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    stranger = Client(headers={"host": "127.0.0.1"})
+    answer = stranger.get("/")
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/login/")
+    for method, address in (
+        ("get", "/results/"),
+        ("post", "/results/"),
+        ("get", "/results/x/picture"),
+    ):
+        assert getattr(stranger, method)(address).status_code == 403
+    assert stranger.get("/login/").status_code == 200
+    assert stranger.get("/static/page.css").status_code == 200
+
+    User.objects.create_user("doctor", password="a long enough one")
+    try:
+        assert stranger.post("/login/", {"username": "doctor", "password": "no"}).status_code == 200
+        assert stranger.get("/").status_code == 302
+        answer = stranger.post("/login/", {"username": "doctor", "password": "a long enough one"})
+        assert answer["Location"] == "/"
+        assert stranger.get("/").status_code == 200
+        import numpy as np
+
+        assert send(stranger, png(np.eye(64, dtype=np.uint8))).status_code == 201
+        assert len(list(settings.RESULTS_FOLDER.iterdir())) == 1
+        stranger.post("/logout/")
+        assert list(settings.RESULTS_FOLDER.iterdir()) == []
+    finally:
+        User.objects.all().delete()
+
+
+def test_nothing_but_the_static_folder_is_served(client):
+    for address in (
+        "/static/../settings.py",
+        "/static/%2e%2e/settings.py",
+        "/static/",
+        "/web_data/",
+    ):
+        assert client.get(address).status_code in {400, 404}
+
+
+def test_headers(client):
+    answer = client.get("/")
+    assert "default-src 'none'" in answer["Content-Security-Policy"]
+    assert answer["X-Frame-Options"] == "DENY"
+    assert "no-store" in answer["Cache-Control"]
+    assert page_client().cookies["csrftoken"]["httponly"]

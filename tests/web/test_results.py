@@ -1,0 +1,296 @@
+"""What becomes of an upload: queue, picture, measurements, downloads, ownership, deletion."""
+
+import csv
+import json
+import os
+from datetime import timedelta
+from io import BytesIO, StringIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.labelme import rasterise, read_labelme
+from lib.measurement import without_small_areas
+from lib.outlines import outlined
+from tests.web.conftest import analyse_all, encoded, files_kept, network, page_client, png, send
+
+
+@pytest.fixture
+def result(web, client, angiogram):
+    """An analysed angiogram, as the page's scripts see it."""
+    assert send(client, png(angiogram.image), "3-1 眼.png").status_code == 201
+    analyse_all(web)
+    (result,) = client.get("/results/").json()["results"]
+    assert result["state"] == "done"
+    return result
+
+
+def probability(client, result) -> np.ndarray:
+    data = b"".join(client.get(f"{result['url']}probability").streaming_content)
+    return np.frombuffer(data, "<f4").reshape(result["height"], result["width"])
+
+
+def picture(answer) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(b"".join(answer) if answer.streaming else answer.content)))
+
+
+def choice(**other) -> dict:
+    return {"threshold": 0.3, "min_area_px": 60} | other
+
+
+def test_the_page_gets_picture_and_probability(client, result, angiogram):
+    assert (picture(client.get(f"{result['url']}picture")) == angiogram.image).all()
+    found = probability(client, result)
+    outside = np.isnan(found)
+    assert np.count_nonzero(outside != (angiogram.field_of_view == 0)) < 0.01 * outside.size
+    assert 0 <= np.nanmin(found) < 0.3 < np.nanmax(found) <= 1
+    assert result["threshold"] == 0.5
+    assert result["minAreaPx"] == 20
+
+
+def test_downloads_are_made_at_the_threshold_asked_for(client, result, tmp_path, angiogram):
+    found = probability(client, result)
+    expected = without_small_areas(found >= np.float32(0.3), 60)
+    assert expected.any()
+    assert (expected != (found >= 0.5)).any()
+    address = f"{result['url']}download"
+    mask = client.get(f"{address}/mask", choice())
+    assert (picture(mask) == expected * 255).all()
+    assert "3-1%20%E7%9C%BC_mask.png" in mask["Content-Disposition"]
+
+    (tmp_path / "3-1 眼.png").write_bytes(png(angiogram.image))
+    (tmp_path / "3-1 眼.json").write_bytes(client.get(f"{address}/labelme", choice()).content)
+    annotation = read_labelme(tmp_path / "3-1 眼.json")
+    assert annotation.image_path_name == "3-1 眼.png"
+    drawn = rasterise(annotation, ["NP"], [], 256, 256) > 0
+    assert (drawn & expected).sum() / (drawn | expected).sum() >= 0.99
+
+    overlay = picture(client.get(f"{address}/overlay", choice()))
+    assert (overlay == outlined(angiogram.image, expected, ~np.isnan(found))).all()
+
+
+def test_the_table_has_the_columns_of_run_prediction(client, result):
+    fovea = {"fovea_row": 100, "fovea_column": 120, "pixel_spacing_mm": 0.02}
+    text = client.get(f"{result['url']}download/measurements", choice(**fovea)).content
+    (row,) = csv.DictReader(StringIO(text.decode("utf-8-sig")))
+    mask = without_small_areas(probability(client, result) >= np.float32(0.3), 60)
+    assert row["image"] == "3-1 眼.png"
+    assert int(row["area_px"]) == mask.sum()
+    assert float(row["area_mm2"]) == pytest.approx(mask.sum() * 0.02**2)
+    assert row["threshold"] == "0.3"
+    assert row["threshold_source"] == "chosen on the web page"
+    assert row["min_area_px"] == "60"
+    assert row["model"] == "darkness"
+    quadrants = ("superior", "inferior", "left", "right")
+    assert sum(int(row[f"area_px_{name}"]) for name in quadrants) == mask.sum()
+    asked = client.get(f"{result['url']}measurement", choice(**fovea)).json()
+    assert {name: str(asked[name]) for name in ("area_px", "ischaemic_index_outer_ring")} == {
+        name: row[name] for name in ("area_px", "ischaemic_index_outer_ring")
+    }
+    own = {"threshold": 0.5, "min_area_px": 20}
+    text = client.get(f"{result['url']}download/measurements", own).content.decode("utf-8-sig")
+    assert next(csv.DictReader(StringIO(text)))["threshold_source"] == "configuration"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"threshold": "nan"},
+        {"threshold": 1.5},
+        {"threshold": ""},
+        {"min_area_px": -1},
+        {"pixel_spacing_mm": 0},
+        {"fovea_row": 3},
+        {"fovea_row": 3, "fovea_column": 256},
+    ],
+)
+def test_a_wrong_choice_is_refused(client, result, wrong):
+    answer = client.get(f"{result['url']}measurement", choice(**wrong))
+    assert answer.status_code == 400
+    assert answer.json()["message"]
+
+
+def test_a_formula_is_no_file_name(web, client, angiogram):
+    send(client, png(angiogram.image), "=1+1.png")
+    analyse_all(web)
+    (result,) = client.get("/results/").json()["results"]
+    text = client.get(f"{result['url']}download/measurements", choice()).content
+    assert b"\n'=1+1.png," in text
+
+
+def test_another_session_finds_nothing(client, result):
+    stranger = page_client()
+    parts = ["picture", "probability", "measurement?threshold=.5&min_area_px=0"]
+    parts += [f"download/{kind}?threshold=.5&min_area_px=0" for kind in ("mask", "labelme")]
+    for part in parts:
+        assert stranger.get(f"{result['url']}{part}").status_code == 404
+        answer = client.get(f"{result['url']}{part}")
+        assert answer.status_code == 200
+        answer.close()
+    assert stranger.delete(result["url"]).status_code == 404
+    assert stranger.delete("/results/").status_code == 204
+    assert stranger.get("/results/").json() == {"results": []}
+    assert client.get(f"{result['url']}picture").status_code == 200
+
+
+@pytest.mark.parametrize("key", ["x", "..%2f..%2fsecret_key", "0" * 32])
+def test_an_invented_result(client, key):
+    answer = client.get(f"/results/{key}/picture")
+    assert answer.status_code == 404
+    assert answer.json()["message"]
+
+
+def test_delete_now(client, settings, result):
+    assert files_kept(settings) != []
+    assert client.delete(result["url"]).status_code == 204
+    assert files_kept(settings) == []
+    assert client.get(f"{result['url']}picture").status_code == 404
+
+
+def test_delete_all_now_keeps_those_of_others(web, client, settings, result, angiogram):
+    other = page_client()
+    send(other, png(angiogram.image))
+    assert client.delete("/results/").status_code == 204
+    assert len(other.get("/results/").json()["results"]) == 1
+    assert client.get("/results/").json() == {"results": []}
+
+
+def test_an_hour_later_it_is_gone(client, settings, result):
+    from web.analysis_queue import delete_expired
+    from web.models import Result
+
+    kept = Result.objects.get()
+    delete_expired()
+    assert files_kept(settings) != []
+    Result.objects.update(uploaded=kept.uploaded - timedelta(seconds=settings.KEPT_SECONDS + 1))
+    assert client.get(f"{result['url']}picture").status_code == 404  # before any cleaning
+    delete_expired()
+    assert files_kept(settings) == []
+    assert not Result.objects.exists()
+
+
+def test_what_a_killed_process_left_is_cleaned_up(settings):
+    from web.analysis_queue import delete_expired
+
+    orphan, upload = settings.RESULTS_FOLDER / "orphan", settings.UPLOAD_FOLDER / "tmp1"
+    orphan.mkdir()
+    (orphan / "picture.png").write_bytes(b"")
+    upload.write_bytes(b"")
+    delete_expired()
+    assert len(files_kept(settings)) == 3
+    for path in (orphan, upload):
+        os.utime(path, (0, 0))
+    delete_expired()
+    assert files_kept(settings) == []
+
+
+def test_an_interrupted_analysis_is_said_to_have_failed(client, settings, angiogram):
+    from web.analysis_queue import _next, give_up_interrupted
+
+    send(client, png(angiogram.image))
+    assert _next().process == os.getpid()
+    give_up_interrupted()
+    (result,) = client.get("/results/").json()["results"]
+    assert result["state"] == "failed"
+    assert "interrupted" in result["message"]
+    assert files_kept(settings) == []
+
+
+def test_a_failing_network_does_not_stop_the_queue(web, client, settings, angiogram, caplog):
+    def failing(images):
+        raise RuntimeError("no memory")
+
+    send(client, png(angiogram.image))
+    web.network = network(failing)
+    analyse_all(web)
+    web.network = network()
+    send(client, png(np.zeros((64, 64), np.uint8)), "black.png")
+    send(client, png(angiogram.image))
+    analyse_all(web)
+    failed, black, done = client.get("/results/").json()["results"]
+    assert failed["message"] == "The analysis failed; the server's log says why."
+    assert "no memory" in caplog.text
+    assert "field of view is empty" in black["message"]
+    assert str(settings.FOLDER) not in black["message"]
+    assert done["state"] == "done"
+    assert len(list(settings.RESULTS_FOLDER.iterdir())) == 1
+
+
+def test_deleted_while_it_is_analysed(web, client, settings, angiogram):
+    from tests.web.conftest import darkness
+
+    url = send(client, png(angiogram.image)).json()["url"]
+
+    def network_that_is_overtaken(images):
+        assert client.delete(url).status_code == 204
+        return darkness(images)
+
+    web.network = network(network_that_is_overtaken)
+    analyse_all(web)
+    assert files_kept(settings) == []
+    assert client.get("/results/").json() == {"results": []}
+
+
+def test_the_position_in_the_queue(client, angiogram):
+    other = page_client()
+    for sender in (client, other, client):
+        send(sender, png(angiogram.image))
+    assert [r["position"] for r in client.get("/results/").json()["results"]] == [1, 3]
+    assert [r["position"] for r in other.get("/results/").json()["results"]] == [2]
+
+
+def test_a_banner_is_blackened_and_said(web, client, angiogram):
+    from PIL import ImageDraw
+
+    frame = Image.new("L", (256, 300), 30)
+    frame.paste(Image.fromarray(angiogram.image), (0, 0))
+    ImageDraw.Draw(frame).text((10, 270), "SECRET NAME 1970-01-01 OD", fill=255)
+    send(client, encoded(np.asarray(frame), "PNG"))
+    analyse_all(web)
+    (result,) = client.get("/results/").json()["results"]
+    assert result["banner"] == "bottom strip of 44 pixels"
+    shown = picture(client.get(f"{result['url']}picture"))
+    assert shown.shape == (300, 256)
+    assert not shown[256:].any()
+    document = client.get(f"{result['url']}download/labelme", choice()).content
+    assert json.loads(document)["imageHeight"] == 300
+
+
+def test_the_page_in_both_languages(client):
+    english = client.get("/").content.decode()
+    assert "Not a medical device" in english
+    assert "ischaemic index" in english
+    client.post("/language/", {"language": "zh-hans"})
+    chinese = client.get("/").content.decode()
+    assert "非医疗器械" in chinese
+    assert "缺血指数" in chinese
+    assert "Not a medical" not in chinese
+    assert send(client, b"").json()["message"] == "文件为空。"
+
+
+def test_every_text_has_its_chinese(settings):
+    """And the compiled catalogue is that of the source."""
+    import gettext
+    import re
+
+    folder = settings.LOCALE_PATHS[0] / "zh_Hans" / "LC_MESSAGES"
+    source = (folder / "django.po").read_text(encoding="utf-8")
+    written = dict(re.findall(r'^msgid "(.+)"\nmsgstr "(.*)"$', source, re.MULTILINE))
+    with (folder / "django.mo").open("rb") as stream:
+        compiled = gettext.GNUTranslations(stream)
+    assert {text: compiled.gettext(text) for text in written} == written
+    assert all(written.values())
+    templates = settings.STATIC_FOLDER.parent / "templates"
+    used = {
+        text
+        for file in templates.rglob("*.html")
+        for text in re.findall(r'{% translate ["\'](.+?)["\'] %}', file.read_text(encoding="utf-8"))
+    }
+    from django.utils.translation import override
+
+    from web.messages import script_messages
+
+    with override("en"):
+        used |= set(script_messages().values())
+    assert used - written.keys() == set()

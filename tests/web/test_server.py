@@ -1,0 +1,126 @@
+"""run_web.py and gunicorn, with a real ONNX file, from start to end."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from lib.command_line import PROJECT
+from lib.onnx_network import METADATA_KEY, STORED_SECTIONS
+from tests.web.conftest import png
+
+
+@pytest.fixture
+def onnx_file(tmp_path):
+    """A network of one layer, sigmoid(-10 x + 3), as lib.onnx_export would leave it."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    from lib.configuration import read_configuration
+
+    shape = ["batch", "height", "width", 1]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["image", "slope"], ["steep"]),
+            helper.make_node("Add", ["steep", "shift"], ["shifted"]),
+            helper.make_node("Sigmoid", ["shifted"], ["probability"]),
+        ],
+        "darkness",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, shape)],
+        [
+            helper.make_tensor("slope", TensorProto.FLOAT, [], [-10]),
+            helper.make_tensor("shift", TensorProto.FLOAT, [], [3]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    texts = read_configuration(PROJECT / "configurations" / "demo.txt").texts
+    metadata = {
+        "name": "darkness",
+        "architecture": "one layer",
+        "structure": "CNP",
+        "label": "NP",
+        "threshold": 0.5,
+        "threshold_source": "configuration",
+        "min_area_px": 0,
+        "weights_sha256": "0" * 64,
+        "info_banner": "none",
+        "sections": {name: texts[name] for name in STORED_SECTIONS},
+    }
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
+    onnx.save(model, tmp_path / "darkness.onnx")
+    return tmp_path / "darkness.onnx"
+
+
+def ask(
+    port: int, method: str, address: str, body: bytes = b"", **headers
+) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request(method, address, body, headers)
+    answer = connection.getresponse()
+    answer.body = answer.read()
+    return answer
+
+
+def test_from_start_to_end(onnx_file, tmp_path, angiogram):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CNP_WEB_", "DJANGO_"))}
+    command = [sys.executable, "run_web.py", "--model", str(onnx_file), "--port", str(port)]
+    with subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env=environment | {"CNP_WEB_FOLDER": str(tmp_path / "web")},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            assert "darkness (one layer), threshold 0.5" in server.stdout.readline()
+            assert f"http://127.0.0.1:{port}/" in server.stdout.readline()
+            page = wait_for(lambda: ask(port, "GET", "/"), (ConnectionError,))
+            token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.body.decode())[1]
+            cookie = page.headers["Set-Cookie"].partition(";")[0]
+            answer = ask(
+                port, "POST", "/results/?name=1.png", png(angiogram.image),
+                **{"Cookie": cookie, "X-CSRFToken": token},
+            )  # fmt: skip
+            assert answer.status == 201
+            session = answer.headers["Set-Cookie"].partition(";")[0]
+
+            def done():
+                (result,) = json.loads(ask(port, "GET", "/results/", Cookie=session).body)[
+                    "results"
+                ]
+                return result if result["state"] == "done" else None
+
+            url = wait_for(done)["url"]
+            data = ask(port, "GET", f"{url}probability", Cookie=session).body
+            probability = np.frombuffer(data, "<f4").reshape(angiogram.image.shape)
+            assert np.nanmax(probability) == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-6)
+            second = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+            assert second.returncode == 2
+            assert "Address already in use" in second.stderr
+        finally:
+            server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=20) == 0
+
+
+def wait_for(result, errors=()):
+    """What `result()` returns once it is something."""
+    for _ in range(200):
+        try:
+            if found := result():
+                return found
+        except errors:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")

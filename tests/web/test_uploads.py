@@ -1,0 +1,237 @@
+"""Bad uploads: answered, nothing left behind, the server alive."""
+
+import http.client
+import json
+import struct
+import threading
+import zlib
+from io import BytesIO
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.web.conftest import analyse_all, encoded, files_kept, page_client, png, send
+
+GREY = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_bomb(side: int) -> bytes:
+    """A valid black PNG of `side` x `side`: one deflated block of a megabyte of zeros, over and over."""
+    packer = zlib.compressobj(9, wbits=-15)
+    block = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    size = side * (side + 1)
+    rest = zlib.compressobj(9, wbits=-15)
+    end = rest.compress(bytes(size % 2**20)) + rest.flush()
+    adler32 = struct.pack(">HH", size % 65521, 1)  # of zeros
+    data = b"\x78\xda" + block * (size // 2**20) + end + adler32
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def test_the_bomb_is_a_picture():
+    assert not np.asarray(Image.open(BytesIO(png_bomb(2000)))).any()
+
+
+def dicom(array: np.ndarray, **elements) -> bytes:
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    dataset.Rows, dataset.Columns = array.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation = 7, 0
+    dataset.PixelData = array.tobytes()
+    dataset.PatientName = "Secret^Name"
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    data = BytesIO()
+    dataset.save_as(data, enforce_file_format=True)
+    return data.getvalue()
+
+
+BAD = {
+    "empty": (b"", 400),
+    "truncated": (png(GREY)[:-200], 400),
+    "truncated JPEG": (encoded(GREY, "JPEG")[:300], 400),
+    "PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n", 400),
+    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', 400),
+    "text": (b"angiogram", 400),
+    "two frames": (
+        encoded(GREY, "GIF", save_all=True, append_images=[Image.new("L", (64, 64))]),
+        400,
+    ),
+    "too many pixels": (b"P5 40000 40000 255\n", 413),
+    "DICOM of too many pixels": (dicom(GREY, Rows=40_000, Columns=40_000), 413),
+    "truncated DICOM": (dicom(GREY)[:200], 400),
+    "damaged DICOM": (bytes(128) + b"DICM" + b"\xff" * 64, 400),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_file_is_refused_and_nothing_is_left(client, settings, kind):
+    data, status = BAD[kind]
+    answer = send(client, data, "1-1.png")
+    assert answer.status_code == status
+    assert answer.json()["message"]
+    assert str(settings.FOLDER) not in answer.json()["message"]
+    assert files_kept(settings) == []
+    assert client.get("/results/").json() == {"results": []}
+    assert send(client, png(GREY)).status_code == 201
+
+
+def test_a_bomb_is_refused_by_its_header(client, settings, monkeypatch):
+    data = png_bomb(40_000)
+    assert len(data) < 2_000_000
+    monkeypatch.setattr("PIL.Image.Image.load", lambda self: pytest.fail("a pixel was decoded"))
+    answer = send(client, data)
+    assert answer.status_code == 413
+    assert "20 million" in answer.json()["message"]
+    assert files_kept(settings) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil.png", "..\\evil.png", "/etc/passwd", "..", "a\nb.png", "", "x" * 201]
+)
+def test_a_name_with_a_path_is_refused(client, settings, name):
+    assert send(client, png(GREY), name).status_code == 400
+    assert files_kept(settings) == []
+
+
+def test_a_name_is_nowhere_on_the_disk(client, settings):
+    assert send(client, png(GREY), "姓名 (1).png").json()["fileName"] == "姓名 (1).png"
+    assert [name for name in files_kept(settings) if "姓名" in name] == []
+
+
+def test_without_csrf_token(web, client, settings):
+    del client.defaults["HTTP_X_CSRFTOKEN"]
+    answer = send(client, png(GREY))
+    assert answer.status_code == 403
+    assert "reload" in answer.json()["message"]
+    assert files_kept(settings) == []
+
+
+def test_a_form_is_refused(client, settings):
+    answer = client.post("/results/?name=1.png", {"image": BytesIO(png(GREY))})
+    assert answer.status_code == 400
+    assert files_kept(settings) == []
+
+
+def test_200_megabytes_are_refused_unread(server, settings):
+    connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=60)
+    block, size = bytes(2**20), 200 * 2**20
+    body = (block for _ in range(size // len(block)))
+    headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+    connection.request("POST", "/results/?name=1.png", body, headers)
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert "64 MB" in json.loads(answer.read())["message"]
+    assert files_kept(settings) == []
+    assert http_status(server) == 200
+
+
+def test_a_body_that_ends_early(server, settings):
+    connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=60)
+    connection.putrequest("POST", "/results/?name=1.png")
+    connection.putheader("Content-Length", "100000")
+    connection.endheaders(b"\x89PNG")
+    connection.close()
+    assert http_status(server) == 200
+    assert files_kept(settings) == []
+
+
+def test_twenty_at_once(web, server, settings):
+    """Some wait, the others are told to come again; one is analysed at a time."""
+    from tests.web.conftest import darkness, network
+
+    go_on, running, most = threading.Event(), [], []
+
+    def slow(images):
+        running.append(1)
+        most.append(len(running))
+        go_on.wait(30)
+        running.pop()
+        return darkness(images)
+
+    web.network = network(slow)
+    statuses, clients = [], [page_client() for _ in range(20)]
+    threads = [
+        threading.Thread(target=lambda c=c: statuses.append(sent(server, c, png(GREY))))
+        for c in clients
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    accepted = statuses.count(201)
+    assert settings.MAX_WAITING <= accepted <= settings.MAX_WAITING + 1  # one may be under way
+    assert statuses.count(503) == 20 - accepted
+    go_on.set()
+    for _ in range(300):
+        results = [r for c in clients for r in c.get("/results/").json()["results"]]
+        if all(result["state"] == "done" for result in results):
+            break
+        threading.Event().wait(0.1)
+    assert [result["state"] for result in results] == ["done"] * accepted
+    assert max(most) == 1
+    assert http_status(server) == 200
+
+
+def test_a_full_queue_says_when_to_come_again(client, settings):
+    for _ in range(settings.MAX_WAITING):
+        assert send(client, png(GREY)).status_code == 201
+    before = files_kept(settings)
+    answer = send(client, png(GREY))
+    assert answer.status_code == 503
+    assert answer["Retry-After"] == "5"
+    assert files_kept(settings) == before
+
+
+def test_metadata_is_dropped_at_once(client, settings):
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "Secret Name", 6  # turned by a quarter
+    assert send(client, encoded(GREY[:32], "JPEG", exif=exif), "1.jpg").status_code == 201
+    assert send(client, dicom(GREY), "1.dcm").status_code == 201
+    kept = [path for path in settings.FOLDER.rglob("*") if path.is_file()]
+    assert not [path for path in kept if b"Secret" in path.read_bytes()]
+    sizes = {Image.open(path).size for path in settings.RESULTS_FOLDER.glob("*/upload.png")}
+    assert sizes == {(32, 64), (64, 64)}
+
+
+def test_dicom_brings_its_pixel_spacing(web, client, angiogram):
+    send(client, dicom(angiogram.image, PixelSpacing=[0.01, 0.02]), "1.dcm")
+    analyse_all(web)
+    (result,) = client.get("/results/").json()["results"]
+    assert result["pixelSpacing"] == [0.01, 0.02]
+    table = client.get(f"{result['url']}download/measurements?threshold=0.5&min_area_px=0")
+    assert "0.01 0.02" in table.content.decode("utf-8-sig")
+
+
+def sent(server: str, client, data: bytes) -> int:
+    connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=60)
+    cookies = "; ".join(f"{c.key}={c.value}" for c in client.cookies.values())
+    headers = {"Cookie": cookies, "X-CSRFToken": client.defaults["HTTP_X_CSRFTOKEN"]}
+    headers["Content-Type"] = "application/octet-stream"
+    connection.request("POST", "/results/?name=1.png", data, headers)
+    answer = connection.getresponse()
+    for cookie in answer.headers.get_all("Set-Cookie", []):
+        client.cookies.load(cookie)
+    return answer.status
+
+
+def http_status(server: str) -> int:
+    connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=60)
+    connection.request("GET", "/")
+    return connection.getresponse().status

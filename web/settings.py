@@ -1,0 +1,135 @@
+"""Django's settings. Without any variable they are those of a ward's server: accounts, TLS, no DEBUG.
+
+CNP_WEB_ACCESS   network (default) | local (what run_web.py sets on 127.0.0.1: no accounts, no TLS)
+CNP_WEB_FOLDER   where everything is kept (default: web_data beside the scripts)
+CNP_WEB_MODEL    the network, an ONNX file (default: the newest export)
+CNP_WEB_HOSTS    names by which browsers call the server, separated by commas (default: the machine's name)
+CNP_WEB_SECRET_KEY  instead of the one that is made and kept in CNP_WEB_FOLDER
+CNP_WEB_TLS      yes (default) | no: pages cross the network unencrypted
+CNP_WEB_DEBUG    yes: Django's error pages; local access alone
+"""
+
+import os
+import socket
+from pathlib import Path
+
+from lib.command_line import PROJECT
+from web.secret_key import checked_secret_key, kept_secret_key
+
+FOLDER = Path(os.environ.get("CNP_WEB_FOLDER", PROJECT / "web_data")).resolve()
+MODEL = os.environ.get("CNP_WEB_MODEL", "")
+LOCAL = os.environ.get("CNP_WEB_ACCESS", "network") == "local"
+TLS = not LOCAL and os.environ.get("CNP_WEB_TLS", "yes") != "no"
+DEBUG = os.environ.get("CNP_WEB_DEBUG", "no") == "yes"
+ACCOUNTS_REQUIRED = not LOCAL
+SECRET_KEY = os.environ.get("CNP_WEB_SECRET_KEY") or kept_secret_key(FOLDER)
+if not LOCAL:
+    checked_secret_key(SECRET_KEY, debug=DEBUG)
+
+# What may be uploaded, and what is kept.
+MAX_UPLOAD_BYTES = 64 * 2**20
+MAX_PIXELS = 20_000_000
+"""Of an upload: a fundus camera's 12 to 16 million. At most lib.images.MAX_PIXELS."""
+MAX_WAITING = 12
+"""Images in the queue, of all users; more are answered 503."""
+MAX_RESULTS = 200
+"""Images kept at a time, of all users: 5 bytes a pixel each."""
+MIN_FREE_BYTES = 2**30
+"""On the disk, else uploads are answered 503."""
+KEPT_SECONDS = 3600
+
+RESULTS_FOLDER = FOLDER / "results"
+UPLOAD_FOLDER = FILE_UPLOAD_TEMP_DIR = FOLDER / "uploads"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 2**10
+for folder in (FOLDER, RESULTS_FOLDER, UPLOAD_FOLDER):
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+if LOCAL:  # no other name, or a foreign page could reach this one by DNS rebinding
+    ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+else:
+    ALLOWED_HOSTS = os.environ.get("CNP_WEB_HOSTS", socket.gethostname()).split(",")
+
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.sessions",
+    "web",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "web.middleware.response_headers",
+    "web.middleware.Refusals",
+    "web.middleware.upload_size_limit",  # before CsrfViewMiddleware, which reads the whole body
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "web.middleware.AccountRequired",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "web.urls"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "django.contrib.auth.context_processors.auth",
+            ]
+        },
+    }
+]
+STATIC_URL = "/static/"
+STATIC_FOLDER = PROJECT / "web" / "static"
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": FOLDER / "database.sqlite3",
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",  # so that counting and adding to the queue is one step
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "page"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+    )
+]
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = TLS
+CSRF_COOKIE_HTTPONLY = True
+CSRF_FAILURE_VIEW = "web.views.csrf_failure"
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = TLS
+X_FRAME_OPTIONS = "DENY"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "中文")]
+LOCALE_PATHS = [PROJECT / "web" / "locale"]
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "django": {"handlers": [], "level": "ERROR", "propagate": True},
+        "django.security": {"level": "CRITICAL"},  # what strangers try, answered 400
+    },
+}

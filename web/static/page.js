@@ -1,0 +1,395 @@
+import { measureAreas, outlinePath } from "./areas.js";
+import { ImageList } from "./list.js";
+import { Server } from "./server.js";
+import { fillPicture, Viewer } from "./viewer.js";
+
+const { results, maxBytes, messages } = JSON.parse(document.getElementById("for-scripts").textContent);
+const LANGUAGE = document.documentElement.lang;
+const LONGEST_POLL_MS = 2000;
+const SECTORS = ["superior", "inferior", "left", "right", "centre", "inner_ring", "outer_ring"];
+
+const at = (id) => document.getElementById(id);
+const number = new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 2 });
+const squareMm = new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const percent = new Intl.NumberFormat(LANGUAGE, {
+  style: "percent",
+  minimumFractionDigits: 1,
+  maximumFractionDigits: 1,
+});
+const fill = (text, words) => text.replace(/\{(\w+)\}/g, (_, word) => words[word]);
+const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const announce = (text) => (at("announcements").textContent = text);
+
+const server = new Server(results, messages);
+const viewer = new Viewer(at("canvas"), placeFovea);
+const list = new ImageList(at("list"), { select, remove, text: stateText });
+let selected = null;
+let isPolling = false;
+let sectorsAsked = null; // aborts the last question to the server
+
+// ---------------------------------------------------------------- sending
+
+async function send(files) {
+  const images = [...files].map((file) => list.add({ fileName: file.name, state: "sending", file }));
+  showOrHide();
+  for (const image of images) await sendOne(image);
+}
+
+async function sendOne(image) {
+  while (list.has(image)) {
+    try {
+      if (image.file.size > maxBytes) throw new Error(messages.tooLarge);
+      adopt(image, await server.send(image.file));
+      image.file = null;
+      poll();
+      return;
+    } catch (error) {
+      if (error.status !== 503) return fail(image, error.message);
+      const seconds = error.retrySeconds || 5;
+      list.update(image, { message: fill(messages.busy, { seconds }) });
+      await wait(1000 * seconds);
+    }
+  }
+}
+
+function fail(image, message) {
+  list.update(image, { state: "failed", message });
+  announce(`${image.fileName}: ${message}`);
+}
+
+// ---------------------------------------------------------------- waiting for the analysis
+
+async function poll() {
+  if (isPolling) return;
+  isPolling = true;
+  for (let ms = 150; list.some((image) => isPending(image)); ms = Math.min(1.15 * ms, LONGEST_POLL_MS)) {
+    await wait(ms);
+    await refresh().catch((error) => announce(error.message));
+  }
+  isPolling = false;
+}
+
+const isPending = ({ state }) => state === "waiting" || state === "running";
+
+async function refresh() {
+  for (const result of await server.list()) {
+    const image = list.find(result.key);
+    if (image && isPending(image)) adopt(image, result);
+  }
+}
+
+// After a reload, or in another language: the session's images are still there.
+async function restore() {
+  for (const result of await server.list()) adopt(list.add({ fileName: result.fileName }), result);
+  showOrHide();
+  await poll();
+}
+
+function adopt(image, result) {
+  if (result.state === "failed") {
+    Object.assign(image, result);
+    return fail(image, result.message);
+  }
+  const isDone = result.state === "done";
+  list.update(image, { ...result, state: isDone ? "loading" : result.state });
+  if (isDone) load(image).catch((error) => fail(image, error.message));
+}
+
+async function load(image) {
+  const [picture, probability] = await Promise.all([
+    server.picture(image),
+    server.probability(image),
+  ]);
+  const { width, height, threshold, minAreaPx } = image;
+  let gradable = 0;
+  for (const value of probability) gradable += !Number.isNaN(value);
+  const fieldOfView = outlinePath((i) => !Number.isNaN(probability[i]), width, height);
+  list.update(image, {
+    ...{ picture, probability, gradable, fieldOfView, state: "done" },
+    ...{ ownThreshold: threshold, minArea: minAreaPx, spacingGiven: null, fovea: null },
+  });
+  apply(image);
+  const words = { name: image.fileName, index: indexText(image), areas: image.found.number };
+  announce(fill(messages.analysed, words));
+  if (!selected) select(image);
+}
+
+// ---------------------------------------------------------------- one image
+
+function select(image) {
+  if (image.state !== "done") return;
+  selected = image;
+  list.select(image);
+  markFovea(false);
+  showOrHide();
+  showFields();
+  show();
+}
+
+// The mask, its areas and their outline at the image's threshold.
+function apply(image) {
+  const { probability, width, height, threshold, minArea } = image;
+  image.found = measureAreas(probability, width, height, threshold, minArea);
+  const { mask } = image.found;
+  image.fill = fillPicture(mask, width, height);
+  image.outline = outlinePath((i) => mask[i] === 1, width, height);
+  list.update(image, {});
+}
+
+function changed(changes) {
+  Object.assign(selected, changes);
+  apply(selected);
+  show();
+}
+
+function indexText({ found, gradable }) {
+  return gradable ? percent.format(found.area / gradable) : messages.unknown;
+}
+
+const spacingOf = (image) =>
+  image.spacingGiven ? [image.spacingGiven, image.spacingGiven] : image.pixelSpacing;
+
+const pixelText = (pixels) => `${number.format(pixels)} px`;
+
+function mmText(pixels) {
+  const spacing = spacingOf(selected);
+  return spacing && `${squareMm.format(pixels * spacing[0] * spacing[1])} mm²`;
+}
+
+function areaText(pixels) {
+  const mm = mmText(pixels);
+  return mm ? `${mm} (${pixelText(pixels)})` : pixelText(pixels);
+}
+
+function show() {
+  const { found, gradable, threshold } = selected;
+  viewer.show(Object.assign(selected, { spacing: spacingOf(selected) }));
+  at("index").textContent = indexText(selected);
+  at("threshold-value").textContent = threshold.toFixed(3);
+  at("threshold-reset").disabled = threshold === selected.ownThreshold;
+  at("area").textContent = areaText(found.area);
+  at("field-of-view").textContent = areaText(gradable);
+  at("areas").textContent = number.format(found.number);
+  at("largest").textContent = areaText(found.largest);
+  at("mean-probability").textContent =
+    found.meanProbability === null ? "–" : percent.format(found.meanProbability);
+  at("canvas").setAttribute("aria-label", `${selected.fileName}: ${at("index").textContent}`);
+  const choice = choiceOf(selected);
+  for (const link of document.querySelectorAll("[data-download]")) {
+    link.href = `${selected.url}download/${link.dataset.download}?${choice}`;
+  }
+  showSectors(choice);
+}
+
+function choiceOf({ threshold, minArea, spacingGiven, fovea }) {
+  const choice = new URLSearchParams({ threshold, min_area_px: minArea });
+  if (spacingGiven) choice.set("pixel_spacing_mm", spacingGiven);
+  if (fovea) {
+    choice.set("fovea_row", fovea.row);
+    choice.set("fovea_column", fovea.column);
+  }
+  return choice;
+}
+
+// Fields hold what was typed: they are written only where another image is shown.
+function showFields() {
+  const { fovea, pixelSpacing } = selected;
+  at("name").textContent = selected.fileName;
+  at("threshold").value = selected.threshold;
+  at("min-area").value = selected.minArea;
+  at("spacing").value = selected.spacingGiven ?? "";
+  at("spacing").placeholder = pixelSpacing
+    ? fill(messages.spacingOfFile, {
+        height: number.format(pixelSpacing[0]),
+        width: number.format(pixelSpacing[1]),
+      })
+    : messages.unknown;
+  at("fovea-row").value = fovea?.row ?? "";
+  at("fovea-column").value = fovea?.column ?? "";
+  at("fovea-row").max = selected.height - 1;
+  at("fovea-column").max = selected.width - 1;
+  at("banner").textContent = selected.banner ? fill(messages.banner, { banner: selected.banner }) : "";
+  const time = new Date(selected.deletedAt).toLocaleTimeString(LANGUAGE, { timeStyle: "short" });
+  at("kept").textContent = fill(messages.keptUntil, { time });
+}
+
+// ---------------------------------------------------------------- the fovea: quadrants and rings
+
+function markFovea(isOn) {
+  at("mark-fovea").setAttribute("aria-pressed", isOn);
+  at("canvas").classList.toggle("aiming", isOn);
+  at("canvas-message").hidden = !isOn;
+  at("canvas-message").textContent = messages.markFovea;
+}
+
+function placeFovea({ row, column }) {
+  if (at("mark-fovea").getAttribute("aria-pressed") !== "true") return;
+  const within = (position, length) => Math.min(Math.max(Math.round(position), 0), length - 1);
+  selected.fovea = { row: within(row, selected.height), column: within(column, selected.width) };
+  markFovea(false);
+  showFields();
+  show();
+}
+
+function typedFovea() {
+  const [row, column] = [at("fovea-row"), at("fovea-column")];
+  const isWhole = row.value !== "" && column.value !== "" && row.checkValidity() && column.checkValidity();
+  selected.fovea = isWhole ? { row: row.valueAsNumber, column: column.valueAsNumber } : null;
+  show();
+}
+
+// The server counts these: the table in the download and the one on the page are the same.
+async function showSectors(choice) {
+  sectorsAsked?.abort();
+  at("sectors").hidden = at("clear-fovea").hidden = !selected.fovea;
+  at("sectors-fault").textContent = "";
+  if (!selected.fovea) return;
+  const asked = (sectorsAsked = new AbortController());
+  await wait(120); // a slider that is moved asks once
+  if (asked.signal.aborted) return;
+  try {
+    const measured = await server.measurement(selected, choice, asked.signal);
+    if (asked.signal.aborted) return;
+    const rows = SECTORS.filter((sector) => measured[`area_px_${sector}`] !== null).map((sector) => {
+      const [index, area] = [measured[`ischaemic_index_${sector}`], measured[`area_px_${sector}`]];
+      const share = index === null ? "–" : percent.format(index);
+      return [messages[sector], share, mmText(area) ?? pixelText(area)];
+    });
+    at("sectors").tBodies[0].replaceChildren(...rows.map(tableRow));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    at("sectors").hidden = true;
+    at("sectors-fault").textContent = error.message;
+  }
+}
+
+function tableRow([name, ...cells]) {
+  const row = document.createElement("tr");
+  const heading = document.createElement("th");
+  heading.scope = "row";
+  heading.textContent = name;
+  row.append(heading);
+  for (const cell of cells) row.insertCell().textContent = cell;
+  return row;
+}
+
+// ---------------------------------------------------------------- deleting
+
+async function remove(image) {
+  try {
+    if (image.url) await server.delete(image.url);
+  } catch (error) {
+    if (error.status !== 404) return announce(error.message); // 404: the server was first
+  }
+  forget(image);
+  announce(fill(messages.deleted, { name: image.fileName }));
+}
+
+async function removeAll() {
+  try {
+    await server.delete(results);
+  } catch (error) {
+    return announce(error.message);
+  }
+  for (const image of list.all()) forget(image);
+  announce(messages.allDeleted);
+}
+
+function forget(image) {
+  list.remove(image);
+  if (image === selected) {
+    sectorsAsked?.abort();
+    selected = null;
+    const next = list.all().find(({ state }) => state === "done");
+    if (next) select(next);
+  }
+  showOrHide();
+}
+
+function forgetExpired() {
+  for (const image of list.all()) {
+    if (image.deletedAt && new Date(image.deletedAt) < Date.now()) forget(image);
+  }
+}
+
+// ---------------------------------------------------------------- the page
+
+function showOrHide() {
+  at("main").classList.toggle("empty", !list.some(() => true));
+  at("viewer").hidden = at("controls").hidden = !selected;
+  at("delete-all").hidden = !list.some(() => true);
+}
+
+function stateText(image) {
+  if (image.message) return image.message;
+  if (image.state === "waiting") return fill(messages.waiting, image);
+  if (image.state === "done" && image.found) return fill(messages.done, { index: indexText(image) });
+  return messages[image.state] ?? messages.running;
+}
+
+function showStyle() {
+  viewer.style = { opacity: at("opacity").valueAsNumber, outline: at("outline").valueAsNumber };
+  at("opacity-value").textContent = `${Math.round(100 * viewer.style.opacity)} %`;
+  at("outline-value").textContent = `${viewer.style.outline} px`;
+  viewer.draw();
+}
+
+function listen() {
+  const input = at("files");
+  input.addEventListener("change", () => {
+    send(input.files);
+    input.value = ""; // the same file may be chosen again
+  });
+  const drop = at("drop");
+  for (const kind of ["dragenter", "dragover"]) {
+    document.addEventListener(kind, (event) => {
+      event.preventDefault();
+      drop.classList.add("over");
+    });
+  }
+  for (const kind of ["dragleave", "drop"]) {
+    document.addEventListener(kind, (event) => {
+      event.preventDefault();
+      drop.classList.remove("over");
+    });
+  }
+  document.addEventListener("drop", (event) => send(event.dataTransfer.files));
+
+  at("threshold").addEventListener("input", (event) => changed({ threshold: event.target.valueAsNumber }));
+  at("threshold-reset").addEventListener("click", () => {
+    changed({ threshold: selected.ownThreshold });
+    showFields();
+  });
+  at("opacity").addEventListener("input", showStyle);
+  at("outline").addEventListener("input", showStyle);
+  at("min-area").addEventListener("input", ({ target }) => {
+    if (target.checkValidity()) changed({ minArea: target.valueAsNumber || 0 });
+  });
+  at("spacing").addEventListener("input", ({ target }) => {
+    if (target.checkValidity()) changed({ spacingGiven: target.valueAsNumber || null });
+  });
+  at("fovea-row").addEventListener("input", typedFovea);
+  at("fovea-column").addEventListener("input", typedFovea);
+  at("mark-fovea").addEventListener("click", ({ target }) => {
+    markFovea(target.getAttribute("aria-pressed") !== "true");
+  });
+  at("clear-fovea").addEventListener("click", () => {
+    selected.fovea = null;
+    showFields();
+    show();
+    at("mark-fovea").focus();
+  });
+  at("zoom-in").addEventListener("click", () => viewer.zoom(1.4));
+  at("zoom-out").addEventListener("click", () => viewer.zoom(1 / 1.4));
+  at("zoom-fit").addEventListener("click", () => viewer.fit());
+  at("delete").addEventListener("click", () => remove(selected));
+  at("delete-all").addEventListener("click", removeAll);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") markFovea(false);
+  });
+  setInterval(forgetExpired, 20_000);
+}
+
+listen();
+showStyle();
+restore().catch((error) => announce(error.message));

@@ -1,0 +1,223 @@
+// The canvas: the picture, the areas, the fovea; zoom and pan by mouse, finger and keyboard.
+
+const AREA = "240, 228, 66"; // the colours of lib/outlines.py
+const FIELD_OF_VIEW = "86, 180, 233";
+const RING_RADII_MM = [0.5, 1.5, 3];
+const MOST_ZOOM = 40;
+const CLICK_PX = 5; // a pointer that moves less between down and up has clicked
+
+export class Viewer {
+  constructor(canvas, onClick) {
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d");
+    this.onClick = onClick;
+    this.style = { opacity: 0.25, outline: 1.5 };
+    this.image = null;
+    this.pointers = new Map();
+    new ResizeObserver(() => this.#resized()).observe(canvas);
+    canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    canvas.addEventListener("pointerdown", (event) => this.#down(event));
+    canvas.addEventListener("pointermove", (event) => this.#move(event));
+    for (const kind of ["pointerup", "pointercancel"]) {
+      canvas.addEventListener(kind, (event) => this.#up(event));
+    }
+    canvas.addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  // image: { picture, width, height, fill, outline, fieldOfView, fovea, spacing }
+  show(image) {
+    const isAnother = image !== this.image;
+    this.image = image;
+    if (isAnother) this.fit();
+    else this.draw();
+  }
+
+  fit() {
+    if (!this.image) return;
+    const { width, height } = this.#size();
+    this.scale = Math.min(width / this.image.width, height / this.image.height);
+    this.x = (width - this.image.width * this.scale) / 2;
+    this.y = (height - this.image.height * this.scale) / 2;
+    this.isFitted = true;
+    this.draw();
+  }
+
+  zoom(factor, at = this.#centre()) {
+    const scale = Math.min(Math.max(this.scale * factor, this.#least()), MOST_ZOOM);
+    this.x = at.x - ((at.x - this.x) * scale) / this.scale;
+    this.y = at.y - ((at.y - this.y) * scale) / this.scale;
+    this.scale = scale;
+    this.#moved();
+  }
+
+  draw() {
+    if (this.isAsked) return;
+    this.isAsked = true; // many events, one picture a frame
+    requestAnimationFrame(() => {
+      this.isAsked = false;
+      if (this.image) this.#paint();
+    });
+  }
+
+  #paint() {
+    const { context, image, style, scale } = this;
+    const ratio = window.devicePixelRatio;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    context.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * this.x, ratio * this.y);
+    context.imageSmoothingEnabled = scale < 3;
+    context.drawImage(image.picture, 0, 0);
+    context.globalAlpha = style.opacity;
+    context.drawImage(image.fill, 0, 0);
+    context.globalAlpha = 1;
+    context.lineCap = "square";
+    this.#stroke(image.fieldOfView, `rgba(${FIELD_OF_VIEW}, 0.7)`, 1);
+    if (style.outline) {
+      this.#stroke(image.outline, "rgba(0, 0, 0, 0.45)", style.outline + 1.5);
+      this.#stroke(image.outline, `rgb(${AREA})`, style.outline);
+    }
+    if (image.fovea) this.#paintFovea(image.fovea, image.spacing);
+  }
+
+  #paintFovea({ row, column }, spacing) {
+    const [x, y] = [column + 0.5, row + 0.5]; // positions count from the first pixel's centre
+    const path = new Path2D();
+    const arm = 9 / this.scale;
+    path.moveTo(x - arm, y);
+    path.lineTo(x + arm, y);
+    path.moveTo(x, y - arm);
+    path.lineTo(x, y + arm);
+    const sectors = new Path2D();
+    const [height, width] = spacing ?? [1, 1];
+    const reach = 2 * Math.max(this.image.width * width, this.image.height * height);
+    for (const [right, down] of [[1, 1], [1, -1]]) {
+      sectors.moveTo(x - (right * reach) / width, y - (down * reach) / height);
+      sectors.lineTo(x + (right * reach) / width, y + (down * reach) / height);
+    }
+    for (const radius of spacing ? RING_RADII_MM : []) {
+      sectors.moveTo(x + radius / width, y);
+      sectors.ellipse(x, y, radius / width, radius / height, 0, 0, 2 * Math.PI);
+    }
+    this.context.save();
+    const frame = new Path2D();
+    frame.rect(0, 0, this.image.width, this.image.height);
+    this.context.clip(frame);
+    this.#stroke(sectors, "rgba(255, 255, 255, 0.45)", 1);
+    this.context.restore();
+    this.#stroke(path, "rgba(0, 0, 0, 0.6)", 4);
+    this.#stroke(path, "white", 2);
+  }
+
+  #stroke(path, colour, width) {
+    this.context.strokeStyle = colour;
+    this.context.lineWidth = width / this.scale;
+    this.context.stroke(path);
+  }
+
+  #size() {
+    return { width: this.canvas.clientWidth, height: this.canvas.clientHeight };
+  }
+
+  #centre() {
+    const { width, height } = this.#size();
+    return { x: width / 2, y: height / 2 };
+  }
+
+  #least() {
+    const { width, height } = this.#size();
+    return Math.min(1, width / this.image.width, height / this.image.height) / 2;
+  }
+
+  #resized() {
+    const { width, height } = this.#size();
+    this.canvas.width = Math.round(width * window.devicePixelRatio);
+    this.canvas.height = Math.round(height * window.devicePixelRatio);
+    if (this.isFitted) this.fit();
+    else this.draw();
+  }
+
+  #moved() {
+    this.isFitted = false;
+    const { x, y } = this.#centre(); // which must stay on the picture
+    this.x = Math.min(Math.max(this.x, x - this.image.width * this.scale), x);
+    this.y = Math.min(Math.max(this.y, y - this.image.height * this.scale), y);
+    this.draw();
+  }
+
+  #position(event) {
+    const box = this.canvas.getBoundingClientRect();
+    return { x: event.clientX - box.left, y: event.clientY - box.top };
+  }
+
+  #wheel(event) {
+    if (!this.image) return;
+    event.preventDefault();
+    this.zoom(Math.exp(-event.deltaY / 400), this.#position(event));
+  }
+
+  #down(event) {
+    this.canvas.setPointerCapture(event.pointerId);
+    const position = this.#position(event);
+    this.pointers.set(event.pointerId, position);
+    this.pressed = this.pointers.size === 1 ? position : null; // two fingers do not click
+  }
+
+  #move(event) {
+    const before = this.pointers.get(event.pointerId);
+    if (!before || !this.image) return;
+    const now = this.#position(event);
+    const other = [...this.pointers].find(([id]) => id !== event.pointerId)?.[1];
+    this.pointers.set(event.pointerId, now);
+    if (other) this.zoom(distance(now, other) / Math.max(distance(before, other), 1), other);
+    else this.#pan(now.x - before.x, now.y - before.y);
+  }
+
+  #up(event) {
+    const now = this.#position(event);
+    const hasClicked = this.pressed && distance(now, this.pressed) < CLICK_PX;
+    this.pointers.delete(event.pointerId);
+    this.pressed = null;
+    if (!hasClicked || !this.image || event.type !== "pointerup") return;
+    const column = (now.x - this.x) / this.scale - 0.5;
+    const row = (now.y - this.y) / this.scale - 0.5;
+    this.onClick({ row, column });
+  }
+
+  #pan(right, down) {
+    this.x += right;
+    this.y += down;
+    this.#moved();
+  }
+
+  #key(event) {
+    const actions = {
+      ArrowLeft: () => this.#pan(40, 0),
+      ArrowRight: () => this.#pan(-40, 0),
+      ArrowUp: () => this.#pan(0, 40),
+      ArrowDown: () => this.#pan(0, -40),
+      "+": () => this.zoom(1.25),
+      "=": () => this.zoom(1.25),
+      "-": () => this.zoom(0.8),
+      0: () => this.fit(),
+    };
+    if (!this.image || !actions[event.key] || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    actions[event.key]();
+  }
+}
+
+function distance(a, b) {
+  return Math.hypot(a.x - b.x, a.y - b.y);
+}
+
+// The mask as a picture that the canvas lays over the angiogram.
+export function fillPicture(mask, width, height) {
+  const canvas = new OffscreenCanvas(width, height);
+  const picture = new ImageData(width, height);
+  const [red, green, blue] = AREA.split(",").map(Number);
+  const pixels = new Uint32Array(picture.data.buffer);
+  const colour = (255 << 24) | (blue << 16) | (green << 8) | red; // little endian
+  for (let i = 0; i < mask.length; i++) if (mask[i]) pixels[i] = colour;
+  canvas.getContext("2d").putImageData(picture, 0, 0);
+  return canvas;
+}

@@ -1,0 +1,33 @@
+"""Addresses."""
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+from django.views.i18n import set_language
+from django.views.static import serve
+
+from web import views
+
+urlpatterns = [
+    path("", views.page, name="page"),
+    path("results/", views.Results.as_view(), name="results"),
+    path("results/<key>/", views.OneResult.as_view(), name="result"),
+    path("results/<key>/picture", views.picture, name="picture"),
+    path("results/<key>/probability", views.probability, name="probability"),
+    path("results/<key>/measurement", views.measurement, name="measurement"),
+    path("results/<key>/download/<kind>", views.download, name="download"),
+    path("login/", LoginView.as_view(template_name="web/login.html"), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("language/", login_not_required(set_language), name="set_language"),
+    # A dozen small files: no package for static files is needed, and no collectstatic.
+    path(
+        "static/<path:path>",
+        login_not_required(serve),
+        {"document_root": settings.STATIC_FOLDER},
+        name="static",
+    ),
+]
+handler400 = "web.views.bad_request"
+handler404 = "web.views.not_found"
+handler500 = "web.views.server_error"
