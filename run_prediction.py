@@ -1,15 +1,24 @@
 """Predict images without truth: probability maps, masks, overlays, LabelMe files, a table of measurements."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lib.command_line import run_script, script_parser
+from lib.command_line import add_experiments, run_script, script_parser
+from lib.user_errors import UserError
+
+if TYPE_CHECKING:
+    from lib.trained_network import TrainedNetwork
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="files and folders")
-    parser.add_argument("--experiment", metavar="NAME", help="default: the configuration's name")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--experiment", metavar="NAME", help="default: the configuration's name")
+    add_experiments(which)
     parser.add_argument(
         "--output",
         type=Path,
@@ -33,30 +42,42 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _network(arguments: argparse.Namespace) -> TrainedNetwork:
+    """What the options choose: an ONNX file, an experiment's network, or the mean of several."""
+    from lib.configuration import read_configuration
+
+    named = read_configuration(arguments.config, arguments.overrides).experiment_name
+    name = arguments.experiment or named.name
+    folder = named.path_experiments
+    if arguments.engine == "onnx":
+        if arguments.experiments:
+            raise UserError("--experiments: expected --engine keras; an ONNX file is one network")
+        from lib.onnx_network import read_onnx_network
+
+        file = arguments.model or folder / name / f"{name}.onnx"
+        return read_onnx_network(file, arguments.overrides)
+    from lib.keras_backend import start_keras
+
+    start_keras()
+    from lib.ensemble import read_keras_ensemble
+    from lib.experiment import Experiment
+    from lib.keras_network import read_keras_network
+
+    if arguments.experiments:
+        members = [Experiment(folder / member, member) for member in arguments.experiments]
+        return read_keras_ensemble(members, arguments.overrides)
+    return read_keras_network(Experiment(folder / name, name), arguments.overrides)[0]
+
+
 def main() -> None:
     """Read the options, predict each image, say where the results lie and what failed."""
     arguments = _parser().parse_args()
 
     from lib.archive import find_images, predict_images, read_fovea
-    from lib.configuration import read_configuration
 
     images = find_images(arguments.images, arguments.output)
     foveae = read_fovea(arguments.fovea, images)
-    named = read_configuration(arguments.config, arguments.overrides).experiment_name
-    name = arguments.experiment or named.name
-    folder = named.path_experiments / name
-    if arguments.engine == "onnx":
-        from lib.onnx_network import read_onnx_network
-
-        network = read_onnx_network(arguments.model or folder / f"{name}.onnx", arguments.overrides)
-    else:
-        from lib.keras_backend import start_keras
-
-        start_keras()
-        from lib.experiment import Experiment
-        from lib.keras_network import read_keras_network
-
-        network, _ = read_keras_network(Experiment(folder, name), arguments.overrides)
+    network = _network(arguments)
     table, failures = predict_images(network, images, arguments.output, foveae)
     print(f"{len(images) - len(failures)} images predicted, {table}")
     if failures:

@@ -1,24 +1,31 @@
 """Test the trained network: scores, ROC and precision-recall figures, pictures of each test image."""
 
-from lib.command_line import run_script, script_parser
+from lib.command_line import add_experiments, ensemble_name, run_script, script_parser
 
 
 def main() -> None:
     """Read the configuration, predict and score the test images, say where the results lie."""
-    arguments = script_parser(__doc__).parse_args()
+    parser = script_parser(__doc__)
+    add_experiments(parser)
+    arguments = parser.parse_args()
+    names, overrides = arguments.experiments, arguments.overrides
+    if names:
+        overrides = [*overrides, f"experiment name.name={ensemble_name(names)}"]
 
     from lib.configuration import read_configuration
     from lib.console import to_log_file
     from lib.keras_backend import start_keras
 
-    configuration = read_configuration(arguments.config, arguments.overrides)
+    configuration = read_configuration(arguments.config, overrides)
     folder, name = configuration.results_folder, configuration.experiment_name.name
     if configuration.testing_settings.nohup:
         to_log_file(folder / f"{name}_testing.nohup")
     start_keras()
+    from lib.experiment import Experiment
     from lib.testing import test
 
-    test(configuration)
+    folder_of_all = configuration.experiment_name.path_experiments
+    test(configuration, [Experiment(folder_of_all / member, member) for member in names])
     print((folder / "performances.txt").read_text(encoding="utf-8"))
     print(f"written to {folder}; look at ROC.png and Precision_recall.png there")
 

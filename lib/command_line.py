@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lib.user_errors import UserError
@@ -43,6 +44,31 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         metavar='"section.key=value"',
         help='lay one setting over the file, e.g. --set "training settings.N_epochs=10"; repeatable',
     )
+
+
+def add_experiments(parser: argparse._ActionsContainer) -> None:
+    """Add --experiments to a parser."""
+    parser.add_argument(
+        "--experiments",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="the mean of the probabilities of these experiments' networks, "
+        "e.g. those of the folds of a cross-validation",
+    )
+
+
+def ensemble_name(names: Sequence[str]) -> str:
+    """The name of several experiments together: joined by "+", or the first and a digest of all.
+
+    Raises:
+        UserError: fewer than two names, or one twice.
+    """
+    if len(set(names)) < len(names) or len(names) < 2:
+        raise UserError(f"--experiments {' '.join(names)}: expected two or more different names")
+    joined = "+".join(names)
+    digest = hashlib.sha256(joined.encode()).hexdigest()[:8]
+    return joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}_others_{digest}"
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -1,97 +1,131 @@
-"""What many runs came to: a table, a bar chart, and their predictions side by side."""
+"""What many runs came to: tables, statistics over patients, and pictures of all variants together."""
 
 import csv
 import io
 import json
 import statistics
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from lib.comparison_figures import (
+    bland_altman,
+    box_plot,
+    calibration,
+    precision_recall_curves,
+    roc_curves,
+)
 from lib.configuration import read_configuration
-from lib.evaluation import PredictedImage
 from lib.experiment import Experiment
 from lib.experiments import Plan, Run
 from lib.figures import bar_chart, labelled_rows
 from lib.files import write_text
-from lib.predictions import read_predictions
+from lib.intervals import SCORES
+from lib.out_of_fold import Variant, read_cases, results_of
+from lib.performance_report import ROWS
+from lib.statistics_report import (
+    COMPARED_BY,
+    compare,
+    defined,
+    estimate_rows,
+    markdown_table,
+    statistics_text,
+)
 
-RATES = ("auc_roc", "auc_pr", "f1", "accuracy", "sensitivity", "specificity")
 SHOWN_SIDE_BY_SIDE = 6
 """Test images in comparison.png."""
 
 
-def write_table(plan: Plan) -> Path:
-    """Write results.md, results.csv and results.json of the runs that are finished so far."""
+def write_table(plan: Plan, variants: Sequence[Variant] = ()) -> Path:
+    """Write results.md, .csv and .json of the runs that are finished so far.
+
+    With `variants` there are statistics over patients too, in results_estimates.csv and
+    results_paired_tests.csv as well.
+    """
     rows = [row for run in plan.runs if (row := _row(plan, run))]
     columns = [
         "run",
         "test images",
         "parameters",
         "training minutes",
-        *RATES,
+        *SCORES,
         "accuracy, whole image",
     ]
     columns += [c for c in ("cal", "cl_dice", "published AUC") if any(c in row for row in rows)]
     table = [[_shown(row.get(column)) for column in columns] for row in rows]
-    if len({row["variant"] for row in rows}) < len(rows):  # folds: their means
+    if len({row["variant"] for row in rows}) < len(rows):  # folds and seeds: their means
         for variant in dict.fromkeys(row["variant"] for row in rows):
             chosen = [row for row in rows if row["variant"] == variant]
             means = [_average(chosen, column) for column in columns[3:]]
             table.append([f"{variant}: mean ± sd of {len(chosen)}", "", "", *means])
+    estimates = [row for variant in variants for row in estimate_rows(variant)]
+    tests = [test for score in COMPARED_BY for test in compare(score, variants)]
     lines = [f"# {plan.name}", "", f"{len(rows)} of {len(plan.runs)} runs are finished."]
     lines += [f"Published: {plan.reference_source}"] if plan.reference else []
-    lines += ["", _markdown(columns), _markdown(["---"] * len(columns)), *map(_markdown, table)]
+    lines += ["", *markdown_table(columns, table)]
+    lines += statistics_text(variants, tests) if variants else []
     folder = _folder(plan)
+    content = {"runs": rows, "estimates": estimates, "paired_tests": [asdict(t) for t in tests]}
     write_text(folder / "results.md", "\n".join(lines) + "\n")
-    write_text(folder / "results.json", json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    write_text(
+        folder / "results.json",
+        json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    )
+    _write_csv(folder / "results.csv", rows, columns)
+    for name in ("estimates", "paired_tests"):
+        if content[name]:
+            _write_csv(folder / f"results_{name}.csv", content[name], list(content[name][0]))
+    return folder / "results.md"
+
+
+def _write_csv(file: Path, rows: Sequence[Mapping], columns: Sequence[str]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(folder / "results.csv", text.getvalue())
-    return folder / "results.md"
+    write_text(file, text.getvalue())
 
 
-def write_comparison(plan: Plan) -> None:
-    """Write results.png, the scores as bars, and comparison.png, what each variant predicts."""
-    rows = [row for run in plan.runs if (row := _row(plan, run))]
-    if not rows:
+def write_comparison(plan: Plan, variants: Sequence[Variant]) -> None:
+    """Draw the scores as bars, all variants' curves, agreement and calibration, and what they predict."""
+    if not variants:
         return
-    by_variant = defaultdict(list)
-    for row in rows:
-        by_variant[row["variant"]].append(row)
+    folder = _folder(plan)
+    titles = [ROWS[score].split(" (")[0] for score in SCORES]
     groups = {
-        variant: {rate: _mean(chosen, rate) for rate in RATES}
-        for variant, chosen in by_variant.items()
+        v.name: dict(zip(titles, map(defined, v.network.estimate.values), strict=True))
+        for v in variants
     }
-    bar_chart(_folder(plan) / "results.png", groups)
-    cases = {variant: _cases(plan, variant) for variant in by_variant}
-    common = set.intersection(*({c.name for c in chosen} for chosen in cases.values()))
-    if not common:
-        return
+    bar_chart(folder / "results.png", groups)
+    for name, draw in {
+        "roc_curves": roc_curves,
+        "precision_recall_curves": precision_recall_curves,
+        "box_plot": box_plot,
+        "calibration": calibration,
+    }.items():
+        draw(folder / f"{name}.png", variants)
+    structure = read_configuration(plan.base, plan.runs[0].overrides).data_attributes.structure
+    bland_altman(folder / "bland_altman.png", variants, structure)
+    _side_by_side(plan, variants)
+
+
+def _side_by_side(plan: Plan, variants: Sequence[Variant]) -> None:
+    """The first images, their truths, and what each variant makes of them under its first seed."""
+    common = set.intersection(*(set(v.images) for v in variants))
     names = sorted(common)[:SHOWN_SIDE_BY_SIDE]
-    first, *_ = ({c.name: c for c in chosen} for chosen in cases.values())
-    pictures = {
-        "Original": [first[name].original for name in names],
-        "Ground truth": [first[name].truth for name in names],
-    }
-    for variant, chosen in cases.items():
-        probability = {c.name: c.probability for c in chosen}
-        pictures[variant] = [probability[name] for name in names]
-    labelled_rows(_folder(plan) / "comparison.png", pictures, names)
-
-
-def _cases(plan: Plan, variant: str) -> list[PredictedImage]:
-    """All test images of a variant, over its folds."""
-    files = [_results(plan, run).predictions for run in plan.runs if run.variant == variant]
-    return [case for file in files if file.is_file() for case in read_predictions(file)]
-
-
-def _results(plan: Plan, run: Run) -> Experiment:
-    """Where the run was tested: its folder, or one within it for another set's images."""
-    configuration = read_configuration(plan.base, run.overrides)
-    return Experiment(configuration.results_folder, configuration.experiment_name.name)
+    if not names:
+        return
+    pictures = {"Original": {}, "Ground truth": {}}
+    for variant in variants:
+        runs = [run for run in plan.runs if run.variant == variant.name]
+        pictures[variant.name] = {}
+        for _, case in read_cases(plan, [run for run in runs if run.seed == runs[0].seed]):
+            if case.name in names:
+                pictures["Original"][case.name] = case.original
+                pictures["Ground truth"][case.name] = case.truth
+                pictures[variant.name][case.name] = case.probability
+    rows = {title: [images[name] for name in names] for title, images in pictures.items()}
+    labelled_rows(_folder(plan) / "comparison.png", rows, names, side=256)
 
 
 def _folder(plan: Plan) -> Path:
@@ -101,7 +135,7 @@ def _folder(plan: Plan) -> Path:
 
 def _row(plan: Plan, run: Run) -> dict | None:
     experiment = Experiment.of(read_configuration(plan.base, run.overrides))
-    file = _results(plan, run).folder / "performances.json"
+    file = results_of(plan, run).folder / "performances.json"
     if not file.is_file():
         return None
     measured = json.loads(file.read_text(encoding="utf-8"))
@@ -116,18 +150,13 @@ def _row(plan: Plan, run: Run) -> dict | None:
         "parameters": about["parameters"],
         "training minutes": round(seconds / 60, 2),
     }
-    row |= {rate: measured["network_in_field_of_view"][rate] for rate in RATES}
+    row |= {rate: measured["network_in_field_of_view"][rate] for rate in SCORES}
     row["accuracy, whole image"] = measured["network_on_whole_image"]["accuracy"]
     for name in ("cal", "cl_dice"):
         values = [one[name] for one in measured["connectivity"] if one[name] is not None]
         row |= {name: statistics.mean(values)} if values else {}
     published = [plan.reference[name] for name in images if name in plan.reference]
     return row | ({"published AUC": statistics.mean(published)} if published else {})
-
-
-def _mean(rows: Sequence[Mapping], column: str) -> float | None:
-    values = [row[column] for row in rows if row.get(column) is not None]
-    return statistics.mean(values) if values else None
 
 
 def _average(rows: Sequence[Mapping], column: str) -> str:
@@ -141,7 +170,3 @@ def _shown(value: float | str | None) -> str:
     if value is None:
         return "n/a"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _markdown(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -12,7 +12,7 @@ from lib.configuration import Configuration, experiment_name, read_configuration
 from lib.user_errors import UserError
 
 KEYS = {
-    "experiments": {"name", "base", "data_set", "folds"},
+    "experiments": {"name", "base", "data_set", "folds", "seeds"},
     "reference": {"source"},
 }
 
@@ -23,12 +23,14 @@ class Run:
 
     Attributes:
         name: of its experiment.
-        variant: what distinguishes it but for its fold, e.g. "unet".
+        variant: what distinguishes it but for its fold and seed, e.g. "unet".
+        seed: of training, where the plan gives seeds.
         overrides: what it lays over the base.
     """
 
     name: str
     variant: str
+    seed: int | None
     overrides: tuple[str, ...]
 
 
@@ -56,10 +58,11 @@ class Plan:
 def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     """Read a file of experiments; `overrides` of the form "section.key=value" hold for all its runs.
 
-    [experiments] holds `name`, `base` (a configuration, relative to the file), and where folds are run
-    `data_set` and `folds`. [settings] holds `section.key = value` for all runs; [vary] holds
-    `section.key = value | value ...`, of which every combination is run, in every fold. [reference]
-    holds `source` and a published AUC for each image.
+    [experiments] holds `name`, `base` (a configuration, relative to the file), where folds are run
+    `data_set` and `folds`, and where trainings are repeated their `seeds`. [settings] holds
+    `section.key = value` for all runs; [vary] holds `section.key = value | value ...`, of which every
+    combination is run, under every seed, in every fold. [reference] holds `source` and a published AUC
+    for each image.
 
     Raises:
         UserError: not such a file.
@@ -100,10 +103,23 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     base = file.parent / head["base"]
     settings = [f"{key}={value}" for key, value in sections.get("settings", {}).items()]
     settings += overrides
-    runs = tuple(_runs(head["name"], base, settings, sections.get("vary", {}), folds))
+    vary = sections.get("vary", {})
+    seeds = _seeds(head.get("seeds", ""), [*settings, *vary], file)
+    runs = tuple(_runs(head["name"], base, settings, vary, seeds, folds))
     _check_runs(runs, base, file)
     values = {image: _number(v, f"{file}: [reference] {image}") for image, v in reference.items()}
     return Plan(head["name"], base, data_set, runs, values, source)
+
+
+def _seeds(text: str, settings: Sequence[str], file: Path) -> list[int | None]:
+    """The seeds of training, [None] where the plan leaves them to the configuration."""
+    where = f"{file}: [experiments] seeds"
+    seeds = [_whole_number(word, where) for word in text.split()]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"{where} = {text!r}: expected each seed once")
+    if seeds and any(s.partition("=")[0].strip() == "training settings.seed" for s in settings):
+        raise UserError(f"{where} and training settings.seed are both given: expected one of them")
+    return seeds or [None]
 
 
 def _check_runs(runs: Sequence[Run], base: Path, file: Path) -> None:
@@ -116,11 +132,14 @@ def _check_runs(runs: Sequence[Run], base: Path, file: Path) -> None:
 
 
 def _runs(
-    name: str, base: Path, settings: list[str], vary: Mapping[str, str], folds: int
+    name: str,
+    base: Path,
+    settings: list[str],
+    vary: Mapping[str, str],
+    seeds: Sequence[int | None],
+    folds: int,
 ) -> Iterator[Run]:
-    configuration = read_configuration(base, settings)
-    local = configuration.data_paths.path_local
-    folder = configuration.experiment_name.path_experiments / name
+    folder = read_configuration(base, settings).experiment_name.path_experiments / name
     choices = [[(key, v.strip()) for v in values.split("|")] for key, values in vary.items()]
     for chosen in itertools.product(*choices):
         varied = [
@@ -129,19 +148,28 @@ def _runs(
         ]
         variant = ", ".join(value for _, value in chosen) or name
         overrides = [*settings, *(f"{key}={value}" for key, value in chosen)]
+        configuration = read_configuration(base, overrides)
         overrides.append(f"experiment name.path_experiments={folder}")
-        for fold in range(1, folds + 1) if folds else [None]:
-            fold_name = [f"fold{fold:02d}"] if fold else []
-            in_fold = []
-            if fold:  # the folder says all that its split depends on
-                packed = f"fold{fold}of{folds}_seed{configuration.preparation.split_seed}"
-                local_folder = local.parent / f"{local.name}_{name}" / packed
-                in_fold = [
-                    f"preparation.fold={fold}/{folds}",
-                    f"data paths.path_local={local_folder}",
-                ]
-            run = "_".join([*varied, *fold_name]) or "run"
-            yield Run(run, variant, (*overrides, *in_fold, f"experiment name.name={run}"))
+        for seed, fold in itertools.product(seeds, range(1, folds + 1) if folds else [None]):
+            parts, changed = [*varied], [*overrides]
+            if seed is not None:
+                parts.append(f"seed{seed}")
+                changed.append(f"training settings.seed={seed}")
+            if fold:
+                parts.append(f"fold{fold:02d}")
+                changed += _in_fold(configuration, name, fold, folds)
+            run = "_".join(parts) or "run"
+            yield Run(run, variant, seed, (*changed, f"experiment name.name={run}"))
+
+
+def _in_fold(configuration: Configuration, name: str, fold: int, folds: int) -> list[str]:
+    """Overrides that prepare the fold in a folder whose name says all that its split depends on."""
+    local = configuration.data_paths.path_local
+    packed = f"fold{fold}of{folds}_seed{configuration.preparation.split_seed}"
+    return [
+        f"preparation.fold={fold}/{folds}",
+        f"data paths.path_local={local.parent / f'{local.name}_{name}' / packed}",
+    ]
 
 
 def run_plan(plan: Plan) -> tuple[Path, list[str]]:
@@ -153,6 +181,7 @@ def run_plan(plan: Plan) -> tuple[Path, list[str]]:
     import keras
 
     from lib.experiment_table import write_comparison, write_table
+    from lib.out_of_fold import read_variants
     from lib.testing import test
     from lib.training import train
 
@@ -170,9 +199,10 @@ def run_plan(plan: Plan) -> tuple[Path, list[str]]:
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             failures.append(f"{run.name}: {kind}{error}")
             print(f"failed: {kind}{error}", flush=True)
-        file = write_table(plan)
-    write_comparison(plan)
-    return file, failures
+        write_table(plan)
+    variants = read_variants(plan)
+    write_comparison(plan, variants)
+    return write_table(plan, variants), failures
 
 
 def _finished(configuration: Configuration) -> bool:

@@ -29,6 +29,8 @@ from lib.outlines import contours
 
 BLUE, ORANGE, VERMILION, YELLOW, SKY = "#0072B2", "#E69F00", "#D55E00", "#F0E442", "#56B4E9"
 INK, FAINT = "#222222", "#9A9A9A"
+NETWORKS = (BLUE, VERMILION, "#009E73", "#CC79A7", SKY, ORANGE, INK)
+"""One colour a network where several are compared."""
 
 OVERLAY_COLOURS = {
     "true positive": (86, 180, 233),
@@ -83,7 +85,7 @@ def roc_figure(file: Path, evaluation: Evaluation) -> None:
     if human and None not in (human.sensitivity, human.specificity):
         _human(axes, 1 - human.specificity, human.sensitivity, human.f1)
     _legend_below(axes)
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def precision_recall_figure(file: Path, evaluation: Evaluation) -> None:
@@ -112,7 +114,7 @@ def precision_recall_figure(file: Path, evaluation: Evaluation) -> None:
     if human and None not in (human.sensitivity, human.precision):
         _human(axes, human.sensitivity, human.precision, human.f1)
     _legend_below(axes)
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def learning_curves(
@@ -126,7 +128,7 @@ def learning_curves(
             behind `val_`; a value may be missing, None or not finite.
         best_by: "auc" (greatest `val_auc`) or "loss" (least `val_loss`).
     """
-    figure = _figure(12, 3.7)
+    figure = new_figure(12, 3.7)
     best = _best_epoch(history, best_by)
     for axes, name, title in zip(
         figure.subplots(1, 3),
@@ -134,7 +136,7 @@ def learning_curves(
         ("Loss", "Accuracy", "AUC-ROC"),
         strict=True,
     ):
-        _style(axes)
+        style_axes(axes)
         axes.set_title(title, loc="left", color=INK, fontweight="bold")
         axes.set_xlabel("Epoch")
         axes.set_xlim(0.5, max((row["epoch"] for row in history), default=1) + 0.5)
@@ -163,13 +165,13 @@ def learning_curves(
         if not _legend(axes, "best"):
             _say_in_middle(axes, "no values yet")
     figure.subplots_adjust(left=0.045, right=0.985, bottom=0.15, top=0.9, wspace=0.16)
-    _save(figure, file, dots_per_inch=100)
+    save_figure(figure, file, dots_per_inch=100)
 
 
 def _square_axes(title: str, evaluation: Evaluation) -> tuple[Figure, Axes]:
-    figure = _figure(5.8, 7.1)
+    figure = new_figure(5.8, 7.1)
     axes = figure.add_axes((0.12, 0.22, 0.84, 0.84 * 5.8 / 7.1))
-    _style(axes)
+    style_axes(axes)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     images = len(evaluation.per_image)
     counted = f"FOV pixels pooled over {images} test image{'s' * (images != 1)}"
@@ -268,7 +270,10 @@ def original_truth_prediction(file: Path, cases: Sequence[PredictedImage]) -> No
 
 
 def labelled_rows(
-    file: Path, rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str]
+    file: Path,
+    rows: Mapping[str, Sequence[np.ndarray]],
+    columns: Sequence[str],
+    side: int = 512,
 ) -> None:
     """Images in rows and columns that have titles (Figure 4 of the Enhance LadderNet paper).
 
@@ -276,8 +281,9 @@ def labelled_rows(
         file: the PNG.
         rows: for each title as many images as there are columns, as in `image_grid`.
         columns: their titles.
+        side: of an image, in pixels.
     """
-    fitted = [_fitted(_rgb(image), 512) for images in rows.values() for image in images]
+    fitted = [_fitted(_rgb(image), side) for images in rows.values() for image in images]
     margin, head, gap = 44, 40, 10
     mosaic = _mosaic(fitted, len(columns), gap, background=255)
     canvas = np.pad(mosaic, ((head, 0), (margin, 0), (0, 0)), constant_values=255)
@@ -288,7 +294,7 @@ def labelled_rows(
     for column, title in enumerate(columns):
         x = margin + gap / 2 + (column + 0.5) * (mosaic.shape[1] - gap) / len(columns)
         _write(axes, _shortened(title, 48), x, head / 2, 12, ha="center")
-    _save(figure, file, dots_per_inch=100)
+    save_figure(figure, file, dots_per_inch=100)
 
 
 def bar_chart(file: Path, groups: Mapping[str, Mapping[str, float | None]]) -> None:
@@ -299,20 +305,22 @@ def bar_chart(file: Path, groups: Mapping[str, Mapping[str, float | None]]) -> N
         groups: for each network its scores in [0, 1]; None is left out. The same scores for all.
     """
     scores = list(next(iter(groups.values())))
-    figure = _figure(1.6 + 1.5 * len(scores), 3.9)
+    figure = new_figure(1.6 + 1.5 * len(scores), 3.9)
     axes = figure.add_axes((0.07, 0.12, 0.91, 0.68))
-    _style(axes)
+    style_axes(axes)
     width = 0.8 / len(groups)
     for number, (name, values) in enumerate(groups.items()):
         at = np.arange(len(scores)) + (number - (len(groups) - 1) / 2) * width
         heights = [values[score] or 0 for score in scores]
-        bars = axes.bar(at, heights, width * 0.9, label=name, color=f"C{number}")
+        bars = axes.bar(
+            at, heights, width * 0.9, label=name, color=NETWORKS[number % len(NETWORKS)]
+        )
         if len(groups) <= 4:
             axes.bar_label(bars, [f"{h:.3f}" for h in heights], fontsize=7, padding=1)
     axes.set_xticks(range(len(scores)), scores)
     axes.set_ylim(0, 1.05)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=4, frameon=False, fontsize=9)
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def overlay(file: Path, case: PredictedImage, threshold: float) -> None:
@@ -356,7 +364,7 @@ def overlay(file: Path, case: PredictedImage, threshold: float) -> None:
     )
     _write(axes, measured, left + 6, 52, size=11)
     figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=10)
-    _save(figure, file, dots_per_inch=100)
+    save_figure(figure, file, dots_per_inch=100)
 
 
 def overlay_pixels(
@@ -437,7 +445,7 @@ def contact_sheet(
         Line2D([], [], color=SKY, linewidth=3, label="field of view (FOV)"),
     ]
     figure.legend(handles=handles, loc="upper right", ncols=2, frameon=False, fontsize=11)
-    _save(figure, file, dots_per_inch=100)
+    save_figure(figure, file, dots_per_inch=100)
 
 
 def _thumbnails(
@@ -463,7 +471,7 @@ def preprocessing_figure(file: Path, steps: Sequence[tuple[str, np.ndarray]]) ->
         steps: title and (H, W) array, uint8 or float; floats beyond [0, 1] are shown from their
             least to their greatest value.
     """
-    figure = _figure(3.1 * len(steps), 4.5)
+    figure = new_figure(3.1 * len(steps), 4.5)
     grid = figure.subplots(2, len(steps), height_ratios=(3, 1), squeeze=False)
     for (above, below), (title, image) in zip(grid.T, steps, strict=True):
         low, high = _value_range(image)
@@ -479,7 +487,7 @@ def preprocessing_figure(file: Path, steps: Sequence[tuple[str, np.ndarray]]) ->
         )
         counts, edges = np.histogram(image, bins=64, range=(low, high))
         below.stairs(counts / image.size * 100, edges, fill=True, color=BLUE)
-        _style(below)
+        style_axes(below)
         # The black surround would flatten everything else.
         below.set_ylim(0, max(1.15 * counts[1:-1].max() / image.size * 100, 1e-3))
         below.set_xlim(low, high)
@@ -487,7 +495,7 @@ def preprocessing_figure(file: Path, steps: Sequence[tuple[str, np.ndarray]]) ->
         below.tick_params(labelsize=8)
     grid[1, 0].set_ylabel("% of pixels", fontsize=9)
     figure.set_layout_engine("tight")
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def _value_range(image: np.ndarray) -> tuple[float, float]:
@@ -599,7 +607,7 @@ def _say_in_middle(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=INK)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A white figure in inches."""
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
@@ -609,14 +617,15 @@ def _figure(width: float, height: float) -> Figure:
 def _pixel_axes(canvas: np.ndarray) -> tuple[Figure, Axes]:
     """A figure that shows `canvas` pixel for pixel at 100 dots an inch, for writing and drawing."""
     height, width = canvas.shape[:2]
-    figure = _figure(width / 100, height / 100)
+    figure = new_figure(width / 100, height / 100)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(canvas, interpolation="none", aspect="auto")
     axes.set_axis_off()
     return figure, axes
 
 
-def _style(axes: Axes) -> None:
+def style_axes(axes: Axes) -> None:
+    """Faint lines, no frame."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.grid(color="#E6E6E6", linewidth=0.7)
@@ -645,7 +654,8 @@ def _legend(axes: Axes, place: str) -> bool:
     return anything
 
 
-def _save(figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
+def save_figure(figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
+    """Write a PNG that appears whole."""
     with written_beside(file) as (beside,):
         figure.savefig(beside, format="png", dpi=dots_per_inch)
 

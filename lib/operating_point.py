@@ -8,10 +8,7 @@ from lib.configuration import TestingSettings
 from lib.files import write_text
 from lib.user_errors import UserError
 
-CHOSEN_FOR = (
-    "threshold",
-    "min_area_px",
-    "best_last",
+WINDOW = (
     "test_patch_height",
     "test_patch_width",
     "window",
@@ -21,7 +18,10 @@ CHOSEN_FOR = (
     "tile_overlap",
     "tta",
 )
-"""Settings of section [testing settings] on which the choice depends."""
+"""Settings of section [testing settings] by which an image is predicted."""
+
+CHOSEN_FOR = ("threshold", "min_area_px", "best_last", *WINDOW)
+"""Settings on which the choice depends."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from lib.configuration import Configuration
+from lib.configuration import Configuration, read_configuration
 from lib.datasets.vessels import VESSEL_SETS
+from lib.ensemble import SHARED, averaged
 from lib.evaluation import (
     Evaluation,
     PredictedImage,
@@ -41,22 +42,30 @@ IDENTITY = ("sha256", "pixels")
 """By which two images are the same, whatever they are called."""
 
 
-def test(configuration: Configuration) -> Evaluation:
+def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Evaluation:
     """Predict and score the test images; leave tables and pictures in the experiment's folder.
 
+    Args:
+        configuration: what to test on, how, and in whose name.
+        members: of an ensemble, whose probabilities are averaged; none: the experiment itself.
+
     Raises:
-        UserError: the network is not trained, or with other settings, or on a patient of the test part.
+        UserError: a network is not trained, or with other settings, or on a patient of the test part.
     """
     settings = configuration.testing_settings
     experiment = Experiment.of(configuration)
-    weights = experiment.weights(settings.best_last)
-    if not weights.is_file():
-        raise UserError(f"{weights}: no trained network of that name; run run_training.py first")
-    refuse_other_settings(experiment, configuration, FIXED_BY_TRAINING)
+    trained = members or [experiment]
+    weights = [member.weights(settings.best_last) for member in trained]
+    for member, file in zip(trained, weights, strict=True):
+        if not file.is_file():
+            raise UserError(f"{file}: no trained network of that name; run run_training.py first")
+        refuse_other_settings(member, configuration, SHARED if members else FIXED_BY_TRAINING)
     _refuse_without_truth(configuration)
-    _refuse_trained_images(experiment, configuration)
-    model = trained_model(configuration, weights)
-    point = _operating_point(model, configuration)
+    for member in trained:
+        _refuse_trained_images(member, configuration, validation=not members)
+    configurations = [read_configuration(m.configuration) for m in members] or [configuration]
+    model = averaged([trained_model(*pair) for pair in zip(configurations, weights, strict=True)])
+    point = _operating_point(model, configuration, members)
     darkness_threshold = _darkness_threshold(configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
     started = time.monotonic()
@@ -67,9 +76,10 @@ def test(configuration: Configuration) -> Evaluation:
     )
     context = {
         "experiment": experiment.name,
-        "network": f"{configuration.model.architecture}, {model.count_params():,} parameters",
-        "weights": _origin(experiment, weights),
-        "epochs": _epochs(experiment, configuration),
+        "network": f"{' + '.join(c.model.architecture for c in configurations)}, "
+        f"{model.count_params():,} parameters",
+        "weights": "; ".join(map(_origin, trained, weights)),
+        "epochs": "; ".join(map(_epochs, trained, configurations)),
         "prediction": f"{seconds:.2f} s an image, reading and preprocessing included",
         "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
         "threshold of blurred darkness": "best F1 on the validation images"
@@ -126,15 +136,28 @@ def predicted_images(
         )
 
 
-def _operating_point(model: keras.Model, configuration: Configuration) -> OperatingPoint:
-    """As the settings say, or chosen on the validation images."""
+def _operating_point(
+    model: keras.Model, configuration: Configuration, members: Sequence[Experiment]
+) -> OperatingPoint:
+    """As the settings say, or chosen on the validation images that no member has been trained on."""
     settings = configuration.testing_settings
     threshold, min_area_px, source = settings.threshold, settings.min_area_px, "configuration"
     if not by_validation(settings):
         return OperatingPoint(threshold, source, min_area_px)
-    cases = list(predicted_images(model, configuration, "validation"))
+    learnt = {
+        name for member in members for name in _learnt_validation_images(member, configuration)
+    }
+    cases = predicted_images(model, configuration, "validation")
+    cases = [case for case in cases if case.name not in learnt]
+    if not cases:
+        raise UserError(
+            f"{configuration.experiment_name.name}: each validation image has trained one of the networks "
+            'and can choose no threshold; give numbers: --set "testing settings.threshold=0.5" '
+            '--set "testing settings.min_area_px=0"'
+        )
     if threshold == "validation":
         source = "best F1 on the validation images"
+        source += f" but for the {len(learnt)} that have trained a network" if learnt else ""
         threshold = _best_threshold((c.probability, c.truth, c.field_of_view) for c in cases)
     if min_area_px == "validation":
         min_area_px = choose_min_area(cases, threshold)
@@ -172,29 +195,55 @@ def _refuse_without_truth(configuration: Configuration) -> None:
         )
 
 
-def _refuse_trained_images(experiment: Experiment, configuration: Configuration) -> None:
+def _refuse_trained_images(
+    experiment: Experiment, configuration: Configuration, *, validation: bool
+) -> None:
     """Stop before anything is predicted if a test image, or its patient, was learnt or chosen from.
 
-    The validation images must not have been trained on either, if they choose the threshold.
+    With `validation` the validation images must not have been trained on either, if they choose the
+    threshold.
     """
-    parts = json.loads(experiment.split.read_text(encoding="utf-8"))["parts"]
+    parts = _parts(experiment)
     files = configuration.data_paths
-    checked = {"validation": ("train",)} if by_validation(configuration.testing_settings) else {}
-    faults = []
+    checked, faults = [], []
+    if validation and by_validation(configuration.testing_settings):
+        checked.append(("validation", "train"))
     if files.path_test:
         faults += _trained_images_of_another_set(files.path_test, parts)
     else:
-        checked |= {"test": ("train", "validation")}
-    for part, others in checked.items():
-        for other in others:
-            names = {m["name"] for m in parts[other]}
-            patients = {m["patient"] for m in parts[other]}
-            faults += [
-                f"{part} image {name}, patient {patient}: in the {other} part of the training"
-                for name, patient in members_of(files.hdf5(part))
-                if name in names or patient in patients
-            ]
+        checked += [("test", "train"), ("test", "validation")]
+    faults += [
+        f"{part} image {name}, patient {patient}: in the {other} part of the training"
+        for part, other in checked
+        for name, patient in _known(files.hdf5(part), parts[other])
+    ]
     raise_all(faults, f"{experiment.name} has been trained on images that it is to be tested on")
+
+
+def _learnt_validation_images(experiment: Experiment, configuration: Configuration) -> list[str]:
+    parts = _parts(experiment)
+    learnt = parts["train"]
+    trained = read_configuration(experiment.configuration)
+    if trained.training_settings.validation == "patches":  # then most validation images train too
+        learnt = learnt + parts["validation"]
+    files = configuration.data_paths.hdf5("validation")
+    return [name for name, _ in _known(files, learnt)]
+
+
+def _parts(experiment: Experiment) -> dict[str, list[dict]]:
+    """The split that the experiment was trained on."""
+    return json.loads(experiment.split.read_text(encoding="utf-8"))["parts"]
+
+
+def _known(files: tuple[Path, Path, Path], part: Sequence[dict]) -> list[tuple[str, str]]:
+    """Name and patient of each packed image that is in `part`, or whose patient is."""
+    names = {member["name"] for member in part}
+    patients = {member["patient"] for member in part}
+    return [
+        (name, patient)
+        for name, patient in members_of(files)
+        if name in names or patient in patients
+    ]
 
 
 def _trained_images_of_another_set(folder: Path, parts: dict[str, list[dict]]) -> list[str]:

@@ -39,6 +39,24 @@ def test_a_mistake_is_one_line_without_a_traceback_and_exit_code_2(script, tmp_p
     assert "did you mean 'filters'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("run_testing.py", ["--experiments", "a"], "expected two or more different names"),
+        ("run_prediction.py", [".", "--experiments", "a", "a"], "two or more different names"),
+        (
+            "run_prediction.py",
+            [".", "--engine", "onnx", "--experiments", "a", "b"],
+            "--engine keras",
+        ),
+    ],
+)
+def test_what_can_be_no_ensemble_is_told_in_one_line(script, arguments, message, tmp_path):
+    Image.new("L", (64, 64)).save(tmp_path / "image.png")
+    done = run(script, *arguments, folder=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_the_users_path_from_any_working_directory(tmp_path):
     made = run(
         "prepare_datasets_FFA.py", *options(tmp_path, "preparation.split_seed=1"), "--synthetic", "6", folder=tmp_path

@@ -51,6 +51,21 @@ def test_every_combination_is_run_in_every_fold(tmp_path):
     assert last.preparation.fold == (3, 3)
 
 
+def test_every_run_is_repeated_under_every_seed(tmp_path):
+    file = plan_file(tmp_path, "[vary]\nmodel.architecture = unet | resunet\n")
+    head = "data_set = FFA\nfolds = 3\nseeds = 5 1\n[settings]"
+    file.write_text(file.read_text().replace("[settings]", head))
+    plan = read_plan(file)
+    assert len(plan.runs) == 12 and {run.variant for run in plan.runs} == {"unet", "resunet"}
+    assert [(run.name, run.seed) for run in plan.runs][2:4] == [
+        ("architecture-unet_seed5_fold03", 5),
+        ("architecture-unet_seed1_fold01", 1),
+    ]
+    read = [read_configuration(plan.base, run.overrides) for run in plan.runs[:6]]
+    assert [c.training_settings.seed for c in read] == [5, 5, 5, 1, 1, 1]
+    assert len({c.data_paths.path_local for c in read}) == 3  # each fold is prepared once
+
+
 def test_finished_runs_stay_failed_ones_are_told_and_the_table_has_the_scores(
     prepared, tmp_path, capsys
 ):
@@ -67,14 +82,14 @@ def test_finished_runs_stay_failed_ones_are_told_and_the_table_has_the_scores(
     broken.write_bytes(b"torn")
     table, failures = run_plan(plan)
     assert len(failures) == 1 and failures[0].startswith("architecture-unet: ")
-    rows = json.loads(table.with_suffix(".json").read_text())
+    rows = json.loads(table.with_suffix(".json").read_text())["runs"]
     assert [row["run"] for row in rows] == ["architecture-resunet"]
     measured = json.loads((table.parent / "architecture-resunet" / "performances.json").read_text())
     assert rows[0]["auc_roc"] == measured["network_in_field_of_view"]["auc_roc"]
     written = (table.parent / "architecture-resunet" / "history.csv").stat().st_mtime_ns
     broken.unlink()
     table, failures = run_plan(plan)
-    assert failures == [] and len(json.loads(table.with_suffix(".json").read_text())) == 2
+    assert failures == [] and len(json.loads(table.with_suffix(".json").read_text())["runs"]) == 2
     assert (table.parent / "architecture-resunet" / "history.csv").stat().st_mtime_ns == written
     for name in ("results.png", "comparison.png", "results.csv"):
         assert (table.parent / name).is_file()
@@ -91,6 +106,19 @@ def test_what_is_laid_over_holds_for_every_run(tmp_path):
         ("name = plan", "nam = plan", "key 'name' is missing"),
         ("[settings]", "folds = 3\n[settings]", "expected FFA, DRIVE, STARE or CHASE_DB1"),
         ("[settings]", "folds = x\n[settings]", "expected a whole number"),
+        ("[settings]", "seeds = 1 x\n[settings]", "seeds = 'x': expected a whole number"),
+        ("[settings]", "seeds = 1 2 1\n[settings]", "expected each seed once"),
+        ("[settings]", "seeds = 9999999999\n[settings]", "seed = '9999999999': expected"),
+        (
+            "[settings]",
+            "seeds = 1 2\n[settings]\ntraining settings.seed = 3",
+            "seeds and training settings.seed are both given",
+        ),
+        (
+            "training settings.N_epochs = 1",
+            "training settings.N_epochs = 1\n[vary]\nmodel.architecture = unet | unnet",
+            "did you mean 'unet'",
+        ),
         ("[settings]", "[setings]", r"unknown section \[setings\]"),
         (
             "training settings.N_epochs = 1",

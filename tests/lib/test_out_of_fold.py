@@ -1,0 +1,211 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import f1_score, roc_auc_score
+
+from lib import intervals
+from lib.agreement import reliability
+from lib.configuration import read_configuration
+from lib.evaluation import PredictedImage, blurred_darkness, evaluate
+from lib.experiment import Experiment
+from lib.experiment_table import write_comparison, write_table
+from lib.experiments import read_plan
+from lib.intervals import SCORES
+from lib.out_of_fold import BACKGROUND, DARKNESS, HUMAN, read_variants, results_of
+from lib.performance_report import write_performances
+from lib.predictions import write_predictions
+from tests.lib.test_experiments import plan_file
+
+FOLDS, SEEDS, NETWORKS = 4, (1, 2), ("unet", "resunet")
+
+
+def a_case(patient, quality, seed, second_observer=True):
+    """An image of dark areas; the network sees them the better the greater `quality` is."""
+    drawn = np.random.default_rng(patient)  # the same under every network
+    truth = np.zeros((24, 24), np.uint8)
+    row, column = drawn.integers(2, 12, 2)
+    truth[row : row + 8, column : column + 8] = 1
+    original = (150 - 40 * truth + drawn.normal(0, 40, truth.shape)).clip(0, 255).astype(np.uint8)
+    field_of_view = np.ones_like(truth)
+    field_of_view[:2] = 0
+    noise = np.random.default_rng([patient, seed]).normal(0, 1, truth.shape)
+    probability = (1 / (1 + np.exp(1.0 - quality * (truth > 0) - noise))).astype(np.float32)
+    human = np.roll(truth, 1, axis=1) if second_observer else None
+    return PredictedImage(
+        f"{patient}-1",
+        f"{patient}",
+        probability,
+        truth,
+        field_of_view,
+        probability,
+        original,
+        human,
+    )
+
+
+def finish(plan, run, cases, threshold):
+    """Leave behind what a training and its test would."""
+    results = results_of(plan, run)
+    write_predictions(results.predictions, cases)
+    write_performances(results.folder, evaluate(cases, threshold, 0.45), {})
+    experiment = Experiment.of(read_configuration(plan.base, run.overrides))
+    experiment.file("_versions.json").write_text(json.dumps({"parameters": 7}))
+    (experiment.folder / "history.csv").write_text("epoch,seconds\n1,60\n")
+
+
+def threshold_of(fold):
+    return 0.4 + 0.05 * fold
+
+
+def fold_cases(network, seed, fold, **more):
+    quality = 3 if network == "unet" else 1
+    return [a_case(fold + FOLDS * n, quality, seed, **more) for n in range(2)]
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    """Two networks, two seeds, four folds of two patients: all finished."""
+    folder = tmp_path_factory.mktemp("plan")
+    file = plan_file(folder, f"[vary]\nmodel.architecture = {' | '.join(NETWORKS)}\n")
+    head = f"data_set = FFA\nfolds = {FOLDS}\nseeds = 1 2\n[settings]"
+    file.write_text(file.read_text().replace("[settings]", head))
+    plan = read_plan(file)
+    assert len(plan.runs) == FOLDS * len(SEEDS) * len(NETWORKS)
+    for number, run in enumerate(plan.runs):
+        fold = number % FOLDS
+        finish(plan, run, fold_cases(run.variant, run.seed, fold), threshold_of(fold))
+    return plan
+
+
+@pytest.fixture(scope="module")
+def variants(plan):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "RESAMPLES", 100)
+        return read_variants(plan)
+
+
+def pooled(network, seed, values):
+    """Scores and truth of all FOV pixels, and which are marked."""
+    cases = [(case, fold) for fold in range(FOLDS) for case in fold_cases(network, seed, fold)]
+    inside = [case.field_of_view > 0 for case, _ in cases]
+    scores = np.concatenate([values(c)[i] for (c, _), i in zip(cases, inside, strict=True)])
+    truth = np.concatenate([c.truth[i] for (c, _), i in zip(cases, inside, strict=True)])
+    marked = np.concatenate(
+        [values(c)[i] >= threshold_of(f) for (c, f), i in zip(cases, inside, strict=True)]
+    )
+    return scores, truth, marked
+
+
+def test_folds_are_pooled_each_at_its_own_threshold_and_seeds_averaged(variants):
+    assert [v.name for v in variants] == list(NETWORKS)
+    for variant in variants:
+        by_seed = [pooled(variant.name, seed, lambda c: c.probability) for seed in SEEDS]
+        found = dict(zip(SCORES, variant.network.estimate.values, strict=True))
+        expected = np.mean([roc_auc_score(truth, scores) for scores, truth, _ in by_seed])
+        assert found["auc_roc"] == pytest.approx(expected, abs=1e-9)
+        expected = np.mean([f1_score(truth, marked) for _, truth, marked in by_seed])
+        assert found["f1"] == pytest.approx(expected, abs=1e-9)
+        assert variant.confusion.shape == (2, 8, 4)
+        expected = reliability([(scores, truth > 0) for scores, truth, _ in by_seed])
+        np.testing.assert_array_equal(variant.reliability.pixels, expected.pixels)
+
+
+def test_baselines_are_scored_on_the_same_pixels(variants):
+    scores, truth, _ = pooled("unet", 1, lambda c: blurred_darkness(c.original))
+    baselines = variants[0].baselines
+    assert set(baselines) == {DARKNESS, BACKGROUND, HUMAN}
+    found = {
+        name: dict(zip(SCORES, b.estimate.values, strict=True)) for name, b in baselines.items()
+    }
+    assert found[DARKNESS]["auc_roc"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-9)
+    assert found[DARKNESS]["f1"] == pytest.approx(f1_score(truth, scores >= 0.45))
+    assert found[BACKGROUND]["accuracy"] == pytest.approx(1 - truth.mean())
+    assert found[BACKGROUND]["sensitivity"] == 0
+    human, _, _ = pooled("unet", 1, lambda c: c.second_observer)
+    assert found[HUMAN]["f1"] == pytest.approx(f1_score(truth, human))
+    assert np.isnan(found[HUMAN]["auc_roc"])
+
+
+def test_only_patients_of_every_seed_count(plan, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    one = results_of(plan, plan.runs[0]).folder / "performances.json"
+    kept = one.read_bytes()
+    one.unlink()
+    try:
+        first, second = read_variants(plan)
+    finally:
+        one.write_bytes(kept)
+    assert len(first.network.counts[0].patients) == len(first.network.counts[1].patients) == 6
+    assert len(first.images) == 6 and len(second.images) == 8
+
+
+def test_a_second_observer_of_some_images_is_left_out(plan, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    run = plan.runs[0]
+    try:
+        finish(plan, run, fold_cases("unet", 1, 0, second_observer=False), threshold_of(0))
+        first, _ = read_variants(plan)
+    finally:
+        finish(plan, run, fold_cases("unet", 1, 0), threshold_of(0))
+    assert set(first.baselines) == {DARKNESS, BACKGROUND}
+
+
+def test_tables_and_pictures_hold_the_statistics(plan, variants):
+    table = write_table(plan, variants)
+    text = table.read_text()
+    for line in (
+        "## Pooled over all patients",
+        "## Difference to blurred darkness",
+        "## Paired tests",
+    ):
+        assert line in text
+    assert text.count("| blurred darkness | 8 | 8 |") == 1  # the networks share their baselines
+    content = json.loads(table.with_suffix(".json").read_text())
+    assert len(content["runs"]) == 16
+    estimates = {(e["variant"], e["estimate"], e["score"]): e for e in content["estimates"]}
+    darkness = estimates["unet", "minus blurred darkness", "f1"]
+    network, baseline = (estimates["unet", name, "f1"]["value"] for name in ("network", DARKNESS))
+    assert darkness["value"] == pytest.approx(network - baseline)
+    assert darkness["interval_low"] <= darkness["value"] <= darkness["interval_high"]
+    assert f"{network:.4f} [" in text and f"{darkness['value']:+.4f} [" in text
+    dice, area = content["paired_tests"]
+    assert (dice["first"], dice["second"], dice["score"], area["score"]) == (
+        *NETWORKS,
+        "f1",
+        "auc_roc",
+    )
+    assert dice["patients"] == 8 and 0 < dice["p_value"] == dice["p_holm"] < 0.05
+    rows = (table.parent / "results_estimates.csv").read_text().splitlines()
+    assert rows[0].startswith("variant,estimate,images,patients,seeds,score,value,interval_low")
+    assert len(rows) == 1 + len(content["estimates"]) == 1 + 2 * 5 * 6
+    write_comparison(plan, variants)
+    for name in (
+        "results", "comparison", "roc_curves", "precision_recall_curves", "box_plot", "bland_altman",
+        "calibration",
+    ):  # fmt: skip
+        with Image.open(table.parent / f"{name}.png") as picture:
+            assert min(picture.size) > 400
+
+
+def test_images_without_a_positive_pixel_have_tables_and_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    plan = read_plan(plan_file(tmp_path))
+    cases = [a_case(patient, 1, 1) for patient in range(2)]
+    cases = [dataclasses.replace(c, truth=np.zeros_like(c.truth)) for c in cases]
+    finish(plan, plan.runs[0], cases, 0.99)
+    variants = read_variants(plan)
+    table = write_table(plan, variants)
+    write_comparison(plan, variants)
+    assert "| plan | 2 | 2 | n/a | n/a |" in table.read_text()
+    assert (table.parent / "roc_curves.png").is_file()
+
+
+def test_below_six_patients_the_table_says_why_there_is_no_test(plan, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    first_folds = [run for run in plan.runs if run.name.endswith(("fold01", "fold02"))]
+    smaller = dataclasses.replace(plan, runs=tuple(first_folds))
+    text = write_table(smaller, read_variants(smaller)).read_text()
+    assert "n/a: fewer than 6 patients" in text
