@@ -14,6 +14,9 @@ FIELD_OF_VIEW_COLOUR = (86, 180, 233)
 MAX_DISTANCE = 0.5
 """How far a simplified outline may run from the pixel centres of the area's rim, in pixels."""
 
+MAX_CORNERS = 20_000
+"""Of one polygon: the time to fill it grows with their square."""
+
 LEAST_OVERLAP = 0.99
 """Intersection over union of an area with its drawn outline below which the outline is not used."""
 
@@ -25,8 +28,8 @@ class Area:
     Attributes:
         corner: column and row of the upper left pixel of its bounding box.
         mask: (h, w) bool, the bounding box.
-        polygon: float64 (K, 2), x and y in the image; None where no polygon draws the area (a sieve of
-            holes that touch, say).
+        polygon: float64 (K, 2), x and y in the image; None where none draws the area, or only one of too
+            many corners (a sieve).
     """
 
     corner: tuple[int, int]
@@ -71,6 +74,8 @@ def _polygon(area: np.ndarray) -> np.ndarray | None:
     ring, joints = _key_holed(area)
     for distance in (MAX_DISTANCE, 0.0):
         corners = _simplified(ring, joints, distance).astype(np.float64)
+        if len(corners) > MAX_CORNERS:
+            return None
         if len(corners) < 3:
             corners = _widened(corners[0], corners[-1])
         if _overlap(corners, area) >= LEAST_OVERLAP:
@@ -87,26 +92,73 @@ def _key_holed(area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The area's rim as one closed ring, int32 (K, 2), and (K,) bool: where cuts begin and end.
 
     From the top of each hole a cut runs straight up, through the area, to the outer rim or to a hole
-    that lies higher and is joined already.
+    that lies higher: to whatever is not area above the cut's end.
     """
     found, hierarchy = cv2.findContours(
         area.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
     )
     outer = next(c[:, 0] for c, h in zip(found, hierarchy[0], strict=True) if h[3] < 0)
     holes = [c[:, 0] for c, h in zip(found, hierarchy[0], strict=True) if h[3] >= 0]
-    ring, joints = outer, np.zeros(len(outer), bool)
-    for hole in sorted(holes, key=lambda points: points[:, 1].min()):
-        top = hole[:, 1].argmin()
-        x, y = hole[top]
-        above = np.flatnonzero(~area[:y, x])
-        end = (x, above[-1] + 1 if above.size else 0)
-        at = np.flatnonzero((ring == end).all(axis=1))[0]
-        turned = np.concatenate([hole[top:], hole[: top + 1]])
-        marks = np.zeros(len(turned), bool)
-        marks[[0, -1]] = joints[at] = True
-        ring = np.concatenate([ring[: at + 1], turned, ring[at:]])
-        joints = np.concatenate([joints[: at + 1], marks, joints[at:]])
-    return ring, joints
+    tops = [hole[hole[:, 1].argmin()] for hole in holes]
+    holes = [_from_its_top(hole) for hole in holes]
+    _, beyond = cv2.connectedComponents(1 - np.pad(area, 1).astype(np.uint8), connectivity=4)
+    beyond = beyond[1:-1, 1:-1]  # the pixel at (x, y) is of this hole, or of the outside
+    hole_of = {beyond[y + 1, x]: number for number, (x, y) in enumerate(tops)}
+    places = [_places(ring) for ring in (*holes, outer)]
+    cuts: list[list[tuple[int, int]]] = [[] for _ in places]
+    for number, (x, y) in enumerate(tops):
+        end = _end_of_cut(area, x, y)
+        # The outer rim, the last ring, is what no hole is.
+        ring = hole_of.get(beyond[end - 1, x], -1) if end else -1
+        cuts[ring].append((places[ring][x, end], number))
+    return _joined([*holes, outer], cuts)
+
+
+def _from_its_top(hole: np.ndarray) -> np.ndarray:
+    """The ring, closed, beginning and ending at its highest point."""
+    top = hole[:, 1].argmin()
+    return np.concatenate([hole[top:], hole[: top + 1]])
+
+
+def _places(ring: np.ndarray) -> dict[tuple[int, int], int]:
+    """Where in the ring each of its points is."""
+    return {(x, y): place for place, (x, y) in enumerate(ring.tolist())}
+
+
+def _end_of_cut(area: np.ndarray, x: int, y: int) -> int:
+    """The row of the last pixel of the area, straight up from (x, y)."""
+    above = np.flatnonzero(~area[:y, x])
+    return int(above[-1]) + 1 if above.size else 0
+
+
+def _joined(
+    rings: list[np.ndarray], cuts: list[list[tuple[int, int]]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Walk along the last ring, and at each cut along the ring at its other end and back.
+
+    Args:
+        rings: each int32 (K, 2).
+        cuts: of each ring: where in it, and to which ring.
+    """
+    pieces, joints = [], []
+    waiting: list[int | tuple[np.ndarray, bool]] = [len(rings) - 1]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, int):
+            ring, start, steps = rings[item], 0, []
+            for place, other in sorted(cuts[item]):
+                steps += [(ring[start : place + 1], True), other]
+                start = place
+            waiting += [*reversed([*steps, (ring[start:], item < len(rings) - 1)])]
+            continue
+        piece, ends_at_cut = item
+        marks = np.zeros(len(piece), bool)
+        marks[-1] = ends_at_cut
+        # After a cut and back the walk goes on from a joint, too.
+        marks[0] = bool(joints)
+        pieces.append(piece)
+        joints.append(marks)
+    return np.concatenate(pieces), np.concatenate(joints)
 
 
 def _simplified(ring: np.ndarray, joints: np.ndarray, distance: float) -> np.ndarray:

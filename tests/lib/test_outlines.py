@@ -97,6 +97,14 @@ def test_points_and_lines_are_polygons_that_draw_them_exactly(tmp_path, name):
     np.testing.assert_array_equal(drawn_again(mask, tmp_path), mask)
 
 
+def test_a_sieve_of_ten_thousand_holes_becomes_a_mask_at_once(tmp_path):
+    mask = np.ones((241, 241), bool)
+    mask[1::2, 1::2] = False
+    (area,) = areas(mask)
+    assert area.polygon is None
+    np.testing.assert_array_equal(drawn_again(mask, tmp_path), mask)
+
+
 def test_areas_come_largest_first_and_none_from_nothing():
     mask = blobs(1, 80, 80, 2, 0.3)
     sizes = [int(area.mask.sum()) for area in areas(mask)]
