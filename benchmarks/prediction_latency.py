@@ -45,7 +45,7 @@ def exported(architecture: str, filters: str, folder: Path):
         info_banner="auto",
         preprocessing=configuration.preprocessing,
         testing_settings=configuration.testing_settings,
-        threshold=0.5,
+        threshold=0.999,  # fresh weights would make a mask of noise, a thousand areas to outline
         threshold_source="benchmark",
         min_area_px=50,
         weights_sha256="",
