@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.configuration import Configuration, experiment_name, read_configuration
+from lib.configuration import Configuration, read_configuration
+from lib.configuration_values import experiment_name
 from lib.user_errors import UserError
 
 KEYS = {

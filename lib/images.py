@@ -29,7 +29,7 @@ MAX_PIXELS = 89_478_485
 """Pillow's own default of what may still be an honest image; ten times a fundus camera's."""
 
 # The other formats of Pillow start programs or are seldom used: they are not opened.
-_PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "GIF")
+PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "GIF")
 
 # No other element is parsed, so that nothing of the patient can reach a message.
 _DICOM_PIXEL_ELEMENTS = """
@@ -87,7 +87,7 @@ def decode_mask(data: bytes, source: str) -> np.ndarray:
         return _two_levels(_decode(BytesIO(data)))
 
 
-def image_bytes_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of the file's bytes, in hexadecimal.
 
     Raises:
@@ -185,7 +185,7 @@ def _too_large() -> str:
 
 def _decode(stream: BinaryIO) -> np.ndarray:
     """(H, W) or (H, W, 3) RGB of any real dtype from an image that Pillow knows."""
-    with Image.open(stream, formats=_PILLOW_FORMATS) as image:
+    with Image.open(stream, formats=PILLOW_FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise UserError(_too_large())
         frames = getattr(image, "n_frames", 1)

@@ -8,7 +8,7 @@ import keras
 
 from lib.configuration import Configuration, read_configuration
 from lib.experiment import Experiment, build_model, refuse_other_settings
-from lib.images import image_bytes_sha256
+from lib.images import file_sha256
 from lib.operating_point import read_operating_point
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
@@ -74,7 +74,7 @@ def read_keras_network(
         threshold=point.threshold,
         threshold_source=point.threshold_source,
         min_area_px=point.min_area_px,
-        weights_sha256=image_bytes_sha256(weights),
+        weights_sha256=file_sha256(weights),
         predict=model.predict_on_batch,
     )
     return network, model

@@ -14,7 +14,7 @@ import numpy as np
 from lib.command_line import PROJECT, command, run_script, script_parser
 from lib.configuration import Configuration, read_configuration
 from lib.files import write_text
-from lib.images import image_bytes_sha256
+from lib.images import file_sha256
 from lib.splits import Member, Split, write_split
 from lib.user_errors import UserError
 
@@ -59,7 +59,7 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
     write_text(experiment.configuration, configuration.as_text())
     source = {
         "file": file.name,
-        "sha256": image_bytes_sha256(file),
+        "sha256": file_sha256(file),
         "of": "https://github.com/orobix/retina-unet (MIT)",
     }
     write_text(experiment.source, json.dumps(source, indent=2) + "\n")

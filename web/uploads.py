@@ -16,14 +16,11 @@ from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from lib.images import pixel_spacing_mm, read_image, write_png
+from lib.images import PILLOW_FORMATS, pixel_spacing_mm, read_image, write_png
 from lib.user_errors import UserError
 from web.analysis_queue import QueueFullError, check_room, enqueue, without_path
 from web.models import Result
 from web.problems import Refused
-
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "GIF")
-"""Of Pillow, that lib.images decodes."""
 
 
 class UploadForm(forms.Form):
@@ -111,7 +108,7 @@ def too_many_pixels() -> str:
 
 
 def _image_size(file: Path) -> tuple[int, int]:
-    with Image.open(file, formats=_FORMATS) as image:
+    with Image.open(file, formats=PILLOW_FORMATS) as image:
         return image.height, image.width
 
 

@@ -14,7 +14,7 @@ from lib.configuration import Configuration, Preparation
 from lib.datasets.packing import Source, duplicates, pack, same_size
 from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import PreparedImage
-from lib.images import IMAGE_SUFFIXES, image_bytes_sha256, read_image, read_mask
+from lib.images import IMAGE_SUFFIXES, file_sha256, read_image, read_mask
 from lib.info_banner import Banner, find_banner
 from lib.labelme import rasterise, read_labelme
 from lib.progress import progress
@@ -198,7 +198,7 @@ def _inspect(angiogram: Angiogram, settings: Preparation) -> Inspected:
     member = Member(
         angiogram.name,
         patient,
-        image_bytes_sha256(angiogram.image),
+        file_sha256(angiogram.image),
         round(float(prepared.truth[inside].mean()), 6),
         hashlib.sha256(prepared.original.tobytes()).hexdigest(),
     )

@@ -20,7 +20,7 @@ from lib.configuration import Configuration
 from lib.datasets.packing import Source, duplicates, pack, same_size
 from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import PreparedImage
-from lib.images import image_bytes_sha256, read_image, read_mask
+from lib.images import file_sha256, read_image, read_mask
 from lib.progress import progress
 from lib.splits import Member, Split
 from lib.user_errors import UserError, raise_all
@@ -193,7 +193,7 @@ def _inspect(photograph: Photograph) -> Source:
     member = Member(
         photograph.name,
         photograph.patient,
-        image_bytes_sha256(photograph.image),
+        file_sha256(photograph.image),
         None if image.truth is None else round(float(image.truth[inside].mean()), 6),
         hashlib.sha256(image.original.tobytes()).hexdigest(),
     )

@@ -14,7 +14,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
 from lib import images
-from lib.images import image_bytes_sha256, pixel_spacing_mm, read_image, read_mask, write_png
+from lib.images import file_sha256, pixel_spacing_mm, read_image, read_mask, write_png
 from lib.user_errors import UserError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -307,7 +307,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "fifo.png")
     (tmp_path / "folder.png").mkdir()
     for name in ("fifo.png", "folder.png"):
-        for read in (read_image, read_mask, image_bytes_sha256):
+        for read in (read_image, read_mask, file_sha256):
             with pytest.raises(UserError, match="no regular file"):
                 read(tmp_path / name)
     with pytest.raises(UserError, match="no such file"):
@@ -390,7 +390,7 @@ def test_write_png(tmp_path, array):
 
 def test_sha256(tmp_path):
     (tmp_path / "a.png").write_bytes(b"abc")
-    assert image_bytes_sha256(tmp_path / "a.png") == hashlib.sha256(b"abc").hexdigest()
+    assert file_sha256(tmp_path / "a.png") == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_drive_field_of_view_masks():

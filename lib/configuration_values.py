@@ -1,0 +1,166 @@
+"""Values of configuration keys: from text to number, path, word, or to what is expected instead."""
+
+import configparser
+import difflib
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lib.command_line import PROJECT
+
+Reader = Callable[[str], Any]
+"""Turns a key's text into its value; raises `ValueError` that says what is expected."""
+
+
+def boolean(value: str) -> bool:
+    """`configparser`'s own words for yes and no."""
+    states = configparser.ConfigParser.BOOLEAN_STATES
+    if value.lower() not in states:
+        raise ValueError("True or False")
+    return states[value.lower()]
+
+
+def number(
+    kind: type, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+) -> Reader:
+    """A finite int or float with `least` <= value <= `most` and value > `above`."""
+    bounds = [
+        f"{words} {bound:g}"
+        for words, bound in (("at least", least), ("above", above), ("at most", most))
+        if math.isfinite(bound)
+    ]
+    expected = " ".join(
+        ["a whole number" if kind is int else "a number", " and ".join(bounds)]
+    ).strip()
+
+    def read(value: str) -> Any:
+        try:
+            result = kind(value)
+        except ValueError:
+            raise ValueError(expected) from None
+        if not (math.isfinite(result) and least <= result <= most and result > above):
+            raise ValueError(expected)
+        return result
+
+    return read
+
+
+def one_of(*choices: str) -> Reader:
+    """One of the given words, in any case."""
+
+    def read(value: str) -> str:
+        if value.lower() not in choices:
+            near = difflib.get_close_matches(value.lower(), choices, n=1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise ValueError(f"one of {', '.join(choices)}{hint}")
+        return value.lower()
+
+    return read
+
+
+def optional_number(**bounds: float) -> Reader:
+    """A number, or nothing."""
+    read = number(float, **bounds)
+    return lambda value: read(value) if value else None
+
+
+def either(word: str, otherwise: Reader) -> Reader:
+    """The given word, or what `otherwise` reads."""
+
+    def read(value: str) -> Any:
+        if value.lower() == word:
+            return word
+        try:
+            return otherwise(value)
+        except ValueError as error:
+            raise ValueError(f"'{word}' or {error}") from None
+
+    return read
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Comma-separated words; none is allowed."""
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def whole_numbers(value: str) -> tuple[int, ...]:
+    """At least two whole numbers above 0, separated by blanks or commas."""
+    try:
+        numbers = tuple(int(part) for part in value.replace(",", " ").split())
+    except ValueError:
+        numbers = ()
+    if len(numbers) < 2 or min(numbers) < 1:
+        raise ValueError("two or more whole numbers above 0, e.g. 64 128 256 512")
+    return numbers
+
+
+def ratio(value: str) -> tuple[float, float, float]:
+    """Three shares `train:validation:test`."""
+    try:
+        shares = tuple(float(part) for part in value.split(":"))
+    except ValueError:
+        shares = ()
+    if len(shares) != 3 or not all(math.isfinite(s) and s >= 0 for s in shares) or shares[0] <= 0:
+        raise ValueError("train:validation:test, e.g. 6:2:2")
+    return shares
+
+
+def pattern(value: str) -> re.Pattern[str]:
+    """A regular expression with one group: the patient."""
+    try:
+        compiled = re.compile(value)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    if compiled.groups < 1:
+        raise ValueError("a regular expression with one group, e.g. ^([^-_]+)")
+    return compiled
+
+
+def title(value: str) -> str:
+    """A few words for figures and tables."""
+    if not value or len(value) > 40 or not value.isprintable():
+        raise ValueError("a short name, e.g. CNP")
+    return value
+
+
+def experiment_name(value: str) -> str:
+    """A folder's name, never a path: results must stay below `path_experiments`."""
+    if not value or value in {".", ".."} or re.search(r'[/\\\0:*?"<>|]', value):
+        raise ValueError('a plain folder name without / \\ : * ? " < > |')
+    return value
+
+
+def path(value: str) -> Path:
+    """A path; one that is relative starts at the project's folder, whatever the working directory."""
+    if not value or "\0" in value:
+        raise ValueError("a path")
+    return PROJECT / Path(value).expanduser()
+
+
+def file_name(value: str) -> str:
+    """A file's name inside `path_local`."""
+    if not value or Path(value).name != value:
+        raise ValueError("a file name without folders (the folder is path_local)")
+    return value
+
+
+def optional_path(value: str) -> Path | None:
+    """A path, or nothing."""
+    return path(value) if value else None
+
+
+def optional_fold(value: str) -> tuple[int, int] | None:
+    """`k/n`, the k-th of n folds, or nothing."""
+    if not value:
+        return None
+    match = re.fullmatch(r"(\d{1,4})\s*/\s*(\d{1,4})", value)
+    if not match or not 1 <= int(match[1]) <= int(match[2]) or int(match[2]) < 3:
+        raise ValueError("nothing, or k/n with 1 <= k <= n and at least 3 folds, e.g. 1/5")
+    return int(match[1]), int(match[2])
+
+
+def optional_boolean(value: str) -> bool | None:
+    """True, False, or `auto` for what the network's paper does."""
+    return None if value.lower() == "auto" else boolean(value)
