@@ -21,17 +21,16 @@ from lib.evaluation import (
     f1_of_masks,
 )
 from lib.experiment import Experiment, refuse_other_settings
-from lib.figures import (
-    image_grid,
-    original_truth_prediction,
-    overlay,
-    precision_recall_figure,
-    roc_figure,
-)
+from lib.figures import precision_recall_figure, roc_figure
 from lib.hdf5 import members_of, read_part
 from lib.keras_network import FIXED_BY_TRAINING, trained_model
 from lib.operating_point import OperatingPoint, by_validation, write_operating_point
 from lib.performance_report import write_performances
+from lib.pictures import (
+    image_grid,
+    original_truth_prediction,
+    overlay,
+)
 from lib.prediction import predict_image
 from lib.predictions import write_predictions
 from lib.preprocessing import network_input, preprocess

@@ -26,12 +26,13 @@ from lib.experiment import (
     refuse_other_split,
     save_weights,
 )
-from lib.figures import learning_curves, sample_patches
+from lib.figures import learning_curves
 from lib.files import write_text
 from lib.hdf5 import read_part
 from lib.losses import LOSSES, accuracy, with_rough_map
 from lib.patch_sequence import PatchSequence
 from lib.patches import PatchSampler, TrainingImage, cut
+from lib.pictures import sample_patches
 from lib.preprocessing import network_input, preprocess
 from lib.user_errors import UserError
 from models.drop_block import DropBlock

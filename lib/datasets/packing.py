@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from lib.configuration import Configuration
-from lib.figures import ContactSheetEntry, contact_sheet, preprocessing_figure
 from lib.files import written_beside
 from lib.hdf5 import PreparedImage, write_part
+from lib.pictures import (
+    ContactSheetEntry,
+    contact_sheet,
+    preprocessing_figure,
+)
 from lib.preprocessing import preprocessing_steps
 from lib.progress import progress
 from lib.splits import (

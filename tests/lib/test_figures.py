@@ -5,20 +5,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import figures
+from lib import figure_style, figures, pictures
 from lib.evaluation import PredictedImage, evaluate
 from lib.figures import (
+    learning_curves,
+    precision_recall_figure,
+    roc_figure,
+)
+from lib.pictures import (
     OVERLAY_COLOURS,
     ContactSheetEntry,
     contact_sheet,
     image_grid,
-    learning_curves,
     original_truth_prediction,
     overlay,
     overlay_pixels,
-    precision_recall_figure,
     preprocessing_figure,
-    roc_figure,
     sample_patches,
 )
 
@@ -250,13 +252,13 @@ def test_contact_sheet_outlines_truth_and_field_of_view(tmp_path):
 
 def test_contact_sheet_of_many_shows_some_of_each_part(tmp_path, monkeypatch):
     written = []
-    write = figures._write
+    write = pictures.write
 
     def spy(axes, text, *place, **style):
         written.append(text)
         write(axes, text, *place, **style)
 
-    monkeypatch.setattr(figures, "_write", spy)
+    monkeypatch.setattr(pictures, "write", spy)
     many = [entry("train", n) for n in range(9)] + [entry("test", n) for n in range(2)]
     contact_sheet(tmp_path / "sheet.png", many, "CNP", limit=8)
     assert "train · 9 images (5 more than shown here)" in written
@@ -273,9 +275,9 @@ def test_preprocessing_figure_shows_each_step(tmp_path):
 
 
 def test_names_are_drawn_as_they_are_or_with_question_marks():
-    assert figures._drawable("a$x_1$ é") == "a$x_1$ é"
-    assert figures._drawable("a\n\ufffe") == "a??"
-    assert figures._shortened("abcdefghij", 5) == "ab…ij"
+    assert figure_style.drawable("a$x_1$ é") == "a$x_1$ é"
+    assert figure_style.drawable("a\n\ufffe") == "a??"
+    assert figure_style.shortened("abcdefghij", 5) == "ab…ij"
 
 
 def test_nothing_half_written_is_left_when_drawing_fails(tmp_path, case, monkeypatch):
