@@ -42,9 +42,9 @@ def main() -> None:
 
     images = find_images(arguments.images, arguments.output)
     foveae = read_fovea(arguments.fovea, images)
-    named = read_configuration(arguments.config, arguments.overrides).experiment_name
-    name = arguments.experiment or named.name
-    folder = named.path_experiments / name
+    chosen = [f"experiment name.name={arguments.experiment}"] if arguments.experiment else []
+    named = read_configuration(arguments.config, [*arguments.overrides, *chosen]).experiment_name
+    name, folder = named.name, named.folder
     if arguments.engine == "onnx":
         from lib.onnx_network import read_onnx_network
 

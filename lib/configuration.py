@@ -22,6 +22,10 @@ Reader = Callable[[str], Any]
 """Turns a key's text into its value; raises `ValueError` that says what is expected."""
 
 
+MAX_BYTES, MAX_LINE = 2**16, 2**12
+"""Of a configuration file, and characters of one of its lines: far more than any has."""
+
+
 def key(read: Reader, *, absent: str | None = None) -> Any:
     """A configuration key that `read` turns from text into its value.
 
@@ -398,7 +402,7 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
     ordered = {
         # A value that goes on in a second line is kept in one.
         section: {
-            f.name: texts[section][f.name].replace("\n", " ") for f in dataclasses.fields(kind)
+            f.name: " ".join(texts[section][f.name].splitlines()) for f in dataclasses.fields(kind)
         }
         for section, kind in SECTIONS.items()
     }
@@ -453,16 +457,36 @@ def read_section(section: str, texts: dict[str, str], source: str) -> Any:
     return read
 
 
+def ini_text(file: Path) -> str:
+    """The text of an INI file, small enough to be parsed at once whatever it says.
+
+    Raises:
+        UserError: too large, or no text in UTF-8.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        size = file.stat().st_size
+        text = file.read_text(encoding="utf-8-sig") if size <= MAX_BYTES else ""
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read as UTF-8 text ({error})") from None
+    # configparser's time grows with the square of a line's length.
+    if size > MAX_BYTES or max(map(len, text.split("\n"))) > MAX_LINE:
+        raise UserError(
+            f"{file}: expected a configuration of at most {MAX_BYTES} bytes, {MAX_LINE} a line"
+        )
+    return text
+
+
 def _parsed(file: Path) -> dict[str, dict[str, str]]:
     # No interpolation: '%' is a character of paths. Keys keep their case, as N_subimgs has one.
     parser = configparser.ConfigParser(interpolation=None, default_section="\0")
     parser.optionxform = str
     try:
-        parser.read_string(file.read_text(encoding="utf-8-sig"), source=str(file))
+        parser.read_string(ini_text(file), source=str(file))
     except FileNotFoundError:
         raise UserError(f"{file}: no such configuration file; name one with --config") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as UTF-8 text ({error})") from None
     except configparser.Error as error:
         raise UserError(f"{file}: {' '.join(str(error).split())}") from None
     return {

@@ -120,11 +120,8 @@ def write_png(path: Path, array: np.ndarray) -> None:
     """
     if array.dtype != np.uint8 and not (array.dtype == np.uint16 and array.ndim == 2):
         raise ValueError(f"expected uint8, or uint16 (H, W); found {array.dtype} {array.shape}")
-    try:
-        with written_beside(path) as (beside,):
-            Image.fromarray(array).save(beside, "PNG")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with written_beside(path) as (beside,):
+        Image.fromarray(array).save(beside, "PNG")
 
 
 def _read(path: Path) -> np.ndarray:
