@@ -1,7 +1,6 @@
 """Trainings that are killed, ended, or run out of disk: what the user sees, what is left."""
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -114,29 +113,30 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_and_names_step_and_images(prep
 
 
 @pytest.mark.parametrize("limit", [120_000, 220_000])  # stops a weight file; a checkpoint alone
-def test_a_full_disk_leaves_the_last_epochs_files_and_one_line(prepared, limit):
+def test_a_full_disk_leaves_the_last_epochs_files_and_one_line(prepared, limit, small_files_only):
     settings = [f"experiment name.name=full_{limit}", "model.filters=16 32"]
     experiment = train(tiny_configuration(prepared, *settings, "training settings.N_epochs=1"))
     kept = [experiment.checkpoint, experiment.folder / "history.csv"]
     kept += [experiment.folder / "learning_curves.png", *map(experiment.weights, ("best", "last"))]
     before = [file.read_bytes() for file in kept]
     assert len(before[-1]) < 220_000 < len(before[0])
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        with pytest.raises(
+    with (
+        small_files_only(limit),
+        pytest.raises(
             UserError, match=r"cannot be written: File too large; is the disk full"
-        ) as error:
-            train(tiny_configuration(prepared, *settings))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        ) as error,
+    ):
+        train(tiny_configuration(prepared, *settings))
     assert "\n" not in str(error.value)
     assert [file.read_bytes() for file in kept] == before
     assert not list(experiment.folder.glob(".*"))
     assert len(history(train(tiny_configuration(prepared, *settings)).folder)) == 3
 
 
-def test_a_torn_checkpoint_gives_way_to_the_one_before_and_to_the_same_end(prepared, whole, capsys):
+def test_a_torn_checkpoint_gives_way_to_the_one_before_and_to_the_same_end(prepared, capsys):
+    whole = train(
+        tiny_configuration(prepared, "experiment name.name=not_torn", "model.dropout=0.3")
+    )
     settings = ["experiment name.name=torn", "model.dropout=0.3"]
     torn = train(tiny_configuration(prepared, *settings, "training settings.N_epochs=2"))
     content = torn.checkpoint.read_bytes()
