@@ -7,6 +7,7 @@ import configparser
 import dataclasses
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -402,7 +403,8 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
     ordered = {
         # A value that goes on in a second line is kept in one.
         section: {
-            f.name: " ".join(texts[section][f.name].splitlines()) for f in dataclasses.fields(kind)
+            f.name: " ".join(texts[section][f.name].splitlines()).strip()
+            for f in dataclasses.fields(kind)
         }
         for section, kind in SECTIONS.items()
     }
@@ -410,7 +412,7 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
 
 
 def _read_texts(
-    file: Path, seen: tuple[Path, ...] = ()
+    file: Path, seen: tuple[str, ...] = ()
 ) -> tuple[dict[str, dict[str, str]], dict[tuple[str, str], Path]]:
     """Sections and keys of the file over those of the file that its section [base] names.
 
@@ -428,15 +430,15 @@ def _read_texts(
             "'configuration', a file whose settings hold wherever this one is silent"
         )
     under = file.parent / base["configuration"]
-    if under.resolve() in seen or len(seen) > 8:
-        raise UserError(
-            f"{file}: [base] configuration = {under}: the files name each other in turn"
-        )
-    if not under.is_file():
+    if not os.path.isfile(under):  # noqa: PTH113, which raises on no name
         raise UserError(
             f"{file}: [base] configuration = {base['configuration']}: no such file {under}"
         )
-    merged, merged_origins = _read_texts(under, (*seen, file.resolve()))
+    if os.path.realpath(under) in seen or len(seen) > 8:
+        raise UserError(
+            f"{file}: [base] configuration = {under}: the files name each other in turn"
+        )
+    merged, merged_origins = _read_texts(under, (*seen, os.path.realpath(file)))
     for section, keys in texts.items():
         merged.setdefault(section, {}).update(keys)
     return merged, merged_origins | origins
@@ -634,7 +636,7 @@ def _contradictions(sections: dict[str, Any], file: Path) -> list[str]:
     if not preparation.labels:
         faults.append(f"{file}: [preparation] labels is empty: expected at least one, e.g. NP")
     paths: DataPaths = sections["data_paths"]
-    if paths.path_local.resolve() == paths.path_images.resolve():
+    if os.path.realpath(paths.path_local) == os.path.realpath(paths.path_images):
         faults.append(
             f"{file}: [data paths] path_local and path_images are both {paths.path_images}: expected "
             "two folders, so that nothing is written among the images"
