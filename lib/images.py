@@ -112,6 +112,18 @@ def pixel_spacing_mm(path: Path) -> tuple[float, float] | None:
     return None
 
 
+def has_writing(path: Path) -> bool:
+    """Whether a DICOM file says that writing is burned into its picture (BurnedInAnnotation)."""
+    from pydicom import dcmread
+
+    with _named_faults(path), _opened(path) as stream:
+        if stream.read(132)[128:] != b"DICM":
+            return False
+        stream.seek(0)
+        dataset = dcmread(stream, specific_tags=["BurnedInAnnotation"], stop_before_pixels=True)
+        return dataset.get("BurnedInAnnotation") == "YES"
+
+
 def write_png(path: Path, array: np.ndarray) -> None:
     """Write uint8 or uint16 grey (H, W) or uint8 RGB (H, W, 3) as a PNG that appears whole or not at all.
 

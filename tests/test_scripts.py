@@ -39,6 +39,20 @@ def test_a_mistake_is_one_line_without_a_traceback_and_exit_code_2(script, tmp_p
     assert "did you mean 'filters'" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["../../x", "/etc", "..", "a\\b"])
+def test_an_experiments_name_is_no_path(name, tmp_path):
+    (tmp_path / "a.png").touch()
+    for script, *arguments in (
+        ("run_prediction.py", "a.png", "--experiment", name),
+        ("run_prediction.py", "a.png", "--engine", "onnx", "--experiment", name),
+        ("run_training.py", "--set", f"experiment name.name={name}"),
+    ):
+        done = run(script, *arguments, folder=tmp_path)
+        assert done.returncode == 2 and "expected a plain folder name" in done.stderr, done.stderr
+    exported = run("-m", "lib.onnx_export", name, folder=PROJECT)
+    assert exported.returncode == 2 and "expected a plain folder name" in exported.stderr
+
+
 def test_the_users_path_from_any_working_directory(tmp_path):
     made = run(
         "prepare_datasets_FFA.py", *options(tmp_path, "preparation.split_seed=1"), "--synthetic", "6", folder=tmp_path

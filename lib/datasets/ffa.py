@@ -14,7 +14,7 @@ from lib.configuration import Configuration, Preparation
 from lib.datasets.packing import Source, duplicates, pack, same_size
 from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import PreparedImage
-from lib.images import IMAGE_SUFFIXES, image_bytes_sha256, read_image, read_mask
+from lib.images import IMAGE_SUFFIXES, has_writing, image_bytes_sha256, read_image, read_mask
 from lib.info_banner import Banner, find_banner
 from lib.labelme import rasterise, read_labelme
 from lib.progress import progress
@@ -235,6 +235,12 @@ def read_angiogram(
     banner = settings.info_banner
     if banner == "auto":
         banner = find_banner(image)
+        if banner is None and has_writing(angiogram.image):
+            raise UserError(
+                f"{angiogram.image}: its header says that writing is burned into the picture, maybe the "
+                "patient's name, and no banner was found; look at it, then set [preparation] "
+                "info_banner = bottom:N (or top, left, right), or none"
+            )
     given = angiogram.field_of_view
     field_of_view = same_size(read_mask(given), given, shape) if given else None
     if banner:
