@@ -60,11 +60,17 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
     found: dict[str, FoundImage] = {}
     free: dict[str, Iterator[str]] = {}
     for file in dict.fromkeys(files):
-        stem = os.fsdecode(os.fsencode(file.stem)[:LONGEST_NAME])
+        stem = _shortened(file.stem)
         names = free.setdefault(stem, chain([stem], (f"{stem}_{number}" for number in count(2))))
         name = next(name for name in names if name not in found)
         found[name] = FoundImage(file, name)
     return list(found.values())
+
+
+def _shortened(stem: str) -> str:
+    while len(os.fsencode(stem)) > LONGEST_NAME:
+        stem = stem[:-1]
+    return stem
 
 
 def _images_below(folder: Path, output: str) -> Iterator[Path]:

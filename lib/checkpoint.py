@@ -75,7 +75,7 @@ def load_checkpoint(file: Path, model: keras.Model) -> TrainingState:
             state, arrays = _read(previous(file))
         except Exception:
             raise _unfit(file, why) from None
-        print(f"{file}: torn ({why}); going on from the epoch before")
+        print(f"{file}: torn or missing ({why}); going on from the epoch before")
     variables = _variables(model)
     shapes, wanted = [a.shape for a in arrays], [tuple(v.shape) for v in variables]
     if shapes != wanted:

@@ -42,5 +42,5 @@ def read_predictions(file: Path) -> Iterator[PredictedImage]:
                 yield PredictedImage(
                     group.attrs["name"], group.attrs["patient"], image=unseen, **arrays
                 )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{file}: not readable ({error}); run run_testing.py again") from None

@@ -98,7 +98,7 @@ def retina_unet_weights(file: Path) -> Iterator[np.ndarray]:
                     raise ValueError(f"{layer} has the shape {kernel.shape}")
                 yield np.float32(kernel[...])[:, :, ::-1, ::-1].transpose(2, 3, 1, 0)
                 yield np.float32(bias[...])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{file}: not retina-unet's published weights ({error}); expected the file "
             "test_best_weights.h5 of github.com/orobix/retina-unet"

@@ -194,6 +194,7 @@ ODD_NAMES = [
     "眼底 血管",
     "-dash",
     "é" * 125,
+    "血" * 83,
     b"\xff\xfe",
 ]
 
@@ -211,6 +212,7 @@ def test_images_of_any_name_are_predicted(angiograms, tmp_path):
         named = json.loads(file.read_text())["imagePath"]
         assert (output / named).read_bytes() == picture
         assert len(os.fsencode(file.stem)) <= 200
+    assert (output / f"{'血' * 66}_mask.png").is_file()
     assert len(list(output.iterdir())) == 4 * len(ODD_NAMES) + 1
 
 
