@@ -8,6 +8,7 @@ from PIL import Image
 from lib import figures
 from lib.evaluation import PredictedImage, evaluate
 from lib.figures import (
+from lib.user_errors import UserError
     OVERLAY_COLOURS,
     ContactSheetEntry,
     contact_sheet,
@@ -285,6 +286,6 @@ def test_nothing_half_written_is_left_when_drawing_fails(tmp_path, case, monkeyp
 
     monkeypatch.setattr(figures.Figure, "savefig", fail)
     (tmp_path / "overlay.png").write_bytes(b"earlier")
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"overlay\.png: cannot be written: disk full"):
         overlay(tmp_path / "overlay.png", case, 0.5)
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("overlay.png", b"earlier")]
