@@ -8,7 +8,6 @@ from PIL import Image
 from lib import figures
 from lib.evaluation import PredictedImage, evaluate
 from lib.figures import (
-from lib.user_errors import UserError
     OVERLAY_COLOURS,
     ContactSheetEntry,
     contact_sheet,
@@ -22,6 +21,7 @@ from lib.user_errors import UserError
     roc_figure,
     sample_patches,
 )
+from lib.user_errors import UserError
 
 NETWORK_BLUE, DARKNESS_ORANGE, VALIDATION = (0, 114, 178), (230, 159, 0), (213, 94, 0)
 TRUTH_YELLOW, FIELD_SKY = (240, 228, 66), (86, 180, 233)
