@@ -8,16 +8,24 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from lib.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from lib.checkpoint import (
+    TrainingState,
+    is_there,
+    keep_previous,
+    load_checkpoint,
+    save_checkpoint,
+)
 from lib.configuration import Configuration, TrainingSettings
 from lib.experiment import (
     Experiment,
+    alone_in,
     build_model,
     devices,
     has_gpu,
@@ -27,7 +35,7 @@ from lib.experiment import (
     save_weights,
 )
 from lib.figures import learning_curves
-from lib.files import write_text
+from lib.files import write_text, written_beside
 from lib.hdf5 import read_part
 from lib.losses import LOSSES, accuracy, with_rough_map
 from lib.patch_sequence import PatchSequence
@@ -82,12 +90,23 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
         The experiment, whose folder holds what was asked for.
 
     Raises:
-        UserError: data missing, or an earlier training of that name had other settings.
+        UserError: data missing, another training in the folder, an earlier one of that name had other
+            settings, the loss is not finite, or nothing can be written.
     """
-    settings = configuration.training_settings
     experiment = Experiment.of(configuration)
     _refuse_unprepared(configuration)
-    resuming = experiment.checkpoint.is_file() and not fresh
+    with alone_in(experiment):
+        experiment.remove_unfinished()
+        why = _train(
+            experiment, configuration, resuming=is_there(experiment.checkpoint) and not fresh
+        )
+    print(why)
+    return experiment
+
+
+def _train(experiment: Experiment, configuration: Configuration, *, resuming: bool) -> str:
+    """Train in the experiment's folder; says why it ended."""
+    settings = configuration.training_settings
     if resuming:
         refuse_other_settings(experiment, configuration, TRAINED_WITH)
         refuse_other_split(experiment, configuration)
@@ -110,16 +129,15 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
             patches = _epoch_patches(configuration, images["train"], sampler, state.epochs_done)
             row = {"epoch": state.epochs_done + 1}
             _grow_dropout(model, settings, state.epochs_done)
-            row |= _train_epoch(learner, model, patches, fixed, settings, bar)
-            _refuse_not_finite(row, experiment)
+            callbacks = [bar, _StopAtNotFinite(patches, row["epoch"], experiment.folder)]
+            row |= _train_epoch(learner, model, patches, fixed, settings, callbacks)
+            _refuse_not_finite(row, experiment.folder)
             state.history.append(row)
             if _is_best(state, settings):
                 state.best_epoch = state.epochs_done
-                save_weights(model, experiment.weights("best"))
             _keep(experiment, learner, model, state, settings.best_by)
             bar.epoch_end(state)
-    print(f"{why}; best epoch {state.best_epoch} by validation {settings.best_by}")
-    return experiment
+    return f"{why}; best epoch {state.best_epoch} by validation {settings.best_by}"
 
 
 def _train_epoch(
@@ -128,7 +146,7 @@ def _train_epoch(
     patches: PatchSequence,
     fixed: dict[str, FixedPatches],
     settings: TrainingSettings,
-    bar: "_ProgressBar",
+    callbacks: list[keras.callbacks.Callback],
 ) -> dict[str, float]:
     """One pass over `patches`; returns the row of history.csv but for the epoch's number.
 
@@ -137,7 +155,7 @@ def _train_epoch(
     """
     started = time.monotonic()
     # Keras would shuffle the batches from a random state of its own, which no checkpoint holds.
-    fitted = learner.fit(patches, shuffle=False, verbose=0, callbacks=[bar]).history
+    fitted = learner.fit(patches, shuffle=False, verbose=0, callbacks=callbacks).history
     row = {name: fitted[name][0] for name in ("loss", "accuracy")}
     row["auc"] = _measure(model, fixed["train"], settings)["auc"]
     validation = _measure(model, fixed["validation"], settings)
@@ -314,13 +332,17 @@ def _measure(
     return row
 
 
-def _refuse_not_finite(row: dict[str, float], experiment: Experiment) -> None:
+def _refuse_not_finite(row: dict[str, float], folder: Path) -> None:
     if not all(math.isfinite(value) for value in row.values()):
-        raise UserError(
-            f"epoch {row['epoch']}: loss {row['loss']:g}, validation loss {row['val_loss']:g}: the "
-            "training has diverged; lower [training settings] learning_rate. The weights of the epochs "
-            f"before, if any, are kept in {experiment.folder}; with another rate start anew with --fresh"
-        )
+        losses = f"loss {row['loss']:g}, validation loss {row['val_loss']:g}"
+        raise _diverged(f"epoch {row['epoch']}: {losses}", folder)
+
+
+def _diverged(where: str, folder: Path) -> UserError:
+    return UserError(
+        f"{where}: the training has diverged; lower [training settings] learning_rate. The weights of "
+        f"the epochs before, if any, are kept in {folder}; with another rate start anew with --fresh"
+    )
 
 
 def _is_best(state: TrainingState, settings: TrainingSettings) -> bool:
@@ -346,15 +368,29 @@ def _keep(
     state: TrainingState,
     best_by: str,
 ) -> None:
-    """Leave an epoch's results; the checkpoint comes last, as the promise that all else is there."""
-    save_weights(model, experiment.weights("last"))
+    """Leave an epoch's results, all or none: they are renamed together when all are written.
+
+    The checkpoint comes last, as the promise that all else is there.
+    """
+    folder = experiment.folder
+    files = [folder / "history.csv", folder / "learning_curves.png", experiment.weights("last")]
+    if state.best_epoch == state.epochs_done:
+        files.append(experiment.weights("best"))
+    with written_beside(*files, experiment.checkpoint) as (table, curves, *weights, checkpoint):
+        write_text(table, _as_csv(state.history))
+        learning_curves(curves, state.history, best_by)
+        for file in weights:
+            save_weights(model, file)
+        save_checkpoint(checkpoint, learner, state)
+        keep_previous(experiment.checkpoint)
+
+
+def _as_csv(history: list[dict[str, float]]) -> str:
     table = io.StringIO()
-    writer = csv.DictWriter(table, state.history[0], lineterminator="\n")
+    writer = csv.DictWriter(table, history[0], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(state.history)
-    write_text(experiment.folder / "history.csv", table.getvalue())
-    learning_curves(experiment.folder / "learning_curves.png", state.history, best_by)
-    save_checkpoint(experiment.checkpoint, learner, state)
+    writer.writerows(history)
+    return table.getvalue()
 
 
 def _draw_samples(experiment: Experiment, patches: PatchSequence) -> None:
@@ -387,6 +423,20 @@ def _announce_validation(
     both = validating & {image.name for image in images["train"]}
     leaky = f"LEAKY: {', '.join(both)} trains as well" if both else "none of them trains"
     print(f"validation = patches, as in retina-unet: of {', '.join(sorted(validating))}; {leaky}")
+
+
+class _StopAtNotFinite(keras.callbacks.Callback):
+    """Ends the training at the first step whose loss is NaN or infinite, and names its images."""
+
+    def __init__(self, patches: PatchSequence, epoch: int, folder: Path) -> None:
+        super().__init__()
+        self._patches, self._epoch, self._folder = patches, epoch, folder
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        if not math.isfinite(logs["loss"]):  # the mean over the epoch so far, finite until now
+            where = f"epoch {self._epoch}, step {batch + 1} of {len(self._patches)}"
+            images = ", ".join(self._patches.names(batch))
+            raise _diverged(f"{where}: loss {logs['loss']:g} on patches of {images}", self._folder)
 
 
 class _ProgressBar(keras.callbacks.Callback):

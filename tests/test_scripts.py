@@ -57,6 +57,22 @@ def test_what_can_be_no_ensemble_is_told_in_one_line(script, arguments, message,
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["../../x", "/etc", "..", "a\\b"])
+def test_an_experiments_name_is_no_path(name, tmp_path):
+    (tmp_path / "a.png").touch()
+    for script, *arguments in (
+        ("run_prediction.py", "a.png", "--experiment", name),
+        ("run_prediction.py", "a.png", "--engine", "onnx", "--experiment", name),
+        ("run_prediction.py", "a.png", "--experiments", "a", name),
+        ("run_testing.py", "--experiments", "a" * 90, name),
+        ("run_training.py", "--set", f"experiment name.name={name}"),
+    ):
+        done = run(script, *arguments, folder=tmp_path)
+        assert done.returncode == 2 and "expected a plain folder name" in done.stderr, done.stderr
+    exported = run("-m", "lib.onnx_export", name, folder=PROJECT)
+    assert exported.returncode == 2 and "expected a plain folder name" in exported.stderr
+
+
 def test_the_users_path_from_any_working_directory(tmp_path):
     made = run(
         "prepare_datasets_FFA.py", *options(tmp_path, "preparation.split_seed=1"), "--synthetic", "6", folder=tmp_path

@@ -14,6 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import lib.training
 from lib.command_line import PROJECT
+from lib.experiment import Experiment, alone_in
 from lib.patches import PatchSampler
 from lib.training import train
 from lib.user_errors import UserError
@@ -165,9 +166,33 @@ def test_training_stops_when_no_epoch_is_better(prepared, capsys):
 def test_a_diverging_training_stops_and_keeps_what_was_good(prepared):
     settings = ["experiment name.name=wild", "training settings.optimizer=adam"]
     settings += ["training settings.learning_rate=1e38"]
-    with pytest.raises(UserError, match="the training has diverged; lower"):
+    where = r"epoch 1, step [23] of 3: loss (nan|inf) on patches of .*: the training has diverged; lower"
+    with pytest.raises(UserError, match=where):
         train(tiny_configuration(prepared, *settings))
     assert not (prepared / "experiments" / "wild" / "wild_checkpoint.npz").exists()
+
+
+def test_a_second_training_in_the_folder_is_refused(prepared):
+    configuration = tiny_configuration(prepared, "experiment name.name=taken")
+    with (
+        alone_in(Experiment.of(configuration)),
+        pytest.raises(UserError, match=r"taken: another training is running in it \(process"),
+    ):
+        train(configuration, fresh=True)
+
+
+def test_fresh_begins_with_the_checkpoint_and_knows_brackets(tmp_path):
+    """Killed while it clears the folder, a training must not take the rest for something to go on from."""
+    experiment = Experiment(tmp_path, "a[1]")
+    for name in ("a[1]_checkpoint.npz", "a[1]_configuration.txt", "a[1]_training.nohup", "a1_x"):
+        (tmp_path / name).touch()
+    experiment.clear()
+    assert {f.name for f in tmp_path.iterdir()} == {"a[1]_training.nohup", "a1_x"}
+    (tmp_path / "a[1]_checkpoint.npz").touch()
+    (tmp_path / "a[1]_configuration.txt").mkdir()  # which stops it
+    with pytest.raises(OSError):
+        experiment.clear()
+    assert not experiment.checkpoint.exists()
 
 
 def test_fresh_leaves_nothing_of_the_training_before(prepared):
