@@ -8,7 +8,7 @@ the largest stand in its upper left corner, and `size` (N, 2) gives their height
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import FileIO
 from pathlib import Path
 
 import h5py
@@ -83,6 +83,8 @@ def write_part(
             if image.second_observer is not None and "truth" in stores:
                 masks = _pixels(stores["truth"], "second_observer", (number, height, width, 1))
                 masks[index, :rows, :columns, 0] = image.second_observer
+            for store in stores.values():
+                store.flush()
 
 
 def _pixels(store: h5py.File, name: str, shape: tuple[int, int, int, int]) -> h5py.Dataset:
@@ -94,14 +96,50 @@ def _pixels(store: h5py.File, name: str, shape: tuple[int, int, int, int]) -> h5
 
 @contextmanager
 def written_hdf5(file: Path) -> Iterator[h5py.File]:
-    """An HDF5 file made in memory and written at the end.
+    """An HDF5 file to be written; its `flush`, and the end, raise the `OSError` of a full disk.
 
-    Where a disk fills up while HDF5 itself writes, it may abort the process.
+    Where a write fails under HDF5 it crashes the process, at the latest when that ends. So here none fails.
     """
-    content = BytesIO()
-    with h5py.File(content, "w") as store:
-        yield store
-    file.write_bytes(content.getbuffer())
+    with _ErrorKept(file, "w+") as stream:
+        try:
+            with _FlushedFile(stream, "w") as store:
+                store.stream = stream
+                yield store
+        finally:  # whatever else HDF5 says then is for want of what could not be written
+            stream.raise_error()
+
+
+class _ErrorKept(FileIO):
+    """A file that takes whatever is written, and keeps the first error, or Ctrl-C, for later."""
+
+    _error: BaseException | None = None
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        try:
+            while rest and not self._error:
+                rest = rest[super().write(rest) :]
+        except BaseException as error:
+            self._error = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size
+
+    def raise_error(self) -> None:
+        """Raise what was kept, if anything."""
+        if self._error:
+            raise self._error
+
+
+class _FlushedFile(h5py.File):
+    def flush(self) -> None:
+        super().flush()
+        self.stream.raise_error()
 
 
 def plain_datasets(store: h5py.Group) -> dict[str, h5py.Dataset]:

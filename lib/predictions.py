@@ -23,6 +23,7 @@ def write_predictions(file: Path, cases: Sequence[PredictedImage]) -> None:
             for name in ARRAYS:
                 if (array := getattr(case, name)) is not None:
                     group.create_dataset(name, data=array, compression="gzip", compression_opts=2)
+            store.flush()
 
 
 def read_predictions(file: Path) -> Iterator[PredictedImage]:

@@ -13,7 +13,8 @@ import pytest
 from benchmarks.random_kills import run
 from lib.command_line import PROJECT
 from lib.patches import PatchSampler
-from lib.training import _images, train
+from lib.training import train
+from lib.training_patches import training_images
 from lib.user_errors import UserError
 from tests.conftest import tiny_configuration, tiny_settings
 from tests.lib.test_training import assert_same_weights, history
@@ -101,7 +102,7 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_and_names_step_and_images(prep
         if array.dtype == np.float32:
             array[...] = np.nan
     np.savez(experiment.checkpoint, **arrays)
-    images = _images(configuration)["train"]
+    images = training_images(configuration)["train"]
     first = PatchSampler(images, 32, 32).draw(48, np.random.default_rng([2025, 0, 1])).image[0]
     with pytest.raises(
         UserError,

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
-import lib.training
 from lib.command_line import PROJECT
-from lib.experiment import Experiment, alone_in
+from lib.experiment import Experiment, alone_in, build_model
 from lib.patches import PatchSampler
 from lib.training import train
+from lib.training_patches import training_images
 from lib.user_errors import UserError
 from tests.conftest import tiny_configuration, tiny_settings
 
@@ -119,9 +119,9 @@ def test_other_settings_are_refused_unless_fresh(prepared, trained):
 def measured(prepared, experiment, which: str, *overrides: str) -> tuple[float, float]:
     """AUC and loss of the stored weights on the validation patches, cut here by plain slicing."""
     configuration = tiny_configuration(prepared, *overrides)
-    model = lib.training.build_model(configuration)
+    model = build_model(configuration)
     model.load_weights(experiment.weights(which))
-    images = lib.training._read_images(configuration, "validation")
+    images = training_images(configuration)["validation"]
     corners = PatchSampler(images, 32, 32).draw(60, np.random.default_rng([2025, 2]))
     truth, scores, inside = [], [], []
     for index, row, column in zip(corners.image, corners.row, corners.column, strict=True):
@@ -222,7 +222,7 @@ def test_patches_without_non_perfusion_are_named(prepared):
 
 def test_drop_block_grows_with_the_epochs(prepared):
     from lib.experiment import build_model
-    from lib.training import _grow_dropout
+    from lib.learner import grow_dropout
     from models.drop_block import DropBlock
 
     configuration = tiny_configuration(
@@ -235,7 +235,7 @@ def test_drop_block_grows_with_the_epochs(prepared):
     model = build_model(configuration)
     rates = []
     for epochs_done in (0, 1, 4, 9):
-        _grow_dropout(model, configuration.training_settings, epochs_done)
+        grow_dropout(model, configuration.training_settings, epochs_done)
         rates.append({float(x.rate_now) for x in model.layers if isinstance(x, DropBlock)})
     assert [len(r) for r in rates] == [1] * 4
     assert [r.pop() for r in rates] == pytest.approx([0, 0.05, 0.2, 0.2])
@@ -256,7 +256,7 @@ def test_dropout_cannot_grow_where_there_is_no_drop_block(prepared):
     ("number", "expected"), [(20, (18, 18)), (10, (9, 9)), (16, (14, 15)), (8, (7, 8)), (1, (0, 1))]
 )
 def test_the_last_tenth_cuts_an_image_only_where_ten_does_not_divide(number, expected):
-    from lib.training import images_of_the_last_tenth
+    from lib.training_patches import images_of_the_last_tenth
 
     assert images_of_the_last_tenth(number) == expected
 
@@ -287,7 +287,7 @@ def test_a_network_without_a_rough_map_cannot_be_taught_one(prepared):
 
 
 def test_validation_on_patches_takes_the_last_tenth_of_the_images(prepared, capsys):
-    from lib.training import _images
+    from lib.training_patches import training_images
 
     configuration = tiny_configuration(
         prepared,
@@ -295,9 +295,9 @@ def test_validation_on_patches_takes_the_last_tenth_of_the_images(prepared, caps
         "training settings.validation=patches",
         "testing settings.threshold=0.5",
     )
-    apart = _images(tiny_configuration(prepared))
+    apart = training_images(tiny_configuration(prepared))
     pooled = [i.name for part in ("train", "validation") for i in apart[part]]
-    images = _images(configuration)
+    images = training_images(configuration)
     assert len(pooled) < 10  # so that one image is cut in two
     assert [i.name for i in images["train"]] == pooled
     assert [i.name for i in images["validation"]] == pooled[-1:]
