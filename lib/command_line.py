@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lib.user_errors import UserError
+from lib.user_errors import UserError, is_out_of_memory
 
 PROJECT = Path(__file__).resolve().parents[1]
 DEFAULT_CONFIGURATION = PROJECT / "configuration.txt"
@@ -100,14 +100,17 @@ def run_script(main: Callable[[], None]) -> None:
             f"{error.filename or 'a file'} can be neither read nor written: {error.strerror or error}; "
             "check the paths in [data paths] and path_experiments"
         )
-    except MemoryError as error:
-        message = (
-            f"not enough memory ({error}); smaller or fewer images, or a smaller batch, need less"
-        )
     except KeyboardInterrupt as stop:
         terminated = isinstance(stop, Terminated)
         print(f"\nstopped by {'SIGTERM' if terminated else 'Ctrl-C'}", file=sys.stderr)
         raise SystemExit(143 if terminated else 130) from None
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        message = (
+            "not enough memory; end other programs that use it (the GPU's too): smaller images, or a "
+            "smaller batch, need less"
+        )
     else:
         return
     print(f"error: {message}", file=sys.stderr)

@@ -11,6 +11,7 @@ from lib.configuration import Configuration, read_configuration
 from lib.experiment import Experiment, build_model, refuse_other_settings
 from lib.hdf5 import plain_datasets
 from lib.images import file_sha256
+from lib.memory import HalvedBatches
 from lib.operating_point import read_operating_point
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
@@ -93,6 +94,6 @@ def read_keras_network(
         threshold_source=point.threshold_source,
         min_area_px=point.min_area_px,
         weights_sha256=file_sha256(weights),
-        predict=model.predict_on_batch,
+        predict=HalvedBatches(model.predict_on_batch),
     )
     return network, model

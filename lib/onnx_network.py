@@ -13,6 +13,7 @@ import numpy as np
 
 from lib.configuration import lay_over, read_section
 from lib.info_banner import parse_info_banner
+from lib.memory import HalvedBatches
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
 
@@ -63,7 +64,7 @@ def read_onnx_network(file: Path, overrides: Sequence[str] = ()) -> TrainedNetwo
     def predict(images: np.ndarray) -> np.ndarray:
         return session.run([result.name], {entry.name: images})[0]
 
-    return TrainedNetwork(**_described(metadata, file, overrides), predict=predict)
+    return TrainedNetwork(**_described(metadata, file, overrides), predict=HalvedBatches(predict))
 
 
 def newest_export(path_experiments: Path) -> Path | None:

@@ -47,7 +47,7 @@ from lib.training_patches import (
     refuse_unprepared,
     training_images,
 )
-from lib.user_errors import UserError
+from lib.user_errors import UserError, is_out_of_memory
 
 TRAINED_WITH = (
     "data paths",
@@ -76,16 +76,19 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
 
     Raises:
         UserError: data missing, another training in the folder, an earlier one of that name had other
-            settings, the loss is not finite, or nothing can be written.
+            settings, the loss is not finite, memory is short, or nothing can be written.
     """
     experiment = Experiment.of(configuration)
     refuse_unprepared(configuration)
     with alone_in(experiment):
         experiment.remove_unfinished()
-        why = _train(
-            experiment, configuration, resuming=is_there(experiment.checkpoint) and not fresh
-        )
-    print(why)
+        try:
+            resuming = is_there(experiment.checkpoint) and not fresh
+            print(_train(experiment, configuration, resuming=resuming))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise _too_large(configuration, experiment.folder) from None
+            raise
     return experiment
 
 
@@ -171,6 +174,15 @@ def _diverged(where: str, folder: Path) -> UserError:
     return UserError(
         f"{where}: the training has diverged; lower [training settings] learning_rate. The weights of "
         f"the epochs before, if any, are kept in {folder}; with another rate start anew with --fresh"
+    )
+
+
+def _too_large(configuration: Configuration, folder: Path) -> UserError:
+    size = configuration.training_settings.batch_size
+    return UserError(
+        f"not enough memory on {', '.join(devices())} for steps of {size} patches: end other programs that "
+        "use it and start again, to go on after the last whole epoch; or lower [training settings] "
+        f"batch_size and start anew with --fresh. What the epochs before left is kept in {folder}"
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
+import models.unet
 from lib.command_line import PROJECT
 from lib.experiment import Experiment, alone_in, build_model
 from lib.patches import PatchSampler
@@ -19,6 +20,7 @@ from lib.training import train
 from lib.training_patches import training_images
 from lib.user_errors import UserError
 from tests.conftest import tiny_configuration, tiny_settings
+from tests.hungry_layer import hungry
 
 
 def history(folder) -> list[dict]:
@@ -303,3 +305,23 @@ def test_validation_on_patches_takes_the_last_tenth_of_the_images(prepared, caps
     assert [i.name for i in images["validation"]] == pooled[-1:]
     train(configuration)
     assert f"LEAKY: {pooled[-1]} trains as well" in capsys.readouterr().out
+
+
+def test_a_step_that_memory_does_not_hold_is_a_line_and_keeps_the_epochs_before(
+    prepared, monkeypatch
+):
+    settings = "experiment name.name=hungry"
+    folder = train(tiny_configuration(prepared, settings, "training settings.N_epochs=1")).folder
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    build = models.unet.build
+    monkeypatch.setattr(models.unet, "build", lambda **options: hungry(build(**options), 15))
+    with pytest.raises(
+        UserError, match=r"^not enough memory on cpu:0 for steps of 16 patches: .*$"
+    ):
+        train(tiny_configuration(prepared, settings))
+    after = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert {name for name in after if after[name] != before.get(name)} == {
+        "hungry_configuration.txt"
+    }
+    monkeypatch.undo()
+    assert len(history(train(tiny_configuration(prepared, settings)).folder)) == 3
