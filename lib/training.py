@@ -10,7 +10,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from lib.checkpoint import (
@@ -21,6 +20,7 @@ from lib.checkpoint import (
     save_checkpoint,
 )
 from lib.configuration import Configuration, TrainingSettings
+from lib.evaluation import auc_roc
 from lib.experiment import (
     Experiment,
     alone_in,
@@ -160,7 +160,7 @@ def _measure(
     row = {name: float(measure(patches.y, probability)) for name, measure in measures.items()}
     truth = patches.y[..., 0][patches.inside]
     scores = probability[..., 0][patches.inside]
-    row["auc"] = float(roc_auc_score(truth, scores)) if np.isfinite(scores).all() else math.nan
+    row["auc"] = auc_roc(scores, truth > 0) if np.isfinite(scores).all() else math.nan
     return row
 
 

@@ -31,6 +31,9 @@ SECONDS_BETWEEN_LOOKS = 2
 """At the queue, where other processes put images, too."""
 SECONDS_BETWEEN_CLEANINGS = 60
 
+SIZE_AT_START = (768, 768)
+"""Of most fundus cameras' angiograms, in pixels."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +51,10 @@ class AnalysisThread(threading.Thread):
     def run(self) -> None:
         """Whatever became of one image, the next has its turn."""
         web = apps.get_app_config("web")
+        # The first prediction takes memory, and so twice as long as all later ones: not a user's. What
+        # may go wrong, the first image's analysis will say.
+        with contextlib.suppress(Exception):
+            web.network.predict(np.zeros((1, *SIZE_AT_START, 1), np.float32))
         cleaned = -float("inf")
         while not self.ending.is_set():
             web.uploaded.clear()

@@ -16,6 +16,7 @@ from lib.evaluation import (
     PredictedImage,
     _merged,
     _sorted,
+    auc_roc,
     blurred_darkness,
     choose_min_area,
     choose_threshold,
@@ -119,6 +120,14 @@ def test_the_chosen_threshold_is_the_best_of_all(pairs):
 def test_no_threshold_can_be_chosen_without_positives():
     with pytest.raises(UserError, match="positive pixel"):
         choose_threshold(np.array([0.1, 0.9]), np.array([0, 0]))
+
+
+@property_test
+@given(pixels.filter(lambda pairs: len({t for _, t in pairs}) == 2))
+def test_the_area_without_the_curve_is_that_of_scikit_learn(pairs):
+    probability, truth = as_arrays(pairs)
+    expected = metrics.roc_auc_score(truth, probability)
+    assert auc_roc(probability, truth > 0) == pytest.approx(expected, abs=1e-12)
 
 
 @property_test

@@ -10,7 +10,7 @@ import pytest
 import models
 from lib.command_line import PROJECT
 from lib.keras_network import read_keras_network
-from lib.onnx_export import export
+from lib.onnx_export import export, onnx_model
 from lib.onnx_network import METADATA_KEY, newest_export, read_onnx_network
 from lib.user_errors import UserError
 
@@ -37,12 +37,14 @@ def test_outputs_are_those_of_keras(exported, shape):
 @pytest.mark.parametrize(
     "architecture", ["enhance_laddernet", "resunet", "retina_gnet", "ldpc_net"]
 )
-def test_every_kind_of_network_can_be_exported(architecture, tmp_path):
+def test_every_kind_of_network_can_be_exported(architecture):
     model = models.build(architecture, filters=(4, 8), dropout=0.1)
     images = np.random.default_rng(1).random((2, 37, 50, 1), np.float32)
     expected = model.predict_on_batch(images)
-    model.export(tmp_path / "a.onnx", format="onnx", verbose=False)
-    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    exported = onnx_model(model)
+    # Up-sampling and holes cost a third of LDPC-Net's time where Keras' own exporter writes them.
+    assert not {"Tile", "SpaceToDepth"} & {node.op_type for node in exported.graph.node}
+    session = onnxruntime.InferenceSession(exported.SerializeToString())
     (found,) = session.run(None, {session.get_inputs()[0].name: images})
     np.testing.assert_allclose(found, expected, atol=1e-4)
 

@@ -1,0 +1,196 @@
+"""Which way of predicting a whole image is worth its time: retina-unet's published weights on DRIVE.
+
+    python -m benchmarks.windows --images DRIVE --weights test_best_weights.h5
+
+Chooses on the twenty images that the weights were trained on: the highest AUC within a tenth of the
+time of stride 5.
+Only then scores the chosen one, the published one and the plain ones on the test images. Writes
+docs/results/windows.{json,md,png}.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.overlap import configured, run
+from lib.command_line import PROJECT
+from lib.keras_backend import start_keras
+
+PUBLISHED = "stride 5"
+REPORTED = (PUBLISHED, "stride 16", "side by side", "whole")
+"""Scored on the test images beside the chosen one."""
+
+WINDOWS = {
+    PUBLISHED: {"window": "overlap", "stride": 5},
+    "stride 12": {"window": "overlap", "stride": 12},
+    "stride 16": {"window": "overlap", "stride": 16},
+    "stride 24": {"window": "overlap", "stride": 24},
+    "side by side": {"window": "side_by_side"},
+    "patches of 96, stride 48": {"window": "overlap", "patch": 96, "stride": 48},
+    "patches of 96, stride 32": {"window": "overlap", "patch": 96, "stride": 32},
+    "tiles of 128": {"window": "tiles", "tile": 128},
+    "tiles of 256": {"window": "tiles", "tile": 256},
+    "tiles of 384": {"window": "tiles", "tile": 384},
+    "whole": {"window": "whole"},
+}
+MIRRORED = ("tiles of 128", "tiles of 256", "tiles of 384", "whole", "patches of 96, stride 48")
+
+
+def candidates() -> dict[str, dict]:
+    """By name what each lays over [testing settings]."""
+    every = {}
+    for name, chosen in WINDOWS.items():
+        patch, stride = chosen.get("patch", 48), chosen.get("stride", 48)
+        every[name] = {
+            "window": chosen["window"],
+            "tile_size": chosen.get("tile", 512),
+            "tta": False,
+            **{f"test_patch_{side}": patch for side in ("height", "width")},
+            **{f"stride_{side}": stride for side in ("height", "width")},
+        }
+    return every | {f"{name}, mirrored": every[name] | {"tta": True} for name in MIRRORED}
+
+
+def scored(model, configuration, part: str, names: list[str], limits: dict[str, int]) -> dict:
+    """Pooled AUC-ROC, AUC-PR and F1 at .5 in the FOV, and seconds an image, of each way."""
+    from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+    from lib.hdf5 import read_part
+    from lib.prediction import predict_image
+    from lib.preprocessing import preprocess
+
+    images = list(read_part(configuration.data_paths.hdf5(part)))
+    levels = [preprocess(i.original, i.field_of_view, configuration.preprocessing) for i in images]
+    every, found = candidates(), {}
+    for name in names:
+        settings = dataclasses.replace(configuration.testing_settings, **every[name])
+        number = limits.get(name, len(images))
+        quick = dataclasses.replace(settings, stride_height=48, stride_width=48)
+        predict_image(model.predict_on_batch, levels[0], quick)  # traces
+        started = time.perf_counter()
+        predicted = [predict_image(model.predict_on_batch, x, settings) for x in levels[:number]]
+        seconds = (time.perf_counter() - started) / number
+        inside = [image.field_of_view > 0 for image in images[:number]]
+        scores = np.concatenate([p[f] for p, f in zip(predicted, inside, strict=True)])
+        truth = np.concatenate([i.truth[f] for i, f in zip(images, inside, strict=False)]) > 0
+        found[name] = {
+            "images": number,
+            "auc_roc": float(roc_auc_score(truth, scores)),
+            "auc_pr": float(average_precision_score(truth, scores)),
+            "f1": float(f1_score(truth, scores >= 0.5)),
+            "seconds": seconds,
+        }
+        print(part, name, found[name], flush=True)
+    return found
+
+
+def draw(file: Path, result: dict) -> None:
+    """AUC against seconds on the training images, the chosen one marked."""
+    from lib.figure_style import BLUE, ORANGE, new_figure, save_figure, style_axes
+
+    figure = new_figure(7.0, 4.4)
+    axes = figure.add_subplot()
+    style_axes(axes)
+    for name, row in result["train"].items():
+        if name == PUBLISHED:  # of fewer images
+            continue
+        colour = ORANGE if name == result["chosen"] else BLUE
+        axes.plot(row["seconds"], row["auc_roc"], "o", color=colour)
+        axes.annotate(
+            name,
+            (row["seconds"], row["auc_roc"]),
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize=7,
+        )
+    axes.axvline(result["limit"], color=ORANGE, linestyle="--", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlabel("Seconds an image (dashed: a tenth of stride 5)")
+    axes.set_ylabel("AUC-ROC, DRIVE training images")
+    save_figure(figure, file)
+
+
+def markdown(result: dict) -> str:
+    """The result as two tables."""
+    head = "| | images | AUC-ROC | AUC-PR | F1 at .5 | s an image |"
+    lines = [
+        "# Ways to predict a whole image",
+        "",
+        f"`{result['command']}`",
+        "",
+        result["machine"],
+        "",
+    ]
+    lines += [
+        "retina-unet's published weights; FOV pixels pooled. Chosen on the training images: the highest"
+    ]
+    lines += [
+        f"AUC-ROC within a tenth of the time of stride 5 ({result['limit']:.2f} s): **{result['chosen']}**.",
+        "",
+    ]
+    lines += ["![AUC against seconds](windows.png)", ""]
+    for part, title in (("train", "Training images"), ("test", "Test images, after the choice")):
+        lines += [f"## {title}", "", head, "|---|---|---|---|---|---|"]
+        lines += [
+            f"| {name} | {r['images']} | {r['auc_roc']:.5f} | {r['auc_pr']:.4f} | {r['f1']:.4f} "
+            f"| {r['seconds']:.2f} |"
+            for name, r in result[part].items()
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, choose, score, and write the three files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, required=True, metavar="DRIVE")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE.h5")
+    arguments = parser.parse_args()
+    start_keras()
+    import keras
+
+    from lib.configuration import read_configuration
+    from lib.experiment import Experiment
+    from lib.keras_network import trained_model
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        sets = [word for setting in configured(folder) for word in ("--set", setting)]
+        images, weights = arguments.images.resolve(), arguments.weights.resolve()
+        run(["prepare_datasets_vessels.py", "DRIVE", "--images", str(images), *sets])
+        imported = ["-m", "lib.published_weights", "retina_unet", str(weights)]
+        run([*imported, "--experiment", "published", *sets])
+        file = PROJECT / "configurations" / "drive_retina_unet.txt"
+        configuration = read_configuration(file, configured(folder))
+        model = trained_model(configuration, Experiment.of(configuration).weights("best"))
+        train = scored(model, configuration, "train", list(candidates()), {PUBLISHED: 3})
+        limit = train[PUBLISHED]["seconds"] / 10
+        allowed = [n for n, row in train.items() if row["seconds"] <= limit]
+        chosen = max(allowed, key=lambda name: train[name]["auc_roc"])
+        names = list(dict.fromkeys([*REPORTED, chosen]))
+        test = scored(model, configuration, "test", names, {})
+    result = {
+        "command": "python -m benchmarks.windows --images DRIVE --weights test_best_weights.h5",
+        "machine": f"{os.cpu_count()} cores, {platform.platform()}, keras {keras.__version__}, "
+        f"{time.strftime('%Y-%m-%d')}",
+        "limit": limit,
+        "chosen": chosen,
+        "train": train,
+        "test": test,
+    }
+    out = PROJECT / "docs" / "results"
+    (out / "windows.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (out / "windows.md").write_text(markdown(result), encoding="utf-8")
+    draw(out / "windows.png", result)
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()
