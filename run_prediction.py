@@ -26,12 +26,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder for the results (default: ./predictions)",
     )
-    parser.add_argument("--engine", choices=("keras", "onnx"), default="keras")
+    parser.add_argument("--engine", choices=("keras", "onnx", "openvino"), default="keras")
     parser.add_argument(
         "--model",
         type=Path,
         metavar="FILE.onnx",
-        help="for --engine onnx; default: the experiment's",
+        help="for --engine onnx or openvino; default: the experiment's",
     )
     parser.add_argument(
         "--fovea",
@@ -49,13 +49,13 @@ def _network(arguments: argparse.Namespace) -> TrainedNetwork:
     named = read_configuration(arguments.config, arguments.overrides).experiment_name
     name = arguments.experiment or named.name
     folder = named.path_experiments
-    if arguments.engine == "onnx":
+    if arguments.engine != "keras":
         if arguments.experiments:
             raise UserError("--experiments: expected --engine keras; an ONNX file is one network")
         from lib.onnx_network import read_onnx_network
 
         file = arguments.model or folder / name / f"{name}.onnx"
-        return read_onnx_network(file, arguments.overrides)
+        return read_onnx_network(file, arguments.overrides, arguments.engine)
     from lib.keras_backend import start_keras
 
     start_keras()

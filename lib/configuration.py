@@ -184,6 +184,7 @@ class TestingSettings:
     tile_overlap: int = key(number(int, least=0), absent="48")
     threshold: float | str = key(either("validation", number(float, least=0, most=1)))
     tta: bool = key(boolean, absent="False")
+    precision: str = key(one_of("float32", "mixed_bfloat16", "auto"), absent="float32")
     min_area_px: int | str = key(either("validation", number(int, least=0)), absent="0")
     pixel_spacing_mm: float | None = key(optional_number(above=0), absent="")
     connectivity: bool = key(boolean, absent="False")

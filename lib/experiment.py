@@ -90,9 +90,14 @@ class Experiment:
         return self.file("_checkpoint.npz")
 
 
-def build_model(configuration: Configuration) -> keras.Model:
-    """The network of section [model], its weights drawn from the training's seed."""
-    keras.config.set_dtype_policy(configuration.training_settings.precision)
+def build_model(configuration: Configuration, precision: str | None = None) -> keras.Model:
+    """The network of section [model], its weights drawn from the training's seed.
+
+    Args:
+        configuration: of the experiment.
+        precision: Keras' dtype policy; None is that of the training.
+    """
+    keras.config.set_dtype_policy(precision or configuration.training_settings.precision)
     keras.utils.set_random_seed(configuration.training_settings.seed)
     settings = configuration.model
     return models.build(

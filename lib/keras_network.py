@@ -17,15 +17,19 @@ FIXED_BY_TRAINING = ("preprocessing", "model")
 """Sections that are part of what was learnt."""
 
 
-def trained_model(configuration: Configuration, weights: Path) -> keras.Model:
+def trained_model(
+    configuration: Configuration, weights: Path, precision: str = "float32"
+) -> keras.Model:
     """The network of the configuration with the weights of a file; nothing else is read from the file.
+
+    It computes in `precision`, a dtype policy, whatever it was trained in.
 
     Raises:
         UserError: no such file, or not the weights of this network.
     """
     if not weights.is_file():
         raise UserError(f"{weights}: no trained network of that name; run run_training.py first")
-    model = build_model(configuration)
+    model = build_model(configuration, precision)
     try:
         with warnings.catch_warnings():
             # Keras only warns of layers that the file does not hold.
@@ -62,7 +66,7 @@ def read_keras_network(
     settings = configuration.testing_settings
     point = read_operating_point(experiment.operating_point, settings)
     weights = experiment.weights(settings.best_last)
-    model = trained_model(configuration, weights)
+    model = trained_model(configuration, weights, point.precision)
     network = TrainedNetwork(
         name=experiment.name,
         architecture=configuration.model.architecture,
