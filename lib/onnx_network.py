@@ -26,7 +26,7 @@ STORED_SECTIONS = ("preprocessing", "testing settings")
 """What inference needs of the configuration. No path: a file that travels must not tell of its home."""
 
 CHANGEABLE = ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size", "precision")
-"""Keys of [testing settings] that change no probability, or none by much: the threshold was chosen for those."""
+"""Keys of [testing settings] that change no probability, or none by much: the threshold holds for them."""
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
