@@ -1,12 +1,13 @@
 # make demo    a fresh machine to figures, on synthetic angiograms
 # make test    a fresh machine to test results
+# make test-faults    kills, full disks, hostile files: minutes
 # PYTHON=python3.12 make ... chooses the interpreter (3.11 or 3.12)
 
 PYTHON ?= python3
 ENVIRONMENT := .venv
 RUN := $(ENVIRONMENT)/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-faults lint clean
 
 demo: $(ENVIRONMENT)/installed
 	rm -rf demo
@@ -19,6 +20,9 @@ demo: $(ENVIRONMENT)/installed
 
 test: $(ENVIRONMENT)/installed-test lint
 	$(RUN) -m pytest -q
+
+test-faults: $(ENVIRONMENT)/installed-test
+	$(RUN) -m pytest -q -m faults
 
 lint: $(ENVIRONMENT)/installed-test
 	$(ENVIRONMENT)/bin/ruff format --check --quiet .

@@ -44,17 +44,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _network(arguments: argparse.Namespace) -> TrainedNetwork:
     """What the options choose: an ONNX file, an experiment's network, or the mean of several."""
-    from lib.configuration import read_configuration
+    from lib.configuration import experiment_named
 
-    named = read_configuration(arguments.config, arguments.overrides).experiment_name
-    name = arguments.experiment or named.name
-    folder = named.path_experiments
+    names = arguments.experiments or [arguments.experiment]
+    chosen = [experiment_named(arguments.config, arguments.overrides, name) for name in names]
     if arguments.engine != "keras":
         if arguments.experiments:
             raise UserError("--experiments: expected --engine keras; an ONNX file is one network")
         from lib.onnx_network import read_onnx_network
 
-        file = arguments.model or folder / name / f"{name}.onnx"
+        file = arguments.model or chosen[0].folder / f"{chosen[0].name}.onnx"
         return read_onnx_network(file, arguments.overrides, arguments.engine)
     from lib.keras_backend import start_keras
 
@@ -63,10 +62,10 @@ def _network(arguments: argparse.Namespace) -> TrainedNetwork:
     from lib.experiment import Experiment
     from lib.keras_network import read_keras_network
 
+    experiments = [Experiment(one.folder, one.name) for one in chosen]
     if arguments.experiments:
-        members = [Experiment(folder / member, member) for member in arguments.experiments]
-        return read_keras_ensemble(members, arguments.overrides)
-    return read_keras_network(Experiment(folder / name, name), arguments.overrides)[0]
+        return read_keras_ensemble(experiments, arguments.overrides)
+    return read_keras_network(experiments[0], arguments.overrides)[0]
 
 
 def main() -> None:

@@ -12,11 +12,12 @@ def main() -> None:
     if names:
         overrides = [*overrides, f"experiment name.name={ensemble_name(names)}"]
 
-    from lib.configuration import read_configuration
+    from lib.configuration import experiment_named, read_configuration
     from lib.console import to_log_file
     from lib.keras_backend import start_keras
 
     configuration = read_configuration(arguments.config, overrides)
+    members = [experiment_named(arguments.config, overrides, member) for member in names]
     folder, name = configuration.results_folder, configuration.experiment_name.name
     if configuration.testing_settings.nohup:
         to_log_file(folder / f"{name}_testing.nohup")
@@ -24,8 +25,7 @@ def main() -> None:
     from lib.experiment import Experiment
     from lib.testing import test
 
-    folder_of_all = configuration.experiment_name.path_experiments
-    test(configuration, [Experiment(folder_of_all / member, member) for member in names])
+    test(configuration, [Experiment(one.folder, one.name) for one in members])
     print((folder / "performances.txt").read_text(encoding="utf-8"))
     print(f"written to {folder}; look at ROC.png and Precision_recall.png there")
 

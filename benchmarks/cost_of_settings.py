@@ -19,12 +19,12 @@ def main() -> None:
     import numpy as np
 
     from lib.experiment import build_model
+    from lib.learner import learner_of
     from lib.prediction import predict_image
-    from lib.training import _learner
 
     settings, attributes = configuration.training_settings, configuration.data_attributes
     model = build_model(configuration)
-    model = _learner(model, settings)
+    model = learner_of(model, settings)
     generator = np.random.default_rng(0)
     shape = (settings.batch_size, attributes.patch_height, attributes.patch_width)
     x = generator.random((*shape, 1), np.float32)

@@ -26,6 +26,9 @@ from lib.user_errors import UserError, raise_all
 
 Foveae = Mapping[Path, tuple[float, float]]
 
+LONGEST_NAME = 200
+"""Bytes of an image's name in the names of its results, of which a file system allows 255."""
+
 
 @dataclasses.dataclass(frozen=True)
 class FoundImage:
@@ -46,7 +49,7 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
     faults, files = [], []
     for path in given:
         if path.is_dir():
-            inside = sorted(_images_below(path, output.resolve()))
+            inside = sorted(_images_below(path, os.path.realpath(output)))
             faults += [] if inside else [f"{path}: holds no image"]
             files += inside
         elif path.exists():
@@ -55,16 +58,24 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
             faults.append(f"{path}: no such file or folder")
     raise_all(faults, "nothing predicted")
     found: dict[str, FoundImage] = {}
+    free: dict[str, Iterator[str]] = {}
     for file in dict.fromkeys(files):
-        numbered = (f"{file.stem}_{number}" for number in count(2))
-        name = next(name for name in chain([file.stem], numbered) if name not in found)
+        stem = _shortened(file.stem)
+        names = free.setdefault(stem, chain([stem], (f"{stem}_{number}" for number in count(2))))
+        name = next(name for name in names if name not in found)
         found[name] = FoundImage(file, name)
     return list(found.values())
 
 
-def _images_below(folder: Path, output: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [f for f in folders if (Path(parent) / f).resolve() != output]
+def _shortened(stem: str) -> str:
+    while len(os.fsencode(stem)) > LONGEST_NAME:
+        stem = stem[:-1]
+    return stem
+
+
+def _images_below(folder: Path, output: str) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):  # follows no symbolic link to a folder
+        folders[:] = [f for f in folders if os.path.realpath(Path(parent, f)) != output]
         yield from (Path(parent, n) for n in names if Path(n).suffix.lower() in IMAGE_SUFFIXES)
 
 
@@ -185,7 +196,7 @@ def _table(file: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     interrupted = None
     with (
         written_beside(file) as (beside,),
-        beside.open("w", encoding="utf-8", newline="") as stream,
+        beside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
     ):
         table = csv.writer(stream)
 

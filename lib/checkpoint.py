@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -30,6 +29,22 @@ class TrainingState:
         return len(self.history)
 
 
+def previous(file: Path) -> Path:
+    """Where the checkpoint of the epoch before is kept."""
+    return file.with_name(f"{file.stem}_before{file.suffix}")
+
+
+def is_there(file: Path) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    return file.is_file() or previous(file).is_file()
+
+
+def keep_previous(file: Path) -> None:
+    """Set the checkpoint aside, to fall back on should the next one be torn."""
+    if file.is_file():
+        file.replace(previous(file))
+
+
 def save_checkpoint(file: Path, model: keras.Model, state: TrainingState) -> None:
     """Save weights, dropout's random state, the optimizer's state and `state`.
 
@@ -47,22 +62,34 @@ def save_checkpoint(file: Path, model: keras.Model, state: TrainingState) -> Non
 def load_checkpoint(file: Path, model: keras.Model) -> TrainingState:
     """Set every variable of the compiled `model` from `file`; returns the state.
 
+    Where the file is torn the one before is taken.
+
     Raises:
-        UserError: the file does not fit the network.
+        UserError: both are torn, or do not fit the network.
     """
-    variables = _variables(model)
     try:
-        with np.load(file, allow_pickle=False) as content:
-            state = TrainingState(**json.loads(content["state"].tobytes()))
-            arrays = [content[f"variable_{i}"] for i in range(len(content.files) - 1)]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        raise _unfit(file, str(error)) from None
+        state, arrays = _read(file)
+    except Exception as error:  # a torn file fails in any way
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        try:
+            state, arrays = _read(previous(file))
+        except Exception:
+            raise _unfit(file, why) from None
+        print(f"{file}: torn or missing ({why}); going on from the epoch before")
+    variables = _variables(model)
     shapes, wanted = [a.shape for a in arrays], [tuple(v.shape) for v in variables]
     if shapes != wanted:
         raise _unfit(file, "the network has other weights")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return state
+
+
+def _read(file: Path) -> tuple[TrainingState, list[np.ndarray]]:
+    # np.load checks each part's CRC-32.
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+        state = TrainingState(**json.loads(content["state"].tobytes()))
+        return state, [content[f"variable_{i}"] for i in range(len(content.files) - 1)]
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:

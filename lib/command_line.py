@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lib.user_errors import UserError
+from lib.user_errors import UserError, is_out_of_memory
 
 PROJECT = Path(__file__).resolve().parents[1]
 DEFAULT_CONFIGURATION = PROJECT / "configuration.txt"
@@ -71,8 +72,18 @@ def ensemble_name(names: Sequence[str]) -> str:
     return joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}_others_{digest}"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever is done on Ctrl-C is done then too."""
+
+
+def _terminate(signal_number: int, frame: object) -> None:
+    raise Terminated
+
+
 def run_script(main: Callable[[], None]) -> None:
-    """Run `main`; a user's mistake ends with one message and exit code 2, Ctrl-C with 130."""
+    """Run `main`; a user's mistake ends with one message and code 2, Ctrl-C with 130, SIGTERM with 143."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.stdout.reconfigure(errors="backslashreplace")  # any file name can be printed, as on stderr
     try:
         if not (3, 11) <= sys.version_info < (3, 13):
             raise UserError(f"Python 3.11 or 3.12 is needed; this is {sys.version.split()[0]}")
@@ -89,9 +100,17 @@ def run_script(main: Callable[[], None]) -> None:
             f"{error.filename or 'a file'} can be neither read nor written: {error.strerror or error}; "
             "check the paths in [data paths] and path_experiments"
         )
-    except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
+        print(f"\nstopped by {'SIGTERM' if terminated else 'Ctrl-C'}", file=sys.stderr)
+        raise SystemExit(143 if terminated else 130) from None
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        message = (
+            "not enough memory; end other programs that use it (the GPU's too): smaller images, or a "
+            "smaller batch, need less"
+        )
     else:
         return
     print(f"error: {message}", file=sys.stderr)

@@ -6,6 +6,7 @@ Sections and keys are those of orobix/retina-unet where it has them; a field bel
 import configparser
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ from lib.configuration_values import (
 from lib.info_banner import parse_info_banner
 from lib.user_errors import UserError, raise_all
 from models import ARCHITECTURES
+
+MAX_BYTES, MAX_LINE = 2**16, 2**12
+"""Of a configuration file, and characters of one of its lines: far more than any has."""
 
 
 def key(read: Reader, *, absent: str | None = None) -> Any:
@@ -261,15 +265,26 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
     ordered = {
         # A value that goes on in a second line is kept in one.
         section: {
-            f.name: texts[section][f.name].replace("\n", " ") for f in dataclasses.fields(kind)
+            f.name: " ".join(texts[section][f.name].splitlines()).strip()
+            for f in dataclasses.fields(kind)
         }
         for section, kind in SECTIONS.items()
     }
     return Configuration(**sections, texts=ordered)
 
 
+def experiment_named(file: Path, overrides: Sequence[str], name: str | None) -> ExperimentName:
+    """Name and folder of an experiment of that name, or of the configuration's own.
+
+    Raises:
+        UserError: as `read_configuration`; the name is a path.
+    """
+    chosen = [] if name is None else [f"experiment name.name={name}"]
+    return read_configuration(file, [*overrides, *chosen]).experiment_name
+
+
 def _read_texts(
-    file: Path, seen: tuple[Path, ...] = ()
+    file: Path, seen: tuple[str, ...] = ()
 ) -> tuple[dict[str, dict[str, str]], dict[tuple[str, str], Path]]:
     """Sections and keys of the file over those of the file that its section [base] names.
 
@@ -287,15 +302,15 @@ def _read_texts(
             "'configuration', a file whose settings hold wherever this one is silent"
         )
     under = file.parent / base["configuration"]
-    if under.resolve() in seen or len(seen) > 8:
-        raise UserError(
-            f"{file}: [base] configuration = {under}: the files name each other in turn"
-        )
-    if not under.is_file():
+    if not os.path.isfile(under):  # noqa: PTH113, which raises on no name
         raise UserError(
             f"{file}: [base] configuration = {base['configuration']}: no such file {under}"
         )
-    merged, merged_origins = _read_texts(under, (*seen, file.resolve()))
+    if os.path.realpath(under) in seen or len(seen) > 8:
+        raise UserError(
+            f"{file}: [base] configuration = {under}: the files name each other in turn"
+        )
+    merged, merged_origins = _read_texts(under, (*seen, os.path.realpath(file)))
     for section, keys in texts.items():
         merged.setdefault(section, {}).update(keys)
     return merged, merged_origins | origins
@@ -316,16 +331,36 @@ def read_section(section: str, texts: dict[str, str], source: str) -> Any:
     return read
 
 
+def ini_text(file: Path) -> str:
+    """The text of an INI file, small enough to be parsed at once whatever it says.
+
+    Raises:
+        UserError: too large, or no text in UTF-8.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        size = file.stat().st_size
+        text = file.read_text(encoding="utf-8-sig") if size <= MAX_BYTES else ""
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read as UTF-8 text ({error})") from None
+    # configparser's time grows with the square of a line's length.
+    if size > MAX_BYTES or max(map(len, text.split("\n"))) > MAX_LINE:
+        raise UserError(
+            f"{file}: expected a configuration of at most {MAX_BYTES} bytes, {MAX_LINE} a line"
+        )
+    return text
+
+
 def _parsed(file: Path) -> dict[str, dict[str, str]]:
     # No interpolation: '%' is a character of paths. Keys keep their case, as N_subimgs has one.
     parser = configparser.ConfigParser(interpolation=None, default_section="\0")
     parser.optionxform = str
     try:
-        parser.read_string(file.read_text(encoding="utf-8-sig"), source=str(file))
+        parser.read_string(ini_text(file), source=str(file))
     except FileNotFoundError:
         raise UserError(f"{file}: no such configuration file; name one with --config") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as UTF-8 text ({error})") from None
     except configparser.Error as error:
         raise UserError(f"{file}: {' '.join(str(error).split())}") from None
     return {
@@ -473,7 +508,7 @@ def _contradictions(sections: dict[str, Any], file: Path) -> list[str]:
     if not preparation.labels:
         faults.append(f"{file}: [preparation] labels is empty: expected at least one, e.g. NP")
     paths: DataPaths = sections["data_paths"]
-    if paths.path_local.resolve() == paths.path_images.resolve():
+    if os.path.realpath(paths.path_local) == os.path.realpath(paths.path_images):
         faults.append(
             f"{file}: [data paths] path_local and path_images are both {paths.path_images}: expected "
             "two folders, so that nothing is written among the images"

@@ -8,6 +8,7 @@ import keras
 from lib.command_line import ensemble_name
 from lib.experiment import Experiment, refuse_other_settings
 from lib.keras_network import experiment_configuration, read_keras_network
+from lib.memory import HalvedBatches
 from lib.operating_point import WINDOW, by_validation
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError, raise_all
@@ -62,5 +63,5 @@ def read_keras_ensemble(
         name=name,
         architecture=" + ".join(network.architecture for network in networks),
         weights_sha256=" ".join(network.weights_sha256 for network in networks),
-        predict=averaged(models).predict_on_batch,
+        predict=HalvedBatches(averaged(models).predict_on_batch),
     )

@@ -1,8 +1,13 @@
 """The folder of an experiment: which file is called what, and what a reader will want to know of it."""
 
+import fcntl
+import glob
 import json
+import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -70,9 +75,11 @@ class Experiment:
 
     def clear(self) -> None:
         """Remove what an earlier training of this name left, so that nothing of it is taken for new."""
+        name = glob.escape(self.name)
         for pattern in (
-            f"{self.name}_*",
-            f"{self.name}.onnx",
+            f"{name}_checkpoint*",  # first: what is left of the rest is nothing to go on from
+            f"{name}_*",
+            f"{name}.onnx",
             "*.png",
             "history.csv",
             "performances.*",
@@ -84,10 +91,44 @@ class Experiment:
         for results in self.folder.glob("on_*/"):  # of other sets' images
             shutil.rmtree(results)
 
+    def remove_unfinished(self) -> None:
+        """Remove what a killed training was writing; the caller holds the lock."""
+        name = glob.escape(self.name)
+        for pattern in (f"{name}_*.weights.h5", f"{name}_checkpoint.npz", "history.csv", "*.png"):
+            for file in self.folder.glob(f".[0-9]*-{pattern}"):
+                file.unlink()
+
     @property
     def checkpoint(self) -> Path:
         """The state after the last whole epoch."""
         return self.file("_checkpoint.npz")
+
+
+@contextmanager
+def alone_in(experiment: Experiment) -> Iterator[None]:
+    """Keep other trainings out of the folder; the lock ends with its process, however that ends.
+
+    Raises:
+        UserError: another training has it.
+    """
+    experiment.folder.mkdir(parents=True, exist_ok=True)
+    file = experiment.folder / "training.lock"  # never removed: two could then lock two files
+    with file.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise UserError(
+                f"{experiment.folder}: another training is running in it ({lock.read().strip()}); "
+                "wait for it or end it, or choose another [experiment name] name"
+            ) from None
+        except OSError as error:
+            print(
+                f"{file}: no locks here ({error.strerror}); start no second training in this folder"
+            )
+        lock.truncate(0)
+        print(f"process {os.getpid()} on {platform.node()}", file=lock, flush=True)
+        yield
 
 
 def build_model(configuration: Configuration, precision: str | None = None) -> keras.Model:
@@ -113,6 +154,8 @@ def save_weights(model: keras.Model, file: Path) -> None:
     """Write `.weights.h5` so that it appears whole."""
     weights_alone = keras.Model(model.inputs, model.outputs)  # without the optimizer's state
     with written_beside(file) as (beside,):
+        # HDF5 aborts the process where the disk fills up; Python raises. So try the room first.
+        beside.write_bytes(bytes(4 * model.count_params() + 4096 * len(model.weights)))
         weights_alone.save_weights(beside)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.configuration import Configuration, read_configuration
+from lib.configuration import Configuration, ini_text, read_configuration
 from lib.configuration_values import experiment_name
 from lib.user_errors import UserError
 
@@ -71,10 +71,10 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
     parser.optionxform = str
     try:
-        parser.read_string(file.read_text(encoding="utf-8-sig"), source=str(file))
+        parser.read_string(ini_text(file), source=str(file))
     except FileNotFoundError:
         raise UserError(f"{file}: no such file of experiments") from None
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+    except configparser.Error as error:
         raise UserError(f"{file}: {' '.join(str(error).split())}") from None
     sections = {name: dict(parser[name]) for name in parser.sections()}
     if unknown := set(sections) - {"experiments", "settings", "vary", "reference"}:

@@ -2,29 +2,44 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from lib.user_errors import UserError
 
 
 @contextmanager
 def written_beside(*files: Path) -> Iterator[list[Path]]:
-    """Yield a temporary path for each file; rename them all at the end, or remove them on an error."""
+    """Yield a temporary path for each file; rename them all at the end, or remove them on an error.
+
+    Raises:
+        UserError: no place, no permission; the files are what they were.
+    """
     beside = [file.with_name(f".{os.getpid()}-{file.name}") for file in files]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
     try:
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         for temporary in beside:
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())  # a rename may reach the disk before the content does
         for temporary, file in zip(beside, files, strict=True):
             temporary.replace(file)
+    except OSError as error:
+        where = files[0] if len(files) == 1 else f"{files[0].name} and what belongs to it"
+        reason = error.strerror or str(error).splitlines()[0]
+        raise UserError(
+            f"{where}: cannot be written: {reason}; is the disk full, or {files[0].parent} read-only? "
+            "What was there is unchanged"
+        ) from error
     finally:
         for temporary in beside:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def write_text(file: Path, content: str) -> None:
     """Write UTF-8 text to a file that appears whole."""
     with written_beside(file) as (beside,):
-        beside.write_text(content, encoding="utf-8")
+        # A file name that is no UTF-8 is told in escapes, which JSON reads back.
+        beside.write_text(content, encoding="utf-8", errors="backslashreplace")

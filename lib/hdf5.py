@@ -6,14 +6,22 @@ the largest stand in its upper left corner, and `size` (N, 2) gives their height
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from lib.images import MAX_PIXELS
 from lib.user_errors import UserError
+
+FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
+"""How a data set may be packed. For any other filter HDF5 would look for a program library to load."""
+
+BOMB_BYTES, BOMB_RATIO = 2**30, 200
+"""Images of more bytes than this that were packed more tightly than this are none."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ def write_part(
     number, height, width, channels = shape
     with ExitStack() as stack:
         stores = {
-            field: stack.enter_context(h5py.File(file, "w"))
+            field: stack.enter_context(written_hdf5(file))
             for field, file in zip(("original", "truth", "field_of_view"), files, strict=True)
             if file
         }
@@ -75,6 +83,8 @@ def write_part(
             if image.second_observer is not None and "truth" in stores:
                 masks = _pixels(stores["truth"], "second_observer", (number, height, width, 1))
                 masks[index, :rows, :columns, 0] = image.second_observer
+            for store in stores.values():
+                store.flush()
 
 
 def _pixels(store: h5py.File, name: str, shape: tuple[int, int, int, int]) -> h5py.Dataset:
@@ -82,6 +92,82 @@ def _pixels(store: h5py.File, name: str, shape: tuple[int, int, int, int]) -> h5
     return store.require_dataset(
         name, shape, "uint8", chunks=(1, *shape[1:]), compression="gzip", compression_opts=4
     )
+
+
+@contextmanager
+def written_hdf5(file: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to be written; its `flush`, and the end, raise the `OSError` of a full disk.
+
+    Where a write fails under HDF5 it crashes the process, at the latest when that ends. So here none fails.
+    """
+    with _ErrorKept(file, "w+") as stream:
+        try:
+            with _FlushedFile(stream, "w") as store:
+                store.stream = stream
+                yield store
+        finally:  # whatever else HDF5 says then is for want of what could not be written
+            stream.raise_error()
+
+
+class _ErrorKept(FileIO):
+    """A file that takes whatever is written, and keeps the first error, or Ctrl-C, for later."""
+
+    _error: BaseException | None = None
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        try:
+            while rest and not self._error:
+                rest = rest[super().write(rest) :]
+        except BaseException as error:
+            self._error = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size
+
+    def raise_error(self) -> None:
+        """Raise what was kept, if anything."""
+        if self._error:
+            raise self._error
+
+
+class _FlushedFile(h5py.File):
+    def flush(self) -> None:
+        super().flush()
+        self.stream.raise_error()
+
+
+def plain_datasets(store: h5py.Group) -> dict[str, h5py.Dataset]:
+    """All data sets in and below a group, by their paths, none of them read.
+
+    Raises:
+        ValueError: a link, a data set kept in other files, or one packed in an unknown way.
+    """
+    linked = store.visititems_links(
+        lambda name, link: None if isinstance(link, h5py.HardLink) else name
+    )
+    if linked:
+        raise ValueError(f"{linked} is a link, which is not followed")
+    found: dict[str, h5py.Dataset] = {}
+
+    def collect(name: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item
+
+    store.visititems(collect)
+    for name, dataset in found.items():
+        if dataset.external or dataset.is_virtual:
+            raise ValueError(f"{name} keeps its content in other files, which are not read")
+        packing = dataset.id.get_create_plist()
+        filters = [packing.get_filter(i)[0] for i in range(packing.get_nfilters())]
+        if not FILTERS.issuperset(filters) or len(set(filters)) < len(filters):
+            raise ValueError(f"{name} is packed in an unknown way")
+    return found
 
 
 def members_of(files: tuple[Path, Path, Path]) -> list[tuple[str, str]]:
@@ -98,9 +184,11 @@ def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Itera
     """
     with ExitStack() as stack:
         stores = [stack.enter_context(_open(file)) for file in files]
+        _refuse_bomb(files[0], stores[0])
         counts = [store["image"].shape[0] for store in stores]
         names = [list(store["name"].asstr()) for store in stores]
-        if names[0] != names[1] or names[0] != names[2]:
+        sides = {store["image"].shape[1:3] for store in stores}
+        if names[0] != names[1] or names[0] != names[2] or len(sides) > 1:
             listed = ", ".join(f"{f} ({n})" for f, n in zip(files, counts, strict=True))
             raise UserError(f"not the same images in {listed}; prepare the data again")
         for index, name in enumerate(names[0][:limit]):
@@ -128,7 +216,50 @@ def _open(file: Path) -> h5py.File:
         store = h5py.File(file, "r")
     except OSError as error:
         raise UserError(f"{file}: not a readable HDF5 file ({error})") from None
-    if missing := {"image", "size", "name", "patient"} - set(store):
+    try:
+        _check(plain_datasets(store))
+    except (ValueError, RuntimeError, OSError) as error:
         store.close()
-        raise UserError(f"{file}: no data set {', '.join(sorted(missing))}; prepare the data again")
+        raise UserError(f"{file}: {error}; prepare the data again") from None
     return store
+
+
+def _check(datasets: dict[str, h5py.Dataset]) -> None:
+    """That reading them image by image takes no more memory than images of honest sizes do.
+
+    Raises:
+        ValueError: says which data set is wrong.
+    """
+    if missing := {"image", "size", "name", "patient"} - datasets.keys():
+        raise ValueError(f"no data set {', '.join(sorted(missing))}")
+    image = datasets["image"]
+    if image.dtype != np.uint8 or image.ndim != 4 or image.shape[3] not in {1, 3}:
+        raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (N, H, W, 1 or 3)")
+    number, height, width, _ = image.shape
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"image has {height}x{width} pixels, expected at most {MAX_PIXELS}")
+    if image.chunks != (1, *image.shape[1:]) or image.id.get_num_chunks() != number:
+        raise ValueError(f"image {image.shape} is not stored image by image, or not whole")
+    for name in ("name", "patient"):
+        text = h5py.check_string_dtype(datasets[name].dtype)
+        if text is None or text.length is not None or datasets[name].shape != (number,):
+            raise ValueError(f"{name} is no list of {number} texts")
+    size = datasets["size"]
+    if size.dtype != np.int64 or size.shape != (number, 2):
+        raise ValueError(f"size is {size.dtype} {size.shape}, expected int64 {(number, 2)}")
+    if ((size[...] < 1) | (size[...] > [height, width])).any():
+        raise ValueError(f"size: expected 1 to {height} and 1 to {width}")
+    second = datasets.get("second_observer", image)
+    if second.dtype != np.uint8 or second.shape not in {image.shape, (*image.shape[:3], 1)}:
+        raise ValueError(f"second_observer is {second.dtype} {second.shape}, unlike image")
+
+
+def _refuse_bomb(file: Path, store: h5py.File) -> None:
+    """Masks may be packed tightly; photographs are not, whatever packed them."""
+    unpacked = int(store["size"][...].prod(axis=1).sum()) * store["image"].shape[3]
+    stored = store["image"].id.get_storage_size()
+    if unpacked > max(BOMB_BYTES, BOMB_RATIO * stored):
+        raise UserError(
+            f"{file}: {stored} bytes that would unpack to {unpacked}: no photographs; "
+            "prepare the data again"
+        )

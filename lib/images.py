@@ -112,6 +112,18 @@ def pixel_spacing_mm(path: Path) -> tuple[float, float] | None:
     return None
 
 
+def has_writing(path: Path) -> bool:
+    """Whether a DICOM file says that writing is burned into its picture (BurnedInAnnotation)."""
+    from pydicom import dcmread
+
+    with _named_faults(path), _opened(path) as stream:
+        if stream.read(132)[128:] != b"DICM":
+            return False
+        stream.seek(0)
+        dataset = dcmread(stream, specific_tags=["BurnedInAnnotation"], stop_before_pixels=True)
+        return dataset.get("BurnedInAnnotation") == "YES"
+
+
 def write_png(path: Path, array: np.ndarray) -> None:
     """Write uint8 or uint16 grey (H, W) or uint8 RGB (H, W, 3) as a PNG that appears whole or not at all.
 
@@ -120,11 +132,8 @@ def write_png(path: Path, array: np.ndarray) -> None:
     """
     if array.dtype != np.uint8 and not (array.dtype == np.uint16 and array.ndim == 2):
         raise ValueError(f"expected uint8, or uint16 (H, W); found {array.dtype} {array.shape}")
-    try:
-        with written_beside(path) as (beside,):
-            Image.fromarray(array).save(beside, "PNG")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with written_beside(path) as (beside,):
+        Image.fromarray(array).save(beside, "PNG")
 
 
 def _read(path: Path) -> np.ndarray:

@@ -23,13 +23,16 @@ def start_keras() -> None:
             mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
             mallopt(M_TOP_PAD, 64 * 2**20)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # leaves room to others on the GPU
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # whatever ~/.keras/keras.json says
     with _standard_error_discarded():
         import keras
 
         keras.config.set_image_data_format("channels_last")
         keras.config.set_floatx("float32")
-        keras.distribution.list_devices()  # where TensorFlow looks for a GPU, and grumbles
+        devices = keras.distribution.list_devices()  # TensorFlow looks for a GPU, and grumbles
+    if not any("gpu" in str(d) or "cuda" in str(d) for d in devices):
+        print(f"{keras.backend.backend()} finds no GPU and computes on the CPU")
 
 
 @contextmanager

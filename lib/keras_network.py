@@ -4,11 +4,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
 import keras
 
 from lib.configuration import Configuration, read_configuration
 from lib.experiment import Experiment, build_model, refuse_other_settings
+from lib.hdf5 import plain_datasets
 from lib.images import file_sha256
+from lib.memory import HalvedBatches
 from lib.operating_point import read_operating_point
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
@@ -31,14 +34,30 @@ def trained_model(
         raise UserError(f"{weights}: no trained network of that name; run run_training.py first")
     model = build_model(configuration, precision)
     try:
+        _check_numbers(weights, model)
         with warnings.catch_warnings():
             # Keras only warns of layers that the file does not hold.
             warnings.simplefilter("error", UserWarning)
             model.load_weights(weights)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
+    except (ValueError, OSError, KeyError, RuntimeError, UserWarning) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{weights}: not the weights of this network ({reason})") from None
     return model
+
+
+def _check_numbers(weights: Path, model: keras.Model) -> None:
+    """That the file holds as many numbers as the network, in itself, before any is read.
+
+    Raises:
+        ValueError: it does not.
+    """
+    with h5py.File(weights, "r") as store:
+        datasets = plain_datasets(store)
+        if other := [name for name, d in datasets.items() if d.dtype.kind not in "fiu"]:
+            raise ValueError(f"{other[0]} holds no numbers")
+        found = sum(dataset.size for dataset in datasets.values())
+    if found != model.count_params():
+        raise ValueError(f"{found} numbers in the file, {model.count_params()} in the network")
 
 
 def experiment_configuration(experiment: Experiment, overrides: Sequence[str]) -> Configuration:
@@ -79,6 +98,6 @@ def read_keras_network(
         threshold_source=point.threshold_source,
         min_area_px=point.min_area_px,
         weights_sha256=file_sha256(weights),
-        predict=model.predict_on_batch,
+        predict=HalvedBatches(model.predict_on_batch),
     )
     return network, model

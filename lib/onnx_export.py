@@ -147,15 +147,15 @@ def main() -> None:
     parser = script_parser("Export a trained network to ONNX.")
     parser.add_argument("name", metavar="NAME", help="of the experiment")
     arguments = parser.parse_args()
+    chosen = f"experiment name.name={arguments.name}"
+    named = read_configuration(arguments.config, [*arguments.overrides, chosen])
 
     from lib.keras_backend import start_keras
 
     start_keras()
     from lib.experiment import Experiment
 
-    named = read_configuration(arguments.config, arguments.overrides).experiment_name
-    folder = named.path_experiments
-    file = export(Experiment(folder / arguments.name, arguments.name), arguments.overrides)
+    file = export(Experiment.of(named), arguments.overrides)
     shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     print(f"written to {shown}, {file.stat().st_size / 2**20:.1f} MiB")
     script = "run_prediction.py" if Path.cwd() == PROJECT else PROJECT / "run_prediction.py"

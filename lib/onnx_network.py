@@ -13,6 +13,7 @@ import numpy as np
 
 from lib.configuration import lay_over, read_section
 from lib.info_banner import parse_info_banner
+from lib.memory import HalvedBatches
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
 
@@ -63,7 +64,7 @@ def read_onnx_network(
     if engine not in engines:
         raise UserError(f"engine {engine!r}: expected {' or '.join(engines)}")
     predict = engines[engine](data, file, described["testing_settings"].precision)
-    return TrainedNetwork(**described, predict=predict)
+    return TrainedNetwork(**described, predict=HalvedBatches(predict))
 
 
 def _by_onnxruntime(data: bytes, file: Path, precision: str) -> Predict:

@@ -41,6 +41,7 @@ class PatchSequence(keras.utils.PyDataset):
         seed: Sequence[int] = (0,),
     ) -> None:
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
+        self._names = [i.name for i in images]
         self._levels = [i.levels for i in images]
         self._aligned = [[i.truth for i in images], [i.field_of_view for i in images]]
         self._corners, self._patch, self.batch_size = corners, patch, batch_size
@@ -49,8 +50,15 @@ class PatchSequence(keras.utils.PyDataset):
     def __len__(self) -> int:
         return math.ceil(len(self._corners) / self.batch_size)
 
+    def _batch(self, index: int) -> Corners:
+        return self._corners[index * self.batch_size : (index + 1) * self.batch_size]
+
+    def names(self, index: int) -> list[str]:
+        """The images that batch `index` is cut from, each once."""
+        return sorted({self._names[image] for image in self._batch(index).image})
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        here = self._corners[index * self.batch_size : (index + 1) * self.batch_size]
+        here = self._batch(index)
         x = network_input(cut(self._levels, here, *self._patch))
         y = np.stack([cut(arrays, here, *self._patch) for arrays in self._aligned], axis=-1)
         if self._augmentation:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lib.evaluation import PredictedImage
 from lib.files import written_beside
+from lib.hdf5 import plain_datasets, written_hdf5
 from lib.user_errors import UserError
 
 ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer")
@@ -15,13 +16,14 @@ ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer"
 
 def write_predictions(file: Path, cases: Sequence[PredictedImage]) -> None:
     """One group an image, in order: its arrays, compressed, and its name and patient."""
-    with written_beside(file) as (beside,), h5py.File(beside, "w") as store:
+    with written_beside(file) as (beside,), written_hdf5(beside) as store:
         for number, case in enumerate(cases):
             group = store.create_group(f"{number:06d}")
             group.attrs["name"], group.attrs["patient"] = case.name, case.patient
             for name in ARRAYS:
                 if (array := getattr(case, name)) is not None:
                     group.create_dataset(name, data=array, compression="gzip", compression_opts=2)
+            store.flush()
 
 
 def read_predictions(file: Path) -> Iterator[PredictedImage]:
@@ -34,11 +36,12 @@ def read_predictions(file: Path) -> Iterator[PredictedImage]:
         raise UserError(f"{file}: no such file; run run_testing.py first")
     try:
         with h5py.File(file, "r") as store:
+            plain_datasets(store)
             for group in store.values():
                 arrays = {name: group[name][...] for name in ARRAYS if name in group}
                 unseen = np.zeros(arrays["truth"].shape, np.float32)
                 yield PredictedImage(
                     group.attrs["name"], group.attrs["patient"], image=unseen, **arrays
                 )
-    except (OSError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{file}: not readable ({error}); run run_testing.py again") from None

@@ -14,6 +14,7 @@ import numpy as np
 from lib.command_line import PROJECT, command, run_script, script_parser
 from lib.configuration import Configuration, read_configuration
 from lib.files import write_text
+from lib.hdf5 import plain_datasets
 from lib.images import file_sha256
 from lib.splits import Member, Split, write_split
 from lib.user_errors import UserError
@@ -89,6 +90,7 @@ def retina_unet_weights(file: Path) -> Iterator[np.ndarray]:
     """
     try:
         with h5py.File(file, "r") as store:
+            plain_datasets(store)
             for number in range(1, RETINA_UNET_CONVOLUTIONS + 1):
                 layer = f"convolution2d_{number}"
                 kernel, bias = (store[layer][f"{layer}_{which}"] for which in "Wb")
@@ -96,7 +98,7 @@ def retina_unet_weights(file: Path) -> Iterator[np.ndarray]:
                     raise ValueError(f"{layer} has the shape {kernel.shape}")
                 yield np.float32(kernel[...])[:, :, ::-1, ::-1].transpose(2, 3, 1, 0)
                 yield np.float32(bias[...])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{file}: not retina-unet's published weights ({error}); expected the file "
             "test_best_weights.h5 of github.com/orobix/retina-unet"

@@ -24,6 +24,7 @@ from lib.experiment import Experiment, refuse_other_settings
 from lib.figures import precision_recall_figure, roc_figure
 from lib.hdf5 import members_of, read_part
 from lib.keras_network import FIXED_BY_TRAINING, trained_model
+from lib.memory import HalvedBatches
 from lib.operating_point import (
     OperatingPoint,
     by_validation,
@@ -131,12 +132,13 @@ def predicted_images(
     """Predict the images of one part, one at a time."""
     files = configuration.data_paths.hdf5(part)
     number = len(members_of(files)[:limit])
+    predict = HalvedBatches(model.predict_on_batch)
     for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
         yield PredictedImage(
             image.name,
             image.patient,
-            predict_image(model.predict_on_batch, levels, configuration.testing_settings),
+            predict_image(predict, levels, configuration.testing_settings),
             image.truth,
             image.field_of_view,
             network_input(levels),

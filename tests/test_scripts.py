@@ -16,7 +16,10 @@ ALL_SCRIPTS = [*SCRIPTS, "run_prediction.py"]
 
 def run(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, script if script == "-m" else str(PROJECT / script), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # no GPU, wherever the tests run
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment
+    )
 
 
 def options(folder: Path, *more: str) -> list[str]:
@@ -57,6 +60,22 @@ def test_what_can_be_no_ensemble_is_told_in_one_line(script, arguments, message,
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["../../x", "/etc", "..", "a\\b"])
+def test_an_experiments_name_is_no_path(name, tmp_path):
+    (tmp_path / "a.png").touch()
+    for script, *arguments in (
+        ("run_prediction.py", "a.png", "--experiment", name),
+        ("run_prediction.py", "a.png", "--engine", "onnx", "--experiment", name),
+        ("run_prediction.py", "a.png", "--experiments", "a", name),
+        ("run_testing.py", "--experiments", "a" * 90, name),
+        ("run_training.py", "--set", f"experiment name.name={name}"),
+    ):
+        done = run(script, *arguments, folder=tmp_path)
+        assert done.returncode == 2 and "expected a plain folder name" in done.stderr, done.stderr
+    exported = run("-m", "lib.onnx_export", name, folder=PROJECT)
+    assert exported.returncode == 2 and "expected a plain folder name" in exported.stderr
+
+
 def test_the_users_path_from_any_working_directory(tmp_path):
     made = run(
         "prepare_datasets_FFA.py", *options(tmp_path, "preparation.split_seed=1"), "--synthetic", "6", folder=tmp_path
@@ -86,6 +105,7 @@ def predict_and_export(folder: Path):
     done = run("run_prediction.py", *images, *options_here, "keras", folder=folder)
     assert done.returncode == 1 and "6 images predicted" in done.stdout, done.stderr
     assert "bad.png: is no image" in done.stdout and done.stderr == ""
+    assert "finds no GPU and computes on the CPU" in done.stdout
     exported = run("-m", "lib.onnx_export", "tiny", *options(folder), folder=PROJECT)
     assert exported.returncode == 0, exported.stderr
     assert "tiny.onnx" in exported.stdout and exported.stderr == ""
@@ -112,6 +132,13 @@ def test_a_missing_package_is_a_line_that_says_what_to_do(tmp_path):
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "is missing: activate the environment" in done.stderr
+
+
+def test_memory_that_is_not_there_is_a_line():
+    code = "import numpy, lib.command_line as c; c.run_script(lambda: numpy.ones(10**15))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: not enough memory; end other programs")
 
 
 def test_a_folder_that_cannot_be_written_is_a_line(tmp_path):

@@ -14,7 +14,7 @@ from lib.configuration import Configuration, Preparation
 from lib.datasets.packing import Source, duplicates, pack, same_size
 from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import PreparedImage
-from lib.images import IMAGE_SUFFIXES, file_sha256, read_image, read_mask
+from lib.images import IMAGE_SUFFIXES, file_sha256, has_writing, read_image, read_mask
 from lib.info_banner import Banner, find_banner
 from lib.labelme import rasterise, read_labelme
 from lib.progress import progress
@@ -84,6 +84,11 @@ def find_angiograms(folder: Path) -> tuple[list[Angiogram], list[str]]:
         raise UserError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     stems = {image.stem: image for image in images}
     faults = [f"two images are named {n}" for n, files in _by_stem(images).items() if files[1:]]
+    faults += [
+        f"{image.name!a}: its name is no UTF-8 text; rename it"
+        for image in images
+        if not _is_utf8(image.name)
+    ]
     truths, unmatched = _labelme_truths(folder, images)
     masks, more = _beside(folder, "masks", stems)
     fields, still_more = _beside(folder, "field_of_view", stems)
@@ -105,6 +110,11 @@ def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and not f.is_dir())
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether the HDF5 files can hold a file's name."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _by_stem(files: list[Path]) -> dict[str, list[Path]]:
@@ -225,6 +235,12 @@ def read_angiogram(
     banner = settings.info_banner
     if banner == "auto":
         banner = find_banner(image)
+        if banner is None and has_writing(angiogram.image):
+            raise UserError(
+                f"{angiogram.image}: its header says that writing is burned into the picture, maybe the "
+                "patient's name, and no banner was found; look at it, then set [preparation] "
+                "info_banner = bottom:N (or top, left, right), or none"
+            )
     given = angiogram.field_of_view
     field_of_view = same_size(read_mask(given), given, shape) if given else None
     if banner:

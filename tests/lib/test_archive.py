@@ -1,6 +1,8 @@
 import csv
 import dataclasses
 import json
+import os
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from lib.prediction import predict_file
 from lib.synthetic_angiograms import write_synthetic_angiograms
 from lib.user_errors import UserError
 from tests.conftest import weightless_network
+from tests.lib.test_images import write_dicom
 
 CONFIGURATION = read_configuration(DEFAULT_CONFIGURATION)
 
@@ -181,3 +184,98 @@ def test_a_fovea_that_cannot_be_read_is_named(angiograms, tmp_path, text):
 def test_one_fovea_for_several_images_is_refused(angiograms, tmp_path):
     with pytest.raises(UserError, match="one position, 3 images"):
         read_fovea("1,2", find_images([angiograms], tmp_path))
+
+
+ODD_NAMES = [
+    "a b",
+    'it\'s "quoted"',
+    "two\nlines",
+    "100% %s",
+    "眼底 血管",
+    "-dash",
+    "é" * 125,
+    "血" * 83,
+    b"\xff\xfe",
+]
+
+
+def test_images_of_any_name_are_predicted(angiograms, tmp_path):
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    picture = next(angiograms.glob("*.png")).read_bytes()
+    for name in ODD_NAMES:
+        file = folder / f"{os.fsdecode(name)}.png"
+        file.write_bytes(picture)
+    table, failures = predict_images(network(), find_images([folder], output), output, {})
+    assert not failures and len(rows_of(table)) == len(ODD_NAMES)
+    for file in output.glob("*.json"):
+        named = json.loads(file.read_text())["imagePath"]
+        assert (output / named).read_bytes() == picture
+        assert len(os.fsencode(file.stem)) <= 200
+    assert (output / f"{'血' * 66}_mask.png").is_file()
+    assert len(list(output.iterdir())) == 4 * len(ODD_NAMES) + 1
+
+
+def test_links_that_lead_in_a_circle_are_no_way_in(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.png").touch()
+    (folder / "deep" / "up").symlink_to(folder)
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "loop").symlink_to(folder / "loop")
+    found = find_images([folder], folder / "loop")
+    assert [f.file.name for f in found] == ["a.png", "loop.png"]
+    _, failures = predict_images(network(), found[1:], tmp_path / "out", {})
+    assert failures == [f"{folder / 'loop.png'}: no such file"]
+
+
+def test_ten_thousand_images_of_one_name_are_told_apart_soon(tmp_path):
+    for number in range(10_000):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "0001.png").touch()
+    started = time.process_time()
+    found = find_images([tmp_path], tmp_path / "out")
+    assert len({f.name for f in found}) == 10_000
+    assert time.process_time() - started < 3
+
+
+def test_a_full_disk_is_a_line_for_each_image(angiograms, tmp_path, small_files_only):
+    images = find_images([angiograms], tmp_path)
+    with small_files_only(2000):
+        _, failures = predict_images(network(), images, tmp_path, {})
+    assert len(failures) == len(images)
+    assert all("_probability.png: cannot be written: File too large" in line for line in failures)
+    assert [f.name for f in tmp_path.iterdir()] == ["measurements.csv"]
+
+
+def test_nothing_of_a_dicom_files_patient_is_written_or_said(angiograms, tmp_path, capfd, caplog):
+    caplog.set_level("DEBUG")
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    pixels = np.asarray(Image.open(next(angiograms.glob("*.png"))).convert("L"))
+    private = {"PatientBirthDate": "19600201", "PatientID": "4711-0815"}
+    for name, changes in {
+        "good": {},
+        "cut": {"Rows": 4000},
+        "empty": {"PixelSpacing": ["0.01"]},
+    }.items():
+        write_dicom(
+            folder / f"{name}.dcm", pixels if name != "empty" else None, **private, **changes
+        )
+    _, failures = predict_images(network(), find_images([folder], output), output, {})
+    assert len(failures) == 2
+    said = "".join([*capfd.readouterr(), caplog.text, *failures])
+    written = b"".join(file.read_bytes() for file in output.iterdir())
+    assert len(written) > 1000
+    for secret in ("Mustermann", "Erika", "19600201", "4711-0815"):
+        assert secret not in said and secret.encode() not in written
+
+
+@pytest.mark.parametrize(("level", "shape"), [(90, (1, 1)), (90, (128, 128)), (255, (40, 300))])
+def test_an_image_of_one_level_has_a_defined_answer(tmp_path, level, shape):
+    Image.fromarray(np.full(shape, level, np.uint8)).save(tmp_path / "constant.png")
+    images = find_images([tmp_path / "constant.png"], tmp_path)
+    table, failures = predict_images(network(), images, tmp_path, {})
+    (row,) = rows_of(table)
+    assert not failures and int(row["field_of_view_px"]) == shape[0] * shape[1]
+    assert 0 <= float(row["ischaemic_index"]) <= 1

@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -314,3 +315,36 @@ def test_a_mistake_is_told_of_the_file_that_it_stands_in(tmp_path):
     assert fault(second).startswith(str(tmp_path / "first.txt"))
     second.write_text("[base]\nconfiguration = nowhere.txt\n")
     assert "[base] configuration = nowhere.txt: no such file" in fault(second)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "x" * 2**20,
+        "[model]\n" + "\n".join(f"key{i} = 1" for i in range(80_000)),
+        "[model]\na" + " " * 60_000 + "b",  # configparser would take a quarter of a minute
+        "[base]\nconfiguration = " + "a" * 5000,
+    ],
+    ids=["a megabyte", "many keys", "a long line", "a long name"],
+)
+def test_what_is_too_long_for_a_configuration_is_refused_at_once(tmp_path, content):
+    file = tmp_path / "long.txt"
+    file.write_text(content)
+    started = time.monotonic()
+    assert fault(file) == f"{file}: expected a configuration of at most 65536 bytes, 4096 a line"
+    assert time.monotonic() - started < 1
+
+
+def test_percent_signs_are_no_references(tmp_path):
+    text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
+    file = tmp_path / "a.txt"
+    file.write_text(text.replace("structure = CNP", "structure = %(structure)s"))
+    assert read_configuration(file).data_attributes.structure == "%(structure)s"
+
+
+def test_the_name_of_a_base_may_be_anything(tmp_path):
+    loop = tmp_path / "loop.txt"
+    loop.symlink_to(loop)
+    for name in ("a" * 300, "a\0b", "loop.txt", ".", "~/x"):
+        (tmp_path / "a.txt").write_text(f"[base]\nconfiguration = {name}\n")
+        assert "[base] configuration = " in fault(tmp_path / "a.txt")

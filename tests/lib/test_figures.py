@@ -23,6 +23,7 @@ from lib.pictures import (
     preprocessing_figure,
     sample_patches,
 )
+from lib.user_errors import UserError
 
 NETWORK_BLUE, DARKNESS_ORANGE, VALIDATION = (0, 114, 178), (230, 159, 0), (213, 94, 0)
 TRUTH_YELLOW, FIELD_SKY = (240, 228, 66), (86, 180, 233)
@@ -287,6 +288,6 @@ def test_nothing_half_written_is_left_when_drawing_fails(tmp_path, case, monkeyp
 
     monkeypatch.setattr(figures.Figure, "savefig", fail)
     (tmp_path / "overlay.png").write_bytes(b"earlier")
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"overlay\.png: cannot be written: disk full"):
         overlay(tmp_path / "overlay.png", case, 0.5)
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("overlay.png", b"earlier")]

@@ -1,5 +1,6 @@
 import dataclasses
 
+import h5py
 import numpy as np
 import pytest
 
@@ -37,3 +38,11 @@ def test_missing_and_torn_files_are_named(tmp_path):
     (tmp_path / "p.hdf5").write_bytes(b"torn")
     with pytest.raises(UserError, match="not readable"):
         list(read_predictions(tmp_path / "p.hdf5"))
+
+
+def test_a_file_that_reaches_into_others_is_refused(tmp_path):
+    file = tmp_path / "p.hdf5"
+    with h5py.File(file, "w") as store:
+        store["000000"] = h5py.ExternalLink("secret.hdf5", "/")
+    with pytest.raises(UserError, match=r"p\.hdf5: not readable \(000000 is a link"):
+        list(read_predictions(file))

@@ -104,3 +104,11 @@ def test_what_is_no_published_file_is_named(published, tmp_path):
 def test_the_real_file_has_the_published_count_of_parameters(shared_data):
     arrays = list(retina_unet_weights(shared_data / "retina_unet" / "test_best_weights.h5"))
     assert sum(array.size for array in arrays) == 471_010
+
+
+def test_a_file_that_reaches_into_others_is_refused(published):
+    with h5py.File(published, "a") as store:
+        del store["convolution2d_7"]
+        store["convolution2d_7"] = h5py.ExternalLink("secret.h5", "/")
+    with pytest.raises(UserError, match="convolution2d_7 is a link, which is not followed"):
+        list(retina_unet_weights(published))

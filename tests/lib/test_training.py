@@ -12,12 +12,15 @@ import pytest
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
-import lib.training
+import models.unet
 from lib.command_line import PROJECT
+from lib.experiment import Experiment, alone_in, build_model
 from lib.patches import PatchSampler
 from lib.training import train
+from lib.training_patches import training_images
 from lib.user_errors import UserError
 from tests.conftest import tiny_configuration, tiny_settings
+from tests.hungry_layer import hungry
 
 
 def history(folder) -> list[dict]:
@@ -118,9 +121,9 @@ def test_other_settings_are_refused_unless_fresh(prepared, trained):
 def measured(prepared, experiment, which: str, *overrides: str) -> tuple[float, float]:
     """AUC and loss of the stored weights on the validation patches, cut here by plain slicing."""
     configuration = tiny_configuration(prepared, *overrides)
-    model = lib.training.build_model(configuration)
+    model = build_model(configuration)
     model.load_weights(experiment.weights(which))
-    images = lib.training._read_images(configuration, "validation")
+    images = training_images(configuration)["validation"]
     corners = PatchSampler(images, 32, 32).draw(60, np.random.default_rng([2025, 2]))
     truth, scores, inside = [], [], []
     for index, row, column in zip(corners.image, corners.row, corners.column, strict=True):
@@ -165,9 +168,33 @@ def test_training_stops_when_no_epoch_is_better(prepared, capsys):
 def test_a_diverging_training_stops_and_keeps_what_was_good(prepared):
     settings = ["experiment name.name=wild", "training settings.optimizer=adam"]
     settings += ["training settings.learning_rate=1e38"]
-    with pytest.raises(UserError, match="the training has diverged; lower"):
+    where = r"epoch 1, step [23] of 3: loss (nan|inf) on patches of .*: the training has diverged; lower"
+    with pytest.raises(UserError, match=where):
         train(tiny_configuration(prepared, *settings))
     assert not (prepared / "experiments" / "wild" / "wild_checkpoint.npz").exists()
+
+
+def test_a_second_training_in_the_folder_is_refused(prepared):
+    configuration = tiny_configuration(prepared, "experiment name.name=taken")
+    with (
+        alone_in(Experiment.of(configuration)),
+        pytest.raises(UserError, match=r"taken: another training is running in it \(process"),
+    ):
+        train(configuration, fresh=True)
+
+
+def test_fresh_begins_with_the_checkpoint_and_knows_brackets(tmp_path):
+    """Killed while it clears the folder, a training must not take the rest for something to go on from."""
+    experiment = Experiment(tmp_path, "a[1]")
+    for name in ("a[1]_checkpoint.npz", "a[1]_configuration.txt", "a[1]_training.nohup", "a1_x"):
+        (tmp_path / name).touch()
+    experiment.clear()
+    assert {f.name for f in tmp_path.iterdir()} == {"a[1]_training.nohup", "a1_x"}
+    (tmp_path / "a[1]_checkpoint.npz").touch()
+    (tmp_path / "a[1]_configuration.txt").mkdir()  # which stops it
+    with pytest.raises(OSError):
+        experiment.clear()
+    assert not experiment.checkpoint.exists()
 
 
 def test_fresh_leaves_nothing_of_the_training_before(prepared):
@@ -197,7 +224,7 @@ def test_patches_without_non_perfusion_are_named(prepared):
 
 def test_drop_block_grows_with_the_epochs(prepared):
     from lib.experiment import build_model
-    from lib.training import _grow_dropout
+    from lib.learner import grow_dropout
     from models.drop_block import DropBlock
 
     configuration = tiny_configuration(
@@ -210,7 +237,7 @@ def test_drop_block_grows_with_the_epochs(prepared):
     model = build_model(configuration)
     rates = []
     for epochs_done in (0, 1, 4, 9):
-        _grow_dropout(model, configuration.training_settings, epochs_done)
+        grow_dropout(model, configuration.training_settings, epochs_done)
         rates.append({float(x.rate_now) for x in model.layers if isinstance(x, DropBlock)})
     assert [len(r) for r in rates] == [1] * 4
     assert [r.pop() for r in rates] == pytest.approx([0, 0.05, 0.2, 0.2])
@@ -231,7 +258,7 @@ def test_dropout_cannot_grow_where_there_is_no_drop_block(prepared):
     ("number", "expected"), [(20, (18, 18)), (10, (9, 9)), (16, (14, 15)), (8, (7, 8)), (1, (0, 1))]
 )
 def test_the_last_tenth_cuts_an_image_only_where_ten_does_not_divide(number, expected):
-    from lib.training import images_of_the_last_tenth
+    from lib.training_patches import images_of_the_last_tenth
 
     assert images_of_the_last_tenth(number) == expected
 
@@ -262,7 +289,7 @@ def test_a_network_without_a_rough_map_cannot_be_taught_one(prepared):
 
 
 def test_validation_on_patches_takes_the_last_tenth_of_the_images(prepared, capsys):
-    from lib.training import _images
+    from lib.training_patches import training_images
 
     configuration = tiny_configuration(
         prepared,
@@ -270,11 +297,31 @@ def test_validation_on_patches_takes_the_last_tenth_of_the_images(prepared, caps
         "training settings.validation=patches",
         "testing settings.threshold=0.5",
     )
-    apart = _images(tiny_configuration(prepared))
+    apart = training_images(tiny_configuration(prepared))
     pooled = [i.name for part in ("train", "validation") for i in apart[part]]
-    images = _images(configuration)
+    images = training_images(configuration)
     assert len(pooled) < 10  # so that one image is cut in two
     assert [i.name for i in images["train"]] == pooled
     assert [i.name for i in images["validation"]] == pooled[-1:]
     train(configuration)
     assert f"LEAKY: {pooled[-1]} trains as well" in capsys.readouterr().out
+
+
+def test_a_step_that_memory_does_not_hold_is_a_line_and_keeps_the_epochs_before(
+    prepared, monkeypatch
+):
+    settings = "experiment name.name=hungry"
+    folder = train(tiny_configuration(prepared, settings, "training settings.N_epochs=1")).folder
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    build = models.unet.build
+    monkeypatch.setattr(models.unet, "build", lambda **options: hungry(build(**options), 15))
+    with pytest.raises(
+        UserError, match=r"^not enough memory on cpu:0 for steps of 16 patches: .*$"
+    ):
+        train(tiny_configuration(prepared, settings))
+    after = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert {name for name in after if after[name] != before.get(name)} == {
+        "hungry_configuration.txt"
+    }
+    monkeypatch.undo()
+    assert len(history(train(tiny_configuration(prepared, settings)).folder)) == 3

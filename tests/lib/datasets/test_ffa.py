@@ -1,11 +1,15 @@
 import dataclasses
 import json
+import os
 import shutil
+import sys
+import time
 from pathlib import Path
 
 import cv2
 import h5py
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image, ImageDraw
 
@@ -14,6 +18,7 @@ from lib.hdf5 import read_part
 from lib.splits import PARTS
 from lib.user_errors import UserError
 from tests.conftest import tiny_configuration
+from tests.lib.test_images import write_dicom
 
 
 def add(folder: Path, name: str, *, seed: int = 0, shapes=None, size=(60, 60), **fields) -> None:
@@ -246,3 +251,91 @@ def test_an_image_without_a_banner_among_others_with_one_is_named(folder):
     assert "0-1 _020.png: no information banner found, but in other images of 200x240" in faults(
         folder
     )
+
+
+def test_images_of_odd_names_keep_them(folder):
+    names = ["it's 1-1", "two\nlines-1", "100%-%s", "眼-底", "x-" + "y" * 240]
+    for name in names:
+        add(folder / "angiograms", name)
+    prepare(tiny_configuration(folder))
+    assert set(names) < packed(folder).keys()
+
+
+def test_a_name_that_is_no_text_is_a_fault(folder):
+    for file in (folder / "angiograms").glob("0-1*"):
+        file.rename(file.with_name(os.fsdecode(b"\xff-1") + file.suffix))
+    assert "'\\udcff-1.png': its name is no UTF-8 text; rename it" in faults(folder)
+
+
+def test_black_images_are_faults(folder):
+    for name in ("6-1", "7-1"):
+        add(folder / "angiograms", name)
+        Image.new("L", (60, 60)).save(folder / "angiograms" / f"{name}.png")
+    message = faults(folder)
+    for name in ("6-1", "7-1"):
+        assert f"{name}.png: its field of view is empty (a black image?)" in message
+
+
+def test_ten_thousand_files_are_matched_soon(tmp_path):
+    for number in range(5_000):
+        (tmp_path / f"{number}-1.png").touch()
+        (tmp_path / f"{number}-1.json").touch()
+    started = time.process_time()
+    found, faults = find_angiograms(tmp_path)
+    assert len(found) == 5_000 and not faults
+    assert time.process_time() - started < 3
+
+
+def test_writing_that_a_dicom_file_tells_of_must_be_found_or_looked_for(folder):
+    (folder / "angiograms" / "0-1 _020.png").unlink()
+    pixels = np.random.default_rng(3).integers(60, 200, (60, 60), dtype=np.uint8)
+    write_dicom(folder / "angiograms" / "0-1 _020.dcm", pixels, BurnedInAnnotation="YES")
+    message = faults(folder)
+    assert "0-1 _020.dcm: its header says that writing is burned into the picture" in message
+    prepare(tiny_configuration(folder, "preparation.info_banner=none"))
+    assert len(packed(folder)) == 5
+
+
+def test_nothing_of_the_patient_is_packed_or_said(folder, capfd, caplog):
+    caplog.set_level("DEBUG")
+    private = {"PatientID": "4711-0815", "PatientBirthDate": "19600201"}
+    for file in (folder / "angiograms").glob("*.png"):
+        pixels = np.asarray(Image.open(file))
+        file.unlink()
+        target = file.with_suffix(".dcm")
+        write_dicom(target, pixels, **private, InstitutionName="Mustermann-Klinik")
+        dataset = pydicom.dcmread(target)
+        block = dataset.private_block(0x0011, "Mustermann", create=True)
+        block.add_new(0x01, "LO", "Mustermann Erika")
+        block.add_new(0x02, "UN", b"Mustermann")
+        dataset.save_as(target)
+    prepare(tiny_configuration(folder))
+    said = "".join(capfd.readouterr()) + caplog.text
+    written = b"".join(file.read_bytes() for file in (folder / "datasets").iterdir())
+    for secret in ("Mustermann", "Erika", "19600201", "4711-0815"):
+        assert secret not in said and secret.encode() not in written
+
+
+def test_nothing_outside_the_folder_is_opened(folder):
+    """Where LabelMe files name images elsewhere."""
+    secret = folder / "secret" / "0-1.png"
+    secret.parent.mkdir()
+    shutil.copy(folder / "angiograms" / "0-1 _020.png", secret)
+    for number, name in enumerate((str(secret), "../secret/0-1.png", r"..\secret\0-1.png")):
+        file = folder / "angiograms" / f"{number}-1 _020.json"
+        content = json.loads(file.read_text("utf-8")) | {"imagePath": name}
+        file.write_text(json.dumps(content), "utf-8")
+        file.rename(file.with_name(f"astray{number}.json"))
+    opened, listening = [], [True]
+    sys.addaudithook(
+        lambda event, given: (
+            opened.append(str(given[0]))
+            if listening and event in {"open", "os.listdir", "os.scandir"}
+            else None
+        )
+    )
+    message = faults(folder)
+    listening.clear()
+    assert all(f"astray{number}.json: truth without an image" in message for number in range(3))
+    assert any("astray0.json" in name for name in opened)
+    assert not [name for name in opened if "secret" in name]
