@@ -64,6 +64,11 @@ class Experiment:
         return self.file("_operating_point.json")
 
     @property
+    def versions(self) -> Path:
+        """What it was trained with and on."""
+        return self.file("_versions.json")
+
+    @property
     def onnx(self) -> Path:
         """The network as exported by lib.onnx_export."""
         return self.file(".onnx")
@@ -170,13 +175,14 @@ def record(experiment: Experiment, configuration: Configuration, model: keras.Mo
     about = {
         "architecture": configuration.model.architecture,
         "parameters": model.count_params(),
+        "batch_size": configuration.training_settings.batch_size,
         "python": platform.python_version(),
         "backend": keras.backend.backend(),
         "device": ", ".join(devices()),
         "platform": platform.platform(),
         "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy")},
     }
-    write_text(experiment.file("_versions.json"), json.dumps(about, indent=2) + "\n")
+    write_text(experiment.versions, json.dumps(about, indent=2) + "\n")
     _draw_model(experiment, model)
 
 

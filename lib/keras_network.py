@@ -13,6 +13,7 @@ from lib.hdf5 import plain_datasets
 from lib.images import file_sha256
 from lib.memory import HalvedBatches
 from lib.operating_point import read_operating_point
+from lib.prediction import with_batch_size
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
 
@@ -93,7 +94,7 @@ def read_keras_network(
         label=configuration.preparation.labels[0],
         info_banner=configuration.preparation.info_banner,
         preprocessing=configuration.preprocessing,
-        testing_settings=settings,
+        testing_settings=with_batch_size(model.predict_on_batch, settings),
         threshold=point.threshold,
         threshold_source=point.threshold_source,
         min_area_px=point.min_area_px,

@@ -14,6 +14,7 @@ import numpy as np
 from lib.configuration import lay_over, read_section
 from lib.info_banner import parse_info_banner
 from lib.memory import HalvedBatches
+from lib.prediction import with_batch_size
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
 
@@ -63,7 +64,9 @@ def read_onnx_network(
     engines = {"onnx": _by_onnxruntime, "openvino": _by_openvino}
     if engine not in engines:
         raise UserError(f"engine {engine!r}: expected {' or '.join(engines)}")
-    predict = engines[engine](data, file, described["testing_settings"].precision)
+    settings = described["testing_settings"]
+    predict = engines[engine](data, file, settings.precision)
+    described["testing_settings"] = with_batch_size(predict, settings)
     return TrainedNetwork(**described, predict=HalvedBatches(predict))
 
 

@@ -38,7 +38,7 @@ from lib.pictures import (
     overlay,
 )
 from lib.precision import PRECISIONS, choose_precision
-from lib.prediction import predict_image
+from lib.prediction import predict_image, with_batch_size
 from lib.predictions import write_predictions
 from lib.preprocessing import network_input, preprocess
 from lib.progress import progress
@@ -133,12 +133,13 @@ def predicted_images(
     files = configuration.data_paths.hdf5(part)
     number = len(members_of(files)[:limit])
     predict = HalvedBatches(model.predict_on_batch)
+    settings = with_batch_size(model.predict_on_batch, configuration.testing_settings)
     for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
         yield PredictedImage(
             image.name,
             image.patient,
-            predict_image(predict, levels, configuration.testing_settings),
+            predict_image(predict, levels, settings),
             image.truth,
             image.field_of_view,
             network_input(levels),
