@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from lib.configuration import Configuration, ini_text, read_configuration
 from lib.configuration_values import experiment_name
@@ -143,11 +143,13 @@ def _runs(
     folder = read_configuration(base, settings).experiment_name.path_experiments / name
     choices = [[(key, v.strip()) for v in values.split("|")] for key, values in vary.items()]
     for chosen in itertools.product(*choices):
+        # Of a file its name will do.
+        shown = [PurePath(value).name.removesuffix(".weights.h5") for _, value in chosen]
         varied = [
             f"{key.rpartition('.')[2]}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', value)}"
-            for key, value in chosen
+            for (key, _), value in zip(chosen, shown, strict=True)
         ]
-        variant = ", ".join(value for _, value in chosen) or name
+        variant = ", ".join(shown) or name
         overrides = [*settings, *(f"{key}={value}" for key, value in chosen)]
         configuration = read_configuration(base, overrides)
         overrides.append(f"experiment name.path_experiments={folder}")
