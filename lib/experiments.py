@@ -26,12 +26,14 @@ class Run:
         name: of its experiment.
         variant: what distinguishes it but for its fold and seed, e.g. "unet".
         seed: of training, where the plan gives seeds.
+        fold: from 1, where the plan has folds.
         overrides: what it lays over the base.
     """
 
     name: str
     variant: str
     seed: int | None
+    fold: int | None
     overrides: tuple[str, ...]
 
 
@@ -162,7 +164,7 @@ def _runs(
                 parts.append(f"fold{fold:02d}")
                 changed += _in_fold(configuration, name, fold, folds)
             run = "_".join(parts) or "run"
-            yield Run(run, variant, seed, (*changed, f"experiment name.name={run}"))
+            yield Run(run, variant, seed, fold, (*changed, f"experiment name.name={run}"))
 
 
 def _in_fold(configuration: Configuration, name: str, fold: int, folds: int) -> list[str]:
@@ -184,7 +186,7 @@ def run_plan(plan: Plan) -> tuple[Path, list[str]]:
     import keras
 
     from lib.experiment_table import write_comparison, write_table
-    from lib.out_of_fold import read_variants
+    from lib.out_of_fold import chosen_in_each_fold, read_variants
     from lib.testing import test
     from lib.training import train
 
@@ -205,7 +207,7 @@ def run_plan(plan: Plan) -> tuple[Path, list[str]]:
         write_table(plan)
     variants = read_variants(plan)
     write_comparison(plan, variants)
-    return write_table(plan, variants), failures
+    return write_table(plan, [*variants, *chosen_in_each_fold(plan)]), failures
 
 
 def _finished(configuration: Configuration) -> bool:
