@@ -1,13 +1,15 @@
 # make demo    a fresh machine to figures, on synthetic angiograms
 # make test    a fresh machine to test results
 # make test-faults    kills, full disks, hostile files: minutes
+# make audit   known holes in the packages of requirements-lock.txt (needs the internet)
+# make lock    writes requirements-lock.txt anew
 # PYTHON=python3.12 make ... chooses the interpreter (3.11 or 3.12)
 
 PYTHON ?= python3
 ENVIRONMENT := .venv
 RUN := $(ENVIRONMENT)/bin/python
 
-.PHONY: demo test test-faults lint clean
+.PHONY: demo test test-faults lint audit lock clean
 
 demo: $(ENVIRONMENT)/installed
 	rm -rf demo
@@ -27,6 +29,20 @@ test-faults: $(ENVIRONMENT)/installed-test
 lint: $(ENVIRONMENT)/installed-test
 	$(ENVIRONMENT)/bin/ruff format --check --quiet .
 	$(ENVIRONMENT)/bin/ruff check --quiet .
+
+# --strict: a package that is not found must not pass for one without holes.
+audit: $(ENVIRONMENT)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check "pip-audit>=2.10,<3"
+	@$(ENVIRONMENT)/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
+	  -r requirements-lock.txt > $(ENVIRONMENT)/audit.txt 2>&1 && cat $(ENVIRONMENT)/audit.txt || \
+	  { grep -q "^Found" $(ENVIRONMENT)/audit.txt && cat $(ENVIRONMENT)/audit.txt || \
+	    echo "no audit: the lists of known holes cannot be reached from here"; exit 2; }
+
+lock: $(ENVIRONMENT)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check "uv>=0.13,<0.14"
+	$(ENVIRONMENT)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
+	  --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements-lock.txt \
+	  requirements.txt requirements-web.txt
 
 clean:
 	rm -rf demo $(ENVIRONMENT)

@@ -115,8 +115,8 @@ class _ErrorKept(FileIO):
     _error: BaseException | None = None
 
     def write(self, data: bytes) -> int:
-        rest = memoryview(data)
         try:
+            rest = memoryview(data)
             while rest and not self._error:
                 rest = rest[super().write(rest) :]
         except BaseException as error:
