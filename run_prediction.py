@@ -26,12 +26,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder for the results (default: ./predictions)",
     )
-    parser.add_argument("--engine", choices=("keras", "onnx"), default="keras")
+    parser.add_argument("--engine", choices=("keras", "onnx", "openvino"), default="keras")
     parser.add_argument(
         "--model",
         type=Path,
         metavar="FILE.onnx",
-        help="for --engine onnx; default: the experiment's",
+        help="for --engine onnx or openvino; default: the experiment's",
     )
     parser.add_argument(
         "--fovea",
@@ -48,13 +48,13 @@ def _network(arguments: argparse.Namespace) -> TrainedNetwork:
 
     names = arguments.experiments or [arguments.experiment]
     chosen = [experiment_named(arguments.config, arguments.overrides, name) for name in names]
-    if arguments.engine == "onnx":
+    if arguments.engine != "keras":
         if arguments.experiments:
             raise UserError("--experiments: expected --engine keras; an ONNX file is one network")
         from lib.onnx_network import read_onnx_network
 
         file = arguments.model or chosen[0].folder / f"{chosen[0].name}.onnx"
-        return read_onnx_network(file, arguments.overrides)
+        return read_onnx_network(file, arguments.overrides, arguments.engine)
     from lib.keras_backend import start_keras
 
     start_keras()

@@ -23,6 +23,8 @@ def main() -> None:
         "CNP_WEB_ACCESS": "local" if is_local else "network",
         "CNP_WEB_TLS": "yes" if has_tls else "no",
     }
+    if arguments.engine:
+        os.environ["CNP_WEB_ENGINE"] = arguments.engine
     if arguments.model:
         os.environ["CNP_WEB_MODEL"] = str(arguments.model.resolve())
     from web.server import serve
@@ -34,6 +36,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--model", type=Path, metavar="FILE.onnx", help="default: the newest export"
+    )
+    parser.add_argument(
+        "--engine", choices=("onnx", "openvino"), help="default: onnx, that is onnxruntime"
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="default: 127.0.0.1, no accounts needed"

@@ -156,7 +156,7 @@ class TrainingSettings:
     inside_FOV: bool = key(boolean)
     truth_centred_share: float = key(number(float, least=0, most=1))
     N_epochs: int = key(number(int, least=1))
-    batch_size: int = key(number(int, least=1))
+    batch_size: int | str = key(either("auto", number(int, least=1)))
     loss: str = key(one_of("binary_crossentropy", "dice", "binary_crossentropy_and_dice"))
     loss_in_FOV: bool = key(boolean)
     optimizer: str = key(one_of("adam", "sgd"))
@@ -168,7 +168,13 @@ class TrainingSettings:
     patience: int = key(number(int, least=1))
     seed: int = key(number(int, least=0, most=2**31 - 1))
     precision: str = key(one_of("float32", "mixed_bfloat16"))
+    initial_weights: Path | str = key(either("none", path), absent="none")
     nohup: bool = key(boolean)
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch, all of one size, so that nothing is traced or compiled twice."""
+        return -(-self.N_subimgs // self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -183,11 +189,12 @@ class TestingSettings:
     window: str = key(one_of("overlap", "side_by_side", "tiles", "whole"))
     stride_height: int = key(number(int, least=1))
     stride_width: int = key(number(int, least=1))
-    test_batch_size: int = key(number(int, least=1))
+    test_batch_size: int | str = key(either("auto", number(int, least=1)))
     tile_size: int = key(number(int, least=64), absent="512")
     tile_overlap: int = key(number(int, least=0), absent="48")
     threshold: float | str = key(either("validation", number(float, least=0, most=1)))
     tta: bool = key(boolean, absent="False")
+    precision: str = key(one_of("float32", "mixed_bfloat16", "auto"), absent="float32")
     min_area_px: int | str = key(either("validation", number(int, least=0)), absent="0")
     pixel_spacing_mm: float | None = key(optional_number(above=0), absent="")
     connectivity: bool = key(boolean, absent="False")

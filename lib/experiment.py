@@ -64,6 +64,11 @@ class Experiment:
         return self.file("_operating_point.json")
 
     @property
+    def versions(self) -> Path:
+        """What it was trained with and on."""
+        return self.file("_versions.json")
+
+    @property
     def onnx(self) -> Path:
         """The network as exported by lib.onnx_export."""
         return self.file(".onnx")
@@ -131,9 +136,14 @@ def alone_in(experiment: Experiment) -> Iterator[None]:
         yield
 
 
-def build_model(configuration: Configuration) -> keras.Model:
-    """The network of section [model], its weights drawn from the training's seed."""
-    keras.config.set_dtype_policy(configuration.training_settings.precision)
+def build_model(configuration: Configuration, precision: str | None = None) -> keras.Model:
+    """The network of section [model], its weights drawn from the training's seed.
+
+    Args:
+        configuration: of the experiment.
+        precision: Keras' dtype policy; None is that of the training.
+    """
+    keras.config.set_dtype_policy(precision or configuration.training_settings.precision)
     keras.utils.set_random_seed(configuration.training_settings.seed)
     settings = configuration.model
     return models.build(
@@ -165,13 +175,14 @@ def record(experiment: Experiment, configuration: Configuration, model: keras.Mo
     about = {
         "architecture": configuration.model.architecture,
         "parameters": model.count_params(),
+        "batch_size": configuration.training_settings.batch_size,
         "python": platform.python_version(),
         "backend": keras.backend.backend(),
         "device": ", ".join(devices()),
         "platform": platform.platform(),
         "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy")},
     }
-    write_text(experiment.file("_versions.json"), json.dumps(about, indent=2) + "\n")
+    write_text(experiment.versions, json.dumps(about, indent=2) + "\n")
     _draw_model(experiment, model)
 
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from lib.configuration import Configuration, ini_text, read_configuration
 from lib.configuration_values import experiment_name
@@ -26,12 +26,14 @@ class Run:
         name: of its experiment.
         variant: what distinguishes it but for its fold and seed, e.g. "unet".
         seed: of training, where the plan gives seeds.
+        fold: from 1, where the plan has folds.
         overrides: what it lays over the base.
     """
 
     name: str
     variant: str
     seed: int | None
+    fold: int | None
     overrides: tuple[str, ...]
 
 
@@ -143,11 +145,13 @@ def _runs(
     folder = read_configuration(base, settings).experiment_name.path_experiments / name
     choices = [[(key, v.strip()) for v in values.split("|")] for key, values in vary.items()]
     for chosen in itertools.product(*choices):
+        # Of a file its name will do.
+        shown = [PurePath(value).name.removesuffix(".weights.h5") for _, value in chosen]
         varied = [
             f"{key.rpartition('.')[2]}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', value)}"
-            for key, value in chosen
+            for (key, _), value in zip(chosen, shown, strict=True)
         ]
-        variant = ", ".join(value for _, value in chosen) or name
+        variant = ", ".join(shown) or name
         overrides = [*settings, *(f"{key}={value}" for key, value in chosen)]
         configuration = read_configuration(base, overrides)
         overrides.append(f"experiment name.path_experiments={folder}")
@@ -160,7 +164,7 @@ def _runs(
                 parts.append(f"fold{fold:02d}")
                 changed += _in_fold(configuration, name, fold, folds)
             run = "_".join(parts) or "run"
-            yield Run(run, variant, seed, (*changed, f"experiment name.name={run}"))
+            yield Run(run, variant, seed, fold, (*changed, f"experiment name.name={run}"))
 
 
 def _in_fold(configuration: Configuration, name: str, fold: int, folds: int) -> list[str]:
@@ -182,7 +186,7 @@ def run_plan(plan: Plan) -> tuple[Path, list[str]]:
     import keras
 
     from lib.experiment_table import write_comparison, write_table
-    from lib.out_of_fold import read_variants
+    from lib.out_of_fold import chosen_in_each_fold, read_variants
     from lib.testing import test
     from lib.training import train
 
@@ -203,7 +207,7 @@ def run_plan(plan: Plan) -> tuple[Path, list[str]]:
         write_table(plan)
     variants = read_variants(plan)
     write_comparison(plan, variants)
-    return write_table(plan, variants), failures
+    return write_table(plan, [*variants, *chosen_in_each_fold(plan)]), failures
 
 
 def _finished(configuration: Configuration) -> bool:

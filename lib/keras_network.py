@@ -13,6 +13,7 @@ from lib.hdf5 import plain_datasets
 from lib.images import file_sha256
 from lib.memory import HalvedBatches
 from lib.operating_point import read_operating_point
+from lib.prediction import with_batch_size
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
 
@@ -20,15 +21,19 @@ FIXED_BY_TRAINING = ("preprocessing", "model")
 """Sections that are part of what was learnt."""
 
 
-def trained_model(configuration: Configuration, weights: Path) -> keras.Model:
+def trained_model(
+    configuration: Configuration, weights: Path, precision: str = "float32"
+) -> keras.Model:
     """The network of the configuration with the weights of a file; nothing else is read from the file.
+
+    It computes in `precision`, a dtype policy, whatever it was trained in.
 
     Raises:
         UserError: no such file, or not the weights of this network.
     """
     if not weights.is_file():
         raise UserError(f"{weights}: no trained network of that name; run run_training.py first")
-    model = build_model(configuration)
+    model = build_model(configuration, precision)
     try:
         _check_numbers(weights, model)
         with warnings.catch_warnings():
@@ -81,7 +86,7 @@ def read_keras_network(
     settings = configuration.testing_settings
     point = read_operating_point(experiment.operating_point, settings)
     weights = experiment.weights(settings.best_last)
-    model = trained_model(configuration, weights)
+    model = trained_model(configuration, weights, point.precision)
     network = TrainedNetwork(
         name=experiment.name,
         architecture=configuration.model.architecture,
@@ -89,7 +94,7 @@ def read_keras_network(
         label=configuration.preparation.labels[0],
         info_banner=configuration.preparation.info_banner,
         preprocessing=configuration.preprocessing,
-        testing_settings=settings,
+        testing_settings=with_batch_size(model.predict_on_batch, settings),
         threshold=point.threshold,
         threshold_source=point.threshold_source,
         min_area_px=point.min_area_px,

@@ -33,8 +33,7 @@ def learner_of(model: keras.Model, settings: TrainingSettings) -> keras.Model:
 def _compile(model: keras.Model, settings: TrainingSettings, loss: Callable) -> None:
     rate = settings.learning_rate
     if settings.learning_rate_schedule == "cosine":
-        steps = -(-settings.N_subimgs // settings.batch_size) * settings.N_epochs
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+        rate = keras.optimizers.schedules.CosineDecay(rate, settings.steps * settings.N_epochs)
     optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[settings.optimizer]
     # XLA speeds training up on a GPU and slows it down by 1.2 to 1.8 on a CPU; JAX is always compiled.
     xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"

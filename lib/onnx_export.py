@@ -29,10 +29,13 @@ def export(experiment: "Experiment", overrides: list[str]) -> Path:
     Raises:
         UserError: there is no trained network, or Keras does not run on TensorFlow.
     """
-    from lib.keras_network import experiment_configuration, read_keras_network
+    from lib.keras_network import experiment_configuration, read_keras_network, trained_model
 
     configuration = experiment_configuration(experiment, overrides)
-    network, model = read_keras_network(experiment, overrides)
+    network, _ = read_keras_network(experiment, overrides)
+    # In float32, whatever precision Keras is to predict in.
+    weights = experiment.weights(configuration.testing_settings.best_last)
+    model = trained_model(configuration, weights)
     write_onnx(model, network, configuration, experiment.onnx)
     return experiment.onnx
 

@@ -1,11 +1,11 @@
-"""A trained network out of an ONNX file, computed by onnxruntime: no Keras, no TensorFlow.
+"""A trained network out of an ONNX file, computed by onnxruntime or OpenVINO: no Keras, no TensorFlow.
 
 A model file is data from elsewhere. It is taken only if it is one that lib.onnx_export wrote, holds all its
 weights itself and uses nothing but the standard's operators: then it can read no other file and run no code.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from lib.configuration import lay_over, read_section
 from lib.info_banner import parse_info_banner
 from lib.memory import HalvedBatches
+from lib.prediction import with_batch_size
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
 
@@ -26,8 +27,10 @@ MAX_BYTES = 2 * 2**30
 STORED_SECTIONS = ("preprocessing", "testing settings")
 """What inference needs of the configuration. No path: a file that travels must not tell of its home."""
 
-CHANGEABLE = ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size")
-"""Keys of [testing settings] that change no probability: for those the threshold was chosen."""
+CHANGEABLE = ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size", "precision")
+"""Keys of [testing settings] that change no probability, or none by much: the threshold holds for them."""
+
+Predict = Callable[[np.ndarray], np.ndarray]
 
 SCALARS = {
     "name": str,
@@ -41,22 +44,41 @@ SCALARS = {
 }
 
 
-def read_onnx_network(file: Path, overrides: Sequence[str] = ()) -> TrainedNetwork:
+def read_onnx_network(
+    file: Path, overrides: Sequence[str] = (), engine: str = "onnx"
+) -> TrainedNetwork:
     """Read a file of `lib.onnx_export`; `overrides` are of the form "testing settings.key=value".
+
+    Args:
+        file: the ONNX file.
+        overrides: laid over the settings that it was exported with.
+        engine: "onnx" (onnxruntime, float32) or "openvino", which also computes in bfloat16 where
+            precision = mixed_bfloat16.
 
     Raises:
         UserError: not such a file, it refers to other files or to operators outside the standard,
-            onnxruntime cannot run it, or an override would need another export.
+            the engine is not installed or cannot run it, or an override would need another export.
     """
+    data, metadata = _checked(file)
+    described = _described(metadata, file, overrides)
+    engines = {"onnx": _by_onnxruntime, "openvino": _by_openvino}
+    if engine not in engines:
+        raise UserError(f"engine {engine!r}: expected {' or '.join(engines)}")
+    settings = described["testing_settings"]
+    predict = engines[engine](data, file, settings.precision)
+    described["testing_settings"] = with_batch_size(predict, settings)
+    return TrainedNetwork(**described, predict=HalvedBatches(predict))
+
+
+def _by_onnxruntime(data: bytes, file: Path, precision: str) -> Predict:
+    """In float32: onnxruntime has no bfloat16 on CPUs."""
     import onnxruntime
 
-    data = _checked(file)
     options = onnxruntime.SessionOptions()
     options.enable_mem_pattern = False  # images come in any size
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
-        metadata = session.get_modelmeta().custom_metadata_map[METADATA_KEY]
     except Exception as error:  # onnxruntime has many of its own
         raise UserError(f"{file}: onnxruntime cannot run it ({str(error)[:200]})") from None
     (entry,), (result,) = session.get_inputs(), session.get_outputs()
@@ -64,7 +86,28 @@ def read_onnx_network(file: Path, overrides: Sequence[str] = ()) -> TrainedNetwo
     def predict(images: np.ndarray) -> np.ndarray:
         return session.run([result.name], {entry.name: images})[0]
 
-    return TrainedNetwork(**_described(metadata, file, overrides), predict=HalvedBatches(predict))
+    return predict
+
+
+def _by_openvino(data: bytes, file: Path, precision: str) -> Predict:
+    try:
+        import openvino
+    except ImportError:
+        raise UserError("--engine openvino: not installed; pip install openvino") from None
+    # Left to itself OpenVINO rounds wherever the processor does that faster.
+    hint = "bf16" if precision == "mixed_bfloat16" else "f32"
+    try:
+        core = openvino.Core()
+        compiled = core.compile_model(
+            core.read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": hint}
+        )
+    except RuntimeError as error:
+        raise UserError(f"{file}: OpenVINO cannot run it ({str(error)[:200]})") from None
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return compiled(images)[0]
+
+    return predict
 
 
 def newest_export(path_experiments: Path) -> Path | None:
@@ -73,7 +116,8 @@ def newest_export(path_experiments: Path) -> Path | None:
     return max(files, key=lambda file: file.stat().st_mtime, default=None)
 
 
-def _checked(file: Path) -> bytes:
+def _checked(file: Path) -> tuple[bytes, str]:
+    """The file, and what it says of the network."""
     import onnx
 
     if not file.is_file():
@@ -85,7 +129,8 @@ def _checked(file: Path) -> bytes:
         model = onnx.ModelProto.FromString(data)
     except Exception:  # protobuf's DecodeError, wherever this version keeps it
         raise UserError(f"{file}: no ONNX file, or a damaged one") from None
-    if not any(entry.key == METADATA_KEY for entry in model.metadata_props):
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA_KEY not in metadata:
         raise UserError(f"{file}: not exported by this project (python -m lib.onnx_export NAME)")
     for message in _messages(model):
         if isinstance(message, onnx.TensorProto) and (
@@ -96,7 +141,7 @@ def _checked(file: Path) -> bytes:
             raise UserError(
                 f"{file}: operator {message.domain}.{message.op_type} is not ONNX's own"
             )
-    return data
+    return data, metadata[METADATA_KEY]
 
 
 def _messages(message: Any) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""How probabilities become a mask: the threshold, the smallest area, and where both come from."""
+"""How probabilities become a mask: in which precision, by which threshold and smallest area, and why."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -17,6 +17,7 @@ WINDOW = (
     "tile_size",
     "tile_overlap",
     "tta",
+    "precision",
 )
 """Settings of section [testing settings] by which an image is predicted."""
 
@@ -26,16 +27,25 @@ CHOSEN_FOR = ("threshold", "min_area_px", "best_last", *WINDOW)
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A pixel counts where its probability is at least `threshold`, in areas of `min_area_px` or more."""
+    """A pixel counts where its probability is at least `threshold`, in areas of `min_area_px` or more.
+
+    Probabilities are computed in `precision`, float32 or mixed_bfloat16.
+    """
 
     threshold: float
     threshold_source: str
     min_area_px: int
+    precision: str = "float32"
 
 
 def by_validation(settings: TestingSettings) -> bool:
     """Whether the validation images choose the threshold or the smallest area."""
     return "validation" in (settings.threshold, settings.min_area_px)
+
+
+def chosen_by_testing(settings: TestingSettings) -> bool:
+    """Whether anything is left to choose: these or the precision."""
+    return by_validation(settings) or settings.precision == "auto"
 
 
 def write_operating_point(file: Path, point: OperatingPoint, settings: TestingSettings) -> None:
@@ -50,18 +60,24 @@ def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoin
     Raises:
         UserError: testing has not chosen yet, or for another way of predicting.
     """
-    if not by_validation(settings):
-        return OperatingPoint(settings.threshold, "configuration", settings.min_area_px)
+    if not chosen_by_testing(settings):
+        return OperatingPoint(
+            settings.threshold, "configuration", settings.min_area_px, settings.precision
+        )
     remedy = (
-        "run run_testing.py with the same settings, or give numbers: "
-        '--set "testing settings.threshold=0.5" --set "testing settings.min_area_px=0"'
+        "run run_testing.py with the same settings, or choose: "
+        '--set "testing settings.threshold=0.5" --set "testing settings.min_area_px=0" '
+        '--set "testing settings.precision=float32"'
     )
     if not file.is_file():
-        raise UserError(f"{file}: not there; the validation images choose the threshold: {remedy}")
-    stored = json.loads(file.read_text(encoding="utf-8"))
-    if stored.pop("chosen_for") != _chosen_for(settings):
         raise UserError(
-            f"{file}: chosen for other testing settings (window, patch, stride, tta): {remedy}"
+            f"{file}: not there; testing chooses threshold, area or precision: {remedy}"
+        )
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    before = {"precision": "float32"}  # in files written before the key existed
+    if before | stored.pop("chosen_for") != _chosen_for(settings):
+        raise UserError(
+            f"{file}: chosen for other testing settings (window, patch, stride, tta, precision): {remedy}"
         )
     return OperatingPoint(**stored)
 

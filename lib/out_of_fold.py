@@ -1,5 +1,6 @@
 """What the runs of a plan predicted, pooled: every image by a network that has not seen its patient."""
 
+import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from lib.experiments import Plan, Run
 from lib.intervals import SCORES, Estimate, PatientCounts, ScoredImage, count_patients, estimate
 from lib.predictions import read_predictions
 
+CHOSEN = "chosen by validation, fold by fold"
 DARKNESS, BACKGROUND, HUMAN = "blurred darkness", "all background", "second observer"
 
 
@@ -54,8 +56,39 @@ class Variant:
 
 def read_variants(plan: Plan) -> list[Variant]:
     """Each variant of which every seed of training has predicted a patient, from the finished runs."""
-    found = (_read_variant(plan, name) for name in dict.fromkeys(run.variant for run in plan.runs))
+    names = dict.fromkeys(run.variant for run in plan.runs)
+    found = (
+        _read_variant(plan, name, [run for run in plan.runs if run.variant == name])
+        for name in names
+    )
     return [variant for variant in found if variant]
+
+
+def chosen_in_each_fold(plan: Plan) -> list[Variant]:
+    """Of a cross-validation of several variants one more: that of the best validation AUC in each fold.
+
+    What choosing among the variants is worth where no tested patient has a say (nested cross-validation;
+    Varma and Simon, BMC Bioinformatics 7:91, 2006).
+    """
+    scores = {run: score for run in plan.runs if run.fold and (score := _validation_auc(plan, run))}
+    if len({run.variant for run in scores}) < 2:
+        return []
+    groups = dict.fromkeys((run.seed, run.fold) for run in scores)
+    chosen = [
+        max((run for run in scores if (run.seed, run.fold) == group), key=scores.get)
+        for group in groups
+    ]
+    variant = _read_variant(plan, CHOSEN, chosen)
+    return [variant] if variant else []
+
+
+def _validation_auc(plan: Plan, run: Run) -> float | None:
+    """The best of all its epochs; None where it has not been trained."""
+    history = read_configuration(plan.base, run.overrides).experiment_name.folder / "history.csv"
+    if not history.is_file():
+        return None
+    with history.open(encoding="utf-8", newline="") as file:
+        return max(float(row["val_auc"]) for row in csv.DictReader(file))
 
 
 def results_of(plan: Plan, run: Run) -> Experiment:
@@ -74,8 +107,7 @@ def read_cases(plan: Plan, runs: Iterable[Run]) -> Iterator[tuple[dict, Predicte
             yield from ((content, case) for case in read_predictions(results.predictions))
 
 
-def _read_variant(plan: Plan, name: str) -> Variant | None:
-    runs = [run for run in plan.runs if run.variant == name]
+def _read_variant(plan: Plan, name: str, runs: Sequence[Run]) -> Variant | None:
     seeds, baselines = [], defaultdict(list)
     for seed in dict.fromkeys(run.seed for run in runs):
         images = []

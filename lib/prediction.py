@@ -1,11 +1,12 @@
 """From an angiogram's file to the probability of non-perfusion for each of its pixels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from lib.batch_size import fastest_batch_size
 from lib.configuration import TestingSettings
 from lib.field_of_view import detect_field_of_view
 from lib.images import pixel_spacing_mm, read_image
@@ -58,6 +59,22 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     given = network.testing_settings.pixel_spacing_mm
     spacing = (given, given) if given else pixel_spacing_mm(path)
     return Prediction(*arrays, spacing, banner)
+
+
+def with_batch_size(
+    predict: Callable[[np.ndarray], np.ndarray], settings: TestingSettings
+) -> TestingSettings:
+    """The settings with `test_batch_size = auto` as a number: the fastest here."""
+    if settings.test_batch_size != "auto":
+        return settings
+    patch = (settings.test_patch_height, settings.test_patch_width)
+    in_patches = settings.window in {"overlap", "side_by_side"}
+    size = (
+        fastest_batch_size(lambda number: predict(np.zeros((number, *patch, 1), np.float32)))
+        if in_patches
+        else 1
+    )
+    return replace(settings, test_batch_size=size)
 
 
 def predict_image(

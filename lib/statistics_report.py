@@ -80,6 +80,7 @@ def statistics_text(variants: Sequence[Variant], tests: Sequence[PairedTest]) ->
         "FOV pixels of all images, each predicted by a network that has not seen its patient, pooled; "
         "under several seeds of training the mean over them.",
         f"In brackets the 95 % percentile interval of {RESAMPLES} bootstrap samples of whole patients.",
+        *_few_patients(variants),
         "",
         *markdown_table(["", "images", "patients", *titles], [*networks, *baselines.values()]),
         "",
@@ -92,8 +93,20 @@ def statistics_text(variants: Sequence[Variant], tests: Sequence[PairedTest]) ->
     ]
 
 
+def _few_patients(variants: Sequence[Variant]) -> list[str]:
+    fewest = min(len(variant.network.counts[0].patients) for variant in variants)
+    if fewest >= FEWEST_PATIENTS:
+        return []
+    return [
+        f"**Of {fewest} patients only a handful of different samples can be drawn: these intervals are no "
+        "guide.** Cross-validate (`folds`)."
+    ]
+
+
 def _tests_section(tests: Sequence[PairedTest]) -> list[str]:
     few = f"n/a: fewer than {FEWEST_PATIENTS} patients"
+    if all(test.p_value is None for test in tests):
+        return ["", "## Paired tests", "", few]
     rows = [
         [
             f"{test.first} − {test.second}",

@@ -25,14 +25,20 @@ from lib.figures import precision_recall_figure, roc_figure
 from lib.hdf5 import members_of, read_part
 from lib.keras_network import FIXED_BY_TRAINING, trained_model
 from lib.memory import HalvedBatches
-from lib.operating_point import OperatingPoint, by_validation, write_operating_point
+from lib.operating_point import (
+    OperatingPoint,
+    by_validation,
+    chosen_by_testing,
+    write_operating_point,
+)
 from lib.performance_report import write_performances
 from lib.pictures import (
     image_grid,
     original_truth_prediction,
     overlay,
 )
-from lib.prediction import predict_image
+from lib.precision import PRECISIONS, choose_precision
+from lib.prediction import predict_image, with_batch_size
 from lib.predictions import write_predictions
 from lib.preprocessing import network_input, preprocess
 from lib.progress import progress
@@ -64,8 +70,12 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     for member in trained:
         _refuse_trained_images(member, configuration, validation=not members)
     configurations = [read_configuration(m.configuration) for m in members] or [configuration]
-    model = averaged([trained_model(*pair) for pair in zip(configurations, weights, strict=True)])
-    point = _operating_point(model, configuration, members)
+    networks = list(zip(configurations, weights, strict=True))
+    precision = settings.precision
+    if precision == "auto":
+        precision = _precision(networks, configuration)
+    model = averaged([trained_model(*network, precision) for network in networks])
+    point = _operating_point(model, configuration, members, precision)
     darkness_threshold = _darkness_threshold(configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
     started = time.monotonic()
@@ -80,7 +90,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         f"{model.count_params():,} parameters",
         "weights": "; ".join(map(_origin, trained, weights)),
         "epochs": "; ".join(map(_epochs, trained, configurations)),
-        "prediction": f"{seconds:.2f} s an image, reading and preprocessing included",
+        "prediction": f"{seconds:.2f} s an image in {precision}, reading and preprocessing included",
         "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
         "threshold of blurred darkness": "best F1 on the validation images"
         if darkness_threshold is not None
@@ -92,7 +102,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
             f"areas below {point.min_area_px} pixels dropped: F1 {f1:.4f}; kept in all figures here"
         )
     results = Experiment(configuration.results_folder, experiment.name)
-    if by_validation(settings):
+    if chosen_by_testing(settings):
         write_operating_point(experiment.operating_point, point, settings)
     write_predictions(results.predictions, cases)
     _draw(results, configuration, cases, evaluation)
@@ -123,12 +133,13 @@ def predicted_images(
     files = configuration.data_paths.hdf5(part)
     number = len(members_of(files)[:limit])
     predict = HalvedBatches(model.predict_on_batch)
+    settings = with_batch_size(model.predict_on_batch, configuration.testing_settings)
     for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
         yield PredictedImage(
             image.name,
             image.patient,
-            predict_image(predict, levels, configuration.testing_settings),
+            predict_image(predict, levels, settings),
             image.truth,
             image.field_of_view,
             network_input(levels),
@@ -137,14 +148,34 @@ def predicted_images(
         )
 
 
+def _precision(networks: Sequence[tuple[Configuration, Path]], configuration: Configuration) -> str:
+    """The faster precision, if the validation images show no difference that matters."""
+    if not configuration.data_paths.hdf5("validation")[0].is_file():
+        print("precision: float32, as there are no validation images to compare on")
+        return "float32"
+    predicted, seconds = {}, {}
+    for precision in PRECISIONS:
+        model = averaged([trained_model(*network, precision) for network in networks])
+        next(predicted_images(model, configuration, "validation", 1))  # traces
+        started = time.monotonic()
+        predicted[precision] = list(predicted_images(model, configuration, "validation"))
+        seconds[precision] = time.monotonic() - started
+    chosen, why = choose_precision(predicted, seconds)
+    print(f"precision: {chosen}, as {why}")
+    return chosen
+
+
 def _operating_point(
-    model: keras.Model, configuration: Configuration, members: Sequence[Experiment]
+    model: keras.Model,
+    configuration: Configuration,
+    members: Sequence[Experiment],
+    precision: str,
 ) -> OperatingPoint:
     """As the settings say, or chosen on the validation images that no member has been trained on."""
     settings = configuration.testing_settings
     threshold, min_area_px, source = settings.threshold, settings.min_area_px, "configuration"
     if not by_validation(settings):
-        return OperatingPoint(threshold, source, min_area_px)
+        return OperatingPoint(threshold, source, min_area_px, precision)
     learnt = {
         name for member in members for name in _learnt_validation_images(member, configuration)
     }
@@ -162,7 +193,7 @@ def _operating_point(
         threshold = _best_threshold((c.probability, c.truth, c.field_of_view) for c in cases)
     if min_area_px == "validation":
         min_area_px = choose_min_area(cases, threshold)
-    return OperatingPoint(threshold, source, min_area_px)
+    return OperatingPoint(threshold, source, min_area_px, precision)
 
 
 def _darkness_threshold(configuration: Configuration) -> float | None:

@@ -1,10 +1,13 @@
 """Training: from prepared HDF5 files to weights, history and curves; goes on where it was cut off."""
 
 import csv
+import dataclasses
 import io
+import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from lib.batch_size import fastest_batch_size
 from lib.checkpoint import (
     TrainingState,
     is_there,
@@ -34,6 +38,7 @@ from lib.experiment import (
 )
 from lib.figures import learning_curves
 from lib.files import write_text, written_beside
+from lib.keras_network import trained_model
 from lib.learner import grow_dropout, learner_of
 from lib.losses import LOSSES, accuracy
 from lib.patch_sequence import PatchSequence
@@ -94,15 +99,17 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
 
 def _train(experiment: Experiment, configuration: Configuration, *, resuming: bool) -> str:
     """Train in the experiment's folder; says why it ended."""
-    settings = configuration.training_settings
     if resuming:
         refuse_other_settings(experiment, configuration, TRAINED_WITH)
         refuse_other_split(experiment, configuration)
+    if configuration.training_settings.batch_size == "auto":
+        configuration = _with_batch_size(configuration, experiment, resuming=resuming)
+    settings = configuration.training_settings
     images = training_images(configuration)
     fixed = {part: fixed_patches(configuration, part, images[part]) for part in images}
     share = settings.truth_centred_share
     sampler = patch_sampler(configuration, images["train"], truth_centred_share=share)
-    model = build_model(configuration)
+    model = _initial_model(configuration)
     learner = learner_of(model, settings)
     state = load_checkpoint(experiment.checkpoint, learner) if resuming else TrainingState()
     if not resuming:
@@ -126,6 +133,39 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
             _keep(experiment, learner, model, state, settings.best_by)
             bar.epoch_end(state)
     return f"{why}; best epoch {state.best_epoch} by validation {settings.best_by}"
+
+
+def _with_batch_size(
+    configuration: Configuration, experiment: Experiment, *, resuming: bool
+) -> Configuration:
+    """`batch_size = auto` as a number: measured here, or when the training began."""
+    if resuming:
+        size = json.loads(experiment.versions.read_text(encoding="utf-8"))["batch_size"]
+    else:
+        size = fastest_batch_size(_one_step(configuration))
+    print(f"batch_size = auto: {size} patches a step")
+    settings = dataclasses.replace(configuration.training_settings, batch_size=size)
+    return dataclasses.replace(configuration, training_settings=settings)
+
+
+def _one_step(configuration: Configuration) -> Callable[[int], object]:
+    """Trains a network of its own on so many empty patches."""
+    settings, attributes = configuration.training_settings, configuration.data_attributes
+    learner = learner_of(build_model(configuration), dataclasses.replace(settings, batch_size=1))
+    patch = (attributes.patch_height, attributes.patch_width)
+
+    def compute(size: int) -> object:
+        x, y = (np.zeros((size, *patch, channels), np.float32) for channels in (1, 2))
+        return learner.train_on_batch(x, y)
+
+    return compute
+
+
+def _initial_model(configuration: Configuration) -> keras.Model:
+    settings = configuration.training_settings
+    if settings.initial_weights == "none":
+        return build_model(configuration)
+    return trained_model(configuration, settings.initial_weights, settings.precision)
 
 
 def _train_epoch(
@@ -287,8 +327,8 @@ class _ProgressBar(keras.callbacks.Callback):
         super().__init__()
         self._settings = settings
         self._bar = tqdm(
-            total=settings.N_epochs * settings.N_subimgs,
-            initial=epochs_done * settings.N_subimgs,
+            total=settings.N_epochs * settings.steps * settings.batch_size,
+            initial=epochs_done * settings.steps * settings.batch_size,
             unit="patch",
             unit_scale=True,
             dynamic_ncols=True,
@@ -296,8 +336,7 @@ class _ProgressBar(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        size, number = self._settings.batch_size, self._settings.N_subimgs
-        self._bar.update(min(size, number - batch * size))
+        self._bar.update(self._settings.batch_size)
         self._bar.set_postfix(loss=f"{(logs or {}).get('loss', math.nan):.4f}", refresh=False)
 
     def epoch_end(self, state: TrainingState) -> None:

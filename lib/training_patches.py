@@ -116,7 +116,7 @@ def epoch_patches(
     generator = np.random.default_rng([settings.seed, TRAINING, epoch])
     return PatchSequence(
         images,
-        sampler.draw(settings.N_subimgs, generator),
+        sampler.draw(settings.steps * settings.batch_size, generator),
         (attributes.patch_height, attributes.patch_width),
         settings.batch_size,
         loss_in_FOV=settings.loss_in_FOV,

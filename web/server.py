@@ -73,7 +73,7 @@ def serve(host: str, port: int, certificate: Path | None, key: Path | None) -> N
 
 
 def _described(file: Path) -> str:
-    network = read_onnx_network(file)
+    network = read_onnx_network(file, engine=settings.ENGINE)
     return f"{network.name} ({network.architecture}), threshold {network.threshold:g}"
 
 

@@ -3,6 +3,7 @@
 CNP_WEB_ACCESS   network (default) | local (what run_web.py sets on 127.0.0.1: no accounts, no TLS)
 CNP_WEB_FOLDER   where everything is kept (default: web_data beside the scripts)
 CNP_WEB_MODEL    the network, an ONNX file (default: the newest export)
+CNP_WEB_ENGINE   what computes it: onnx (default: onnxruntime) or openvino
 CNP_WEB_HOSTS    names by which browsers call the server, separated by commas (default: the machine's name)
 CNP_WEB_SECRET_KEY  instead of the one that is made and kept in CNP_WEB_FOLDER
 CNP_WEB_TLS      yes (default) | no: pages cross the network unencrypted
@@ -18,6 +19,7 @@ from web.secret_key import checked_secret_key, kept_secret_key
 
 FOLDER = Path(os.environ.get("CNP_WEB_FOLDER", PROJECT / "web_data")).resolve()
 MODEL = os.environ.get("CNP_WEB_MODEL", "")
+ENGINE = os.environ.get("CNP_WEB_ENGINE", "onnx")
 LOCAL = os.environ.get("CNP_WEB_ACCESS", "network") == "local"
 TLS = not LOCAL and os.environ.get("CNP_WEB_TLS", "yes") != "no"
 DEBUG = os.environ.get("CNP_WEB_DEBUG", "no") == "yes"

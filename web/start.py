@@ -20,7 +20,9 @@ def start() -> None:
         UserError: there is no network, or it cannot be read.
     """
     make_tables()
-    apps.get_app_config("web").network = read_onnx_network(model_file(settings.MODEL))
+    apps.get_app_config("web").network = read_onnx_network(
+        model_file(settings.MODEL), engine=settings.ENGINE
+    )
     give_up_interrupted()
     AnalysisThread().start()
 

@@ -51,6 +51,15 @@ def test_every_combination_is_run_in_every_fold(tmp_path):
     assert last.preparation.fold == (3, 3)
 
 
+def test_a_file_that_varies_is_called_by_its_name(tmp_path):
+    vary = "[vary]\ntraining settings.initial_weights = none | a/b/c_best.weights.h5\n"
+    plan = read_plan(plan_file(tmp_path, vary))
+    assert [run.variant for run in plan.runs] == ["none", "c_best"]
+    assert [run.name for run in plan.runs] == ["initial_weights-none", "initial_weights-c_best"]
+    last = read_configuration(plan.base, plan.runs[1].overrides)
+    assert last.training_settings.initial_weights == PROJECT / "a/b/c_best.weights.h5"
+
+
 def test_every_run_is_repeated_under_every_seed(tmp_path):
     file = plan_file(tmp_path, "[vary]\nmodel.architecture = unet | resunet\n")
     head = "data_set = FFA\nfolds = 3\nseeds = 5 1\n[settings]"

@@ -49,6 +49,18 @@ def test_every_kind_of_network_can_be_exported(architecture):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_openvino_computes_the_same_and_rounds_only_when_told(exported):
+    pytest.importorskip("openvino", reason="the optional engine is not installed")
+    _, file = exported
+    images = np.random.default_rng(2).random((2, 61, 97, 1), np.float32)
+    expected = read_onnx_network(file).predict(images)
+    exact = read_onnx_network(file, engine="openvino").predict(images)
+    np.testing.assert_allclose(exact, expected, atol=1e-5)
+    rounding = ["testing settings.precision=mixed_bfloat16"]
+    rounded = read_onnx_network(file, rounding, "openvino").predict(images)
+    np.testing.assert_allclose(rounded, expected, atol=0.05)
+
+
 def test_all_else_is_that_of_the_experiment(exported):
     experiment, file = exported
     ours, theirs = read_onnx_network(file), read_keras_network(experiment)[0]

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 
@@ -29,9 +30,35 @@ def test_nothing_chosen_yet_says_what_to_do(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"window": "whole"}, {"tta": True}, {"stride_width": 7}, {"min_area_px": "validation"}],
+    [
+        {"window": "whole"},
+        {"tta": True},
+        {"stride_width": 7},
+        {"min_area_px": "validation"},
+        {"precision": "auto"},
+    ],
 )
 def test_a_choice_for_another_way_of_predicting_is_not_used(tmp_path, change):
     write_operating_point(tmp_path / "a.json", OperatingPoint(0.4, "", 20), BY_VALIDATION)
     with pytest.raises(UserError, match="chosen for other testing settings"):
         read_operating_point(tmp_path / "a.json", dataclasses.replace(BY_VALIDATION, **change))
+
+
+def test_a_choice_made_before_precisions_could_be_chosen_holds_for_float32(tmp_path):
+    file = tmp_path / "a.json"
+    write_operating_point(file, OperatingPoint(0.4, "", 20), BY_VALIDATION)
+    content = json.loads(file.read_text())
+    del content["precision"], content["chosen_for"]["precision"]
+    file.write_text(json.dumps(content))
+    assert read_operating_point(file, BY_VALIDATION).precision == "float32"
+    with pytest.raises(UserError, match="chosen for other testing settings"):
+        read_operating_point(file, dataclasses.replace(BY_VALIDATION, precision="mixed_bfloat16"))
+
+
+def test_a_precision_that_testing_chose_is_read_again(tmp_path):
+    settings = dataclasses.replace(SETTINGS, precision="auto")
+    with pytest.raises(UserError, match="testing chooses"):
+        read_operating_point(tmp_path / "a.json", settings)
+    point = OperatingPoint(0.5, "configuration", 0, "mixed_bfloat16")
+    write_operating_point(tmp_path / "a.json", point, settings)
+    assert read_operating_point(tmp_path / "a.json", settings) == point

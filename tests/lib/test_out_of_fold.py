@@ -14,7 +14,14 @@ from lib.experiment import Experiment
 from lib.experiment_table import write_comparison, write_table
 from lib.experiments import read_plan
 from lib.intervals import SCORES
-from lib.out_of_fold import BACKGROUND, DARKNESS, HUMAN, read_variants, results_of
+from lib.out_of_fold import (
+    BACKGROUND,
+    DARKNESS,
+    HUMAN,
+    chosen_in_each_fold,
+    read_variants,
+    results_of,
+)
 from lib.performance_report import write_performances
 from lib.predictions import write_predictions
 from tests.lib.test_experiments import plan_file
@@ -53,7 +60,7 @@ def finish(plan, run, cases, threshold):
     write_performances(results.folder, evaluate(cases, threshold, 0.45), {})
     experiment = Experiment.of(read_configuration(plan.base, run.overrides))
     experiment.file("_versions.json").write_text(json.dumps({"parameters": 7}))
-    (experiment.folder / "history.csv").write_text("epoch,seconds\n1,60\n")
+    (experiment.folder / "history.csv").write_text("epoch,seconds,val_auc\n1,60,0.5\n")
 
 
 def threshold_of(fold):
@@ -209,3 +216,30 @@ def test_below_six_patients_the_table_says_why_there_is_no_test(plan, monkeypatc
     smaller = dataclasses.replace(plan, runs=tuple(first_folds))
     text = write_table(smaller, read_variants(smaller)).read_text()
     assert "n/a: fewer than 6 patients" in text
+
+
+def test_a_fold_chooses_its_network_by_its_validation_images(plan, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    best, kept = {}, {}
+    for run in plan.runs:
+        fold = run.fold - 1
+        wins = run.variant == NETWORKS[(fold + run.seed) % 2]
+        best[run.seed, fold] = run.variant if wins else best.get((run.seed, fold))
+        history = results_of(plan, run).folder / "history.csv"
+        kept[history] = history.read_text()
+        history.write_text(f"epoch,val_auc\n1,{0.8 if wins else 0.3}\n2,{0.1 if wins else 0.7}\n")
+    try:
+        (chosen,) = chosen_in_each_fold(plan)
+    finally:
+        for history, text in kept.items():
+            history.write_text(text)
+    expected = []
+    for seed in SEEDS:
+        cases = [c for fold in range(FOLDS) for c in fold_cases(best[seed, fold], seed, fold)]
+        inside = [case.field_of_view > 0 for case in cases]
+        scores = np.concatenate([c.probability[i] for c, i in zip(cases, inside, strict=True)])
+        truth = np.concatenate([c.truth[i] for c, i in zip(cases, inside, strict=True)])
+        expected.append(roc_auc_score(truth, scores))
+    found = chosen.network.estimate.values[SCORES.index("auc_roc")]
+    assert found == pytest.approx(np.mean(expected), abs=1e-9)
+    assert set(best.values()) == set(NETWORKS) and len(chosen.images) == 8

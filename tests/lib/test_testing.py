@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from lib.datasets.ffa import prepare
 from lib.hdf5 import read_part
+from lib.keras_network import read_keras_network
 from lib.synthetic_angiograms import write_synthetic_angiograms
 from lib.testing import test as run_test
 from lib.training import train
@@ -60,6 +61,27 @@ def test_scores_are_those_of_scikit_learn_on_predictions_made_here(tested):
     assert found.auc_roc == pytest.approx(roc_auc_score(truth, scores), abs=1e-4)
     assert found.auc_pr == pytest.approx(average_precision_score(truth, scores), abs=1e-4)
     assert found.pixels == truth.size
+
+
+def test_half_the_bits_give_nearly_the_same_scores_and_testing_says_which_it_took(prepared, capsys):
+    def tiny(precision):
+        return tiny_configuration(
+            prepared, "experiment name.name=precise", f"testing settings.precision={precision}"
+        )
+
+    experiment = train(tiny("float32"))
+    found = {}
+    for precision in ("float32", "mixed_bfloat16"):
+        found[precision] = run_test(tiny(precision)).in_field_of_view.auc_roc
+        context = json.loads((experiment.folder / "performances.json").read_text())["context"]
+        assert f" in {precision}, " in context["prediction"]
+    assert found["float32"] != found["mixed_bfloat16"]
+    assert found["float32"] == pytest.approx(found["mixed_bfloat16"], abs=0.005)
+    run_test(tiny("auto"))
+    said = capsys.readouterr().out
+    _, model = read_keras_network(experiment, ["testing settings.precision=auto"])
+    policies = {layer.dtype_policy.name for layer in model.layers} - {"float32"}
+    assert policies == {said.partition("precision: ")[2].split(",")[0]} - {"float32"}
 
 
 def test_an_untrained_or_otherwise_trained_network_is_refused(prepared, tested):

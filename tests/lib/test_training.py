@@ -7,17 +7,20 @@ import sys
 import time
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
 import models.unet
+from lib.batch_size import SIZES
 from lib.command_line import PROJECT
 from lib.experiment import Experiment, alone_in, build_model
+from lib.learner import learner_of
 from lib.patches import PatchSampler
 from lib.training import train
-from lib.training_patches import training_images
+from lib.training_patches import epoch_patches, patch_sampler, training_images
 from lib.user_errors import UserError
 from tests.conftest import tiny_configuration, tiny_settings
 from tests.hungry_layer import hungry
@@ -325,3 +328,76 @@ def test_a_step_that_memory_does_not_hold_is_a_line_and_keeps_the_epochs_before(
     }
     monkeypatch.undo()
     assert len(history(train(tiny_configuration(prepared, settings)).folder)) == 3
+
+
+def test_a_training_is_traced_once(prepared):
+    """N_subimgs = 50 in batches of 16 would end with one of 2, and be compiled for that, too."""
+    configuration = tiny_configuration(prepared, "training settings.N_subimgs=50")
+    images = training_images(configuration)["train"]
+    sampler = patch_sampler(configuration, images, truth_centred_share=0)
+    traces = []
+
+    class Traced(keras.layers.Layer):
+        def call(self, x):
+            traces.append(x.shape)
+            return x
+
+    model = build_model(configuration)
+    model = keras.Model(model.input, Traced()(model.output))
+    learner = learner_of(model, configuration.training_settings)
+    after = []
+    for epoch in range(3):
+        patches = epoch_patches(configuration, images, sampler, epoch)
+        assert [len(patches[i][0]) for i in range(len(patches))] == [16] * 4
+        learner.fit(patches, shuffle=False, verbose=0)
+        after.append(len(traces))
+    assert len(set(after)) == 1
+
+
+def test_a_batch_size_once_measured_holds_for_the_whole_training(prepared, capsys):
+    def automatic(epochs):
+        return tiny_configuration(
+            prepared,
+            "experiment name.name=automatic",
+            "training settings.batch_size=auto",
+            f"training settings.N_epochs={epochs}",
+        )
+
+    experiment = train(automatic(1))
+    size = json.loads(experiment.versions.read_text())["batch_size"]
+    assert f"batch_size = auto: {size} patches a step" in capsys.readouterr().out
+    assert size in SIZES
+    versions = json.loads(experiment.versions.read_text()) | {"batch_size": 24}  # another machine's
+    experiment.versions.write_text(json.dumps(versions))
+    train(automatic(2))
+    assert "batch_size = auto: 24 patches a step" in capsys.readouterr().out
+    assert len(history(experiment.folder)) == 2
+
+
+def test_a_training_begins_with_given_weights(prepared, trained):
+    def begun(*overrides):
+        return train(
+            tiny_configuration(
+                prepared,
+                "experiment name.name=begun",
+                "training settings.N_epochs=1",
+                "training settings.learning_rate=1e-12",
+                *overrides,
+            ),
+            fresh=True,
+        )
+
+    experiment = begun(f"training settings.initial_weights={trained.weights('best')}")
+    with (
+        h5py.File(experiment.weights("best")) as ours,
+        h5py.File(trained.weights("best")) as theirs,
+    ):
+        names = []
+        theirs.visititems(lambda n, item: names.append(n) if hasattr(item, "shape") else None)
+        assert names
+        for name in names:
+            np.testing.assert_allclose(ours[name][()], theirs[name][()], atol=1e-6)
+    with pytest.raises(UserError, match="not the weights of this network"):
+        begun(f"training settings.initial_weights={trained.weights('best')}", "model.filters=4 6")
+    with pytest.raises(UserError, match="nowhere"):
+        begun("training settings.initial_weights=/nowhere/a.weights.h5")

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from lib.evaluation import PredictedImage
+from lib.precision import choose_precision
+
+GENERATOR = np.random.default_rng(0)
+TRUTH = GENERATOR.random((40, 50)) < 0.2
+EXACT = np.clip(0.3 * TRUTH + GENERATOR.random(TRUTH.shape) * 0.6, 0, 1).astype(np.float32)
+SECONDS = {"float32": 2.0, "mixed_bfloat16": 1.0}
+
+
+def image(probability, truth=TRUTH, field_of_view=None):
+    if field_of_view is None:
+        field_of_view = np.ones_like(truth)
+    return PredictedImage("a", "a", probability, truth, field_of_view, probability, probability)
+
+
+def both(rounded, **more):
+    return {"float32": [image(EXACT, **more)], "mixed_bfloat16": [image(rounded, **more)]}
+
+
+def test_what_is_faster_and_alike_is_taken():
+    chosen, why = choose_precision(both(EXACT + np.float32(0.004)), SECONDS)
+    assert chosen == "mixed_bfloat16"
+    assert "2.00 times as fast, with 100.00% of" in why
+
+
+def test_one_pixel_in_a_hundred_may_differ_and_no_more():
+    for changed, expected in ((20, "mixed_bfloat16"), (21, "float32")):
+        rounded = EXACT.copy()
+        rounded.flat[:changed] += 0.02
+        assert choose_precision(both(rounded), SECONDS)[0] == expected
+
+
+def test_pixels_outside_the_field_of_view_do_not_count():
+    field_of_view = np.ones_like(TRUTH)
+    field_of_view[:, 25:] = False
+    rounded = np.where(field_of_view, EXACT, 1 - EXACT)
+    chosen, _ = choose_precision(both(rounded, field_of_view=field_of_view), SECONDS)
+    assert chosen == "mixed_bfloat16"
+
+
+def test_another_order_of_the_pixels_is_not_alike():
+    # Steps of .008, each within the tolerance, that reverse the order of a fine gradient.
+    truth = np.arange(1000).reshape(20, 50) % 2 > 0
+    exact = (0.5 + 0.004 * truth).astype(np.float32)
+    rounded = (0.504 - 0.004 * truth).astype(np.float32)
+    predicted = {
+        "float32": [image(exact, truth)],
+        "mixed_bfloat16": [image(rounded, truth)],
+    }
+    chosen, why = choose_precision(predicted, SECONDS)
+    assert chosen == "float32" and "AUC-ROC 1.000000 away" in why
+
+
+@pytest.mark.parametrize("seconds", [1.9, 2.5])
+def test_what_is_not_faster_is_not_taken(seconds):
+    chosen, _ = choose_precision(both(EXACT), SECONDS | {"mixed_bfloat16": seconds})
+    assert chosen == "float32"
