@@ -220,9 +220,9 @@ def _diverged(where: str, folder: Path) -> UserError:
 def _too_large(configuration: Configuration, folder: Path) -> UserError:
     size = configuration.training_settings.batch_size
     return UserError(
-        f"not enough memory on {', '.join(devices())} for steps of {size} patches: end other programs that "
-        "use it and start again, to go on after the last whole epoch; or lower [training settings] "
-        f"batch_size and start anew with --fresh. What the epochs before left is kept in {folder}"
+        f"not enough memory on {', '.join(devices())} at [training settings] batch_size = {size}: end other "
+        "programs that use it and start again, to go on after the last whole epoch; or lower batch_size and "
+        f"start anew with --fresh. What the epochs before left is kept in {folder}"
     )
 
 

@@ -319,7 +319,8 @@ def test_a_step_that_memory_does_not_hold_is_a_line_and_keeps_the_epochs_before(
     build = models.unet.build
     monkeypatch.setattr(models.unet, "build", lambda **options: hungry(build(**options), 15))
     with pytest.raises(
-        UserError, match=r"^not enough memory on cpu:0 for steps of 16 patches: .*$"
+        UserError,
+        match=r"^not enough memory on cpu:0 at \[training settings\] batch_size = 16: .*$",
     ):
         train(tiny_configuration(prepared, settings))
     after = {file.name: file.read_bytes() for file in folder.iterdir()}
