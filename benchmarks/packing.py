@@ -1,0 +1,77 @@
+"""How long prepare_datasets_FFA.py takes for a large folder, and how much memory.
+
+    python -m benchmarks.packing [--number 700]
+
+A tenth of the images checks whether memory grows with their number. The images are a few synthetic angiograms under many
+patients' names, two pixels of each changed (the same image twice would be refused); LabelMe polygons
+are the truth.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measuring import Claim, benchmark_parser, machine, run_process, write_report
+from lib.images import write_png
+from lib.synthetic_angiograms import write_synthetic_angiograms
+
+ROWS, COLUMNS = 868, 768
+DISTINCT = 4
+
+
+def write_images(folder: Path, number: int) -> None:
+    """`number` angiograms of as many patients."""
+    from lib.images import read_image
+
+    drawn = folder.with_name("drawn")
+    if not drawn.is_dir():
+        write_synthetic_angiograms(drawn, DISTINCT, seed=1, size=ROWS)
+    folder.mkdir()
+    files = sorted(drawn.glob("*.png"))
+    images = [np.ascontiguousarray(read_image(file)[:, :COLUMNS]) for file in files]
+    for index in range(number):
+        image, file = images[index % DISTINCT].copy(), files[index % DISTINCT]
+        image[ROWS // 2, COLUMNS // 2 : COLUMNS // 2 + 2] = divmod(index, 256)
+        write_png(folder / f"{index}-1.png", image)
+        os.link(file.with_suffix(".json"), folder / f"{index}-1.json")
+
+
+def pack(temporary: Path, number: int) -> tuple[float, float]:
+    """Seconds and MiB."""
+    images = temporary / f"images{number}"
+    write_images(images, number)
+    packed = f"data paths.path_local={temporary / f'packed{number}'}"
+    return run_process(["prepare_datasets_FFA.py", "--images", images, "--set", packed])
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__, repeats=1)
+    parser.add_argument("--number", type=int, default=700)
+    arguments = parser.parse_args()
+    number, few = arguments.number, max(10, arguments.number // 10)
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = {n: pack(Path(temporary), n) for n in (few, number)}
+    (seconds, memory), (_, memory_of_few) = rows[number], rows[few]
+    decoded = ROWS * COLUMNS * 3 / 2**20  # image, truth and field of view, of a byte a pixel
+    grown = (memory - memory_of_few) / decoded
+    claims = [
+        Claim(f"packing {number} images of {ROWS}x{COLUMNS}", seconds, 120, "s"),
+        Claim(f"memory that {number} images need above {few}", grown, 10, "images"),
+    ]
+    lines = [
+        f"Images of {ROWS}x{COLUMNS} pixels with LabelMe polygons, packed with every check and picture.",
+        "",
+        "| images | s | ms an image | peak memory, MiB |",
+        "|---|---|---|---|",
+    ]
+    for n, (taken, peak) in rows.items():
+        lines.append(f"| {n} | {taken:.1f} | {1000 * taken / n:.0f} | {peak:.0f} |")
+    result = {"images": {n: {"seconds": s, "peak_memory_MiB": m} for n, (s, m) in rows.items()}}
+    about = machine("numpy", "h5py", "opencv-python-headless", "pillow")
+    write_report(arguments.results / "packing", "Packing", about, lines, result, claims)
+
+
+if __name__ == "__main__":
+    main()
