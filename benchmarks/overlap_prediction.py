@@ -2,8 +2,8 @@
 
     python -m benchmarks.overlap_prediction [--stride 5]
 
-retina-unet with fresh weights on a synthetic angiogram of DRIVE's size. Ours is the whole way from the preprocessed
-image to the mean of all patches; `model.predict` is handed the patches ready cut and puts nothing together.
+retina-unet with fresh weights on a synthetic angiogram of DRIVE's size. Ours is the whole way from the
+preprocessed image to the mean of all patches; `model.predict` is handed the patches ready cut.
 """
 
 import dataclasses

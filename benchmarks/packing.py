@@ -2,40 +2,33 @@
 
     python -m benchmarks.packing [--number 700]
 
-A tenth of the images checks whether memory grows with their number. The images are a few synthetic angiograms under many
-patients' names, two pixels of each changed (the same image twice would be refused); LabelMe polygons
-are the truth.
+A tenth of the images is packed first, to see whether memory grows with their number. They are a few synthetic
+angiograms under many patients' names, two pixels of each changed (the same image twice would be refused).
 """
 
-import os
+import json
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.measuring import Claim, benchmark_parser, machine, run_process, write_report
 from lib.images import write_png
-from lib.synthetic_angiograms import write_synthetic_angiograms
+from lib.labelme import labelme_document
+from lib.synthetic_angiograms import synthetic_angiogram
 
 ROWS, COLUMNS = 868, 768
 DISTINCT = 4
 
 
 def write_images(folder: Path, number: int) -> None:
-    """`number` angiograms of as many patients."""
-    from lib.images import read_image
-
-    drawn = folder.with_name("drawn")
-    if not drawn.is_dir():
-        write_synthetic_angiograms(drawn, DISTINCT, seed=1, size=ROWS)
+    """`number` angiograms of as many patients, each with its LabelMe file."""
     folder.mkdir()
-    files = sorted(drawn.glob("*.png"))
-    images = [np.ascontiguousarray(read_image(file)[:, :COLUMNS]) for file in files]
+    drawn = [synthetic_angiogram(1, index, ROWS) for index in range(DISTINCT)]
+    truths = [labelme_document(d.non_perfusion[:, :COLUMNS] > 0, "NP", "a.png") for d in drawn]
     for index in range(number):
-        image, file = images[index % DISTINCT].copy(), files[index % DISTINCT]
+        image = drawn[index % DISTINCT].image[:, :COLUMNS].copy()
         image[ROWS // 2, COLUMNS // 2 : COLUMNS // 2 + 2] = divmod(index, 256)
         write_png(folder / f"{index}-1.png", image)
-        os.link(file.with_suffix(".json"), folder / f"{index}-1.json")
+        (folder / f"{index}-1.json").write_text(json.dumps(truths[index % DISTINCT]), "utf-8")
 
 
 def pack(temporary: Path, number: int) -> tuple[float, float]:

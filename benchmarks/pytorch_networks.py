@@ -1,13 +1,12 @@
-"""retina_unet and laddernet in plain PyTorch: the alternative of training_against_pytorch.py, which starts this file.
+"""retina_unet and laddernet in plain PyTorch, for training_against_pytorch.py, which starts this file.
 
-    python benchmarks/pytorch_networks.py
-
-Needs nothing but PyTorch. Reads requests from standard input, one line of JSON each, and answers each with a line
-when the work is done. Written from the papers' descriptions and the same choices as models/, layer for layer.
+Needs nothing but PyTorch. Reads requests from standard input, one line of JSON each, and answers each with a
+line when the work is done. Written from the papers' descriptions, with the same layers as those of models/.
 """
 
 import json
 import sys
+from itertools import pairwise
 
 import torch  # noqa: TID251
 from torch import nn  # noqa: TID251
@@ -38,7 +37,7 @@ class RetinaUnet(nn.Module):
             )
 
         downwards = list(zip((1, *filters), filters, strict=False))
-        upwards = [(low + high, high) for high, low in zip(filters, filters[1:], strict=False)]
+        upwards = [(low + high, high) for high, low in pairwise(filters)]
         self.encoder = nn.ModuleList(double_convolution(*pair) for pair in downwards)
         self.decoder = nn.ModuleList(double_convolution(*pair) for pair in reversed(upwards))
         self.classes = nn.Conv2d(filters[0], 2, 1)
@@ -74,7 +73,7 @@ class LadderNet(nn.Module):
 
     def __init__(self, filters, dropout=0.25):
         super().__init__()
-        pairs = list(zip(filters, filters[1:], strict=False))
+        pairs = list(pairwise(filters))
 
         def normalised(channels: int, width: int, stride: int) -> nn.Sequential:
             return nn.Sequential(

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scoring [--images 20]
 
-Synthetic angiograms of 768x768; their probabilities are float32 of a blurred truth with noise, nearly all distinct.
-The peak memory is that of this whole process, Keras included, as in run_testing.py.
+Synthetic angiograms of 768x768, their probabilities a blurred truth with noise, nearly all distinct. The peak
+memory is that of this whole process, Keras included, as in run_testing.py.
 """
 
 import tempfile

@@ -2,9 +2,9 @@
 
     python -m benchmarks.training_against_pytorch --torch-python PYTHON
 
-PYTHON is one that has PyTorch (CPU); without it ours are measured alone. Batches of 32 patches of 48x48, Adam, binary
-cross-entropy. Ours trains as run_training.py does: patches are cut while the network learns, accuracy
-is measured. PyTorch's patches lie in memory, ready cut.
+PYTHON is one that has PyTorch (CPU); without it ours are measured alone. Batches of 32 patches of 48x48,
+Adam, binary cross-entropy. Ours trains as run_training.py does: patches are cut while the network learns, and
+accuracy is measured. PyTorch's patches lie in memory, ready cut, and nothing is measured.
 """
 
 import json
@@ -100,8 +100,6 @@ def training_images() -> list:
 
 def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]:
     """Training and inference, ready to run, and the number of trainable parameters."""
-    import keras
-
     from lib import training
     from lib.experiment import build_model
     from lib.patch_sequence import PatchSequence
@@ -208,8 +206,8 @@ def main() -> None:
     if pytorch:
         pytorch.close()
     lines = [
-        f"Batches of {BATCH} patches of 48x48, windows of {steps * BATCH} patches, {arguments.repeats} each, all in",
-        "turn; PyTorch with its default threads, patches in memory. The same layers and parameters on both sides.",
+        f"Batches of {BATCH} patches of 48x48, {arguments.repeats} windows of {arguments.patches} of each in turn;",
+        "PyTorch with its default threads. The same layers and parameters on both sides.",
         "",
         *table(results),
     ]
