@@ -134,7 +134,8 @@ def write_report(
     content = {"title": title, "machine": about, "claims": [asdict(c) for c in claims], **result}
     write_text(file.with_suffix(".json"), json.dumps(content, indent=2) + "\n")
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    head = [f"# {title}", "", f"`python -m benchmarks.{file.name}`", ""]
+    command = " ".join(["python -m", f"benchmarks.{file.name}", *sys.argv[1:]])
+    head = [f"# {title}", "", f"`{command}`", ""]
     head += [f"{about['cores']} cores, {about['cpu']}, {about['date']}; {versions}.", ""]
     if claims:
         lines = [*lines, "", "| | wanted | found | kept |", "|---|---|---|---|"]

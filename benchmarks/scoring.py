@@ -43,7 +43,8 @@ def predicted_images(number: int, size: int) -> list:
             for array in (one.image, one.non_perfusion, one.field_of_view)
         )
         logit = 6 * cv2.GaussianBlur(truth.astype(np.float32), (0, 0), 6) - 4
-        logit += generator.standard_normal(truth.shape, np.float32)
+        noise = generator.standard_normal(truth.shape, np.float32)
+        logit += 10 * cv2.GaussianBlur(noise, (0, 0), 3)  # as smooth as a network's errors
         probability = 1 / (1 + np.exp(-logit))
         image = original.astype(np.float32) / 255
         cases.append(

@@ -206,8 +206,8 @@ def main() -> None:
     if pytorch:
         pytorch.close()
     lines = [
-        f"Batches of {BATCH} patches of 48x48, {arguments.repeats} windows of {arguments.patches} of each in turn;",
-        "PyTorch with its default threads. The same layers and parameters on both sides.",
+        f"Batches of {BATCH} patches of 48x48; {arguments.repeats} windows of {arguments.patches}, in turn.",
+        "The same layers and parameters on both sides. PyTorch has its default threads and allocator.",
         "",
         *table(results),
     ]
