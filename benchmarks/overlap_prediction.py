@@ -122,7 +122,7 @@ def main() -> None:
             "x",
             True,
         ),
-        Claim("the other stages of an image, stride 5", sum(stages.values()), 1, "s"),
+        Claim(f"the other stages of an image, stride {stride}", sum(stages.values()), 1, "s"),
         Claim("peak memory of the process, ours, float32", memory, 1500, "MiB"),
     ]
     lines = [

@@ -7,7 +7,6 @@ memory is that of this whole process, Keras included, as in run_testing.py.
 """
 
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -66,15 +65,15 @@ def main() -> None:
     from lib.predictions import write_predictions
 
     cases = predicted_images(arguments.images, arguments.size)
-    evaluation = evaluate(cases, 0.5, 0.5)
+    evaluations = []
     configuration = read_configuration(DEFAULT_CONFIGURATION)
     with tempfile.TemporaryDirectory() as folder:
         results = Experiment(Path(folder), "benchmark")
         stages = {
-            "scores": partial(evaluate, cases, 0.5, 0.5),
-            "predictions kept": partial(write_predictions, results.predictions, cases),
-            "figures": partial(testing._draw, results, configuration, cases, evaluation),
-            "tables": partial(write_performances, results.folder, evaluation, {}),
+            "scores": lambda: evaluations.append(evaluate(cases, 0.5, 0.5)),
+            "predictions kept": lambda: write_predictions(results.predictions, cases),
+            "figures": lambda: testing._draw(results, configuration, cases, evaluations[-1]),
+            "tables": lambda: write_performances(results.folder, evaluations[-1], {}),
         }
         first = in_turn(stages, 1)
         memory = peak_memory()  # of one test
