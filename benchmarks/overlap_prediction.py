@@ -35,13 +35,6 @@ STAGES = ("reading", "field of view", "preprocessing", "cutting and putting toge
 CONFIGURATION = PROJECT / "configurations" / "drive_retina_unet.txt"
 
 
-def network(precision: str):
-    from lib.experiment import build_model
-
-    setting = f"training settings.precision={precision}"
-    return build_model(read_configuration(CONFIGURATION, [setting]))
-
-
 def patches_of(levels: np.ndarray, stride: int) -> np.ndarray:
     from lib.patches import Recomposition
     from lib.preprocessing import network_input
@@ -80,6 +73,7 @@ def main() -> None:
     arguments = parser.parse_args()
     stride, batch = arguments.stride, arguments.batch
     start_keras()
+    from lib.experiment import build_model
     from lib.images import write_png
     from lib.prediction import predict_image
     from lib.synthetic_angiograms import synthetic_angiogram
@@ -89,10 +83,10 @@ def main() -> None:
     settings = dataclasses.replace(configuration.testing_settings, **sides)
     drawn = synthetic_angiogram(1, 0, ROWS)
     levels = drawn.image[:, :COLUMNS]
-    first = network("float32")
+    first = build_model(configuration, "float32")
     predict_image(first.predict_on_batch, levels, settings)
     memory = peak_memory()  # before `model.predict` is handed all patches at once
-    models = {"float32": first, "mixed_bfloat16": network("mixed_bfloat16")}
+    models = {"float32": first, "mixed_bfloat16": build_model(configuration, "mixed_bfloat16")}
     patches = patches_of(levels, stride)
 
     runs = {}

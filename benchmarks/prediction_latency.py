@@ -28,9 +28,8 @@ def on_keras(architecture: str, filters: str, precision: str = "float32"):
     from lib.trained_network import TrainedNetwork
 
     settings = [f"model.architecture={architecture}", f"model.filters={filters}"]
-    settings.append(f"training settings.precision={precision}")
     configuration = read_configuration(DEFAULT_CONFIGURATION, settings)
-    model = build_model(configuration)
+    model = build_model(configuration, precision)
     network = TrainedNetwork(
         name=architecture,
         architecture=architecture,

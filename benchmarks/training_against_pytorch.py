@@ -22,7 +22,7 @@ from lib.configuration import Configuration, read_configuration
 from lib.keras_backend import start_keras
 
 FORMATS = ("contiguous_format", "channels_last")
-BATCH, PATCH = 32, (48, 48)
+BATCH = 32  # as in the configuration, and in pytorch_networks.py
 AUTHORS = "laddernet, its authors' bottom"
 FILTERS = {"retina_unet": "32 64 128", "laddernet": "10 20 40 80", AUTHORS: "10 20 40 80 160"}
 ORIGINAL_RATE = 65
@@ -55,9 +55,10 @@ class PyTorch:
         return json.loads(line)
 
 
-def configured(name: str) -> Configuration:
+def configured(name: str, steps: int) -> Configuration:
     settings = [f"model.architecture={name.split(',')[0]}", f"model.filters={FILTERS[name]}"]
     settings += ["training settings.optimizer=adam", "training settings.learning_rate=0.001"]
+    settings.append(f"training settings.N_subimgs={steps * BATCH}")
     settings.append(f"model.dropout={0.2 if name == 'retina_unet' else 0.25}")
     return read_configuration(PROJECT / "configurations" / "drive_retina_unet.txt", settings)
 
@@ -100,28 +101,34 @@ def training_images() -> list:
 
 def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]:
     """Training and inference, ready to run, and the number of trainable parameters."""
-    from lib import training
     from lib.experiment import build_model
-    from lib.patch_sequence import PatchSequence
-    from lib.patches import PatchSampler
+    from lib.learner import learner_of
+    from lib.training import _ProgressBar, _StopAtNotFinite
+    from lib.training_patches import epoch_patches, patch_sampler
 
-    configuration = configured(name)
+    configuration = configured(name, steps)
+    settings = configuration.training_settings
     if name == AUTHORS:
         filters = configuration.model.filters
         model = laddernet_of_its_authors(filters, configuration.model.dropout)
     else:
         model = build_model(configuration)
-    learner = training._learner(model, configuration.training_settings)
-    corners = PatchSampler(images, *PATCH).draw(steps * BATCH, np.random.default_rng(0))
-    patches = PatchSequence(images, corners, PATCH, BATCH, augmentation=configuration.augmentation)
+    learner = learner_of(model, settings)
+    sampler = patch_sampler(configuration, images, truth_centred_share=0)
+    patches = epoch_patches(configuration, images, sampler, 0)
+    callbacks = [_StopAtNotFinite(patches, 1, Path()), _ProgressBar(settings, 0)]
     x, _ = patches[0]
 
     def infer() -> None:
         for _ in range(steps):
             np.asarray(model.predict_on_batch(x))
 
-    runs = {"training": lambda: learner.fit(patches, shuffle=False, verbose=0), "inference": infer}
-    return runs, sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    def train() -> None:
+        learner.fit(patches, shuffle=False, verbose=0, callbacks=callbacks)
+
+    return {"training": train, "inference": infer}, sum(
+        int(np.prod(w.shape)) for w in model.trainable_weights
+    )
 
 
 def measured(name: str, images: list, steps: int, repeats: int, pytorch: PyTorch | None) -> dict:

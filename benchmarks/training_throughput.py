@@ -22,23 +22,24 @@ NETWORKS = {"enhance_laddernet": "16 32 64 128", "unet": "16 32 64 128"}
 def throughput(architecture: str, filters: str) -> dict[str, float]:
     import numpy as np
 
-    from lib import training
     from lib.experiment import build_model
+    from lib.learner import learner_of
+    from lib.training import _ProgressBar
+    from lib.training_patches import epoch_patches, patch_sampler, training_images
 
     settings = [f"model.architecture={architecture}", f"model.filters={filters}"]
     settings.append(f"training settings.N_subimgs={PATCHES}")
     configuration = read_configuration(DEMO, settings)
-    images = training._read_images(configuration, "train")
-    sampler = training._sampler(configuration, images, truth_centred_share=0)
-    model = build_model(configuration)
-    model = training._learner(model, configuration.training_settings)
-    patches = training._epoch_patches(configuration, images, sampler, 0)
+    images = training_images(configuration)["train"]
+    sampler = patch_sampler(configuration, images, truth_centred_share=0)
+    model = learner_of(build_model(configuration), configuration.training_settings)
+    patches = epoch_patches(configuration, images, sampler, 0)
     x, y = (
         np.concatenate(arrays)
         for arrays in zip(*(patches[i] for i in range(len(patches))), strict=True)
     )
     size = configuration.training_settings.batch_size
-    bar = training._ProgressBar(configuration.training_settings, 0)
+    bar = _ProgressBar(configuration.training_settings, 0)
 
     def ours() -> None:
         model.fit(patches, shuffle=False, verbose=0, callbacks=[bar])
