@@ -1,6 +1,6 @@
 """Train, save, load and predict with every network under TensorFlow, JAX and PyTorch.
 
-    python benchmarks/backends.py [--filters 8 16 16 16]
+    python -m benchmarks.backends [--filters 8 16 16 16]
 
 Each network is trained for one epoch under each backend, saved, loaded into a fresh network and
 compared on one image. Then the weights that TensorFlow saved are loaded under each backend, and the
@@ -19,7 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.measuring import machine, write_report
+from lib.command_line import PROJECT
+
 BACKENDS = ("tensorflow", "jax", "torch")
 SIZES = ((512, 512), (768, 768), (97, 61))
 TOLERANCE = 1e-4
@@ -87,15 +89,11 @@ def compare(folder: Path, filters: list[int]) -> dict:
     return {"filters": filters, "tolerance": TOLERANCE, "backends": figures}
 
 
-def as_markdown(results: dict) -> str:
+def table(results: dict) -> list[str]:
     """One row for each network and backend."""
     sizes = [f"{height}x{width}" for height, width in SIZES]
     lines = [
-        "# The same networks under three backends",
-        "",
-        "Measured by `benchmarks/backends.py`, filters "
-        + " ".join(map(str, results["filters"]))
-        + ", float32, on CPU.",
+        f"Filters {' '.join(map(str, results['filters']))}, float32, on CPU.",
         "One epoch of 32 patches of 48x48, weights saved and loaded;",
         "then the weights saved under TensorFlow are loaded under each backend, and the outputs",
         "for three image sizes compared: largest absolute difference of the probabilities, which must",
@@ -112,7 +110,7 @@ def as_markdown(results: dict) -> str:
                 f"| `{architecture}` | {backend} | {row['loss']:.3f} | "
                 f"{row['difference_after_reload']:.0e} | {' | '.join(differences)} |"
             )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def main() -> None:
@@ -132,14 +130,12 @@ def main() -> None:
         for backend in BACKENDS:
             command = [sys.executable, __file__, "--backend", backend, "--folder", folder]
             command += ["--filters", *map(str, arguments.filters)]
-            environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+            environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(PROJECT)}
             subprocess.run(command, env=environment, check=True)
         results = compare(Path(folder), arguments.filters)
-    report = ROOT / "docs" / "results" / "backends.md"
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-    report.write_text(as_markdown(results))
-    print(report.read_text())
+    report = PROJECT / "docs" / "results" / "backends"
+    about = machine("keras", *BACKENDS)
+    write_report(report, "The same networks under three backends", about, table(results), results)
     rows = [row for found in results["backends"].values() for row in found["networks"].values()]
     differences = [max(row["difference_from_tensorflow"].values()) for row in rows]
     differences += [row["difference_after_reload"] for row in rows]

@@ -8,17 +8,14 @@ its own, for its peak memory; then times the stages of one image. Writes docs/re
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measuring import machine, run_process, write_report
 from lib.command_line import PROJECT
 
 SETTINGS = {
@@ -55,21 +52,13 @@ def configured(folder: Path) -> list[str]:
     ]
 
 
-def run(command: list[str]) -> float:
-    """Run to the end; returns the process's peak memory in MiB."""
-    process = subprocess.Popen([sys.executable, *command], cwd=PROJECT, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"failed: {' '.join(command)}")
-    return usage.ru_maxrss / 1024
-
-
 def measured(folder: Path, values: tuple) -> dict:
     """Scores, seconds and memory of run_testing.py under one setting."""
     settings = configured(folder)
     settings += [f"testing settings.{k}={v}" for k, v in zip(KEYS, values, strict=True)]
     sets = [word for setting in settings for word in ("--set", setting)]
-    memory = run(["run_testing.py", "--config", "configurations/drive_retina_unet.txt", *sets])
+    command = ["run_testing.py", "--config", "configurations/drive_retina_unet.txt", *sets]
+    _, memory = run_process(command)
     file = folder / "experiments" / "published" / "performances.json"
     performances = json.loads(file.read_text(encoding="utf-8"))
     network = performances["network_in_field_of_view"]
@@ -122,17 +111,9 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def markdown(result: dict) -> str:
+def tables(result: dict) -> list[str]:
     """The result as two tables."""
-    lines = [
-        "# What overlap buys and costs",
-        "",
-        f"`{result['command']}`",
-        "",
-        result["machine"],
-        "",
-    ]
-    lines += ["retina-unet's published weights, DRIVE test images, FOV pixels pooled.", ""]
+    lines = ["retina-unet's published weights, DRIVE test images, FOV pixels pooled.", ""]
     lines += [
         "| | AUC-ROC | AUC-PR | F1 | s an image | peak memory, MiB |",
         "|---|---|---|---|---|---|",
@@ -149,7 +130,7 @@ def markdown(result: dict) -> str:
     ]
     for name, seconds in result["stages"].items():
         lines.append(f"| {name} | {seconds:.3f} | {ORIGINAL_SECONDS[name]} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def main() -> None:
@@ -158,29 +139,21 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, metavar="DRIVE")
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE.h5")
     arguments = parser.parse_args()
-    import keras
-
+    result: dict = {"settings": {}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         sets = [word for setting in configured(folder) for word in ("--set", setting)]
         images, weights = arguments.images.resolve(), arguments.weights.resolve()
-        run(["prepare_datasets_vessels.py", "DRIVE", "--images", str(images), *sets])
+        run_process(["prepare_datasets_vessels.py", "DRIVE", "--images", str(images), *sets])
         imported = ["-m", "lib.published_weights", "retina_unet", str(weights)]
-        run([*imported, "--experiment", "published", *sets])
-        result = {
-            "command": "python -m benchmarks.overlap --images DRIVE --weights test_best_weights.h5",
-            "machine": f"{os.cpu_count()} cores, {platform.platform()}, keras {keras.__version__}, "
-            f"{time.strftime('%Y-%m-%d')}",
-            "settings": {},
-        }
+        run_process([*imported, "--experiment", "published", *sets])
         for name, values in SETTINGS.items():
             result["settings"][name] = measured(folder, values)
             print(name, result["settings"][name], flush=True)
         result["stages"] = stages(folder)
-    out = PROJECT / "docs" / "results"
-    (out / "overlap.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    (out / "overlap.md").write_text(markdown(result), encoding="utf-8")
-    print(markdown(result))
+    file = PROJECT / "docs" / "results" / "overlap"
+    about = machine("keras", "tensorflow")
+    write_report(file, "What overlap buys and costs", about, tables(result), result)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,13 @@ reads, predicts, measures and outlines a synthetic angiogram of 768x768 with onn
 TensorFlow, in turn. Writes docs/results/prediction_latency.{json,md}.
 """
 
-import argparse
 import dataclasses
-import json
-import os
-import platform
-import statistics
 import tempfile
-import time
-from datetime import date
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 
-from lib.command_line import DEFAULT_CONFIGURATION, PROJECT
+from benchmarks.measuring import benchmark_parser, in_turn, machine, medians, write_report
+from lib.command_line import DEFAULT_CONFIGURATION
 from lib.configuration import read_configuration
 from lib.keras_backend import start_keras
 
@@ -28,15 +22,14 @@ WINDOWS = ("tiles", "whole")
 SIZE = 768
 
 
-def exported(architecture: str, filters: str, folder: Path):
-    """The network on Keras, and its ONNX file."""
+def on_keras(architecture: str, filters: str, precision: str = "float32"):
+    """Configuration, model and network with fresh weights."""
     from lib.experiment import build_model
-    from lib.onnx_export import write_onnx
     from lib.trained_network import TrainedNetwork
 
     settings = [f"model.architecture={architecture}", f"model.filters={filters}"]
     configuration = read_configuration(DEFAULT_CONFIGURATION, settings)
-    model = build_model(configuration)
+    model = build_model(configuration, precision)
     network = TrainedNetwork(
         name=architecture,
         architecture=architecture,
@@ -51,27 +44,32 @@ def exported(architecture: str, filters: str, folder: Path):
         weights_sha256="",
         predict=model.predict_on_batch,
     )
+    return configuration, model, network
+
+
+def engines(architecture: str, filters: str, folder: Path) -> dict:
+    """The network under onnxruntime and on Keras."""
+    from lib.onnx_export import write_onnx
+    from lib.onnx_network import read_onnx_network
+
+    configuration, model, network = on_keras(architecture, filters)
     file = folder / f"{architecture}.onnx"
     write_onnx(model, network, configuration, file)
-    return network, file
+    return {"onnxruntime": read_onnx_network(file), "keras": network}
 
 
-def seconds_to_outlines(network, image: Path, folder: Path) -> float:
+def outline(network, window: str, image: Path, folder: Path) -> None:
     from lib.archive import FoundImage, write_results
     from lib.prediction import predict_file
 
-    started = time.perf_counter()
-    prediction = predict_file(network, image)
-    write_results(network, FoundImage(image, "result"), prediction, folder)
-    return time.perf_counter() - started
+    settings = dataclasses.replace(network.testing_settings, window=window)
+    network = dataclasses.replace(network, testing_settings=settings)
+    write_results(network, FoundImage(image, "result"), predict_file(network, image), folder)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
+    arguments = benchmark_parser(__doc__).parse_args()
     start_keras()
-    from lib.onnx_network import read_onnx_network
     from lib.synthetic_angiograms import write_synthetic_angiograms
 
     rows = []
@@ -80,42 +78,16 @@ def main() -> None:
         write_synthetic_angiograms(folder / "images", 1, seed=1, size=SIZE)
         (image,) = (folder / "images").glob("*.png")
         for architecture, filters in NETWORKS.items():
-            on_keras, file = exported(architecture, filters, folder)
-            engines = {"onnxruntime": read_onnx_network(file), "keras": on_keras}
+            networks = engines(architecture, filters, folder)
             for window in WINDOWS:
-                times = {engine: [] for engine in engines}
-                for repeat in range(repeats + 1):
-                    for engine, network in engines.items():
-                        settings = dataclasses.replace(network.testing_settings, window=window)
-                        network = dataclasses.replace(network, testing_settings=settings)
-                        taken = seconds_to_outlines(network, image, folder)
-                        if repeat:  # the first traces, and warms caches
-                            times[engine].append(taken)
-                row = {"network": architecture, "window": window}
-                row |= {engine: statistics.median(t) for engine, t in times.items()}
-                rows.append(row)
-                print(row, flush=True)
-    machine = {
-        "cores": len(os.sched_getaffinity(0)),
-        "platform": platform.platform(),
-        "date": date.today().isoformat(),
-        "versions": {p: version(p) for p in ("keras", "tensorflow", "onnxruntime")},
-    }
-    report(rows, machine, repeats)
-
-
-def report(rows: list[dict], machine: dict, repeats: int) -> None:
-    folder = PROJECT / "docs" / "results"
-    content = json.dumps({"machine": machine, "rows": rows}, indent=2)
-    (folder / "prediction_latency.json").write_text(content + "\n", encoding="utf-8")
+                runs = {e: partial(outline, n, window, image, folder) for e, n in networks.items()}
+                in_turn(runs, 1)  # traces, and warms caches
+                seconds = medians(in_turn(runs, arguments.repeats))
+                rows.append({"network": architecture, "window": window, **seconds})
+                print(rows[-1], flush=True)
     lines = [
-        "# From a file to its outlines",
-        "",
-        "`python -m benchmarks.prediction_latency`",
-        "",
-        f"{machine['cores']} cores, {machine['platform']}, {machine['versions']}, {machine['date']}.",
         f"One synthetic angiogram of {SIZE}x{SIZE}, read, predicted, measured, outlined, all files written;",
-        f"seconds, medians of {repeats}, the engines in turn.",
+        f"seconds, medians of {arguments.repeats}, the engines in turn.",
         "",
         "| network at full width | window | onnxruntime | Keras on TensorFlow |",
         "|---|---|---|---|",
@@ -124,7 +96,9 @@ def report(rows: list[dict], machine: dict, repeats: int) -> None:
             for r in rows
         ),
     ]
-    (folder / "prediction_latency.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    about = machine("keras", "tensorflow", "onnxruntime")
+    file = arguments.results / "prediction_latency"
+    write_report(file, "From a file to its outlines", about, lines, {"rows": rows})
 
 
 if __name__ == "__main__":

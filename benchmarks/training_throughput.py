@@ -6,17 +6,10 @@ Run `python prepare_datasets_FFA.py --config configurations/demo.txt --synthetic
 """
 
 import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
-import time
 
+from benchmarks.measuring import in_turn, machine, medians, run_process, write_report
 from lib.command_line import PROJECT
 from lib.configuration import read_configuration
-from lib.files import write_text
 from lib.keras_backend import start_keras
 
 DEMO = PROJECT / "configurations" / "demo.txt"
@@ -29,23 +22,24 @@ NETWORKS = {"enhance_laddernet": "16 32 64 128", "unet": "16 32 64 128"}
 def throughput(architecture: str, filters: str) -> dict[str, float]:
     import numpy as np
 
-    from lib import training
     from lib.experiment import build_model
+    from lib.learner import learner_of
+    from lib.training import _ProgressBar
+    from lib.training_patches import epoch_patches, patch_sampler, training_images
 
     settings = [f"model.architecture={architecture}", f"model.filters={filters}"]
     settings.append(f"training settings.N_subimgs={PATCHES}")
     configuration = read_configuration(DEMO, settings)
-    images = training._read_images(configuration, "train")
-    sampler = training._sampler(configuration, images, truth_centred_share=0)
-    model = build_model(configuration)
-    model = training._learner(model, configuration.training_settings)
-    patches = training._epoch_patches(configuration, images, sampler, 0)
+    images = training_images(configuration)["train"]
+    sampler = patch_sampler(configuration, images, truth_centred_share=0)
+    model = learner_of(build_model(configuration), configuration.training_settings)
+    patches = epoch_patches(configuration, images, sampler, 0)
     x, y = (
         np.concatenate(arrays)
         for arrays in zip(*(patches[i] for i in range(len(patches))), strict=True)
     )
     size = configuration.training_settings.batch_size
-    bar = training._ProgressBar(configuration.training_settings, 0)
+    bar = _ProgressBar(configuration.training_settings, 0)
 
     def ours() -> None:
         model.fit(patches, shuffle=False, verbose=0, callbacks=[bar])
@@ -53,51 +47,28 @@ def throughput(architecture: str, filters: str) -> dict[str, float]:
     def in_memory() -> None:
         model.fit(x, y, batch_size=size, shuffle=False, verbose=0)
 
-    rates: dict[str, list[float]] = {"ours": [], "in memory": []}
-    ours(), in_memory()  # traces
-    for _ in range(REPEATS):
-        for name, fit in (("ours", ours), ("in memory", in_memory)):
-            started = time.perf_counter()
-            fit()
-            rates[name].append(PATCHES / (time.perf_counter() - started))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    return medians | {"ratio": medians["ours"] / medians["in memory"]}
+    runs = {"ours": ours, "in memory": in_memory}
+    in_turn(runs, 1)  # traces
+    rates = {name: PATCHES / taken for name, taken in medians(in_turn(runs, REPEATS)).items()}
+    return rates | {"ratio": rates["ours"] / rates["in memory"]}
 
 
-def peak_memory(number: int) -> float:
+def memory_of_training(number: int) -> float:
     """MiB that run_training.py takes at most with `number` patches an epoch."""
     settings = ["model.architecture=unet", "model.filters=4 8", "training settings.N_epochs=1"]
     settings += [f"training settings.N_subimgs={number}", f"experiment name.name=memory_{number}"]
-    command = [sys.executable, str(PROJECT / "run_training.py"), "--config", str(DEMO), "--fresh"]
-    command += [part for setting in settings for part in ("--set", setting)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"run_training.py ended with {status}")
-    return usage.ru_maxrss / 1024
+    command = ["run_training.py", "--config", str(DEMO), "--fresh"]
+    return run_process([*command, *(w for setting in settings for w in ("--set", setting))])[1]
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
-    memory = {number: peak_memory(number) for number in (2000, 20000, 60000)}
+    memory = {number: memory_of_training(number) for number in (2000, 20000, 60000)}
     start_keras()
-    import keras
-
     rates = {name: throughput(name, filters) for name, filters in NETWORKS.items()}
-    about = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "date": time.strftime("%Y-%m-%d"),
-        "keras": keras.__version__,
-        "backend": keras.backend.backend(),
-    }
-    result = {"about": about, "patches per second": rates, "peak memory in MiB": memory}
-    write_text(RESULT.with_suffix(".json"), json.dumps(result, indent=2) + "\n")
+    result = {"patches per second": rates, "peak memory in MiB": memory}
     lines = [
-        "# Training throughput and memory",
-        "",
-        f"`python -m benchmarks.training_throughput`; {about['machine']}, {about['date']},",
-        f"keras {about['keras']} on {about['backend']}. Patches of 48x48, batch 32,",
-        f"{PATCHES} patches a run, median of {REPEATS} alternating runs.",
+        f"Patches of 48x48, batch 32, {PATCHES} patches a run, median of {REPEATS} alternating runs.",
         "",
         "| network, filters | cut while training, patches/s | `model.fit` in memory, patches/s | ratio |",
         "|---|---|---|---|",
@@ -109,10 +80,9 @@ def main() -> None:
         "| N_subimgs | peak memory of run_training.py, MiB |",
         "|---|---|",
         *(f"| {number} | {peak:.0f} |" for number, peak in memory.items()),
-        "",
     ]
-    write_text(RESULT.with_suffix(".md"), "\n".join(lines))
-    print("\n".join(lines))
+    about = machine("keras", "tensorflow")
+    write_report(RESULT, "Training throughput and memory", about, lines, result)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,14 @@ docs/results/windows.{json,md,png}.
 
 import argparse
 import dataclasses
-import json
-import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.overlap import configured, run
+from benchmarks.measuring import machine, run_process, write_report
+from benchmarks.overlap import configured
 from lib.command_line import PROJECT
 from lib.keras_backend import start_keras
 
@@ -117,21 +115,11 @@ def draw(file: Path, result: dict) -> None:
     save_figure(figure, file)
 
 
-def markdown(result: dict) -> str:
+def tables(result: dict) -> list[str]:
     """The result as two tables."""
     head = "| | images | AUC-ROC | AUC-PR | F1 at .5 | s an image |"
     lines = [
-        "# Ways to predict a whole image",
-        "",
-        f"`{result['command']}`",
-        "",
-        result["machine"],
-        "",
-    ]
-    lines += [
-        "retina-unet's published weights; FOV pixels pooled. Chosen on the training images: the highest"
-    ]
-    lines += [
+        "retina-unet's published weights; FOV pixels pooled. Chosen on the training images: the highest",
         f"AUC-ROC within a tenth of the time of stride 5 ({result['limit']:.2f} s): **{result['chosen']}**.",
         "",
     ]
@@ -144,7 +132,7 @@ def markdown(result: dict) -> str:
             for name, r in result[part].items()
         ]
         lines.append("")
-    return "\n".join(lines)
+    return lines[:-1]
 
 
 def main() -> None:
@@ -154,8 +142,6 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE.h5")
     arguments = parser.parse_args()
     start_keras()
-    import keras
-
     from lib.configuration import read_configuration
     from lib.experiment import Experiment
     from lib.keras_network import trained_model
@@ -164,9 +150,9 @@ def main() -> None:
         folder = Path(temporary)
         sets = [word for setting in configured(folder) for word in ("--set", setting)]
         images, weights = arguments.images.resolve(), arguments.weights.resolve()
-        run(["prepare_datasets_vessels.py", "DRIVE", "--images", str(images), *sets])
+        run_process(["prepare_datasets_vessels.py", "DRIVE", "--images", str(images), *sets])
         imported = ["-m", "lib.published_weights", "retina_unet", str(weights)]
-        run([*imported, "--experiment", "published", *sets])
+        run_process([*imported, "--experiment", "published", *sets])
         file = PROJECT / "configurations" / "drive_retina_unet.txt"
         configuration = read_configuration(file, configured(folder))
         model = trained_model(configuration, Experiment.of(configuration).weights("best"))
@@ -176,20 +162,11 @@ def main() -> None:
         chosen = max(allowed, key=lambda name: train[name]["auc_roc"])
         names = list(dict.fromkeys([*REPORTED, chosen]))
         test = scored(model, configuration, "test", names, {})
-    result = {
-        "command": "python -m benchmarks.windows --images DRIVE --weights test_best_weights.h5",
-        "machine": f"{os.cpu_count()} cores, {platform.platform()}, keras {keras.__version__}, "
-        f"{time.strftime('%Y-%m-%d')}",
-        "limit": limit,
-        "chosen": chosen,
-        "train": train,
-        "test": test,
-    }
-    out = PROJECT / "docs" / "results"
-    (out / "windows.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    (out / "windows.md").write_text(markdown(result), encoding="utf-8")
-    draw(out / "windows.png", result)
-    print(markdown(result))
+    result = {"limit": limit, "chosen": chosen, "train": train, "test": test}
+    report = PROJECT / "docs" / "results" / "windows"
+    draw(report.with_suffix(".png"), result)
+    about = machine("keras", "tensorflow")
+    write_report(report, "Ways to predict a whole image", about, tables(result), result)
 
 
 if __name__ == "__main__":
