@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
+from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
 from lib.connectivity import Connectivity, measure_connectivity
 from lib.measurement import binary_mask
@@ -355,9 +355,11 @@ def _areas_and_curves(scores: np.ndarray, labels: np.ndarray) -> tuple[float, fl
     scores, labels, weights = _merged(scores, labels)
     false_positive_rate, true_positive_rate, _ = roc_curve(labels, scores, sample_weight=weights)
     precision, recall, _ = precision_recall_curve(labels, scores, sample_weight=weights)
+    # Average precision, of the curve that is there already.
+    average_precision = -np.sum(np.diff(recall) * precision[:-1])
     return (
         float(auc(false_positive_rate, true_positive_rate)),
-        float(average_precision_score(labels, scores, sample_weight=weights)),
+        float(average_precision),
         Curves(*_thinned(false_positive_rate, true_positive_rate), *_thinned(recall, precision)),
     )
 

@@ -34,6 +34,9 @@ CHINESE_FONTS = (
 
 DOTS_PER_INCH = 300
 
+COMPRESSION = 3
+"""Of PNG files: a third of the time of Pillow's 6, and angiograms take no more room."""
+
 
 @functools.cache
 def font_families() -> list[str]:
@@ -90,8 +93,9 @@ def pixel_axes(canvas: np.ndarray) -> tuple[Figure, Axes]:
     """A figure that shows `canvas` pixel for pixel at 100 dots an inch, for writing and drawing."""
     height, width = canvas.shape[:2]
     figure = new_figure(width / 100, height / 100)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(canvas, interpolation="none", aspect="auto")
+    # Not by `imshow`, which makes several copies of the pixels as floats.
+    figure.figimage(canvas, zorder=-1)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axes.set_axis_off()
     return figure, axes
 
@@ -129,4 +133,6 @@ def legend(axes: Axes, place: str) -> bool:
 def save_figure(figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
     """Write a PNG that appears whole."""
     with written_beside(file) as (beside,):
-        figure.savefig(beside, format="png", dpi=dots_per_inch)
+        figure.savefig(
+            beside, format="png", dpi=dots_per_inch, pil_kwargs={"compress_level": COMPRESSION}
+        )

@@ -1,7 +1,6 @@
 """Images as pictures: overlays, grids, contact sheets; one function, one PNG, whole or not at all."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image
 
-from lib.evaluation import PredictedImage, score_pixels
+from lib.evaluation import PredictedImage, Scores
 from lib.figure_style import (
     BLUE,
+    COMPRESSION,
     INK,
     SKY,
     YELLOW,
@@ -106,7 +106,7 @@ def labelled_rows(
     save_figure(figure, file, dots_per_inch=100)
 
 
-def overlay(file: Path, case: PredictedImage, threshold: float) -> None:
+def overlay(file: Path, case: PredictedImage, scores: Scores) -> None:
     """The angiogram in grey, what the network found, missed and imagined in colour.
 
     Only pixels inside the field of view are coloured and counted.
@@ -114,10 +114,9 @@ def overlay(file: Path, case: PredictedImage, threshold: float) -> None:
     Args:
         file: the PNG.
         case: the predicted image.
-        threshold: a pixel is predicted positive where its probability is at least this.
+        scores: of its pixels inside the field of view, at the threshold to be shown.
     """
-    inside = case.field_of_view > 0
-    scores = score_pixels(case.probability[inside], case.truth[inside], threshold)
+    inside, threshold = case.field_of_view > 0, scores.threshold
     painted, regions = overlay_pixels(case, threshold)
     factor = max(1, round(900 / max(painted.shape[:2])))
     painted = painted.repeat(factor, 0).repeat(factor, 1)
@@ -180,45 +179,47 @@ class ContactSheetEntry(NamedTuple):
         image: (H, W) or (H, W, 3) uint8.
         truth: (H, W) uint8 in {0, 1}.
         field_of_view: (H, W) uint8 in {0, 1}.
-        part: "train", "validation" or "test".
     """
 
     title: str
     image: np.ndarray
     truth: np.ndarray
     field_of_view: np.ndarray
-    part: str
 
 
 def contact_sheet(
-    file: Path, entries: Iterable[ContactSheetEntry], structure: str, limit: int = 60
+    file: Path,
+    parts: Mapping[str, Sequence[Callable[[], ContactSheetEntry]]],
+    structure: str,
+    limit: int = 60,
 ) -> None:
     """Thumbnails grouped by part, with the outlines of truth and field of view.
 
     Args:
         file: the PNG.
-        entries: the images, taken one at a time; their parts appear in the order met.
+        parts: the images of train, validation and test; each is called for when it is drawn.
         structure: what the truth outlines, for the legend.
         limit: if there are more images than this, each part shows an equal number of its first
             ones, and a note says how many more it has.
     """
     side, gap, label, head, columns = 256, 12, 24, 48, 6
-    parts = _thumbnails(entries, side, limit)
-    rows = sum(-(-len(drawn) // columns) for _, drawn in parts.values())
+    most = limit if sum(map(len, parts.values())) <= limit else max(1, limit // len(parts))
+    rows = sum(-(-min(most, len(entries)) // columns) for entries in parts.values())
     height = head * (1 + len(parts)) + rows * (side + label + gap)
     canvas = np.full((height, columns * (side + gap) + gap, 3), 255, np.uint8)
     texts, top = [], head
-    for part, (images, drawn) in parts.items():
+    for part, entries in parts.items():
+        images, drawn = len(entries), entries[:most]
         heading = f"{part} · {images} image{'s' * (images != 1)}"
         if images > len(drawn):
             heading += f" ({images - len(drawn)} more than shown here)"
         texts.append((heading, gap, top + head / 2, 13, "bold"))
         top += head
         for first in range(0, len(drawn), columns):
-            for column, (title, thumbnail) in enumerate(drawn[first : first + columns]):
-                left = gap + column * (side + gap)
-                _paste(canvas, thumbnail, top + label, left, side)
-                texts.append((shortened(title, 38), left, top + label / 2, 9, "normal"))
+            for column, read in enumerate(drawn[first : first + columns]):
+                left, entry = gap + column * (side + gap), read()
+                _paste(canvas, _outlined_thumbnail(entry, side), top + label, left, side)
+                texts.append((shortened(entry.title, 38), left, top + label / 2, 9, "normal"))
             top += side + label + gap
     figure, axes = pixel_axes(canvas)
     for text, x, y, size, weight in texts:
@@ -229,21 +230,6 @@ def contact_sheet(
     ]
     figure.legend(handles=handles, loc="upper right", ncols=2, frameon=False, fontsize=11)
     save_figure(figure, file, dots_per_inch=100)
-
-
-def _thumbnails(
-    entries: Iterable[ContactSheetEntry], side: int, limit: int
-) -> dict[str, tuple[int, list[tuple[str, np.ndarray]]]]:
-    """For each part how many images it has, and the first ones' titles and thumbnails."""
-    counts: Counter[str] = Counter()
-    drawn: dict[str, list[tuple[str, np.ndarray]]] = {}
-    for entry in entries:
-        counts[entry.part] += 1
-        if counts[entry.part] <= limit:
-            thumbnail = _outlined_thumbnail(entry, side)
-            drawn.setdefault(entry.part, []).append((entry.title, thumbnail))
-    most = limit if counts.total() <= limit else max(1, limit // len(counts))
-    return {part: (counts[part], group[:most]) for part, group in drawn.items()}
 
 
 def preprocessing_figure(file: Path, steps: Sequence[tuple[str, np.ndarray]]) -> None:
@@ -352,4 +338,4 @@ def _save_pixels(pixels: np.ndarray, file: Path, longest: int = 12_000) -> None:
     if max(pixels.shape) > longest:
         pixels = _fitted(pixels, longest)
     with written_beside(file) as (beside,):
-        Image.fromarray(pixels).save(beside, format="PNG")
+        Image.fromarray(pixels).save(beside, format="PNG", compress_level=COMPRESSION)

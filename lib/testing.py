@@ -324,4 +324,5 @@ def _draw(
         ending = f"_Original_GroundTruth_Prediction{number}.png"
         original_truth_prediction(results.file(ending), group)
     for number, case in enumerate(cases):
-        overlay(results.file(f"_overlay{number}.png"), case, evaluation.threshold)
+        scores = evaluation.per_image[number].scores
+        overlay(results.file(f"_overlay{number}.png"), case, scores)

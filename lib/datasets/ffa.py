@@ -10,6 +10,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lib.configuration import Configuration, Preparation
 from lib.datasets.packing import Source, duplicates, pack, same_size
 from lib.field_of_view import detect_field_of_view
@@ -212,19 +214,30 @@ def _inspect(angiogram: Angiogram, settings: Preparation) -> Inspected:
         round(float(prepared.truth[inside].mean()), 6),
         hashlib.sha256(prepared.original.tobytes()).hexdigest(),
     )
-    source = Source(
-        member,
-        angiogram.image.name,
-        prepared.original.shape,
-        lambda: read_angiogram(angiogram, settings, patient)[0],
-    )
-    return Inspected(source, banner)
+    # Finding the field of view is most of the time that reading takes; kept as bits.
+    found = np.packbits(prepared.field_of_view)
+
+    def read() -> PreparedImage:
+        field_of_view = np.unpackbits(found, count=inside.size).reshape(inside.shape)
+        return read_angiogram(angiogram, settings, patient, field_of_view)[0]
+
+    return Inspected(Source(member, angiogram.image.name, prepared.original.shape, read), banner)
 
 
 def read_angiogram(
-    angiogram: Angiogram, settings: Preparation, patient: str = ""
+    angiogram: Angiogram,
+    settings: Preparation,
+    patient: str = "",
+    field_of_view: np.ndarray | None = None,
 ) -> tuple[PreparedImage, Banner | None]:
-    """Image, truth and field of view with the banner cut off all three, and that banner."""
+    """Image, truth and field of view with the banner cut off all three, and that banner.
+
+    Args:
+        angiogram: its files.
+        settings: labels, banner.
+        patient: whose it is.
+        field_of_view: as an earlier reading found it, without the banner; None looks for it.
+    """
     image = read_image(angiogram.image)
     shape = image.shape[:2]
     if angiogram.truth.suffix.lower() == ".json":
@@ -241,13 +254,21 @@ def read_angiogram(
                 "patient's name, and no banner was found; look at it, then set [preparation] "
                 "info_banner = bottom:N (or top, left, right), or none"
             )
-    given = angiogram.field_of_view
-    field_of_view = same_size(read_mask(given), given, shape) if given else None
     if banner:
         image, truth = banner.cut(image), banner.cut(truth)
-        field_of_view = None if field_of_view is None else banner.cut(field_of_view)
     if field_of_view is None:
-        field_of_view = detect_field_of_view(image)
+        field_of_view = _field_of_view(angiogram, shape, banner, image)
     if not field_of_view.any():
         raise UserError(f"{angiogram.image.name}: its field of view is empty (a black image?)")
     return PreparedImage(angiogram.name, patient, image, truth, field_of_view), banner
+
+
+def _field_of_view(
+    angiogram: Angiogram, shape: tuple[int, int], banner: Banner | None, cut: np.ndarray
+) -> np.ndarray:
+    """The given one, of the whole picture's `shape`, without the banner; else as `cut` shows it."""
+    given = angiogram.field_of_view
+    if not given:
+        return detect_field_of_view(cut)
+    mask = same_size(read_mask(given), given, shape)
+    return banner.cut(mask) if banner else mask

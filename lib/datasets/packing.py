@@ -1,8 +1,9 @@
 """What every data set shares: images found good become nine HDF5 files, a contact sheet and split.json."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -156,18 +157,17 @@ def _draw(
 ) -> None:
     structure = configuration.data_attributes.structure
 
-    def entries() -> Iterator[ContactSheetEntry]:
-        for part in PARTS:
-            for member in progress(split[part], f"drawing {part}"):
-                image = sources[member.name].read()
-                share = member.truth_fraction
-                shown = "no truth" if share is None else f"{structure} {share:.1%}"
-                truth = np.zeros_like(image.field_of_view) if share is None else image.truth
-                yield ContactSheetEntry(
-                    f"{member.name} · {shown}", image.original, truth, image.field_of_view, part
-                )
+    def entry(member: Member) -> ContactSheetEntry:
+        image = sources[member.name].read()
+        share = member.truth_fraction
+        shown = "no truth" if share is None else f"{structure} {share:.1%}"
+        truth = np.zeros_like(image.field_of_view) if share is None else image.truth
+        return ContactSheetEntry(
+            f"{member.name} · {shown}", image.original, truth, image.field_of_view
+        )
 
-    contact_sheet(sheet, entries(), structure)
-    first = next(entries())
+    parts = {part: [partial(entry, m) for m in split[part]] for part in PARTS if split[part]}
+    contact_sheet(sheet, parts, structure)
+    first = next(iter(parts.values()))[0]()
     settings = configuration.preprocessing
     preprocessing_figure(steps, preprocessing_steps(first.image, first.field_of_view, settings))

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lib import figure_style, figures, pictures
-from lib.evaluation import PredictedImage, evaluate
+from lib.evaluation import PredictedImage, evaluate, score_pixels
 from lib.figures import (
     learning_curves,
     precision_recall_figure,
@@ -197,8 +197,13 @@ def test_overlay_colours_what_is_right_missed_and_imagined(case):
     assert (painted[:, :4] == case.original[:, :4, None]).all()
 
 
+def scores_of(case):
+    inside = case.field_of_view > 0
+    return score_pixels(case.probability[inside], case.truth[inside], 0.5)
+
+
 def test_overlay_has_the_colours_and_crisp_outlines(tmp_path, case):
-    overlay(tmp_path / "overlay.png", case, 0.5)
+    overlay(tmp_path / "overlay.png", case, scores_of(case))
     pixels = read(tmp_path / "overlay.png")
     for colour in OVERLAY_COLOURS.values():
         assert count(pixels, colour, tolerance=25) > 200
@@ -225,18 +230,19 @@ def test_original_truth_prediction_are_three_rows(tmp_path, case):
     assert tuple(pixels[truth + step + 256, second]) == (26, 26, 26)
 
 
-def entry(part, number):
+def entry(number):
     truth = np.zeros((80, 100), np.uint8)
     truth[30:50, 30:60] = 1
     field_of_view = np.zeros((80, 100), np.uint8)
     field_of_view[10:70, 10:90] = 1
     title = f"{number}-1 患者 · CNP 12.9 %"
     image = np.full((80, 100), 70, np.uint8)
-    return ContactSheetEntry(title, image, truth, field_of_view, part)
+    return lambda: ContactSheetEntry(title, image, truth, field_of_view)
 
 
 def test_contact_sheet_outlines_truth_and_field_of_view(tmp_path):
-    contact_sheet(tmp_path / "sheet.png", (entry(part, 1) for part in ("train", "test")), "CNP")
+    parts = {part: [entry(1)] for part in ("train", "test")}
+    contact_sheet(tmp_path / "sheet.png", parts, "CNP")
     pixels = read(tmp_path / "sheet.png")
     side, gap, label, head = 256, 12, 24, 48
     for top in (head + head + label, head + 2 * head + side + label + gap + label):
@@ -260,7 +266,8 @@ def test_contact_sheet_of_many_shows_some_of_each_part(tmp_path, monkeypatch):
         write(axes, text, *place, **style)
 
     monkeypatch.setattr(pictures, "write", spy)
-    many = [entry("train", n) for n in range(9)] + [entry("test", n) for n in range(2)]
+    unread = [None] * 5  # what is not shown is not read
+    many = {"train": [*map(entry, range(4)), *unread], "test": [entry(n) for n in range(2)]}
     contact_sheet(tmp_path / "sheet.png", many, "CNP", limit=8)
     assert "train · 9 images (5 more than shown here)" in written
     assert "test · 2 images" in written
@@ -289,5 +296,5 @@ def test_nothing_half_written_is_left_when_drawing_fails(tmp_path, case, monkeyp
     monkeypatch.setattr(figures.Figure, "savefig", fail)
     (tmp_path / "overlay.png").write_bytes(b"earlier")
     with pytest.raises(UserError, match=r"overlay\.png: cannot be written: disk full"):
-        overlay(tmp_path / "overlay.png", case, 0.5)
+        overlay(tmp_path / "overlay.png", case, scores_of(case))
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("overlay.png", b"earlier")]
