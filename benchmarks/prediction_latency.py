@@ -3,8 +3,8 @@
     python -m benchmarks.prediction_latency [--repeats 5]
 
 Builds each network at its paper's width with fresh weights (time does not depend on them), exports it, and
-reads, predicts, measures and outlines a synthetic angiogram of 768x768 with onnxruntime and with Keras on
-TensorFlow, in turn. Writes docs/results/prediction_latency.{json,md}.
+reads, predicts, measures and outlines a synthetic angiogram of 768x768 with every engine and precision, in
+turn. Writes docs/results/prediction_latency.{json,md}.
 """
 
 import dataclasses
@@ -48,14 +48,21 @@ def on_keras(architecture: str, filters: str, precision: str = "float32"):
 
 
 def engines(architecture: str, filters: str, folder: Path) -> dict:
-    """The network under onnxruntime and on Keras."""
+    """The network under every engine and precision."""
     from lib.onnx_export import write_onnx
     from lib.onnx_network import read_onnx_network
 
     configuration, model, network = on_keras(architecture, filters)
     file = folder / f"{architecture}.onnx"
     write_onnx(model, network, configuration, file)
-    return {"onnxruntime": read_onnx_network(file), "keras": network}
+    rounded = ["testing settings.precision=mixed_bfloat16"]
+    return {
+        "Keras": network,
+        "Keras, bfloat16": on_keras(architecture, filters, "mixed_bfloat16")[2],
+        "onnxruntime": read_onnx_network(file),
+        "OpenVINO": read_onnx_network(file, engine="openvino"),
+        "OpenVINO, bfloat16": read_onnx_network(file, rounded, "openvino"),
+    }
 
 
 def outline(network, window: str, image: Path, folder: Path) -> None:
@@ -83,20 +90,22 @@ def main() -> None:
                 runs = {e: partial(outline, n, window, image, folder) for e, n in networks.items()}
                 in_turn(runs, 1)  # traces, and warms caches
                 seconds = medians(in_turn(runs, arguments.repeats))
-                rows.append({"network": architecture, "window": window, **seconds})
+                rows.append({"network": architecture, "window": window, "seconds": seconds})
                 print(rows[-1], flush=True)
+    names = list(rows[0]["seconds"])
     lines = [
         f"One synthetic angiogram of {SIZE}x{SIZE}, read, predicted, measured, outlined, all files written;",
         f"seconds, medians of {arguments.repeats}, the engines in turn.",
         "",
-        "| network at full width | window | onnxruntime | Keras on TensorFlow |",
-        "|---|---|---|---|",
+        f"| network at full width | window | {' | '.join(names)} |",
+        "|---" * (2 + len(names)) + "|",
         *(
-            f"| {r['network']} | {r['window']} | {r['onnxruntime']:.2f} | {r['keras']:.2f} |"
+            f"| {r['network']} | {r['window']} | "
+            f"{' | '.join(f'{r["seconds"][name]:.2f}' for name in names)} |"
             for r in rows
         ),
     ]
-    about = machine("keras", "tensorflow", "onnxruntime")
+    about = machine("keras", "tensorflow", "onnxruntime", "openvino")
     file = arguments.results / "prediction_latency"
     write_report(file, "From a file to its outlines", about, lines, {"rows": rows})
 
