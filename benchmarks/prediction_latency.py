@@ -100,8 +100,9 @@ def main() -> None:
         f"| network at full width | window | {' | '.join(names)} |",
         "|---" * (2 + len(names)) + "|",
         *(
-            f"| {r['network']} | {r['window']} | "
-            f"{' | '.join(f'{r["seconds"][name]:.2f}' for name in names)} |"
+            " | ".join(
+                [f"| {r['network']}", r["window"], *(f"{r['seconds'][n]:.2f}" for n in names), ""]
+            ).rstrip()
             for r in rows
         ),
     ]
