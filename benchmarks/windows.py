@@ -36,9 +36,10 @@ WINDOWS = {
     "tiles of 128": {"window": "tiles", "tile": 128},
     "tiles of 256": {"window": "tiles", "tile": 256},
     "tiles of 384": {"window": "tiles", "tile": 384},
+    "tiles of 512": {"window": "tiles", "tile": 512},
     "whole": {"window": "whole"},
 }
-MIRRORED = ("tiles of 128", "tiles of 256", "tiles of 384", "whole", "patches of 96, stride 48")
+MIRRORED = ("tiles of 256", "tiles of 384", "tiles of 512", "whole", "patches of 96, stride 48")
 
 
 def candidates() -> dict[str, dict]:
