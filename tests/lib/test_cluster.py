@@ -1,0 +1,174 @@
+"""Two machines of a Ray cluster, played by two workers on this one; each test may kill one of them."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from lib.archive import find_images, predict_images
+from lib.cluster import ClusterOptions, connected, outcomes
+from lib.command_line import PROJECT
+from lib.experiments import read_plan, run_plan
+from lib.keras_network import read_keras_network
+from lib.synthetic_angiograms import write_synthetic_angiograms
+from lib.user_errors import UserError
+from tests.conftest import tiny_settings
+from tests.lib.test_experiments import plan_file
+
+pytestmark = pytest.mark.cluster
+
+LONGEST = 600
+"""Seconds that anything here may take on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head and two workers of one core each on loopback; gone at the end, whatever happens."""
+    pytest.importorskip("ray", reason="no Ray: pip install -r requirements-cluster.txt")
+    kept = dict(os.environ)
+    # A token would be written to the home folder.
+    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    from ray.cluster_utils import Cluster
+
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: sockets lie in it
+    started = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "temp_dir": folder, "include_dashboard": False},
+    )
+    try:
+        for _ in range(2):
+            started.add_node(num_cpus=1)
+        yield started
+    finally:
+        started.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+        os.environ.clear()
+        os.environ |= kept
+
+
+def kill_one(cluster) -> None:
+    """Kill a worker and start another."""
+    victim = next(iter(cluster.worker_nodes))
+    cluster.remove_node(victim, allow_graceful=False)
+    cluster.add_node(num_cpus=1)
+
+
+def start(script: str, *arguments: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(PROJECT / script), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def wait_for(happened, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + LONGEST
+    while not happened():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+
+
+def finished(process: subprocess.Popen) -> str:
+    output, errors = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, errors
+    return output
+
+
+def test_calls_have_their_cores_and_one_that_fails_does_not_end_the_others(cluster):
+    options = ClusterOptions(cluster.address)
+    with connected(options):
+        calls = [("wrong", ("{",)), ("right", ("{}",))]
+        found = dict(outcomes(json.loads, calls, options, own_process=False))
+        assert found.pop("wrong").startswith("JSONDecodeError: Expecting property name")
+        assert found == {"right": {}}
+        names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC", "PYTHONPATH")
+        calls = ((name, (name,)) for name in names)
+        found = dict(outcomes(os.getenv, calls, options, own_process=True))
+    assert found == dict.fromkeys(names, "1") | {"PYTHONPATH": str(PROJECT)}
+
+
+def test_what_no_machine_can_run_is_refused_at_once(cluster):
+    options = ClusterOptions(cluster.address, cpus=1, gpus=1)
+    message = "no machine of the cluster has 1 cores and 1 GPUs for one run; .* 1 cores, 0 GPUs"
+    with pytest.raises(UserError, match=message), connected(options):
+        pass
+
+
+def test_a_plan_is_finished_though_it_is_interrupted_and_a_machine_dies(
+    cluster, prepared, tmp_path
+):
+    vary = "training settings.N_epochs = 6\n[vary]\nmodel.architecture = unet | resunet\n"
+    plans = {}
+    for name in ("undisturbed", "disturbed"):
+        (tmp_path / name).mkdir()
+        file = plan_file(tmp_path / name, vary)
+        text = file.read_text().replace("training settings.N_epochs = 1\n", "")
+        file.write_text(text.replace(str(file.parent / "datasets"), str(prepared / "datasets")))
+        plans[name] = file
+    expected, failures = run_plan(read_plan(plans["undisturbed"]))
+    assert not failures
+    folder = tmp_path / "disturbed" / "experiments" / "plan"
+
+    def epochs() -> list[int]:
+        tables = sorted(folder.glob("*/history.csv"))
+        return [len(table.read_text().splitlines()) - 1 for table in tables]
+
+    command = ("run_experiments.py", plans["disturbed"], "--cluster", cluster.address)
+    with start(*command) as interrupted:
+        wait_for(epochs, interrupted)
+        interrupted.send_signal(signal.SIGINT)
+        _, errors = interrupted.communicate(timeout=LONGEST)
+    assert interrupted.returncode == 130 and errors.strip() == "stopped by Ctrl-C"
+    before = epochs()
+    with start(*command) as process:
+        wait_for(lambda: sum(epochs()) > sum(before), process)
+        kill_one(cluster)
+        output = finished(process)
+    assert output.count(": finished") == 2 and "[2/2]" in output
+    for run in ("architecture-unet", "architecture-resunet"):
+        with (folder / run / "history.csv").open() as table:
+            assert [row["epoch"] for row in csv.DictReader(table)] == list("123456")
+    log = "".join(file.read_text() for file in folder.glob("*/*_training.nohup"))
+    assert "going on after epoch" in log
+    assert content(folder / "results.json") == content(expected.with_suffix(".json"))
+
+
+def content(results: Path) -> dict:
+    read = json.loads(results.read_text())
+    for row in read["runs"]:
+        del row["training minutes"]
+    return read
+
+
+def test_an_archive_is_predicted_once_each_though_a_machine_dies(cluster, tested, tmp_path):
+    _, experiment, _ = tested
+    write_synthetic_angiograms(tmp_path / "in", 12, seed=9, size=128)
+    (tmp_path / "in" / "0.png").write_text("no picture")
+    slow = "testing settings.stride_height=4", "testing settings.stride_width=4"
+    network, _ = read_keras_network(experiment, slow)
+    images = find_images([tmp_path / "in"], tmp_path / "out")
+    alone, failures = predict_images(network, images, tmp_path / "alone", {})
+    assert len(images) == 13 and len(failures) == 1
+    settings = [*tiny_settings(experiment.folder.parents[1]), *slow]
+    command = ["run_prediction.py", tmp_path / "in", "--output", tmp_path / "out"]
+    command += ["--config", PROJECT / "configurations" / "demo.txt", "--experiment", "tested"]
+    command += [part for setting in settings for part in ("--set", setting)]
+    partial = tmp_path / "out" / "measurements.partial.csv"
+    with start(*command, "--cluster", cluster.address) as process:
+        wait_for(lambda: partial.exists() and len(partial.read_text().splitlines()) > 3, process)
+        kill_one(cluster)
+        output, errors = process.communicate(timeout=LONGEST)
+    assert process.returncode == 1 and "12 images predicted" in output, errors
+    assert "failed (1):" in output and "0.png: is no image" in output
+    there = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    assert there == {file.name: file.read_bytes() for file in alone.parent.iterdir()}
