@@ -167,7 +167,7 @@ def outcomes(
         yield pending.pop(finished), outcome
 
 
-def _environment(options: ClusterOptions) -> dict[str, str]:
+def environment(options: ClusterOptions) -> dict[str, str]:
     """Of every process that computes: this checkout, this backend, and no more threads than its cores."""
     threads = (
         "OMP_NUM_THREADS",  # OpenMP, OpenBLAS, torch

@@ -1,5 +1,6 @@
 """Two machines of a Ray cluster, played by two workers on this one; each test may kill one of them."""
 
+import argparse
 import csv
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lib.archive import find_images, predict_images
-from lib.cluster import ClusterOptions, connected, outcomes
+from lib.cluster import ClusterOptions, add_cluster, connected, outcomes
 from lib.command_line import PROJECT
 from lib.experiments import read_plan, run_plan
 from lib.keras_network import read_keras_network
@@ -23,8 +24,7 @@ from lib.user_errors import UserError
 from tests.conftest import tiny_settings
 from tests.lib.test_experiments import plan_file
 
-pytestmark = pytest.mark.cluster
-
+NO_RAY = "no Ray: pip install -r requirements-cluster.txt"
 LONGEST = 600
 """Seconds that anything here may take on a busy machine."""
 
@@ -32,7 +32,7 @@ LONGEST = 600
 @pytest.fixture(scope="module")
 def cluster():
     """A head and two workers of one core each on loopback; gone at the end, whatever happens."""
-    pytest.importorskip("ray", reason="no Ray: pip install -r requirements-cluster.txt")
+    pytest.importorskip("ray", reason=NO_RAY)
     kept = dict(os.environ)
     # A token would be written to the home folder.
     os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -84,6 +84,39 @@ def finished(process: subprocess.Popen) -> str:
     return output
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cluster", "127.0.0.1:1"], r"no answer \(.*\); is Ray running there"),
+        (["--cluster", "ray"], "expected HOST:PORT, e.g. 10.0.0.1:6379, or local"),
+        (["--at_once", "0"], "expected at least 1"),
+        (["--cluster", "a:1", "--at_once", "2"], "--at_once is of --cluster local"),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_told_at_once(options, message, monkeypatch):
+    pytest.importorskip("ray", reason=NO_RAY)
+    parser = argparse.ArgumentParser()
+    add_cluster(parser)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with (
+        pytest.raises(UserError, match=message),
+        connected(ClusterOptions.of(parser.parse_args(options))),
+    ):
+        pass
+
+
+def test_where_ray_is_missing_its_installation_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with (
+        pytest.raises(UserError, match=r"pip install -r requirements-cluster\.txt"),
+        connected(ClusterOptions(at_once=2)),
+    ):
+        pass
+
+
+@pytest.mark.cluster
 def test_calls_have_their_cores_and_one_that_fails_does_not_end_the_others(cluster):
     options = ClusterOptions(cluster.address)
     with connected(options):
@@ -97,6 +130,7 @@ def test_calls_have_their_cores_and_one_that_fails_does_not_end_the_others(clust
     assert found == dict.fromkeys(names, "1") | {"PYTHONPATH": str(PROJECT)}
 
 
+@pytest.mark.cluster
 def test_what_no_machine_can_run_is_refused_at_once(cluster):
     options = ClusterOptions(cluster.address, cpus=1, gpus=1)
     message = "no machine of the cluster has 1 cores and 1 GPUs for one run; .* 1 cores, 0 GPUs"
@@ -104,6 +138,7 @@ def test_what_no_machine_can_run_is_refused_at_once(cluster):
         pass
 
 
+@pytest.mark.cluster
 def test_a_plan_is_finished_though_it_is_interrupted_and_a_machine_dies(
     cluster, prepared, tmp_path
 ):
@@ -150,6 +185,7 @@ def content(results: Path) -> dict:
     return read
 
 
+@pytest.mark.cluster
 def test_an_archive_is_predicted_once_each_though_a_machine_dies(cluster, tested, tmp_path):
     _, experiment, _ = tested
     write_synthetic_angiograms(tmp_path / "in", 12, seed=9, size=128)

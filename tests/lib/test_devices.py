@@ -11,6 +11,8 @@ import pytest
 
 from lib.command_line import PROJECT
 
+pytestmark = pytest.mark.cluster
+
 TWO_CPUS = {
     "tensorflow": """
 import tensorflow as tf
