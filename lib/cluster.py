@@ -60,7 +60,11 @@ class ClusterOptions:
                 raise UserError(f"{name} {value}: expected at least {least}")
         if options.address != LOCAL and options.at_once > 1:
             raise UserError("--at_once is of --cluster local; a cluster runs as many as fit")
-        return None if options == cls(cpus=options.cpus, gpus=options.gpus) else options
+        if options.address != LOCAL or options.at_once > 1:
+            return options
+        if options != cls():
+            raise UserError("--cpus_per_run and --gpus_per_run are of --cluster and --at_once")
+        return None
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
