@@ -167,7 +167,7 @@ def outcomes(
             outcome = ray.get(finished)
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
-            outcome = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
+            outcome = f"{type(cause).__name__}: {str(cause).strip()}".splitlines()[0]
         yield pending.pop(finished), outcome
 
 
