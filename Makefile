@@ -1,6 +1,7 @@
 # make demo    a fresh machine to figures, on synthetic angiograms
 # make test    a fresh machine to test results
 # make test-faults    kills, full disks, hostile files: minutes
+# make test-cluster   two workers, one of them killed; two devices: minutes
 # make audit   known holes in the packages of requirements-lock.txt (needs the internet)
 # make lock    writes requirements-lock.txt anew
 # PYTHON=python3.12 make ... chooses the interpreter (3.11 or 3.12)
@@ -9,7 +10,7 @@ PYTHON ?= python3
 ENVIRONMENT := .venv
 RUN := $(ENVIRONMENT)/bin/python
 
-.PHONY: demo test test-faults lint audit lock clean
+.PHONY: demo test test-faults test-cluster lint audit lock clean
 
 demo: $(ENVIRONMENT)/installed
 	rm -rf demo
@@ -25,6 +26,10 @@ test: $(ENVIRONMENT)/installed-test lint
 
 test-faults: $(ENVIRONMENT)/installed-test
 	$(RUN) -m pytest -q -m faults
+
+test-cluster: $(ENVIRONMENT)/installed-test
+	$(RUN) -m pip install --quiet -r requirements-cluster.txt
+	$(RUN) -m pytest -q -m cluster
 
 lint: $(ENVIRONMENT)/installed-test
 	$(ENVIRONMENT)/bin/ruff format --check --quiet .

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from lib.cluster import ClusterOptions, add_cluster
 from lib.command_line import add_overrides, run_script
 
 
@@ -13,14 +14,16 @@ def main() -> None:
         "plan", type=Path, metavar="FILE", help="e.g. configurations/stare_leave_one_out_cpu.txt"
     )
     add_overrides(parser)
+    add_cluster(parser)
     arguments = parser.parse_args()
 
     from lib.experiments import read_plan, run_plan
     from lib.keras_backend import start_keras
 
+    cluster = ClusterOptions.of(arguments)
     plan = read_plan(arguments.plan, arguments.overrides)
     start_keras()
-    table, failures = run_plan(plan)
+    table, failures = run_plan(plan, cluster)
     print(table.read_text(encoding="utf-8"))
     print(f"written to {table}")
     if failures:

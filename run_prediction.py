@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lib.command_line import add_experiments, run_script, script_parser
+from lib.chosen_network import ChosenNetwork
+from lib.cluster import ClusterOptions, add_cluster
+from lib.command_line import add_experiments, ensemble_name, run_script, script_parser
 from lib.user_errors import UserError
-
-if TYPE_CHECKING:
-    from lib.trained_network import TrainedNetwork
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,33 +37,24 @@ def _parser() -> argparse.ArgumentParser:
         help="where the fovea lies, in pixels of the file: of a single image, or of each in a CSV file "
         "with the columns image,row,column; adds quadrants and ETDRS rings to the table",
     )
+    add_cluster(parser)
     return parser
 
 
-def _network(arguments: argparse.Namespace) -> TrainedNetwork:
-    """What the options choose: an ONNX file, an experiment's network, or the mean of several."""
+def _chosen(arguments: argparse.Namespace) -> ChosenNetwork:
     from lib.configuration import experiment_named
 
+    if arguments.experiments:
+        ensemble_name(arguments.experiments)
     names = arguments.experiments or [arguments.experiment]
-    chosen = [experiment_named(arguments.config, arguments.overrides, name) for name in names]
+    named = [experiment_named(arguments.config, arguments.overrides, name) for name in names]
+    file = None
     if arguments.engine != "keras":
         if arguments.experiments:
             raise UserError("--experiments: expected --engine keras; an ONNX file is one network")
-        from lib.onnx_network import read_onnx_network
-
-        file = arguments.model or chosen[0].folder / f"{chosen[0].name}.onnx"
-        return read_onnx_network(file, arguments.overrides, arguments.engine)
-    from lib.keras_backend import start_keras
-
-    start_keras()
-    from lib.ensemble import read_keras_ensemble
-    from lib.experiment import Experiment
-    from lib.keras_network import read_keras_network
-
-    experiments = [Experiment(one.folder, one.name) for one in chosen]
-    if arguments.experiments:
-        return read_keras_ensemble(experiments, arguments.overrides)
-    return read_keras_network(experiments[0], arguments.overrides)[0]
+        file = (arguments.model or named[0].folder / f"{named[0].name}.onnx").absolute()
+    experiments = tuple((one.folder, one.name) for one in named)
+    return ChosenNetwork(arguments.engine, file, experiments, tuple(arguments.overrides))
 
 
 def main() -> None:
@@ -73,11 +62,15 @@ def main() -> None:
     arguments = _parser().parse_args()
 
     from lib.archive import find_images, predict_images, read_fovea
+    from lib.archive_on_cluster import predicted_on
 
+    cluster = ClusterOptions.of(arguments)
     images = find_images(arguments.images, arguments.output)
     foveae = read_fovea(arguments.fovea, images)
-    network = _network(arguments)
-    table, failures = predict_images(network, images, arguments.output, foveae)
+    chosen = _chosen(arguments)
+    network = chosen.read()
+    with predicted_on(cluster, chosen, arguments.output, foveae) as elsewhere:
+        table, failures = predict_images(network, images, arguments.output, foveae, elsewhere)
     print(f"{len(images) - len(failures)} images predicted, {table}")
     if failures:
         print("\n".join([f"failed ({len(failures)}):", *(f"  - {line}" for line in failures)]))

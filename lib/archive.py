@@ -2,11 +2,12 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BytesIO
+from io import BytesIO, StringIO
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError, raise_all
 
 Foveae = Mapping[Path, tuple[float, float]]
+RESULTS = ("_probability.png", "_mask.png", "_overlay.png", ".json")
+"""Endings of the files that an image leaves; the last is written last."""
+TEXT = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
 
 LONGEST_NAME = 200
 """Bytes of an image's name in the names of its results, of which a file system allows 255."""
@@ -36,6 +40,9 @@ class FoundImage:
 
     file: Path
     name: str
+
+
+Compute = Callable[[Sequence[FoundImage]], Iterable[tuple[FoundImage, dict[str, Any] | str]]]
 
 
 def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
@@ -115,25 +122,71 @@ def _fovea_table(file: Path, images: Sequence[FoundImage]) -> Foveae:
 
 
 def predict_images(
-    network: TrainedNetwork, images: Sequence[FoundImage], output: Path, foveae: Foveae
+    network: TrainedNetwork,
+    images: Sequence[FoundImage],
+    output: Path,
+    foveae: Foveae,
+    elsewhere: Compute | None = None,
 ) -> tuple[Path, list[str]]:
     """Predict each image and leave its results in `output`; a bad file does not stop the others.
 
+    An image whose row and files are there, under these settings and newer than itself, is left out: what
+    was interrupted goes on.
+
+    Args:
+        network: what predicts.
+        images: of different names.
+        output: folder of the results; no second process may write its table.
+        foveae: of the images that have one.
+        elsewhere: takes the images that are left, and yields each with its row or why it has none, as
+            `predict_to_files` gives them; None predicts one by one in this process.
+
     Returns:
-        `measurements.csv`, one row an image that could be predicted, and a line for each that could not.
+        `measurements.csv`, one row an image that could be predicted, in the order of `images`, and a line
+        for each that could not.
     """
-    failures = []
-    table = output / "measurements.csv"
-    with _table(table) as write_row:
-        for image in progress(images, "predicting"):
-            try:
-                prediction = predict_file(network, image.file)
-                measured = write_results(network, image, prediction, output, foveae.get(image.file))
-            except UserError as error:
-                failures.append(str(error))
-                continue
-            write_row({"image": str(image.file), **measured})
-    return table, failures
+    table = _Table(output / "measurements.csv", _columns(network))
+    wanted = {image: _settings_sha256(network, foveae.get(image.file)) for image in images}
+    left = [i for i in images if not (table.holds(i, wanted[i]) and _has_files(i, output))]
+    one_by_one = ((i, predict_to_files(network, i, output, foveae.get(i.file))) for i in left)
+    table.drop(left)
+    failures = {}
+    with table.being_written(images):
+        found = elsewhere(left) if elsewhere else one_by_one
+        for image, outcome in progress(found, "predicting", len(left)):
+            if isinstance(outcome, str):
+                failures[image] = outcome
+            else:
+                table.add(image, outcome, wanted[image])
+    return table.file, [failures[image] for image in images if image in failures]
+
+
+def predict_to_files(
+    network: TrainedNetwork, image: FoundImage, output: Path, fovea: tuple[float, float] | None
+) -> dict[str, Any] | str:
+    """Predict one image and write its files; returns its row of the table, or why it has none."""
+    try:
+        prediction = predict_file(network, image.file)
+        return write_results(network, image, prediction, output, fovea)
+    except UserError as error:
+        return str(error)
+
+
+def _has_files(image: FoundImage, output: Path) -> bool:
+    """Whether its results are there, and newer than the image."""
+    try:
+        changed = image.file.stat().st_mtime
+        files = (output / f"{image.name}{ending}" for ending in RESULTS)
+        return all(file.stat().st_mtime >= changed for file in files)
+    except OSError:
+        return False
+
+
+def _settings_sha256(network: TrainedNetwork, fovea: tuple[float, float] | None) -> str:
+    """Of all that a row rests on but for the image, so that no row of other settings is kept."""
+    names = [f.name for f in dataclasses.fields(network) if f.name != "predict"]
+    settings = [*((name, getattr(network, name)) for name in names), fovea]
+    return hashlib.sha256(repr(settings).encode()).hexdigest()
 
 
 def write_results(
@@ -190,27 +243,76 @@ def _png(picture: np.ndarray) -> bytes:
     return data.getvalue()
 
 
-@contextmanager
-def _table(file: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yields a function that adds a row; the table appears when all is done, or was interrupted."""
-    interrupted = None
-    with (
-        written_beside(file) as (beside,),
-        beside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-    ):
-        table = csv.writer(stream)
+def _columns(network: TrainedNetwork) -> list[str]:
+    """The table's, as one black pixel has them."""
+    pixel = np.zeros((1, 1), np.uint8)
+    prediction = Prediction(pixel, pixel, np.float32(pixel), None, None)
+    measured = measure(pixel > 0, prediction.probability, pixel)
+    return ["image", *measured, *provenance(network, prediction), "settings_sha256"]
 
-        def write_row(row: Mapping[str, Any]) -> None:
-            if not stream.tell():
-                table.writerow(row)
-            table.writerow([_shown(value) for value in row.values()])
 
-        try:
-            yield write_row
-        except KeyboardInterrupt as error:
-            interrupted = error
-    if interrupted:
-        raise interrupted
+class _Table:
+    """`measurements.csv`: whole whenever it is there; rows not yet in it stand in a file beside it.
+
+    That file only grows, so that whatever ends the process costs no row.
+    """
+
+    def __init__(self, file: Path, columns: Sequence[str]) -> None:
+        self.file, self._columns = file, columns
+        self._added = file.with_name("measurements.partial.csv")
+        # As lines of text: 100 000 rows of 45 values would take a quarter of a GB.
+        self._lines: dict[str, str] = {}
+        self._settings: dict[str, str] = {}
+        for before in (file, self._added):
+            self._read(before)
+
+    def _read(self, file: Path) -> None:
+        if not file.is_file():
+            return
+        with file.open(**TEXT) as stream:
+            rows = csv.reader(stream)
+            if next(rows, None) == self._columns:
+                for row in rows:
+                    if len(row) == len(self._columns):  # a power cut tears the last
+                        self._put(row)
+
+    def _put(self, row: Sequence[object]) -> str:
+        text = StringIO()
+        csv.writer(text).writerow(row)
+        self._settings[row[0]], self._lines[row[0]] = row[-1], text.getvalue()
+        return text.getvalue()
+
+    def holds(self, image: FoundImage, settings_sha256: str) -> bool:
+        """Whether it has the row of the image under these settings."""
+        return self._settings.get(str(image.file)) == settings_sha256
+
+    def drop(self, images: Iterable[FoundImage]) -> None:
+        """Forget their rows."""
+        for image in images:
+            self._lines.pop(str(image.file), None)
+
+    def add(self, image: FoundImage, row: Mapping[str, Any], settings_sha256: str) -> None:
+        """Add or replace a row; to be called within `being_written`."""
+        values = [str(image.file), *map(_shown, row.values()), settings_sha256]
+        self._stream.write(self._put(values))
+        self._stream.flush()
+
+    @contextmanager
+    def being_written(self, images: Sequence[FoundImage]) -> Iterator[None]:
+        """Take rows; at the end, and where it is interrupted, the table has those of `images` in order."""
+        self._write(images)
+        with self._added.open("w", **TEXT) as self._stream:
+            csv.writer(self._stream).writerow(self._columns)
+            try:
+                yield
+            finally:
+                self._write(images)
+        self._added.unlink()
+
+    def _write(self, images: Sequence[FoundImage]) -> None:
+        with written_beside(self.file) as (beside,), beside.open("w", **TEXT) as stream:
+            csv.writer(stream).writerow(self._columns)
+            stream.writelines(self._lines.get(str(image.file), "") for image in images)
 
 
 def _shown(value: object) -> object:

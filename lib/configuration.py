@@ -168,6 +168,7 @@ class TrainingSettings:
     patience: int = key(number(int, least=1))
     seed: int = key(number(int, least=0, most=2**31 - 1))
     precision: str = key(one_of("float32", "mixed_bfloat16"))
+    devices: int | str = key(either("all", number(int, least=1)), absent="1")
     initial_weights: Path | str = key(either("none", path), absent="none")
     nohup: bool = key(boolean)
 
@@ -499,6 +500,12 @@ def _contradictions(sections: dict[str, Any], file: Path) -> list[str]:
         faults.append(
             f"{file}: [testing settings] tile_overlap = {testing.tile_overlap}: expected less than "
             f"tile_size = {testing.tile_size}"
+        )
+    training: TrainingSettings = sections["training_settings"]
+    if training.batch_size == "auto" and training.devices != 1:
+        faults.append(
+            f"{file}: [training settings] batch_size = auto measures one device: expected a number, since "
+            f"devices = {training.devices}"
         )
     by_validation = {"validation"} & {testing.threshold, testing.min_area_px}
     if by_validation and sections["training_settings"].validation == "patches":

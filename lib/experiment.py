@@ -19,7 +19,7 @@ from lib.configuration import Configuration, read_configuration
 from lib.files import write_text, written_beside
 from lib.user_errors import UserError, raise_all
 
-RETRAIN_FREELY = {"N_epochs", "patience", "nohup", "path_test"}
+RETRAIN_FREELY = {"N_epochs", "patience", "devices", "nohup", "path_test"}
 """Settings of the training that may change between a run and its continuation."""
 
 
@@ -109,12 +109,16 @@ class Experiment:
         return self.file("_checkpoint.npz")
 
 
+class FolderTaken(UserError):
+    """Another training is running in the experiment's folder."""
+
+
 @contextmanager
 def alone_in(experiment: Experiment) -> Iterator[None]:
     """Keep other trainings out of the folder; the lock ends with its process, however that ends.
 
     Raises:
-        UserError: another training has it.
+        FolderTaken: another training has it.
     """
     experiment.folder.mkdir(parents=True, exist_ok=True)
     file = experiment.folder / "training.lock"  # never removed: two could then lock two files
@@ -123,7 +127,7 @@ def alone_in(experiment: Experiment) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise UserError(
+            raise FolderTaken(
                 f"{experiment.folder}: another training is running in it ({lock.read().strip()}); "
                 "wait for it or end it, or choose another [experiment name] name"
             ) from None

@@ -1,16 +1,22 @@
 """Many trainings from one file: what varies, every run an experiment of its own, one table at the end."""
 
 import configparser
-import itertools
 import re
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import Path, PurePath
 
+from lib.cluster import ClusterOptions, connected, outcomes
 from lib.configuration import Configuration, ini_text, read_configuration
 from lib.configuration_values import experiment_name
 from lib.user_errors import UserError
+
+WAIT_FOR_FOLDER = 60
+"""Seconds."""
 
 KEYS = {
     "experiments": {"name", "base", "data_set", "folds", "seeds"},
@@ -144,7 +150,7 @@ def _runs(
 ) -> Iterator[Run]:
     folder = read_configuration(base, settings).experiment_name.path_experiments / name
     choices = [[(key, v.strip()) for v in values.split("|")] for key, values in vary.items()]
-    for chosen in itertools.product(*choices):
+    for chosen in product(*choices):
         # Of a file its name will do.
         shown = [PurePath(value).name.removesuffix(".weights.h5") for _, value in chosen]
         varied = [
@@ -155,7 +161,7 @@ def _runs(
         overrides = [*settings, *(f"{key}={value}" for key, value in chosen)]
         configuration = read_configuration(base, overrides)
         overrides.append(f"experiment name.path_experiments={folder}")
-        for seed, fold in itertools.product(seeds, range(1, folds + 1) if folds else [None]):
+        for seed, fold in product(seeds, range(1, folds + 1) if folds else [None]):
             parts, changed = [*varied], [*overrides]
             if seed is not None:
                 parts.append(f"seed{seed}")
@@ -177,37 +183,102 @@ def _in_fold(configuration: Configuration, name: str, fold: int, folds: int) -> 
     ]
 
 
-def run_plan(plan: Plan) -> tuple[Path, list[str]]:
+def run_plan(plan: Plan, cluster: ClusterOptions | None = None) -> tuple[Path, list[str]]:
     """Prepare, train and test every run that is not finished; write the table after each.
+
+    Args:
+        plan: what to run.
+        cluster: where runs are computed at once; None runs one after the other in this process.
 
     Returns:
         The table's file, and a line for each run that failed.
     """
-    import keras
-
     from lib.experiment_table import write_comparison, write_table
     from lib.out_of_fold import chosen_in_each_fold, read_variants
-    from lib.testing import test
-    from lib.training import train
 
-    failures = []
-    for number, run in enumerate(plan.runs, 1):
-        configuration = read_configuration(plan.base, run.overrides)
-        print(f"[{number}/{len(plan.runs)}] {run.name}", flush=True)
-        try:
-            if not _finished(configuration):
-                _prepare(configuration, plan.data_set)
-                keras.backend.clear_session()
-                train(configuration)
-                test(configuration)
-        except Exception as error:  # memory, disk, a damaged file: the other runs may still succeed
-            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            failures.append(f"{run.name}: {kind}{error}")
-            print(f"failed: {kind}{error}", flush=True)
+    failures = {}
+    for run, failure in _at_once(plan, cluster) if cluster else _one_after_the_other(plan):
+        if failure:
+            failures[run] = f"{run.name}: {failure}"
         write_table(plan)
     variants = read_variants(plan)
     write_comparison(plan, variants)
-    return write_table(plan, [*variants, *chosen_in_each_fold(plan)]), failures
+    told = [failures[run] for run in plan.runs if run in failures]
+    return write_table(plan, [*variants, *chosen_in_each_fold(plan)]), told
+
+
+def _one_after_the_other(plan: Plan) -> Iterator[tuple[Run, str | None]]:
+    for number, run in enumerate(plan.runs, 1):
+        print(f"[{number}/{len(plan.runs)}] {run.name}", flush=True)
+        failure = carry_out(plan, run)
+        if failure:
+            print(f"failed: {failure}", flush=True)
+        yield run, failure
+
+
+def _at_once(plan: Plan, cluster: ClusterOptions) -> Iterator[tuple[Run, str | None]]:
+    """Carry the runs out on a cluster; yields each when it has ended, with why it failed."""
+    with connected(cluster):
+        failed = {run: why for run in plan.runs if (why := _failure(_prepare_fold, plan, run))}
+        calls = ((run, (plan, run)) for run in plan.runs if run not in failed)
+        carried_out = outcomes(carry_out_alone, calls, cluster, own_process=True)
+        for number, (run, failure) in enumerate(chain(failed.items(), carried_out), 1):
+            ended = failure or "finished"
+            print(f"[{number}/{len(plan.runs)}] {run.name}: {ended}", flush=True)
+            yield run, failure
+
+
+def carry_out_alone(plan: Plan, run: Run) -> str | None:
+    """`carry_out` in a process of its own, whose console goes to a file in the run's folder."""
+    from lib.keras_backend import start_keras
+
+    start_keras()
+    name = read_configuration(plan.base, run.overrides).experiment_name
+    name.folder.mkdir(parents=True, exist_ok=True)
+    log = name.folder / f"{name.name}_training.nohup"
+    with log.open("a", encoding="utf-8") as console, redirect_stdout(console):
+        return _failure(_carry_out_when_free, plan, run)
+
+
+def _carry_out_when_free(plan: Plan, run: Run) -> None:
+    """Wait for a machine that was given up: its training may hold the folder for a while."""
+    from lib.experiment import FolderTaken
+
+    for _ in range(WAIT_FOR_FOLDER // 5):
+        try:
+            return _carry_out(plan, run)
+        except FolderTaken:
+            time.sleep(5)
+    return _carry_out(plan, run)
+
+
+def carry_out(plan: Plan, run: Run) -> str | None:
+    """Prepare, train and test a run unless it is finished; returns why it failed."""
+    return _failure(_carry_out, plan, run)
+
+
+def _carry_out(plan: Plan, run: Run) -> None:
+    import keras
+
+    from lib.testing import test
+    from lib.training import train
+
+    configuration = read_configuration(plan.base, run.overrides)
+    if _finished(configuration):
+        return
+    _prepare_fold(plan, run)
+    keras.backend.clear_session()
+    train(configuration)
+    test(configuration)
+
+
+def _failure(step: Callable[[Plan, Run], None], plan: Plan, run: Run) -> str | None:
+    try:
+        step(plan, run)
+    except Exception as error:  # memory, disk, a damaged file: the other runs may still succeed
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return f"{kind}{error}"
+    return None
 
 
 def _finished(configuration: Configuration) -> bool:
@@ -221,7 +292,8 @@ def _finished(configuration: Configuration) -> bool:
     )
 
 
-def _prepare(configuration: Configuration, data_set: str) -> None:
+def _prepare_fold(plan: Plan, run: Run) -> None:
+    configuration = read_configuration(plan.base, run.overrides)
     if (
         not configuration.preparation.fold
         or (configuration.data_paths.path_local / "split.json").is_file()
@@ -229,10 +301,10 @@ def _prepare(configuration: Configuration, data_set: str) -> None:
         return
     from lib.datasets import ffa, vessels
 
-    if data_set == "FFA":
+    if plan.data_set == "FFA":
         ffa.prepare(configuration)
     else:
-        vessels.prepare(configuration, data_set)
+        vessels.prepare(configuration, plan.data_set)
 
 
 def _whole_number(value: str, where: str) -> int:

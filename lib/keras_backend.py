@@ -30,6 +30,8 @@ def start_keras() -> None:
 
         keras.config.set_image_data_format("channels_last")
         keras.config.set_floatx("float32")
+        if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:  # before the devices are looked for
+            keras.distribution.initialize()
         devices = keras.distribution.list_devices()  # TensorFlow looks for a GPU, and grumbles
     if not any("gpu" in str(d) or "cuda" in str(d) for d in devices):
         print(f"{keras.backend.backend()} finds no GPU and computes on the CPU")

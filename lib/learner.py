@@ -1,15 +1,58 @@
 """A network made ready to learn: loss, optimizer, schedules."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import keras
 
-from lib.configuration import TrainingSettings
-from lib.experiment import has_gpu
-from lib.losses import LOSSES, accuracy, with_rough_map
+from lib.configuration import Configuration, TrainingSettings
+from lib.devices import Scope, data_parallel
+from lib.experiment import build_model, has_gpu
+from lib.losses import LOSSES, accuracy, averaged, with_rough_map
+from lib.patch_sequence import PatchSequence
 from lib.user_errors import UserError
 from models.drop_block import DropBlock
 from models.ldpc_net import rough_map
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A network in training.
+
+    Attributes:
+        model: what is measured and kept, on one device.
+        trained: the model itself; on several devices a second one, whose weights it takes over.
+        learner: `trained`, compiled, perhaps with a second output.
+        scope: in which the learner is made and fitted.
+    """
+
+    model: keras.Model
+    trained: keras.Model
+    learner: keras.Model
+    scope: Scope
+
+    @classmethod
+    def of(cls, model: keras.Model, configuration: Configuration) -> "Trainee":
+        """The model, or one like it on the devices that are configured, made ready to learn."""
+        settings, trained = configuration.training_settings, model
+        scope, several = data_parallel(settings)
+        with scope():
+            if several:
+                trained = build_model(configuration)
+                trained.set_weights(model.get_weights())
+            return cls(model, trained, learner_of(trained, settings), scope)
+
+    def fit(self, patches: PatchSequence, callbacks: list) -> dict[str, list[float]]:
+        """One pass over the patches; returns means over it."""
+        with self.scope():
+            # Else the first fit in a process takes the first batch out to build the metrics, and
+            # (Keras 3.15 under JAX) trains on it last: a resumed epoch would have another order.
+            self.learner._symbolic_build(data_batch=patches[0])
+            # Keras would shuffle the batches from a random state of its own, which no checkpoint holds.
+            fitted = self.learner.fit(patches, shuffle=False, verbose=0, callbacks=callbacks)
+        if self.trained is not self.model:
+            self.model.set_weights(self.trained.get_weights())
+        return fitted.history
 
 
 def learner_of(model: keras.Model, settings: TrainingSettings) -> keras.Model:
@@ -37,7 +80,7 @@ def _compile(model: keras.Model, settings: TrainingSettings, loss: Callable) -> 
     optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[settings.optimizer]
     # XLA speeds training up on a GPU and slows it down by 1.2 to 1.8 on a CPU; JAX is always compiled.
     xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"
-    model.compile(optimizer(rate), loss, metrics=[accuracy], jit_compile=xla)
+    model.compile(optimizer(rate), averaged(loss), metrics=[accuracy], jit_compile=xla)
 
 
 def grow_dropout(model: keras.Model, settings: TrainingSettings, epochs_done: int) -> None:

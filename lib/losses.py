@@ -39,6 +39,15 @@ def with_rough_map(loss: Callable[[Tensor, Tensor], Tensor], weight: float) -> C
     return both
 
 
+def averaged(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable:
+    """`loss` as a vector of one, which Keras under TensorFlow averages over devices; scalars it adds up."""
+
+    def vector(y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return ops.reshape(loss(y_true, y_pred), (1,))
+
+    return vector
+
+
 def accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Share of the pixels of weight 1 that fall on the right side of 0.5."""
     right = ops.equal(y_true[..., :1] > 0.5, y_pred[..., :1] >= 0.5)

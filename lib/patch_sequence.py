@@ -27,6 +27,8 @@ class PatchSequence(keras.utils.PyDataset):
         loss_in_FOV: weigh pixels outside the field of view 0.
         augmentation: how patches are changed at random; None leaves them as they are.
         seed: of the augmentation.
+        share: the number, from 0, of this process among those that train together, and how many they
+            are; each is given its part of every batch.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class PatchSequence(keras.utils.PyDataset):
         loss_in_FOV: bool = False,
         augmentation: Augmentation | None = None,
         seed: Sequence[int] = (0,),
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         self._names = [i.name for i in images]
@@ -46,6 +49,7 @@ class PatchSequence(keras.utils.PyDataset):
         self._aligned = [[i.truth for i in images], [i.field_of_view for i in images]]
         self._corners, self._patch, self.batch_size = corners, patch, batch_size
         self._loss_in_FOV, self._augmentation, self._seed = loss_in_FOV, augmentation, seed
+        self._share = share
 
     def __len__(self) -> int:
         return math.ceil(len(self._corners) / self.batch_size)
@@ -66,4 +70,6 @@ class PatchSequence(keras.utils.PyDataset):
             x, y = augment(x, y, self._augmentation, generator)
         if not self._loss_in_FOV:
             y[..., 1] = 1
-        return x[..., None], y.astype(np.float32)
+        number, of = self._share
+        part = slice(len(x) * number // of, len(x) * (number + 1) // of)
+        return x[part, ..., None], y[part].astype(np.float32)

@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import keras
@@ -24,6 +24,7 @@ from lib.checkpoint import (
     save_checkpoint,
 )
 from lib.configuration import Configuration, TrainingSettings
+from lib.devices import writes
 from lib.evaluation import auc_roc
 from lib.experiment import (
     Experiment,
@@ -39,7 +40,7 @@ from lib.experiment import (
 from lib.figures import learning_curves
 from lib.files import write_text, written_beside
 from lib.keras_network import trained_model
-from lib.learner import grow_dropout, learner_of
+from lib.learner import Trainee, grow_dropout, learner_of
 from lib.losses import LOSSES, accuracy
 from lib.patch_sequence import PatchSequence
 from lib.patches import TrainingImage
@@ -85,8 +86,9 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
     """
     experiment = Experiment.of(configuration)
     refuse_unprepared(configuration)
-    with alone_in(experiment):
-        experiment.remove_unfinished()
+    with alone_in(experiment) if writes() else nullcontext():
+        if writes():
+            experiment.remove_unfinished()
         try:
             resuming = is_there(experiment.checkpoint) and not fresh
             print(_train(experiment, configuration, resuming=resuming))
@@ -109,28 +111,32 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     fixed = {part: fixed_patches(configuration, part, images[part]) for part in images}
     share = settings.truth_centred_share
     sampler = patch_sampler(configuration, images["train"], truth_centred_share=share)
-    model = _initial_model(configuration)
-    learner = learner_of(model, settings)
-    state = load_checkpoint(experiment.checkpoint, learner) if resuming else TrainingState()
-    if not resuming:
+    model, state = _initial_model(configuration), TrainingState()
+    trainee = Trainee.of(model, configuration)
+    if resuming:
+        with trainee.scope():
+            state = load_checkpoint(experiment.checkpoint, trainee.learner)
+    elif writes():
         experiment.clear()
         record(experiment, configuration, model)
         _draw_samples(experiment, epoch_patches(configuration, images["train"], sampler, 0))
-    write_text(experiment.configuration, configuration.as_text())  # N_epochs may have changed
+    if writes():
+        write_text(experiment.configuration, configuration.as_text())  # N_epochs may have changed
     _announce(experiment, model, state, settings)
     _announce_validation(images, settings)
     with closing(_ProgressBar(settings, state.epochs_done)) as bar:
         while not (why := _why_stop(state, settings)):
             patches = epoch_patches(configuration, images["train"], sampler, state.epochs_done)
             row = {"epoch": state.epochs_done + 1}
-            grow_dropout(model, settings, state.epochs_done)
+            grow_dropout(trainee.trained, settings, state.epochs_done)
             callbacks = [bar, _StopAtNotFinite(patches, row["epoch"], experiment.folder)]
-            row |= _train_epoch(learner, model, patches, fixed, settings, callbacks)
+            row |= _train_epoch(trainee, patches, fixed, settings, callbacks)
             _refuse_not_finite(row, experiment.folder)
             state.history.append(row)
             if _is_best(state, settings):
                 state.best_epoch = state.epochs_done
-            _keep(experiment, learner, model, state, settings.best_by)
+            if writes():
+                _keep(experiment, trainee.learner, model, state, settings.best_by)
             bar.epoch_end(state)
     return f"{why}; best epoch {state.best_epoch} by validation {settings.best_by}"
 
@@ -169,8 +175,7 @@ def _initial_model(configuration: Configuration) -> keras.Model:
 
 
 def _train_epoch(
-    learner: keras.Model,
-    model: keras.Model,
+    trainee: Trainee,
     patches: PatchSequence,
     fixed: dict[str, FixedPatches],
     settings: TrainingSettings,
@@ -182,8 +187,7 @@ def _train_epoch(
     AUC, and all of the validation part, are of the network as it is at the end.
     """
     started = time.monotonic()
-    # Keras would shuffle the batches from a random state of its own, which no checkpoint holds.
-    fitted = learner.fit(patches, shuffle=False, verbose=0, callbacks=callbacks).history
+    fitted, model = trainee.fit(patches, callbacks), trainee.model
     row = {name: fitted[name][0] for name in ("loss", "accuracy")}
     row["auc"] = _measure(model, fixed["train"], settings)["auc"]
     validation = _measure(model, fixed["validation"], settings)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.configuration import Configuration
+from lib.devices import hosts
 from lib.hdf5 import read_part
 from lib.patch_sequence import PatchSequence
 from lib.patches import PatchSampler, TrainingImage, cut
@@ -122,6 +123,7 @@ def epoch_patches(
         loss_in_FOV=settings.loss_in_FOV,
         augmentation=configuration.augmentation,
         seed=(settings.seed, AUGMENTATION, epoch),
+        share=hosts(),
     )
 
 

@@ -150,6 +150,37 @@ def test_interruption_keeps_the_rows_that_are_done(angiograms, tmp_path):
     assert len(rows_of(tmp_path / "measurements.csv")) == 2
 
 
+def test_what_was_interrupted_goes_on_and_nothing_of_other_settings_is_kept(angiograms, tmp_path):
+    calls = []
+
+    def counted(images):
+        calls.append(1)
+        return darkness(images)
+
+    def predicted(**changes) -> int:
+        calls.clear()
+        counting = dataclasses.replace(network(), predict=counted, **changes)
+        _, failures = predict_images(counting, images, tmp_path, {})
+        assert not failures
+        return len(calls)
+
+    images = find_images([angiograms], tmp_path)
+    table, partial = tmp_path / "measurements.csv", tmp_path / "measurements.partial.csv"
+    assert predicted() == 3 and not partial.exists()
+    whole = table.read_bytes()
+    assert predicted() == 0 and table.read_bytes() == whole
+    lines = whole.splitlines(keepends=True)
+    table.unlink()
+    partial.write_bytes(b"".join(lines[:3]) + lines[3][:40])  # a power cut in the third image
+    assert predicted() == 1 and table.read_bytes() == whole
+    (tmp_path / f"{images[1].name}_mask.png").unlink()
+    assert predicted() == 1 and table.read_bytes() == whole
+    os.utime(tmp_path / f"{images[0].name}.json", (1, 1))  # the image is newer
+    assert predicted() == 1 and table.read_bytes() == whole
+    assert predicted(threshold=0.7) == 3
+    assert {row["threshold"] for row in rows_of(table)} == {"0.7"}
+
+
 def test_a_fovea_adds_quadrants_and_with_the_spacing_rings(angiograms, tmp_path):
     images = find_images([angiograms], tmp_path)[:1]
     fovea = read_fovea("80,75.5", images)

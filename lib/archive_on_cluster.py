@@ -1,0 +1,52 @@
+"""Prediction of an archive by the machines of a cluster, each image by whichever is free."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lib.archive import Compute, FoundImage, Foveae, predict_to_files
+from lib.chosen_network import ChosenNetwork
+from lib.cluster import ClusterOptions, connected, outcomes
+from lib.trained_network import TrainedNetwork
+
+
+@contextmanager
+def predicted_on(
+    cluster: ClusterOptions | None, chosen: ChosenNetwork, output: Path, foveae: Foveae
+) -> Iterator[Compute | None]:
+    """What `predict_images` takes as `elsewhere`; None where there is no cluster.
+
+    Images, output and experiments lie in folders that every machine sees under the same path.
+    """
+    if cluster is None:
+        yield None
+        return
+
+    def predicted(images: Sequence[FoundImage]) -> Iterator[tuple[FoundImage, dict | str]]:
+        calls = (
+            (image, (chosen, _from_anywhere(image), output.absolute(), foveae.get(image.file)))
+            for image in images
+        )
+        return outcomes(_predict, calls, cluster, own_process=False)
+
+    with connected(cluster):
+        yield predicted
+
+
+def _from_anywhere(image: FoundImage) -> FoundImage:
+    return dataclasses.replace(image, file=image.file.absolute())
+
+
+def _predict(
+    chosen: ChosenNetwork, image: FoundImage, output: Path, fovea: tuple[float, float] | None
+) -> dict[str, Any] | str:
+    return predict_to_files(_network(chosen), image, output, fovea)
+
+
+@functools.cache
+def _network(chosen: ChosenNetwork) -> TrainedNetwork:
+    """Read once in a process, which predicts many images."""
+    return chosen.read()
