@@ -99,7 +99,7 @@ def measure(folder: Path, plan: Path, repeats: int) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--patches", type=int, default=6400, help="an epoch; default: 6400")
+    parser.add_argument("--patches", type=int, default=3200, help="an epoch; default: 3200")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--result", type=Path, default=RESULT)
     arguments = parser.parse_args()
