@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 from lib.files import written_beside
+from lib.images import COMPRESSION
 
 BLUE, ORANGE, VERMILION, YELLOW, SKY = "#0072B2", "#E69F00", "#D55E00", "#F0E442", "#56B4E9"
 INK, FAINT = "#222222", "#9A9A9A"
@@ -33,9 +34,6 @@ CHINESE_FONTS = (
 """For file names; the first that is installed is used."""
 
 DOTS_PER_INCH = 300
-
-COMPRESSION = 3
-"""Of PNG files: a third of the time of Pillow's 6, and angiograms take no more room."""
 
 
 @functools.cache

@@ -28,6 +28,9 @@ IMAGE_SUFFIXES = frozenset(
 MAX_PIXELS = 89_478_485
 """Pillow's own default of what may still be an honest image; ten times a fundus camera's."""
 
+COMPRESSION = 3
+"""Of PNG files: a third of the time of Pillow's 6, and angiograms take no more room."""
+
 # The other formats of Pillow start programs or are seldom used: they are not opened.
 PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "GIF")
 
@@ -133,7 +136,7 @@ def write_png(path: Path, array: np.ndarray) -> None:
     if array.dtype != np.uint8 and not (array.dtype == np.uint16 and array.ndim == 2):
         raise ValueError(f"expected uint8, or uint16 (H, W); found {array.dtype} {array.shape}")
     with written_beside(path) as (beside,):
-        Image.fromarray(array).save(beside, "PNG")
+        Image.fromarray(array).save(beside, "PNG", compress_level=COMPRESSION)
 
 
 def _read(path: Path) -> np.ndarray:

@@ -14,7 +14,6 @@ from PIL import Image
 from lib.evaluation import PredictedImage, Scores
 from lib.figure_style import (
     BLUE,
-    COMPRESSION,
     INK,
     SKY,
     YELLOW,
@@ -29,6 +28,7 @@ from lib.figure_style import (
     write,
 )
 from lib.files import written_beside
+from lib.images import COMPRESSION
 from lib.measurement import without_small_areas
 from lib.outlines import contours
 
