@@ -6,6 +6,7 @@ FFA/1-1 _021.jpg   FFA/masks/1-1 _021.png       as a mask image (also in a folde
 """
 
 import hashlib
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,11 +215,12 @@ def _inspect(angiogram: Angiogram, settings: Preparation) -> Inspected:
         round(float(prepared.truth[inside].mean()), 6),
         hashlib.sha256(prepared.original.tobytes()).hexdigest(),
     )
-    # Finding the field of view is most of the time that reading takes; kept as bits.
-    found = np.packbits(prepared.field_of_view)
+    # Finding the field of view is most of the time that reading takes; kept in a kilobyte.
+    found, (rows, columns) = zlib.compress(np.packbits(prepared.field_of_view)), inside.shape
 
     def read() -> PreparedImage:
-        field_of_view = np.unpackbits(found, count=inside.size).reshape(inside.shape)
+        bits = np.frombuffer(zlib.decompress(found), np.uint8)
+        field_of_view = np.unpackbits(bits, count=rows * columns).reshape(rows, columns)
         return read_angiogram(angiogram, settings, patient, field_of_view)[0]
 
     return Inspected(Source(member, angiogram.image.name, prepared.original.shape, read), banner)
