@@ -1,5 +1,6 @@
 """Testing: the trained network on the test images, scored and drawn."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from lib.evaluation import (
 from lib.experiment import Experiment, refuse_other_settings
 from lib.figures import precision_recall_figure, roc_figure
 from lib.hdf5 import members_of, read_part
+from lib.initial_weights import IDENTITY, refuse_seen
 from lib.keras_network import FIXED_BY_TRAINING, trained_model
 from lib.memory import HalvedBatches
 from lib.operating_point import (
@@ -43,9 +45,6 @@ from lib.predictions import write_predictions
 from lib.preprocessing import network_input, preprocess
 from lib.progress import progress
 from lib.user_errors import UserError, raise_all
-
-IDENTITY = ("sha256", "pixels")
-"""By which two images are the same, whatever they are called."""
 
 
 def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Evaluation:
@@ -70,6 +69,9 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     for member in trained:
         _refuse_trained_images(member, configuration, validation=not members)
     configurations = [read_configuration(m.configuration) for m in members] or [configuration]
+    for trained_with in configurations:
+        paths = configuration.data_paths
+        refuse_seen(dataclasses.replace(trained_with, data_paths=paths))
     networks = list(zip(configurations, weights, strict=True))
     precision = settings.precision
     if precision == "auto":

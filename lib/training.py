@@ -39,6 +39,7 @@ from lib.experiment import (
 )
 from lib.figures import learning_curves
 from lib.files import write_text, written_beside
+from lib.initial_weights import refuse_seen
 from lib.keras_network import trained_model
 from lib.learner import Trainee, grow_dropout, learner_of
 from lib.losses import LOSSES, accuracy
@@ -111,7 +112,9 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     fixed = {part: fixed_patches(configuration, part, images[part]) for part in images}
     share = settings.truth_centred_share
     sampler = patch_sampler(configuration, images["train"], truth_centred_share=share)
-    model, state = _initial_model(configuration), TrainingState()
+    # What goes on has its own weights.
+    begin = build_model if resuming else _initial_model
+    model, state = begin(configuration), TrainingState()
     trainee = Trainee.of(model, configuration)
     if resuming:
         with trainee.scope():
@@ -171,6 +174,7 @@ def _initial_model(configuration: Configuration) -> keras.Model:
     settings = configuration.training_settings
     if settings.initial_weights == "none":
         return build_model(configuration)
+    refuse_seen(configuration)
     return trained_model(configuration, settings.initial_weights, settings.precision)
 
 
