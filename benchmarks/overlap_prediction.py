@@ -45,9 +45,9 @@ def patches_of(levels: np.ndarray, stride: int) -> np.ndarray:
 
 def other_stages(file: Path, truth: np.ndarray, configuration, settings) -> dict[str, float]:
     """Seconds of all that is done to an image but its prediction."""
-    from lib.evaluation import score_pixels
     from lib.field_of_view import detect_field_of_view
     from lib.images import read_image
+    from lib.pixel_scores import score_pixels
     from lib.prediction import predict_image
     from lib.preprocessing import preprocess
 

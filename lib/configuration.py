@@ -1,218 +1,30 @@
 """`configuration.txt`: read once, checked whole, handed on as frozen dataclasses.
 
-Sections and keys are those of orobix/retina-unet where it has them; a field below is named like its key.
+Sections and keys are those of orobix/retina-unet where it has them.
 """
 
-import configparser
 import dataclasses
 import difflib
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.configuration_values import (
-    Reader,
-    boolean,
-    either,
-    experiment_name,
-    file_name,
-    number,
-    one_of,
-    optional_boolean,
-    optional_fold,
-    optional_number,
-    optional_path,
-    path,
-    pattern,
-    ratio,
-    title,
-    whole_numbers,
-    words,
+from lib.configuration_file import read_texts, renamed
+from lib.configuration_sections import (
+    SECTIONS,
+    Augmentation,
+    DataAttributes,
+    DataPaths,
+    ExperimentName,
+    Model,
+    Preparation,
+    Preprocessing,
+    TestingSettings,
+    TrainingSettings,
 )
-from lib.info_banner import parse_info_banner
 from lib.user_errors import UserError, raise_all
-from models import ARCHITECTURES
-
-MAX_BYTES, MAX_LINE = 2**16, 2**12
-"""Of a configuration file, and characters of one of its lines: far more than any has."""
-
-
-def key(read: Reader, *, absent: str | None = None) -> Any:
-    """A configuration key that `read` turns from text into its value.
-
-    Files written before there was such a key read as if they said `absent`.
-    """
-    return field(metadata={"read": read, "absent": absent})
-
-
-@dataclass(frozen=True)
-class DataPaths:
-    """[data paths]"""
-
-    path_images: Path = key(path)
-    path_local: Path = key(path)
-    path_test: Path | None = key(optional_path, absent="")
-    train_imgs_original: str = key(file_name)
-    train_groundTruth: str = key(file_name)
-    train_border_masks: str = key(file_name)
-    validation_imgs_original: str = key(file_name)
-    validation_groundTruth: str = key(file_name)
-    validation_border_masks: str = key(file_name)
-    test_imgs_original: str = key(file_name)
-    test_groundTruth: str = key(file_name)
-    test_border_masks: str = key(file_name)
-
-    def hdf5(self, part: str) -> tuple[Path, Path, Path]:
-        """Images, truth and FOV file of `part` (train, validation or test)."""
-        folder = self.path_test if part == "test" and self.path_test else self.path_local
-        return tuple(
-            folder / getattr(self, f"{part}_{kind}")
-            for kind in ("imgs_original", "groundTruth", "border_masks")
-        )
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """[preparation]"""
-
-    labels: tuple[str, ...] = key(words)
-    ignore_labels: tuple[str, ...] = key(words)
-    info_banner: Any = key(parse_info_banner)
-    patient_pattern: re.Pattern[str] = key(pattern)
-    split_ratio: tuple[float, float, float] = key(ratio)
-    split_seed: int = key(number(int, least=0))
-    split_file: Path | None = key(optional_path)
-    fold: tuple[int, int] | None = key(optional_fold, absent="")
-
-
-@dataclass(frozen=True)
-class ExperimentName:
-    """[experiment name]"""
-
-    name: str = key(experiment_name)
-    path_experiments: Path = key(path)
-
-    @property
-    def folder(self) -> Path:
-        """Where everything that the experiment leaves behind lies."""
-        return self.path_experiments / self.name
-
-
-@dataclass(frozen=True)
-class DataAttributes:
-    """[data attributes]"""
-
-    structure: str = key(title)
-    patch_height: int = key(number(int, least=8))
-    patch_width: int = key(number(int, least=8))
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """[preprocessing]"""
-
-    channel: str = key(one_of("grey", "red", "green", "blue"))
-    standardise: str = key(one_of("retina_unet", "none"))
-    local_normalisation_sigma: float = key(number(float, least=0))
-    clahe_clip_limit: float = key(number(float, least=0))
-    clahe_tile_grid: int = key(number(int, least=1, most=64))
-    gamma: float = key(number(float, above=0))
-    gamma_exponent: str = key(one_of("inverse", "direct"))
-    gamma_epsilon: float = key(number(float, least=0, most=1))
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """[augmentation]"""
-
-    flip_horizontal: bool = key(boolean)
-    flip_vertical: bool = key(boolean)
-    rotate_90: bool = key(boolean)
-    gamma_jitter: float = key(number(float, least=0, most=1))
-    contrast_jitter: float = key(number(float, least=0, most=1))
-
-
-@dataclass(frozen=True)
-class Model:
-    """[model]"""
-
-    architecture: str = key(one_of(*ARCHITECTURES))
-    filters: tuple[int, ...] = key(whole_numbers)
-    reduction_ratio: int = key(number(int, least=1))
-    dropout: float = key(number(float, least=0, most=0.95))
-    batch_normalisation: bool | None = key(optional_boolean)
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """[training settings]"""
-
-    N_subimgs: int = key(number(int, least=1))
-    validation: str = key(one_of("images", "patches"))
-    N_subimgs_validation: int = key(number(int, least=1))
-    inside_FOV: bool = key(boolean)
-    truth_centred_share: float = key(number(float, least=0, most=1))
-    N_epochs: int = key(number(int, least=1))
-    batch_size: int | str = key(either("auto", number(int, least=1)))
-    loss: str = key(one_of("binary_crossentropy", "dice", "binary_crossentropy_and_dice"))
-    loss_in_FOV: bool = key(boolean)
-    optimizer: str = key(one_of("adam", "sgd"))
-    learning_rate: float = key(number(float, above=0))
-    learning_rate_schedule: str = key(one_of("constant", "cosine"))
-    dropout_growth_epochs: int = key(number(int, least=0), absent="0")
-    rough_map_loss_weight: float = key(number(float, least=0), absent="0")
-    best_by: str = key(one_of("auc", "loss"))
-    patience: int = key(number(int, least=1))
-    seed: int = key(number(int, least=0, most=2**31 - 1))
-    precision: str = key(one_of("float32", "mixed_bfloat16"))
-    devices: int | str = key(either("all", number(int, least=1)), absent="1")
-    initial_weights: Path | str = key(either("none", path), absent="none")
-    nohup: bool = key(boolean)
-
-    @property
-    def steps(self) -> int:
-        """Batches an epoch, all of one size, so that nothing is traced or compiled twice."""
-        return -(-self.N_subimgs // self.batch_size)
-
-
-@dataclass(frozen=True)
-class TestingSettings:
-    """[testing settings]"""
-
-    best_last: str = key(one_of("best", "last"))
-    full_images_to_test: int | str = key(either("all", number(int, least=1)))
-    N_group_visual: int = key(number(int, least=1))
-    test_patch_height: int = key(number(int, least=8))
-    test_patch_width: int = key(number(int, least=8))
-    window: str = key(one_of("overlap", "side_by_side", "tiles", "whole"))
-    stride_height: int = key(number(int, least=1))
-    stride_width: int = key(number(int, least=1))
-    test_batch_size: int | str = key(either("auto", number(int, least=1)))
-    tile_size: int = key(number(int, least=64), absent="512")
-    tile_overlap: int = key(number(int, least=0), absent="48")
-    threshold: float | str = key(either("validation", number(float, least=0, most=1)))
-    tta: bool = key(boolean, absent="False")
-    precision: str = key(one_of("float32", "mixed_bfloat16", "auto"), absent="float32")
-    min_area_px: int | str = key(either("validation", number(int, least=0)), absent="0")
-    pixel_spacing_mm: float | None = key(optional_number(above=0), absent="")
-    connectivity: bool = key(boolean, absent="False")
-    nohup: bool = key(boolean)
-
-
-SECTIONS: dict[str, type] = {
-    "data paths": DataPaths,
-    "preparation": Preparation,
-    "experiment name": ExperimentName,
-    "data attributes": DataAttributes,
-    "preprocessing": Preprocessing,
-    "augmentation": Augmentation,
-    "model": Model,
-    "training settings": TrainingSettings,
-    "testing settings": TestingSettings,
-}
 
 
 @dataclass(frozen=True)
@@ -251,7 +63,7 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
         UserError: the file cannot be read, or names every unknown, missing or impossible setting,
             one line each.
     """
-    texts, origins = _read_texts(file)
+    texts, origins = read_texts(file)
     origins |= dict.fromkeys(lay_over(texts, overrides, file), f"--set over {file}")
     _fill_in(texts)
     faults = _unknown_names(texts, file)
@@ -290,39 +102,6 @@ def experiment_named(file: Path, overrides: Sequence[str], name: str | None) -> 
     return read_configuration(file, [*overrides, *chosen]).experiment_name
 
 
-def _read_texts(
-    file: Path, seen: tuple[str, ...] = ()
-) -> tuple[dict[str, dict[str, str]], dict[tuple[str, str], Path]]:
-    """Sections and keys of the file over those of the file that its section [base] names.
-
-    Returns:
-        The texts, and for each section and key the file that it comes from.
-    """
-    texts = _parsed(file)
-    base = texts.pop("base", None)
-    origins = {(section, name): file for section, keys in texts.items() for name in keys}
-    if base is None:
-        return texts, origins
-    if set(base) != {"configuration"}:
-        raise UserError(
-            f"{file}: [base] holds {', '.join(base) or 'nothing'}: expected the one key "
-            "'configuration', a file whose settings hold wherever this one is silent"
-        )
-    under = file.parent / base["configuration"]
-    if not os.path.isfile(under):  # noqa: PTH113, which raises on no name
-        raise UserError(
-            f"{file}: [base] configuration = {base['configuration']}: no such file {under}"
-        )
-    if os.path.realpath(under) in seen or len(seen) > 8:
-        raise UserError(
-            f"{file}: [base] configuration = {under}: the files name each other in turn"
-        )
-    merged, merged_origins = _read_texts(under, (*seen, os.path.realpath(file)))
-    for section, keys in texts.items():
-        merged.setdefault(section, {}).update(keys)
-    return merged, merged_origins | origins
-
-
 def read_section(section: str, texts: dict[str, str], source: str) -> Any:
     """One section, e.g. `Preprocessing`, from the texts of its keys as `Configuration.texts` has them.
 
@@ -336,52 +115,6 @@ def read_section(section: str, texts: dict[str, str], source: str) -> Any:
     read = _read_section(section, SECTIONS[section], texts[section], source, faults, origins)
     raise_all(faults, f"{source} has faults")
     return read
-
-
-def ini_text(file: Path) -> str:
-    """The text of an INI file, small enough to be parsed at once whatever it says.
-
-    Raises:
-        UserError: too large, or no text in UTF-8.
-        FileNotFoundError: there is no such file.
-    """
-    try:
-        size = file.stat().st_size
-        text = file.read_text(encoding="utf-8-sig") if size <= MAX_BYTES else ""
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as UTF-8 text ({error})") from None
-    # configparser's time grows with the square of a line's length.
-    if size > MAX_BYTES or max(map(len, text.split("\n"))) > MAX_LINE:
-        raise UserError(
-            f"{file}: expected a configuration of at most {MAX_BYTES} bytes, {MAX_LINE} a line"
-        )
-    return text
-
-
-def _parsed(file: Path) -> dict[str, dict[str, str]]:
-    # No interpolation: '%' is a character of paths. Keys keep their case, as N_subimgs has one.
-    parser = configparser.ConfigParser(interpolation=None, default_section="\0")
-    parser.optionxform = str
-    try:
-        parser.read_string(ini_text(file), source=str(file))
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such configuration file; name one with --config") from None
-    except configparser.Error as error:
-        raise UserError(f"{file}: {' '.join(str(error).split())}") from None
-    return {
-        section: dict(_renamed(section, name, value) for name, value in parser[section].items())
-        for section in parser.sections()
-    }
-
-
-def _renamed(section: str, name: str, value: str) -> tuple[str, str]:
-    """retina-unet's `average_mode` under its present name."""
-    windows = {"true": "overlap", "false": "side_by_side"}
-    if (section, name) == ("testing settings", "average_mode") and value.lower() in windows:
-        return "window", windows[value.lower()]
-    return name, value
 
 
 def _fill_in(texts: dict[str, dict[str, str]]) -> None:
@@ -407,7 +140,7 @@ def lay_over(
     for override in overrides:
         target, equals, value = override.partition("=")
         section, dot, name = target.strip().rpartition(".")
-        name, value = _renamed(section, name, value.strip())
+        name, value = renamed(section, name, value.strip())
         if not (equals and dot):
             raise UserError(
                 f'--set "{override}": expected "section.key=value", e.g. '

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import keras
 
-from lib.configuration import TrainingSettings
+from lib.configuration_sections import TrainingSettings
 from lib.user_errors import UserError
 
 Scope = Callable[[], AbstractContextManager]

@@ -11,7 +11,8 @@ from itertools import chain, product
 from pathlib import Path, PurePath
 
 from lib.cluster import ClusterOptions, connected, outcomes
-from lib.configuration import Configuration, ini_text, read_configuration
+from lib.configuration import Configuration, read_configuration
+from lib.configuration_file import ini_text
 from lib.configuration_values import experiment_name
 from lib.user_errors import UserError
 

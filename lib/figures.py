@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lib.evaluation import Curves, Evaluation
+from lib.evaluation import Evaluation
 from lib.figure_style import (
     BLUE,
     FAINT,
@@ -23,6 +23,7 @@ from lib.figure_style import (
     say_in_middle,
     style_axes,
 )
+from lib.pixel_scores import Curves
 
 
 def roc_figure(file: Path, evaluation: Evaluation) -> None:

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lib.configuration import TestingSettings
+from lib.configuration_sections import TestingSettings
 from lib.files import write_text
 from lib.user_errors import UserError
 

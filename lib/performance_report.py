@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.connectivity import MEASURES
-from lib.evaluation import RATES, Evaluation, Scores, average
+from lib.evaluation import Evaluation, average
 from lib.files import written_beside
+from lib.pixel_scores import RATES, Scores
 
 ROWS = {
     "auc_roc": "AUC-ROC",

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image
 
-from lib.evaluation import PredictedImage, Scores
+from lib.evaluation import PredictedImage
 from lib.figure_style import (
     BLUE,
     INK,
@@ -31,6 +31,7 @@ from lib.files import written_beside
 from lib.images import COMPRESSION
 from lib.measurement import without_small_areas
 from lib.outlines import contours
+from lib.pixel_scores import Scores
 
 OVERLAY_COLOURS = {
     "true positive": (86, 180, 233),

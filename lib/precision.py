@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lib.evaluation import PredictedImage, auc_roc
+from lib.evaluation import PredictedImage
+from lib.pixel_scores import auc_roc
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 

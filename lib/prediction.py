@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.batch_size import fastest_batch_size
-from lib.configuration import TestingSettings
+from lib.configuration_sections import TestingSettings
 from lib.field_of_view import detect_field_of_view
 from lib.images import pixel_spacing_mm, read_image
 from lib.info_banner import Banner, find_banner

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from lib.configuration import Configuration, read_configuration
-from lib.datasets.vessels import VESSEL_SETS
 from lib.ensemble import SHARED, averaged
 from lib.evaluation import (
     Evaluation,
@@ -24,7 +23,6 @@ from lib.evaluation import (
 from lib.experiment import Experiment, refuse_other_settings
 from lib.figures import precision_recall_figure, roc_figure
 from lib.hdf5 import members_of, read_part
-from lib.initial_weights import IDENTITY, refuse_seen
 from lib.keras_network import FIXED_BY_TRAINING, trained_model
 from lib.memory import HalvedBatches
 from lib.operating_point import (
@@ -44,7 +42,12 @@ from lib.prediction import predict_image, with_batch_size
 from lib.predictions import write_predictions
 from lib.preprocessing import network_input, preprocess
 from lib.progress import progress
-from lib.user_errors import UserError, raise_all
+from lib.seen_images import (
+    learnt_validation_images,
+    refuse_initial_weights,
+    refuse_trained_images,
+)
+from lib.user_errors import UserError
 
 
 def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Evaluation:
@@ -67,11 +70,11 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         refuse_other_settings(member, configuration, SHARED if members else FIXED_BY_TRAINING)
     _refuse_without_truth(configuration)
     for member in trained:
-        _refuse_trained_images(member, configuration, validation=not members)
+        refuse_trained_images(member, configuration, validation=not members)
     configurations = [read_configuration(m.configuration) for m in members] or [configuration]
     for trained_with in configurations:
         paths = configuration.data_paths
-        refuse_seen(dataclasses.replace(trained_with, data_paths=paths))
+        refuse_initial_weights(dataclasses.replace(trained_with, data_paths=paths))
     networks = list(zip(configurations, weights, strict=True))
     precision = settings.precision
     if precision == "auto":
@@ -179,7 +182,7 @@ def _operating_point(
     if not by_validation(settings):
         return OperatingPoint(threshold, source, min_area_px, precision)
     learnt = {
-        name for member in members for name in _learnt_validation_images(member, configuration)
+        name for member in members for name in learnt_validation_images(member, configuration)
     }
     cases = predicted_images(model, configuration, "validation")
     cases = [case for case in cases if case.name not in learnt]
@@ -227,80 +230,6 @@ def _refuse_without_truth(configuration: Configuration) -> None:
         raise UserError(
             f"{truth}: no such file; the test images were packed without truth and cannot be scored"
         )
-
-
-def _refuse_trained_images(
-    experiment: Experiment, configuration: Configuration, *, validation: bool
-) -> None:
-    """Stop before anything is predicted if a test image, or its patient, was learnt or chosen from.
-
-    With `validation` the validation images must not have been trained on either, if they choose the
-    threshold.
-    """
-    parts = _parts(experiment)
-    files = configuration.data_paths
-    checked, faults = [], []
-    if validation and by_validation(configuration.testing_settings):
-        checked.append(("validation", "train"))
-    if files.path_test:
-        faults += _trained_images_of_another_set(files.path_test, parts)
-    else:
-        checked += [("test", "train"), ("test", "validation")]
-    faults += [
-        f"{part} image {name}, patient {patient}: in the {other} part of the training"
-        for part, other in checked
-        for name, patient in _known(files.hdf5(part), parts[other])
-    ]
-    raise_all(faults, f"{experiment.name} has been trained on images that it is to be tested on")
-
-
-def _learnt_validation_images(experiment: Experiment, configuration: Configuration) -> list[str]:
-    parts = _parts(experiment)
-    learnt = parts["train"]
-    trained = read_configuration(experiment.configuration)
-    if trained.training_settings.validation == "patches":  # then most validation images train too
-        learnt = learnt + parts["validation"]
-    files = configuration.data_paths.hdf5("validation")
-    return [name for name, _ in _known(files, learnt)]
-
-
-def _parts(experiment: Experiment) -> dict[str, list[dict]]:
-    """The split that the experiment was trained on."""
-    return json.loads(experiment.split.read_text(encoding="utf-8"))["parts"]
-
-
-def _known(files: tuple[Path, Path, Path], part: Sequence[dict]) -> list[tuple[str, str]]:
-    """Name and patient of each packed image that is in `part`, or whose patient is."""
-    names = {member["name"] for member in part}
-    patients = {member["patient"] for member in part}
-    return [
-        (name, patient)
-        for name, patient in members_of(files)
-        if name in names or patient in patients
-    ]
-
-
-def _trained_images_of_another_set(folder: Path, parts: dict[str, list[dict]]) -> list[str]:
-    """By their pixels: in another set the same name, or number of a patient, is somebody else.
-
-    Patients of public sets carry the set's name and are compared too.
-    """
-    split = folder / "split.json"
-    if not split.is_file():
-        raise UserError(f"{split}: no such file; expected a folder of prepared images")
-    tested = json.loads(split.read_text(encoding="utf-8"))["parts"]["test"]
-    faults = []
-    for part in ("train", "validation"):
-        known = {m[key] for m in parts[part] for key in IDENTITY if key in m}
-        patients = {
-            m["patient"] for m in parts[part] if m["patient"].startswith(tuple(VESSEL_SETS))
-        }
-        faults += [
-            f"test image {m['name']}, patient {m['patient']}: in the {part} part of the training"
-            for m in tested
-            if known.intersection(m.get(key) for key in IDENTITY) or m["patient"] in patients
-        ]
-    return faults
 
 
 def _draw(

@@ -23,9 +23,9 @@ from lib.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from lib.configuration import Configuration, TrainingSettings
+from lib.configuration import Configuration
+from lib.configuration_sections import TrainingSettings
 from lib.devices import writes
-from lib.evaluation import auc_roc
 from lib.experiment import (
     Experiment,
     alone_in,
@@ -39,13 +39,14 @@ from lib.experiment import (
 )
 from lib.figures import learning_curves
 from lib.files import write_text, written_beside
-from lib.initial_weights import refuse_seen
 from lib.keras_network import trained_model
 from lib.learner import Trainee, grow_dropout, learner_of
 from lib.losses import LOSSES, accuracy
 from lib.patch_sequence import PatchSequence
 from lib.patches import TrainingImage
 from lib.pictures import sample_patches
+from lib.pixel_scores import auc_roc
+from lib.seen_images import refuse_initial_weights
 from lib.training_patches import (
     FixedPatches,
     epoch_patches,
@@ -174,7 +175,7 @@ def _initial_model(configuration: Configuration) -> keras.Model:
     settings = configuration.training_settings
     if settings.initial_weights == "none":
         return build_model(configuration)
-    refuse_seen(configuration)
+    refuse_initial_weights(configuration)
     return trained_model(configuration, settings.initial_weights, settings.precision)
 
 

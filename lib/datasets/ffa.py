@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.configuration import Configuration, Preparation
+from lib.configuration import Configuration
+from lib.configuration_sections import Preparation
 from lib.datasets.packing import Source, duplicates, pack, same_size
 from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import PreparedImage

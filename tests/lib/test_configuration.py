@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.command_line import DEFAULT_CONFIGURATION, PROJECT
-from lib.configuration import SECTIONS, read_configuration
+from lib.configuration import read_configuration
+from lib.configuration_sections import SECTIONS
 from lib.user_errors import UserError
 
 FILES = sorted((PROJECT / "configurations").glob("*.txt"))

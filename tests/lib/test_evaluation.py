@@ -12,18 +12,14 @@ from scipy.ndimage import gaussian_filter
 from sklearn import metrics
 
 from lib.evaluation import (
-    RATES,
     PredictedImage,
-    _merged,
-    _sorted,
-    auc_roc,
     blurred_darkness,
     choose_min_area,
     choose_threshold,
     evaluate,
     f1_of_masks,
-    score_pixels,
 )
+from lib.pixel_scores import RATES, _merged, auc_roc, score_pixels, sorted_pixels
 from lib.user_errors import UserError
 
 DRIVE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "DRIVE" / "test"
@@ -134,7 +130,7 @@ def test_the_area_without_the_curve_is_that_of_scikit_learn(pairs):
 @given(pixels.filter(lambda pairs: len({t for _, t in pairs}) == 2))
 def test_merged_pixels_have_the_same_areas_and_are_few(pairs):
     probability, truth = as_arrays(pairs)
-    scores, labels, weights = _merged(*_sorted(probability, truth))
+    scores, labels, weights = _merged(*sorted_pixels(probability, truth))
     assert weights.sum() == truth.size
     assert weights[labels == 1].sum() == truth.sum()
     assert scores.size <= 3 * len(set(probability[truth == 1].tolist())) + 1

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lib import figure_style, figures, pictures
-from lib.evaluation import PredictedImage, evaluate, score_pixels
+from lib.evaluation import PredictedImage, evaluate
 from lib.figures import (
     learning_curves,
     precision_recall_figure,
@@ -23,6 +23,7 @@ from lib.pictures import (
     preprocessing_figure,
     sample_patches,
 )
+from lib.pixel_scores import score_pixels
 from lib.user_errors import UserError
 
 NETWORK_BLUE, DARKNESS_ORANGE, VALIDATION = (0, 114, 178), (230, 159, 0), (213, 94, 0)

@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from lib.evaluation import RATES, PredictedImage, evaluate
+from lib.evaluation import PredictedImage, evaluate
 from lib.performance_report import performances_text, write_performances
+from lib.pixel_scores import RATES
 
 CONTEXT = {"threshold": "0.5 (configuration)", "network": "laddernet", "weights": "FFA_best"}
 

@@ -9,9 +9,9 @@ from PIL import Image
 from lib.command_line import PROJECT
 from lib.configuration import read_configuration
 from lib.datasets.vessels import SPLITS, VESSEL_SETS, find_photographs, named_split, prepare
-from lib.evaluation import score_pixels
 from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import read_part
+from lib.pixel_scores import score_pixels
 from lib.splits import PARTS
 from lib.user_errors import UserError
 from tests.conftest import tiny_settings

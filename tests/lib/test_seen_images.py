@@ -5,7 +5,7 @@ import pytest
 
 from lib.command_line import DEFAULT_CONFIGURATION
 from lib.configuration import read_configuration
-from lib.initial_weights import refuse_seen
+from lib.seen_images import refuse_initial_weights
 from lib.user_errors import UserError
 
 
@@ -56,17 +56,17 @@ def folder(tmp_path):
 def test_weights_that_have_seen_a_test_patient_are_refused(folder, learnt, message):
     split(folder / "before", **learnt)
     with pytest.raises(UserError, match=message):
-        refuse_seen(beginning(folder, "now", "before"))
+        refuse_initial_weights(beginning(folder, "now", "before"))
 
 
 def test_a_patient_of_the_same_name_in_another_set_is_somebody_else(folder):
     split(folder / "before", train=[member("2", 1, "synthetic")])
-    refuse_seen(beginning(folder, "now", "before"))
+    refuse_initial_weights(beginning(folder, "now", "before"))
 
 
 def test_images_that_the_weights_were_only_tested_on_may_be_tested_again(folder):
     split(folder / "before", train=[member("1", 1)], test=[member("2", 1)])
-    refuse_seen(beginning(folder, "now", "before"))
+    refuse_initial_weights(beginning(folder, "now", "before"))
 
 
 def test_weights_of_weights_count_too(folder):
@@ -74,26 +74,26 @@ def test_weights_of_weights_count_too(folder):
     split(folder / "second", train=[member("7", 1, "synthetic")])
     beginning(folder, "second", "first")
     with pytest.raises(UserError, match=r"first.*has seen.*"):
-        refuse_seen(beginning(folder, "now", "second"))
+        refuse_initial_weights(beginning(folder, "now", "second"))
 
 
 def test_weights_that_began_with_each_other_end(folder):
     split(folder / "first", train=[member("7", 1, "synthetic")])
     beginning(folder, "first", "first")
-    refuse_seen(beginning(folder, "now", "first"))
+    refuse_initial_weights(beginning(folder, "now", "first"))
 
 
 def test_another_set_to_be_tested_on_is_looked_at(folder):
     split(folder / "before", train=[member("5", 1, "other")])
     split(folder / "other", test=[member("5", 1, "other")])
     configuration = beginning(folder, "now", "before")
-    refuse_seen(configuration)
+    refuse_initial_weights(configuration)
     paths = dataclasses.replace(configuration.data_paths, path_test=folder / "other")
     with pytest.raises(UserError, match="test image 5-1"):
-        refuse_seen(dataclasses.replace(configuration, data_paths=paths))
+        refuse_initial_weights(dataclasses.replace(configuration, data_paths=paths))
 
 
 def test_weights_of_unknown_images_are_refused(folder):
     (folder / "before").mkdir()
     with pytest.raises(UserError, match=r"before/split\.json: no such file"):
-        refuse_seen(beginning(folder, "now", "before"))
+        refuse_initial_weights(beginning(folder, "now", "before"))

@@ -1,0 +1,203 @@
+"""The sections of `configuration.txt` as frozen dataclasses; a field is named like its key."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lib.configuration_values import (
+    Reader,
+    boolean,
+    either,
+    experiment_name,
+    file_name,
+    number,
+    one_of,
+    optional_boolean,
+    optional_fold,
+    optional_number,
+    optional_path,
+    path,
+    pattern,
+    ratio,
+    title,
+    whole_numbers,
+    words,
+)
+from lib.info_banner import parse_info_banner
+from models import ARCHITECTURES
+
+
+def key(read: Reader, *, absent: str | None = None) -> Any:
+    """A configuration key that `read` turns from text into its value.
+
+    Files written before there was such a key read as if they said `absent`.
+    """
+    return field(metadata={"read": read, "absent": absent})
+
+
+@dataclass(frozen=True)
+class DataPaths:
+    """[data paths]"""
+
+    path_images: Path = key(path)
+    path_local: Path = key(path)
+    path_test: Path | None = key(optional_path, absent="")
+    train_imgs_original: str = key(file_name)
+    train_groundTruth: str = key(file_name)
+    train_border_masks: str = key(file_name)
+    validation_imgs_original: str = key(file_name)
+    validation_groundTruth: str = key(file_name)
+    validation_border_masks: str = key(file_name)
+    test_imgs_original: str = key(file_name)
+    test_groundTruth: str = key(file_name)
+    test_border_masks: str = key(file_name)
+
+    def hdf5(self, part: str) -> tuple[Path, Path, Path]:
+        """Images, truth and FOV file of `part` (train, validation or test)."""
+        folder = self.path_test if part == "test" and self.path_test else self.path_local
+        return tuple(
+            folder / getattr(self, f"{part}_{kind}")
+            for kind in ("imgs_original", "groundTruth", "border_masks")
+        )
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """[preparation]"""
+
+    labels: tuple[str, ...] = key(words)
+    ignore_labels: tuple[str, ...] = key(words)
+    info_banner: Any = key(parse_info_banner)
+    patient_pattern: re.Pattern[str] = key(pattern)
+    split_ratio: tuple[float, float, float] = key(ratio)
+    split_seed: int = key(number(int, least=0))
+    split_file: Path | None = key(optional_path)
+    fold: tuple[int, int] | None = key(optional_fold, absent="")
+
+
+@dataclass(frozen=True)
+class ExperimentName:
+    """[experiment name]"""
+
+    name: str = key(experiment_name)
+    path_experiments: Path = key(path)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything that the experiment leaves behind lies."""
+        return self.path_experiments / self.name
+
+
+@dataclass(frozen=True)
+class DataAttributes:
+    """[data attributes]"""
+
+    structure: str = key(title)
+    patch_height: int = key(number(int, least=8))
+    patch_width: int = key(number(int, least=8))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """[preprocessing]"""
+
+    channel: str = key(one_of("grey", "red", "green", "blue"))
+    standardise: str = key(one_of("retina_unet", "none"))
+    local_normalisation_sigma: float = key(number(float, least=0))
+    clahe_clip_limit: float = key(number(float, least=0))
+    clahe_tile_grid: int = key(number(int, least=1, most=64))
+    gamma: float = key(number(float, above=0))
+    gamma_exponent: str = key(one_of("inverse", "direct"))
+    gamma_epsilon: float = key(number(float, least=0, most=1))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """[augmentation]"""
+
+    flip_horizontal: bool = key(boolean)
+    flip_vertical: bool = key(boolean)
+    rotate_90: bool = key(boolean)
+    gamma_jitter: float = key(number(float, least=0, most=1))
+    contrast_jitter: float = key(number(float, least=0, most=1))
+
+
+@dataclass(frozen=True)
+class Model:
+    """[model]"""
+
+    architecture: str = key(one_of(*ARCHITECTURES))
+    filters: tuple[int, ...] = key(whole_numbers)
+    reduction_ratio: int = key(number(int, least=1))
+    dropout: float = key(number(float, least=0, most=0.95))
+    batch_normalisation: bool | None = key(optional_boolean)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """[training settings]"""
+
+    N_subimgs: int = key(number(int, least=1))
+    validation: str = key(one_of("images", "patches"))
+    N_subimgs_validation: int = key(number(int, least=1))
+    inside_FOV: bool = key(boolean)
+    truth_centred_share: float = key(number(float, least=0, most=1))
+    N_epochs: int = key(number(int, least=1))
+    batch_size: int | str = key(either("auto", number(int, least=1)))
+    loss: str = key(one_of("binary_crossentropy", "dice", "binary_crossentropy_and_dice"))
+    loss_in_FOV: bool = key(boolean)
+    optimizer: str = key(one_of("adam", "sgd"))
+    learning_rate: float = key(number(float, above=0))
+    learning_rate_schedule: str = key(one_of("constant", "cosine"))
+    dropout_growth_epochs: int = key(number(int, least=0), absent="0")
+    rough_map_loss_weight: float = key(number(float, least=0), absent="0")
+    best_by: str = key(one_of("auc", "loss"))
+    patience: int = key(number(int, least=1))
+    seed: int = key(number(int, least=0, most=2**31 - 1))
+    precision: str = key(one_of("float32", "mixed_bfloat16"))
+    devices: int | str = key(either("all", number(int, least=1)), absent="1")
+    initial_weights: Path | str = key(either("none", path), absent="none")
+    nohup: bool = key(boolean)
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch, all of one size, so that nothing is traced or compiled twice."""
+        return -(-self.N_subimgs // self.batch_size)
+
+
+@dataclass(frozen=True)
+class TestingSettings:
+    """[testing settings]"""
+
+    best_last: str = key(one_of("best", "last"))
+    full_images_to_test: int | str = key(either("all", number(int, least=1)))
+    N_group_visual: int = key(number(int, least=1))
+    test_patch_height: int = key(number(int, least=8))
+    test_patch_width: int = key(number(int, least=8))
+    window: str = key(one_of("overlap", "side_by_side", "tiles", "whole"))
+    stride_height: int = key(number(int, least=1))
+    stride_width: int = key(number(int, least=1))
+    test_batch_size: int | str = key(either("auto", number(int, least=1)))
+    tile_size: int = key(number(int, least=64), absent="512")
+    tile_overlap: int = key(number(int, least=0), absent="48")
+    threshold: float | str = key(either("validation", number(float, least=0, most=1)))
+    tta: bool = key(boolean, absent="False")
+    precision: str = key(one_of("float32", "mixed_bfloat16", "auto"), absent="float32")
+    min_area_px: int | str = key(either("validation", number(int, least=0)), absent="0")
+    pixel_spacing_mm: float | None = key(optional_number(above=0), absent="")
+    connectivity: bool = key(boolean, absent="False")
+    nohup: bool = key(boolean)
+
+
+SECTIONS: dict[str, type] = {
+    "data paths": DataPaths,
+    "preparation": Preparation,
+    "experiment name": ExperimentName,
+    "data attributes": DataAttributes,
+    "preprocessing": Preprocessing,
+    "augmentation": Augmentation,
+    "model": Model,
+    "training settings": TrainingSettings,
+    "testing settings": TestingSettings,
+}
