@@ -4,7 +4,7 @@ A pixel counts as positive where its probability is at least the threshold. A sc
 defined (no positive pixel, nothing predicted, ...) is `None`, never NaN, and is left out of means.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -17,10 +17,11 @@ from lib.pixel_scores import (
     Curves,
     Scores,
     ratio,
+    score_nothing_predicted,
     score_pixels,
-    score_with_curves,
-    sorted_pixels,
+    score_pool,
 )
+from lib.pooled_pixels import PooledPixels
 from lib.user_errors import UserError
 
 MIN_AREAS = (0, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -40,7 +41,6 @@ class PredictedImage:
         probability: (H, W) float32 in [0, 1].
         truth: (H, W) uint8 in {0, 1}.
         field_of_view: (H, W) uint8 in {0, 1}.
-        image: (H, W) float32 in [0, 1], as the network saw it.
         original: (H, W) or (H, W, 3) uint8, as it was packed.
         second_observer: (H, W) uint8 in {0, 1}, another person's truth; None where there is none.
     """
@@ -50,7 +50,6 @@ class PredictedImage:
     probability: np.ndarray
     truth: np.ndarray
     field_of_view: np.ndarray
-    image: np.ndarray
     original: np.ndarray
     second_observer: np.ndarray | None = None
 
@@ -105,103 +104,119 @@ class Evaluation:
     darkness_curves: Curves | None
 
 
-def evaluate(
-    cases: Sequence[PredictedImage],
-    threshold: float,
-    darkness_threshold: float | None = None,
-    *,
-    connectivity: bool = False,
-) -> Evaluation:
-    """Score `cases` by the project's protocol.
+class Scoring:
+    """Test images scored by the project's protocol one after the other, so that none need be kept.
 
     Args:
-        cases: the test images; sizes may differ.
-        threshold: for the network, chosen without looking at `cases`.
+        threshold: for the network, chosen without looking at the images.
         darkness_threshold: for `blurred_darkness`, chosen likewise; without it that baseline has
             areas only.
         connectivity: measure how vessels hang together; takes about a second an image.
-
-    Raises:
-        UserError: there is no image, or a probability is not finite.
     """
-    _check(cases)
-    truth = _pool(cases, lambda case: case.truth)
-    in_field_of_view, curves = score_with_curves(
-        _pool(cases, lambda case: case.probability), truth, threshold
-    )
-    darkness, darkness_curves = score_with_curves(
-        _pool(cases, lambda case: blurred_darkness(case.original)), truth, darkness_threshold
-    )
-    per_image = tuple(
-        ImageScores(
-            case.name,
-            case.patient,
-            score_pixels(_inside(case, case.probability), _inside(case, case.truth), threshold),
+
+    def __init__(
+        self,
+        threshold: float,
+        darkness_threshold: float | None = None,
+        *,
+        connectivity: bool = False,
+    ) -> None:
+        self._threshold, self._darkness_threshold = threshold, darkness_threshold
+        self._network, self._whole, self._darkness, self._human = (PooledPixels() for _ in range(4))
+        self._per_image: list[ImageScores] = []
+        self._connectivity: list[Connectivity] | None = [] if connectivity else None
+        self._all_have_second_observer = True
+
+    def add(self, case: PredictedImage) -> Scores:
+        """Count an image in; its own scores inside the field of view.
+
+        Raises:
+            UserError: a probability is not finite.
+        """
+        refuse_not_finite(case)
+        inside = case.field_of_view > 0
+        probability, truth = case.probability[inside], case.truth[inside]
+        self._network.add(probability, truth)
+        self._whole.add(case.probability, case.truth)
+        self._darkness.add(blurred_darkness(case.original)[inside], truth)
+        if case.second_observer is None:
+            self._all_have_second_observer = False
+        else:
+            self._human.add(case.second_observer[inside], truth)
+        scores = score_pixels(probability, truth, self._threshold)
+        self._per_image.append(ImageScores(case.name, case.patient, scores))
+        if self._connectivity is not None:
+            mask = (case.probability >= self._threshold) & inside
+            self._connectivity.append(measure_connectivity(mask, (case.truth > 0) & inside))
+        return scores
+
+    def evaluation(self) -> Evaluation:
+        """All images together.
+
+        Raises:
+            UserError: there was none.
+        """
+        if not self._per_image:
+            raise UserError("there is no test image to score; expected at least one")
+        in_field_of_view, curves = score_pool(self._network, self._threshold)
+        darkness, darkness_curves = score_pool(self._darkness, self._darkness_threshold)
+        every = [image.scores for image in self._per_image]
+        return Evaluation(
+            threshold=self._threshold,
+            in_field_of_view=in_field_of_view,
+            whole_image=score_pool(self._whole, self._threshold)[0],
+            blurred_darkness=darkness,
+            all_background=score_nothing_predicted(self._network),
+            second_observer=self._second_observer(),
+            per_image=tuple(self._per_image),
+            connectivity=tuple(self._connectivity or ()),
+            averages={rate: average(every, rate) for rate in RATES},
+            curves=curves,
+            darkness_curves=darkness_curves,
         )
-        for case in cases
-    )
-    return Evaluation(
-        threshold=threshold,
-        in_field_of_view=in_field_of_view,
-        whole_image=score_pixels(
-            np.concatenate([case.probability.ravel() for case in cases]),
-            np.concatenate([case.truth.ravel() for case in cases]),
-            threshold,
-        ),
-        blurred_darkness=darkness,
-        all_background=score_pixels(np.zeros(truth.shape, np.float32), truth, 0.5),
-        second_observer=_second_observer(cases, truth),
-        per_image=per_image,
-        connectivity=tuple(_connectivity(c, threshold) for c in cases) if connectivity else (),
-        averages={rate: average([s.scores for s in per_image], rate) for rate in RATES},
-        curves=curves,
-        darkness_curves=darkness_curves,
-    )
+
+    def _second_observer(self) -> Scores | None:
+        if not self._all_have_second_observer:
+            return None
+        scores, _ = score_pool(self._human, 0.5)
+        return replace(scores, threshold=None, auc_roc=None, auc_pr=None)
 
 
-def choose_threshold(probability: np.ndarray, truth: np.ndarray) -> float:
-    """The threshold of the greatest F1 over all distinct scores; the lowest of equals.
+def evaluate(cases: Iterable[PredictedImage], *of: float | None, **more: bool) -> Evaluation:
+    """`Scoring` of all images at once."""
+    scoring = Scoring(*of, **more)
+    for case in cases:
+        scoring.add(case)
+    return scoring.evaluation()
 
-    To be called with the validation images, never with the test images.
 
-    Args:
-        probability: finite floats of any shape.
-        truth: {0, 1}, of the same shape.
-
-    Raises:
-        UserError: no pixel is positive, so that F1 is 0 at every threshold.
-    """
-    scores, labels = sorted_pixels(probability, truth)
-    positives = np.count_nonzero(labels)
-    if not positives:
+def refuse_not_finite(case: PredictedImage) -> None:
+    """Raise a `UserError` that names the image if a probability is not finite."""
+    if not np.isfinite(case.probability).all():
         raise UserError(
-            "no threshold can be chosen: none of the validation images has a positive pixel in its "
-            "field of view; give a number instead, e.g. threshold = 0.5"
+            f"{case.name}: the network predicts NaN or infinity; expected probabilities in "
+            "[0, 1]; its training diverged: lower learning_rate and train again"
         )
-    first_of_score = np.flatnonzero(np.diff(scores, prepend=np.nan) != 0)
-    true_positives = positives - np.concatenate([[0], np.cumsum(labels)])[first_of_score]
-    predicted = scores.size - first_of_score
-    f1 = 2 * true_positives / (predicted + positives)
-    return float(scores[first_of_score[np.argmax(f1)]])
 
 
-def choose_min_area(cases: Sequence[PredictedImage], threshold: float) -> int:
+def choose_min_area(cases: Iterable[PredictedImage], threshold: float) -> int:
     """Below how many pixels areas are best dropped: of `MIN_AREAS`, the least with the best pooled F1."""
-    return max(MIN_AREAS, key=lambda pixels: f1_of_masks(cases, threshold, pixels) or 0.0)
+    f1 = f1_of_masks(cases, threshold, MIN_AREAS)
+    return max(MIN_AREAS, key=lambda pixels: f1[pixels] or 0.0)
 
 
 def f1_of_masks(
-    cases: Sequence[PredictedImage], threshold: float, min_area_px: int
-) -> float | None:
-    """F1 over the pooled FOV pixels of masks without small areas; None where nothing is positive."""
-    hits = marked = positive = 0
+    cases: Iterable[PredictedImage], threshold: float, min_areas: Sequence[int]
+) -> dict[int, float | None]:
+    """F1 over the pooled FOV pixels of masks without areas below each size; None: nothing is positive."""
+    counts = {pixels: np.zeros(2, np.int64) for pixels in min_areas}
     for case in cases:
-        mask = binary_mask(case.probability, case.field_of_view, threshold, min_area_px)
         truth = (case.truth > 0) & (case.field_of_view > 0)
-        hits += int(np.count_nonzero(mask & truth))
-        marked += int(np.count_nonzero(mask))
-        positive += int(np.count_nonzero(truth))
-    return ratio(2 * hits, marked + positive)
+        positive = np.count_nonzero(truth)
+        for pixels, counted in counts.items():
+            mask = binary_mask(case.probability, case.field_of_view, threshold, pixels)
+            counted += 2 * np.count_nonzero(mask & truth), np.count_nonzero(mask) + positive
+    return {pixels: ratio(*counted.tolist()) for pixels, counted in counts.items()}
 
 
 def blurred_darkness(original: np.ndarray) -> np.ndarray:
@@ -218,39 +233,6 @@ def blurred_darkness(original: np.ndarray) -> np.ndarray:
         grey = cv2.cvtColor(grey, cv2.COLOR_RGB2GRAY)
     blurred = cv2.GaussianBlur(grey, (0, 0), DARKNESS_SIGMA)
     return np.clip(1 - blurred / 255, 0, 1)
-
-
-def _second_observer(cases: Sequence[PredictedImage], truth: np.ndarray) -> Scores | None:
-    if any(case.second_observer is None for case in cases):
-        return None
-    scores = score_pixels(_pool(cases, lambda case: case.second_observer), truth, 0.5)
-    return replace(scores, threshold=None, auc_roc=None, auc_pr=None)
-
-
-def _check(cases: Sequence[PredictedImage]) -> None:
-    if not cases:
-        raise UserError("there is no test image to score; expected at least one")
-    for case in cases:
-        if not np.isfinite(case.probability).all():
-            raise UserError(
-                f"{case.name}: the network predicts NaN or infinity; expected probabilities in "
-                "[0, 1]; its training diverged: lower learning_rate and train again"
-            )
-
-
-def _inside(case: PredictedImage, values: np.ndarray) -> np.ndarray:
-    return values[case.field_of_view > 0]
-
-
-def _pool(
-    cases: Sequence[PredictedImage], values: Callable[[PredictedImage], np.ndarray]
-) -> np.ndarray:
-    return np.concatenate([_inside(case, values(case)) for case in cases])
-
-
-def _connectivity(case: PredictedImage, threshold: float) -> Connectivity:
-    inside = case.field_of_view > 0
-    return measure_connectivity((case.probability >= threshold) & inside, (case.truth > 0) & inside)
 
 
 def average(scores: Sequence[object], rate: str) -> Average:

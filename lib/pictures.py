@@ -44,16 +44,44 @@ SPECK = 12
 """Pixels; smaller areas get no outline, whose ring would hide what lies around them."""
 
 
-def image_grid(file: Path, images: Sequence[np.ndarray], columns: int) -> None:
-    """Images in rows of `columns`, each in the middle of a black cell as large as the largest.
+class ImageGrid:
+    """Images in rows, each in the middle of a black cell as large as the largest.
 
     Args:
-        file: the PNG; its longer side is at most 12 000 pixels.
-        images: (H, W), (H, W, 1) or (H, W, 3); uint8, float in [0, 1], or {0, 1} masks, which are
-            shown black and white. Sizes may differ.
+        sizes: height and width of each image that will be added.
         columns: images in a row.
+        longest: pixels; the longer side of the picture at most.
     """
-    _save_pixels(_mosaic([_rgb(image) for image in images], columns), file)
+
+    def __init__(
+        self, sizes: Sequence[tuple[int, int]], columns: int, longest: int = 12_000
+    ) -> None:
+        self._columns, self._number = min(columns, len(sizes)), 0
+        rows = -(-len(sizes) // self._columns)
+        cell = np.max(sizes, axis=0)
+        self._scale = min(1, longest / max(cell * (rows, self._columns)))
+        self._cell = np.maximum(1, (cell * self._scale).astype(int))
+        self._canvas = np.zeros((*self._cell * (rows, self._columns), 3), np.uint8)
+
+    def add(self, image: np.ndarray) -> None:
+        """Put the next image.
+
+        Args:
+            image: (H, W), (H, W, 1) or (H, W, 3); uint8, float in [0, 1], or a {0, 1} mask, which is
+                shown black and white.
+        """
+        corner = self._cell * divmod(self._number, self._columns)
+        self._number += 1
+        image = _rgb(image)
+        if self._scale < 1:
+            size = np.maximum(1, np.multiply(image.shape[:2], self._scale).astype(int))
+            image = cv2.resize(image, size[::-1].tolist(), interpolation=cv2.INTER_AREA)
+        top, left = corner + (self._cell - image.shape[:2]) // 2
+        self._canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+
+    def save(self, file: Path) -> None:
+        """Write the PNG."""
+        _save_pixels(self._canvas, file)
 
 
 def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
@@ -89,7 +117,7 @@ def labelled_rows(
 
     Args:
         file: the PNG.
-        rows: for each title as many images as there are columns, as in `image_grid`.
+        rows: for each title as many images as there are columns, as in `ImageGrid`.
         columns: their titles.
         side: of an image, in pixels.
     """
@@ -335,8 +363,6 @@ def _outlined_thumbnail(entry: ContactSheetEntry, side: int) -> np.ndarray:
     return thumbnail
 
 
-def _save_pixels(pixels: np.ndarray, file: Path, longest: int = 12_000) -> None:
-    if max(pixels.shape) > longest:
-        pixels = _fitted(pixels, longest)
+def _save_pixels(pixels: np.ndarray, file: Path) -> None:
     with written_beside(file) as (beside,):
         Image.fromarray(pixels).save(beside, format="PNG", compress_level=COMPRESSION)

@@ -7,7 +7,9 @@ defined (no positive pixel, nothing predicted, ...) is `None`, never NaN.
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import auc, precision_recall_curve, roc_curve
+
+from lib.pooled_pixels import PooledPixels
+from lib.user_errors import UserError
 
 RATES = (
     "auc_roc",
@@ -64,15 +66,75 @@ class Curves:
 
 
 def score_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float | None) -> Scores:
-    """Score pixels that are all to be counted.
+    """Score the pixels of one image.
 
     Args:
-        probability: finite floats of any shape.
+        probability: finite floats of at least 0, of any shape.
         truth: {0, 1}, of the same shape.
         threshold: a pixel is predicted positive where `probability >= threshold`; `None` leaves all
             but the areas undefined.
     """
-    return score_with_curves(probability, truth, threshold)[0]
+    return score_pool(PooledPixels([(probability, truth)]), threshold)[0]
+
+
+def score_pool(pool: PooledPixels, threshold: float | None) -> tuple[Scores, Curves | None]:
+    """As `score_pixels`; the curves are None where the areas are not defined."""
+    counts, rates = (None,) * 4, {}
+    if threshold is not None:
+        false_positives, true_positives = pool.at_least(threshold)
+        counts = (
+            pool.negatives - false_positives,
+            false_positives,
+            pool.positives - true_positives,
+            true_positives,
+        )
+        rates = _rates(*counts)
+    auc_roc, auc_pr, curves = None, None, None
+    if pool.negatives and pool.positives:
+        auc_roc, auc_pr, curves = _areas_and_curves(pool)
+    names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
+    undefined = dict.fromkeys(RATES)
+    return Scores(
+        pixels=pool.negatives + pool.positives,
+        threshold=threshold,
+        **dict(zip(names, counts, strict=True)),
+        **(undefined | rates | {"auc_roc": auc_roc, "auc_pr": auc_pr}),
+    ), curves
+
+
+def score_nothing_predicted(pool: PooledPixels) -> Scores:
+    """What a prediction of 0 everywhere scores on these pixels: chance in both areas."""
+    negatives, positives = pool.negatives, pool.positives
+    both = negatives and positives
+    return Scores(
+        negatives + positives,
+        0.5,
+        *(negatives, 0, positives, 0),
+        auc_roc=0.5 if both else None,
+        auc_pr=positives / (negatives + positives) if both else None,
+        **_rates(negatives, 0, positives, 0),
+    )
+
+
+def choose_threshold(pool: PooledPixels) -> float:
+    """The threshold of the greatest F1 over all distinct scores; the lowest of equals.
+
+    To be called with the validation images, never with the test images.
+
+    Raises:
+        UserError: no pixel is positive, so that F1 is 0 at every threshold.
+    """
+    if not pool.positives:
+        raise UserError(
+            "no threshold can be chosen: none of the validation images has a positive pixel in its "
+            "field of view; give a number instead, e.g. threshold = 0.5"
+        )
+    best_f1, threshold = -1.0, 0.0
+    for counted in pool.by_score():
+        f1 = 2 * counted.true_positives / (counted.predicted + pool.positives)
+        if f1.max() > best_f1:
+            best_f1, threshold = f1.max(), float(counted.scores[np.argmax(f1)])
+    return threshold
 
 
 def auc_roc(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -93,88 +155,41 @@ def auc_roc(scores: np.ndarray, truth: np.ndarray) -> float:
     return float((below + not_above) / (2 * positives.size * negatives.size))
 
 
-def sorted_pixels(probability: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores from the lowest to the highest, and their labels: (pixels,) floats and bool."""
-    scores, labels = np.ravel(probability), np.ravel(truth) > 0
-    order = np.argsort(scores)
-    return scores[order], labels[order]
-
-
-def score_with_curves(
-    probability: np.ndarray, truth: np.ndarray, threshold: float | None
-) -> tuple[Scores, Curves | None]:
-    """As `score_pixels`; the curves are None where the areas are not defined."""
-    scores, labels = sorted_pixels(probability, truth)
-    counts, rates = (None,) * 4, {}
-    if threshold is not None:
-        counts = _confusion(scores, labels, threshold)
-        rates = _rates(*counts)
-    auc_roc, auc_pr, curves = None, None, None
-    if labels.any() and not labels.all():
-        auc_roc, auc_pr, curves = _areas_and_curves(scores, labels)
-    names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
-    undefined = dict.fromkeys(RATES)
-    return Scores(
-        pixels=labels.size,
-        threshold=threshold,
-        **dict(zip(names, counts, strict=True)),
-        **(undefined | rates | {"auc_roc": auc_roc, "auc_pr": auc_pr}),
-    ), curves
-
-
-def _areas_and_curves(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float, Curves]:
-    """Areas and curves of sorted scores."""
-    scores, labels, weights = _merged(scores, labels)
-    false_positive_rate, true_positive_rate, _ = roc_curve(labels, scores, sample_weight=weights)
-    precision, recall, _ = precision_recall_curve(labels, scores, sample_weight=weights)
-    # Average precision, of the curve that is there already.
-    average_precision = -np.sum(np.diff(recall) * precision[:-1])
+def _areas_and_curves(pool: PooledPixels) -> tuple[float, float, Curves]:
+    """Areas under the ROC curve (trapezia) and under the precision-recall curve (steps), and the curves."""
+    area = average_precision = 0.0
+    parts = []
+    for counted in pool.by_score():
+        hits, false_positives = counted.positives, counted.false_positives
+        precision = counted.true_positives / counted.predicted
+        area += hits @ (pool.negatives - false_positives + counted.negatives / 2)
+        average_precision += hits @ precision
+        # Where a run of negatives begins or ends; between, the curves are straight.
+        corners = (hits > 0) | np.append(True, hits[:-1] > 0)
+        rates = np.stack(
+            [
+                false_positives[corners] / pool.negatives,
+                counted.true_positives[corners] / pool.positives,
+                precision[corners],
+            ]
+        )
+        parts.append(rates[:, np.union1d(_spread(*rates[:2]), _spread(*rates[1:]))])
+    end = [[0], [0], [1]]
+    false_positive_rate, recall, precision = np.concatenate([*parts, end], axis=1)
+    roc = _spread(false_positive_rate, recall)[::-1]
+    pr = _spread(recall, precision)
     return (
-        float(auc(false_positive_rate, true_positive_rate)),
-        float(average_precision),
-        Curves(*_thinned(false_positive_rate, true_positive_rate), *_thinned(recall, precision)),
+        float(area / pool.negatives / pool.positives),
+        float(average_precision / pool.positives),
+        Curves(false_positive_rate[roc], recall[roc], recall[pr], precision[pr]),
     )
 
 
-def _merged(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted pixels as fewer, weighted ones that have the same curves and areas.
-
-    Pixels of one score become one of each class; distinct scores that only negatives have, with no
-    positive between them, become one. Positives being few, that saves scikit-learn most of its time
-    and memory.
-
-    Returns:
-        Scores, labels and weights, each (merged pixels,).
-    """
-    starts = np.flatnonzero(np.diff(scores, prepend=np.nan) != 0)
-    has_positive = np.logical_or.reduceat(labels, starts)
-    starts = starts[has_positive | np.concatenate([[True], has_positive[:-1]])]
-    positives = np.add.reduceat(labels, starts, dtype=np.int64)
-    weights = np.concatenate([np.diff(starts, append=labels.size) - positives, positives])
-    merged_labels = np.repeat([0, 1], starts.size)
-    counted = weights > 0
-    return np.tile(scores[starts], 2)[counted], merged_labels[counted], weights[counted]
-
-
-def _thinned(x: np.ndarray, y: np.ndarray, points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """About `points` of a curve's points, evenly spread along its length."""
+def _spread(x: np.ndarray, y: np.ndarray, points: int = 2000) -> np.ndarray:
+    """Which points of a curve to draw: about `points`, evenly spread along its length."""
     length = np.cumsum(np.hypot(np.diff(x, prepend=x[:1]), np.diff(y, prepend=y[:1])))
-    keep = np.unique(np.searchsorted(length, np.linspace(0, length[-1], points)))
-    keep = np.union1d(np.minimum(keep, x.size - 1), [0, x.size - 1])
-    return x[keep], y[keep]
-
-
-def _confusion(
-    probability: np.ndarray, truth: np.ndarray, threshold: float
-) -> tuple[int, int, int, int]:
-    """TN, FP, FN, TP."""
-    predicted = probability >= threshold
-    # Python's own integers: the product in Matthews' coefficient overflows 64 bits.
-    true_positives = int(np.count_nonzero(predicted & truth))
-    false_positives = int(np.count_nonzero(predicted)) - true_positives
-    false_negatives = int(np.count_nonzero(truth)) - true_positives
-    true_negatives = truth.size - true_positives - false_positives - false_negatives
-    return true_negatives, false_positives, false_negatives, true_positives
+    keep = np.searchsorted(length, np.linspace(0, length[-1], points))
+    return np.union1d(np.minimum(keep, x.size - 1), [0, x.size - 1])
 
 
 def _rates(tn: int, fp: int, fn: int, tp: int) -> dict[str, float | None]:

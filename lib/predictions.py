@@ -1,10 +1,9 @@
 """Predicted images kept in one HDF5 file, so that runs can be compared without predicting again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from lib.evaluation import PredictedImage
 from lib.files import written_beside
@@ -14,7 +13,7 @@ from lib.user_errors import UserError
 ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer")
 
 
-def write_predictions(file: Path, cases: Sequence[PredictedImage]) -> None:
+def write_predictions(file: Path, cases: Iterable[PredictedImage]) -> None:
     """One group an image, in order: its arrays, compressed, and its name and patient."""
     with written_beside(file) as (beside,), written_hdf5(beside) as store:
         for number, case in enumerate(cases):
@@ -27,7 +26,7 @@ def write_predictions(file: Path, cases: Sequence[PredictedImage]) -> None:
 
 
 def read_predictions(file: Path) -> Iterator[PredictedImage]:
-    """Yield the images one at a time; the preprocessed image is not kept and comes as zeros.
+    """Yield the images one at a time.
 
     Raises:
         UserError: there is no such file, or it is not readable.
@@ -39,9 +38,12 @@ def read_predictions(file: Path) -> Iterator[PredictedImage]:
             plain_datasets(store)
             for group in store.values():
                 arrays = {name: group[name][...] for name in ARRAYS if name in group}
-                unseen = np.zeros(arrays["truth"].shape, np.float32)
-                yield PredictedImage(
-                    group.attrs["name"], group.attrs["patient"], image=unseen, **arrays
-                )
+                yield PredictedImage(group.attrs["name"], group.attrs["patient"], **arrays)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{file}: not readable ({error}); run run_testing.py again") from None
+
+
+def sizes_of_predictions(file: Path) -> list[tuple[int, int]]:
+    """Height and width of each image of a file that was just written."""
+    with h5py.File(file, "r") as store:
+        return [group["truth"].shape for group in store.values()]

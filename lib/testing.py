@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
@@ -14,11 +15,11 @@ from lib.ensemble import SHARED, averaged
 from lib.evaluation import (
     Evaluation,
     PredictedImage,
+    Scoring,
     blurred_darkness,
     choose_min_area,
-    choose_threshold,
-    evaluate,
     f1_of_masks,
+    refuse_not_finite,
 )
 from lib.experiment import Experiment, refuse_other_settings
 from lib.figures import precision_recall_figure, roc_figure
@@ -32,15 +33,13 @@ from lib.operating_point import (
     write_operating_point,
 )
 from lib.performance_report import write_performances
-from lib.pictures import (
-    image_grid,
-    original_truth_prediction,
-    overlay,
-)
+from lib.pictures import ImageGrid, original_truth_prediction, overlay
+from lib.pixel_scores import choose_threshold
+from lib.pooled_pixels import PooledPixels
 from lib.precision import PRECISIONS, choose_precision
 from lib.prediction import predict_image, with_batch_size
-from lib.predictions import write_predictions
-from lib.preprocessing import network_input, preprocess
+from lib.predictions import read_predictions, sizes_of_predictions, write_predictions
+from lib.preprocessing import preprocess
 from lib.progress import progress
 from lib.seen_images import (
     learnt_validation_images,
@@ -48,6 +47,13 @@ from lib.seen_images import (
     refuse_trained_images,
 )
 from lib.user_errors import UserError
+
+GRIDS = {
+    "all_originals": "original",
+    "all_groundTruths": "truth",
+    "all_predictions": "probability",
+}
+"""Pictures of all images together, and what they show."""
 
 
 def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Evaluation:
@@ -68,7 +74,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         if not file.is_file():
             raise UserError(f"{file}: no trained network of that name; run run_training.py first")
         refuse_other_settings(member, configuration, SHARED if members else FIXED_BY_TRAINING)
-    _refuse_without_truth(configuration)
+    _refuse_nothing_to_score(configuration)
     for member in trained:
         refuse_trained_images(member, configuration, validation=not members)
     configurations = [read_configuration(m.configuration) for m in members] or [configuration]
@@ -83,12 +89,11 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     point = _operating_point(model, configuration, members, precision)
     darkness_threshold = _darkness_threshold(configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
-    started = time.monotonic()
-    cases = list(predicted_images(model, configuration, "test", limit))
-    seconds = (time.monotonic() - started) / max(1, len(cases))
-    evaluation = evaluate(
-        cases, point.threshold, darkness_threshold, connectivity=settings.connectivity
-    )
+    results = Experiment(configuration.results_folder, experiment.name)
+    predicted, seconds = predicted_images(model, configuration, "test", limit), []
+    write_predictions(results.predictions, _timed(predicted, seconds))
+    evaluation = _score_and_draw(results, configuration, point.threshold, darkness_threshold)
+    seconds = sum(seconds) / len(evaluation.per_image)
     context = {
         "experiment": experiment.name,
         "network": f"{' + '.join(c.model.architecture for c in configurations)}, "
@@ -102,17 +107,24 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         else "n/a",
     }
     if point.min_area_px > 1:
-        f1 = f1_of_masks(cases, point.threshold, point.min_area_px)
+        cases, pixels = read_predictions(results.predictions), point.min_area_px
+        f1 = f1_of_masks(cases, point.threshold, [pixels])[pixels]
         context["masks of run_prediction.py"] = (
-            f"areas below {point.min_area_px} pixels dropped: F1 {f1:.4f}; kept in all figures here"
+            f"areas below {pixels} pixels dropped: F1 {f1:.4f}; kept in all figures here"
         )
-    results = Experiment(configuration.results_folder, experiment.name)
     if chosen_by_testing(settings):
         write_operating_point(experiment.operating_point, point, settings)
-    write_predictions(results.predictions, cases)
-    _draw(results, configuration, cases, evaluation)
     write_performances(results.folder, evaluation, context)  # last: it says that all is there
     return evaluation
+
+
+def _timed(cases: Iterator[PredictedImage], seconds: list[float]) -> Iterator[PredictedImage]:
+    """The same images; how long each took is appended to `seconds`."""
+    started = time.monotonic()
+    for case in cases:
+        seconds.append(time.monotonic() - started)
+        yield case
+        started = time.monotonic()
 
 
 def _epochs(experiment: Experiment, configuration: Configuration) -> str:
@@ -141,16 +153,17 @@ def predicted_images(
     settings = with_batch_size(model.predict_on_batch, configuration.testing_settings)
     for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
-        yield PredictedImage(
+        case = PredictedImage(
             image.name,
             image.patient,
             predict_image(predict, levels, settings),
             image.truth,
             image.field_of_view,
-            network_input(levels),
             image.original,
             image.second_observer,
         )
+        refuse_not_finite(case)
+        yield case
 
 
 def _precision(networks: Sequence[tuple[Configuration, Path]], configuration: Configuration) -> str:
@@ -159,11 +172,12 @@ def _precision(networks: Sequence[tuple[Configuration, Path]], configuration: Co
         print("precision: float32, as there are no validation images to compare on")
         return "float32"
     predicted, seconds = {}, {}
+    number = 20  # more would say nothing new, and take memory
     for precision in PRECISIONS:
         model = averaged([trained_model(*network, precision) for network in networks])
         next(predicted_images(model, configuration, "validation", 1))  # traces
         started = time.monotonic()
-        predicted[precision] = list(predicted_images(model, configuration, "validation"))
+        predicted[precision] = list(predicted_images(model, configuration, "validation", number))
         seconds[precision] = time.monotonic() - started
     chosen, why = choose_precision(predicted, seconds)
     print(f"precision: {chosen}, as {why}")
@@ -185,19 +199,23 @@ def _operating_point(
         name for member in members for name in learnt_validation_images(member, configuration)
     }
     cases = predicted_images(model, configuration, "validation")
-    cases = [case for case in cases if case.name not in learnt]
-    if not cases:
-        raise UserError(
-            f"{configuration.experiment_name.name}: each validation image has trained one of the networks "
-            'and can choose no threshold; give numbers: --set "testing settings.threshold=0.5" '
-            '--set "testing settings.min_area_px=0"'
-        )
-    if threshold == "validation":
-        source = "best F1 on the validation images"
-        source += f" but for the {len(learnt)} that have trained a network" if learnt else ""
-        threshold = _best_threshold((c.probability, c.truth, c.field_of_view) for c in cases)
-    if min_area_px == "validation":
-        min_area_px = choose_min_area(cases, threshold)
+    with TemporaryDirectory() as folder:  # rather than in memory: there may be many
+        file = Path(folder) / "validation.hdf5"
+        write_predictions(file, (case for case in cases if case.name not in learnt))
+        if not sizes_of_predictions(file):
+            raise UserError(
+                f"{configuration.experiment_name.name}: each validation image has trained one of the "
+                'networks and can choose no threshold; give numbers: --set "testing settings.threshold=0.5" '
+                '--set "testing settings.min_area_px=0"'
+            )
+        if threshold == "validation":
+            source = "best F1 on the validation images"
+            source += f" but for the {len(learnt)} that have trained a network" if learnt else ""
+            threshold = _best_threshold(
+                (c.probability, c.truth, c.field_of_view) for c in read_predictions(file)
+            )
+        if min_area_px == "validation":
+            min_area_px = choose_min_area(read_predictions(file), threshold)
     return OperatingPoint(threshold, source, min_area_px, precision)
 
 
@@ -220,40 +238,49 @@ def _darkness_threshold(configuration: Configuration) -> float | None:
 
 def _best_threshold(images: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
     """Of (score, truth, field of view) images, over their pooled FOV pixels."""
-    pixels = [(score[inside > 0], truth[inside > 0]) for score, truth, inside in images]
-    return choose_threshold(*(np.concatenate(arrays) for arrays in zip(*pixels, strict=True)))
+    inside = ((score[view > 0], truth[view > 0]) for score, truth, view in images)
+    return choose_threshold(PooledPixels(inside))
 
 
-def _refuse_without_truth(configuration: Configuration) -> None:
-    images, truth, _ = configuration.data_paths.hdf5("test")
+def _refuse_nothing_to_score(configuration: Configuration) -> None:
+    files = configuration.data_paths.hdf5("test")
+    images, truth, _ = files
+    if images.is_file() and not members_of(files):
+        raise UserError(f"{images}: holds no image; expected at least one to test on")
     if images.is_file() and not truth.is_file():
         raise UserError(
             f"{truth}: no such file; the test images were packed without truth and cannot be scored"
         )
 
 
-def _draw(
+def _score_and_draw(
     results: Experiment,
     configuration: Configuration,
-    cases: list[PredictedImage],
-    evaluation: Evaluation,
-) -> None:
-    folder, columns = results.folder, configuration.testing_settings.N_group_visual
+    threshold: float,
+    darkness_threshold: float | None,
+) -> Evaluation:
+    """Go once through the kept predictions, one image in memory at a time, or one row of a picture."""
+    folder, settings = results.folder, configuration.testing_settings
     for pattern in ("_overlay*.png", "_Original_GroundTruth_Prediction*.png"):  # of an earlier test
         for file in folder.glob(f"{results.name}{pattern}"):
             file.unlink()
+    scoring = Scoring(threshold, darkness_threshold, connectivity=settings.connectivity)
+    sizes, columns = sizes_of_predictions(results.predictions), settings.N_group_visual
+    grids = {attribute: ImageGrid(sizes, columns) for attribute in GRIDS.values()}
+    row: list[PredictedImage] = []
+    cases = progress(read_predictions(results.predictions), "scoring and drawing", len(sizes))
+    for number, case in enumerate(cases):
+        overlay(results.file(f"_overlay{number}.png"), case, scoring.add(case))
+        for attribute, grid in grids.items():
+            grid.add(getattr(case, attribute))
+        row.append(case)
+        if len(row) == columns or number == len(sizes) - 1:
+            file = results.file(f"_Original_GroundTruth_Prediction{number // columns}.png")
+            original_truth_prediction(file, row)
+            row = []
+    for name, attribute in GRIDS.items():
+        grids[attribute].save(folder / f"{name}.png")
+    evaluation = scoring.evaluation()
     roc_figure(folder / "ROC.png", evaluation)
     precision_recall_figure(folder / "Precision_recall.png", evaluation)
-    for name, images in {
-        "all_originals": [case.original for case in cases],
-        "all_groundTruths": [case.truth for case in cases],
-        "all_predictions": [case.probability for case in cases],
-    }.items():
-        image_grid(folder / f"{name}.png", images, columns)
-    for number, start in enumerate(range(0, len(cases), columns)):
-        group = cases[start : start + columns]
-        ending = f"_Original_GroundTruth_Prediction{number}.png"
-        original_truth_prediction(results.file(ending), group)
-    for number, case in enumerate(cases):
-        scores = evaluation.per_image[number].scores
-        overlay(results.file(f"_overlay{number}.png"), case, scores)
+    return evaluation

@@ -8,9 +8,10 @@ from sklearn.metrics import roc_auc_score
 from lib.command_line import ensemble_name
 from lib.configuration import read_configuration
 from lib.ensemble import averaged, read_keras_ensemble
-from lib.evaluation import choose_threshold
 from lib.experiment import Experiment
 from lib.keras_network import read_keras_network, trained_model
+from lib.pixel_scores import choose_threshold
+from lib.pooled_pixels import PooledPixels
 from lib.prediction import predict_file
 from lib.testing import predicted_images
 from lib.testing import test as run_test
@@ -84,7 +85,7 @@ def test_the_ensemble_is_tested_in_a_folder_of_its_own(prepared, members):
     )
     # All members share the split: all its validation images choose the threshold.
     assert evaluation.threshold == pytest.approx(
-        choose_threshold(*predicted("validation")), abs=1e-5
+        choose_threshold(PooledPixels([predicted("validation")])), abs=1e-5
     )
     context = json.loads((configuration.results_folder / "performances.json").read_text())[
         "context"

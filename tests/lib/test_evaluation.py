@@ -15,11 +15,18 @@ from lib.evaluation import (
     PredictedImage,
     blurred_darkness,
     choose_min_area,
-    choose_threshold,
     evaluate,
     f1_of_masks,
 )
-from lib.pixel_scores import RATES, _merged, auc_roc, score_pixels, sorted_pixels
+from lib.pixel_scores import (
+    RATES,
+    auc_roc,
+    choose_threshold,
+    score_nothing_predicted,
+    score_pixels,
+    score_pool,
+)
+from lib.pooled_pixels import PooledPixels
 from lib.user_errors import UserError
 
 DRIVE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "DRIVE" / "test"
@@ -37,7 +44,6 @@ def predicted(probability, truth, field_of_view=None, name="1-1", original=None)
         probability=probability,
         truth=np.asarray(truth, np.uint8),
         field_of_view=np.asarray(field_of_view, np.uint8),
-        image=probability,
         original=np.asarray(original, np.uint8),
     )
 
@@ -110,12 +116,14 @@ def test_the_chosen_threshold_is_the_best_of_all(pairs):
     probability, truth = as_arrays(pairs)
     f1 = {float(t): score_pixels(probability, truth, t).f1 for t in np.unique(probability)}
     best = max(f1.values())
-    assert choose_threshold(probability, truth) == min(t for t in f1 if f1[t] == best)
+    assert choose_threshold(PooledPixels([(probability, truth)])) == min(
+        t for t in f1 if f1[t] == best
+    )
 
 
 def test_no_threshold_can_be_chosen_without_positives():
     with pytest.raises(UserError, match="positive pixel"):
-        choose_threshold(np.array([0.1, 0.9]), np.array([0, 0]))
+        choose_threshold(PooledPixels([(np.array([0.1, 0.9]), np.array([0, 0]))]))
 
 
 @property_test
@@ -127,17 +135,11 @@ def test_the_area_without_the_curve_is_that_of_scikit_learn(pairs):
 
 
 @property_test
-@given(pixels.filter(lambda pairs: len({t for _, t in pairs}) == 2))
-def test_merged_pixels_have_the_same_areas_and_are_few(pairs):
-    probability, truth = as_arrays(pairs)
-    scores, labels, weights = _merged(*sorted_pixels(probability, truth))
-    assert weights.sum() == truth.size
-    assert weights[labels == 1].sum() == truth.sum()
-    assert scores.size <= 3 * len(set(probability[truth == 1].tolist())) + 1
-    for area in (metrics.roc_auc_score, metrics.average_precision_score):
-        assert area(labels, scores, sample_weight=weights) == pytest.approx(
-            area(truth, probability), abs=1e-12
-        )
+@given(pixels)
+def test_zeros_everywhere_score_as_nothing_predicted(pairs):
+    _, truth = as_arrays(pairs)
+    pool = PooledPixels([(np.zeros(truth.size), truth)])
+    assert score_nothing_predicted(pool) == score_pool(pool, 0.5)[0]
 
 
 def test_a_hand_worked_image():
@@ -289,7 +291,7 @@ def test_small_areas_are_dropped_where_that_raises_f1():
     truth[5:15, 5:15] = probability[5:15, 5:14] = 1
     probability[30, 30:37] = probability[20:22, 30] = 1  # specks of 7 and 2 pixels
     case = predicted(probability, truth)
-    assert f1_of_masks([case], 0.5, 0) == pytest.approx(180 / 199)
-    assert f1_of_masks([case], 0.5, 5) == pytest.approx(180 / 197)
-    assert f1_of_masks([case], 0.5, 10) == pytest.approx(180 / 190)
+    assert f1_of_masks([case], 0.5, [0, 5, 10]) == pytest.approx(
+        {0: 180 / 199, 5: 180 / 197, 10: 180 / 190}
+    )
     assert choose_min_area([case], 0.5) == 10  # the least of those that are best

@@ -47,7 +47,6 @@ def a_case(patient, quality, seed, second_observer=True):
         probability,
         truth,
         field_of_view,
-        probability,
         original,
         human,
     )

@@ -19,7 +19,6 @@ def predicted(name, probability, truth):
         probability=probability,
         truth=np.array(truth, np.uint8),
         field_of_view=np.array([[1, 1, 0]], np.uint8),
-        image=probability,
         original=np.array([[10, 200, 30]], np.uint8),
     )
 

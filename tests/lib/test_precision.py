@@ -13,7 +13,7 @@ SECONDS = {"float32": 2.0, "mixed_bfloat16": 1.0}
 def image(probability, truth=TRUTH, field_of_view=None):
     if field_of_view is None:
         field_of_view = np.ones_like(truth)
-    return PredictedImage("a", "a", probability, truth, field_of_view, probability, probability)
+    return PredictedImage("a", "a", probability, truth, field_of_view, probability)
 
 
 def both(rounded, **more):

@@ -17,7 +17,6 @@ def case(name: str, shape: tuple[int, int], **more) -> PredictedImage:
         generator.random(shape, dtype=np.float32),
         generator.integers(2, size=shape, dtype=np.uint8),
         generator.integers(2, size=shape, dtype=np.uint8),
-        np.zeros(shape, np.float32),
         generator.integers(256, size=(*shape, 3), dtype=np.uint8),
         **more,
     )
