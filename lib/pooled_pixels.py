@@ -1,5 +1,6 @@
 """The pixels of many images in order of their scores, in memory that does not grow with their number."""
 
+import weakref
 from collections.abc import Iterable, Iterator
 from tempfile import SpooledTemporaryFile
 from typing import NamedTuple
@@ -51,7 +52,8 @@ class PooledPixels:
 
     def __init__(self, images: Iterable[tuple[np.ndarray, np.ndarray]] = ()) -> None:
         self.negatives = self.positives = 0
-        self._keys = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115, as it is the pool
+        self._keys = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115, as long as this object lives
+        weakref.finalize(self, self._keys.close)
         for scores, truth in images:
             self.add(scores, truth)
 
