@@ -41,7 +41,7 @@ class Claim:
     def row(self) -> str:
         """Cells of a Markdown table."""
         wanted = f"at {'least' if self.at_least else 'most'} {self.limit:g} {self.unit}".rstrip()
-        found = f"{self.found:.3g} {self.unit}".rstrip()
+        found = f"{self.found:.4g} {self.unit}".rstrip()
         return f"{self.what} | {wanted} | {found} | {'yes' if self.kept else '**no**'}"
 
 

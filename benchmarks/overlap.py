@@ -6,16 +6,20 @@ Prepares and imports into a temporary folder, then runs run_testing.py once for 
 its own, for its peak memory; then times the stages of one image. Writes docs/results/overlap.{json,md}.
 """
 
-import argparse
 import json
 import statistics
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.measuring import machine, run_process, write_report
+from benchmarks.published_network import (
+    CONFIGURATION,
+    configured,
+    imported_experiment,
+    parse_arguments,
+)
 from lib.command_line import PROJECT
 
 SETTINGS = {
@@ -43,21 +47,12 @@ ORIGINAL_SECONDS = {
 }
 
 
-def configured(folder: Path) -> list[str]:
-    """Settings of an experiment that lies wholly in `folder`."""
-    return [
-        f"data paths.path_local={folder / 'datasets'}",
-        f"experiment name.path_experiments={folder / 'experiments'}",
-        "experiment name.name=published",
-    ]
-
-
 def measured(folder: Path, values: tuple) -> dict:
     """Scores, seconds and memory of run_testing.py under one setting."""
     settings = configured(folder)
     settings += [f"testing settings.{k}={v}" for k, v in zip(KEYS, values, strict=True)]
     sets = [word for setting in settings for word in ("--set", setting)]
-    command = ["run_testing.py", "--config", "configurations/drive_retina_unet.txt", *sets]
+    command = ["run_testing.py", "--config", CONFIGURATION, *sets]
     _, memory = run_process(command)
     file = folder / "experiments" / "published" / "performances.json"
     performances = json.loads(file.read_text(encoding="utf-8"))
@@ -81,8 +76,7 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     from lib.pixel_scores import score_pixels
     from lib.preprocessing import network_input, preprocess
 
-    file = PROJECT / "configurations" / "drive_retina_unet.txt"
-    configuration = read_configuration(file, configured(folder))
+    configuration = read_configuration(CONFIGURATION, configured(folder))
     model = build_model(configuration)
     model.load_weights(Experiment.of(configuration).weights("best"))
     image = next(read_part(configuration.data_paths.hdf5("test")))
@@ -135,18 +129,8 @@ def tables(result: dict) -> list[str]:
 
 def main() -> None:
     """Measure, and write both files."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=Path, required=True, metavar="DRIVE")
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE.h5")
-    arguments = parser.parse_args()
     result: dict = {"settings": {}}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        sets = [word for setting in configured(folder) for word in ("--set", setting)]
-        images, weights = arguments.images.resolve(), arguments.weights.resolve()
-        run_process(["prepare_datasets_vessels.py", "DRIVE", "--images", str(images), *sets])
-        imported = ["-m", "lib.published_weights", "retina_unet", str(weights)]
-        run_process([*imported, "--experiment", "published", *sets])
+    with imported_experiment(parse_arguments(__doc__)) as folder:
         for name, values in SETTINGS.items():
             result["settings"][name] = measured(folder, values)
             print(name, result["settings"][name], flush=True)

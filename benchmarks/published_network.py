@@ -1,0 +1,42 @@
+"""retina-unet's published weights with DRIVE, as a trained experiment in a folder that passes away."""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.measuring import run_process
+from lib.command_line import PROJECT
+
+CONFIGURATION = PROJECT / "configurations" / "drive_retina_unet.txt"
+
+
+def configured(folder: Path) -> list[str]:
+    """Settings of an experiment that lies wholly in `folder`."""
+    return [
+        f"data paths.path_local={folder / 'datasets'}",
+        f"experiment name.path_experiments={folder / 'experiments'}",
+        "experiment name.name=published",
+    ]
+
+
+def parse_arguments(description: str) -> argparse.Namespace:
+    """--images and --weights."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--images", type=Path, required=True, metavar="DRIVE")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE.h5")
+    return parser.parse_args()
+
+
+@contextmanager
+def imported_experiment(arguments: argparse.Namespace) -> Iterator[Path]:
+    """A folder with DRIVE packed and the weights imported."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        sets = [word for setting in configured(folder) for word in ("--set", setting)]
+        images = arguments.images.resolve()
+        run_process(["prepare_datasets_vessels.py", "DRIVE", "--images", images, *sets])
+        importing = ["-m", "lib.published_weights", "retina_unet", arguments.weights.resolve()]
+        run_process([*importing, "--experiment", "published", *sets])
+        yield folder
