@@ -39,7 +39,11 @@ WINDOWS = {
     "whole": {"window": "whole"},
     **{f"tiles of {side}": {"window": "tiles", "tile": side} for side in (128, 256, 512)},
     **{
-        f"tiles of {side}, half overlapping": {"window": "tiles", "tile": side, "overlap": side // 2}
+        f"tiles of {side}, half overlapping": {
+            "window": "tiles",
+            "tile": side,
+            "overlap": side // 2,
+        }
         for side in (64, 96, 128, 192, 256, 384)
     },
 }

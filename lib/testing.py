@@ -69,19 +69,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     settings = configuration.testing_settings
     experiment = Experiment.of(configuration)
     trained = members or [experiment]
-    weights = [member.weights(settings.best_last) for member in trained]
-    for member, file in zip(trained, weights, strict=True):
-        if not file.is_file():
-            raise UserError(f"{file}: no trained network of that name; run run_training.py first")
-        refuse_other_settings(member, configuration, SHARED if members else FIXED_BY_TRAINING)
-    _refuse_nothing_to_score(configuration)
-    for member in trained:
-        refuse_trained_images(member, configuration, validation=not members)
-    configurations = [read_configuration(m.configuration) for m in members] or [configuration]
-    for trained_with in configurations:
-        paths = configuration.data_paths
-        refuse_initial_weights(dataclasses.replace(trained_with, data_paths=paths))
-    networks = list(zip(configurations, weights, strict=True))
+    networks = _networks(configuration, members)
     precision = settings.precision
     if precision == "auto":
         precision = _precision(networks, configuration)
@@ -93,22 +81,22 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     predicted, seconds = predicted_images(model, configuration, "test", limit), []
     write_predictions(results.predictions, _timed(predicted, seconds))
     evaluation = _score_and_draw(results, configuration, point.threshold, darkness_threshold)
-    seconds = sum(seconds) / len(evaluation.per_image)
+    configurations, weights = zip(*networks, strict=True)
     context = {
         "experiment": experiment.name,
         "network": f"{' + '.join(c.model.architecture for c in configurations)}, "
         f"{model.count_params():,} parameters",
         "weights": "; ".join(map(_origin, trained, weights)),
         "epochs": "; ".join(map(_epochs, trained, configurations)),
-        "prediction": f"{seconds:.2f} s an image in {precision}, reading and preprocessing included",
+        "prediction": f"{np.mean(seconds):.2f} s an image in {precision}, reading and preprocessing "
+        "included",
         "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
         "threshold of blurred darkness": "best F1 on the validation images"
         if darkness_threshold is not None
         else "n/a",
     }
-    if point.min_area_px > 1:
-        cases, pixels = read_predictions(results.predictions), point.min_area_px
-        f1 = f1_of_masks(cases, point.threshold, [pixels])[pixels]
+    if (pixels := point.min_area_px) > 1:
+        f1 = f1_of_masks(read_predictions(results.predictions), point.threshold, [pixels])[pixels]
         context["masks of run_prediction.py"] = (
             f"areas below {pixels} pixels dropped: F1 {f1:.4f}; kept in all figures here"
         )
@@ -116,6 +104,26 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         write_operating_point(experiment.operating_point, point, settings)
     write_performances(results.folder, evaluation, context)  # last: it says that all is there
     return evaluation
+
+
+def _networks(
+    configuration: Configuration, members: Sequence[Experiment]
+) -> list[tuple[Configuration, Path]]:
+    """Configuration and weights of each network, none of which has seen what is to be tested."""
+    _refuse_nothing_to_score(configuration)
+    networks = []
+    for member in members or [Experiment.of(configuration)]:
+        weights = member.weights(configuration.testing_settings.best_last)
+        if not weights.is_file():
+            raise UserError(
+                f"{weights}: no trained network of that name; run run_training.py first"
+            )
+        refuse_other_settings(member, configuration, SHARED if members else FIXED_BY_TRAINING)
+        refuse_trained_images(member, configuration, validation=not members)
+        trained = read_configuration(member.configuration) if members else configuration
+        refuse_initial_weights(dataclasses.replace(trained, data_paths=configuration.data_paths))
+        networks.append((trained, weights))
+    return networks
 
 
 def _timed(cases: Iterator[PredictedImage], seconds: list[float]) -> Iterator[PredictedImage]:
