@@ -80,7 +80,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     results = Experiment(configuration.results_folder, experiment.name)
     predicted, seconds = predicted_images(model, configuration, "test", limit), []
     write_predictions(results.predictions, _timed(predicted, seconds))
-    evaluation = _score_and_draw(results, configuration, point.threshold, darkness_threshold)
+    evaluation = score_and_draw(results, configuration, point.threshold, darkness_threshold)
     configurations, weights = zip(*networks, strict=True)
     context = {
         "experiment": experiment.name,
@@ -261,7 +261,7 @@ def _refuse_nothing_to_score(configuration: Configuration) -> None:
         )
 
 
-def _score_and_draw(
+def score_and_draw(
     results: Experiment,
     configuration: Configuration,
     threshold: float,
