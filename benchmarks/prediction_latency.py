@@ -12,7 +12,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measuring import Claim, benchmark_parser, in_turn, machine, medians, write_report
+from benchmarks.measuring import benchmark_parser, in_turn, machine, medians, write_report
 from lib.command_line import DEFAULT_CONFIGURATION
 from lib.configuration import read_configuration
 from lib.keras_backend import start_keras
@@ -24,8 +24,6 @@ WINDOWS = {
     "default": {},
 }
 HEIGHT, WIDTH = 768, 868
-CLAIMS = {"Keras": 6, "Keras, bfloat16": 3.5}
-"""Seconds for `enhance_laddernet`, the whole image at once."""
 
 
 def on_keras(architecture: str, filters: str, precision: str = "float32"):
@@ -103,11 +101,6 @@ def main() -> None:
                 rows.append({"network": architecture, "window": window, "seconds": seconds})
                 print(rows[-1], flush=True)
     names = list(rows[0]["seconds"])
-    whole = rows[0]["seconds"]
-    claims = [
-        Claim(f"enhance_laddernet, {HEIGHT}x{WIDTH}, {engine}", whole[engine], limit, "s")
-        for engine, limit in CLAIMS.items()
-    ]
     lines = [
         f"One synthetic angiogram of {HEIGHT}x{WIDTH}, read, predicted, measured, outlined, all files",
         f"written; seconds, medians of {arguments.repeats}, the engines in turn.",
@@ -123,7 +116,7 @@ def main() -> None:
     ]
     about = machine("keras", "tensorflow", "onnxruntime", "openvino")
     file = arguments.results / "prediction_latency"
-    write_report(file, "From a file to its outlines", about, lines, {"rows": rows}, claims)
+    write_report(file, "From a file to its outlines", about, lines, {"rows": rows})
 
 
 if __name__ == "__main__":
