@@ -2,6 +2,7 @@
 # make test    a fresh machine to test results
 # make test-faults    kills, full disks, hostile files: minutes
 # make test-cluster   two workers, one of them killed; two devices: minutes
+# make coverage    which branches the tests take, the slow ones of faults included: minutes
 # make audit   known holes in the packages of requirements-lock.txt (needs the internet)
 # make lock    writes requirements-lock.txt anew
 # PYTHON=python3.12 make ... chooses the interpreter (3.11 or 3.12)
@@ -10,7 +11,7 @@ PYTHON ?= python3
 ENVIRONMENT := .venv
 RUN := $(ENVIRONMENT)/bin/python
 
-.PHONY: demo test test-faults test-cluster lint audit lock clean
+.PHONY: demo test test-faults test-cluster coverage lint audit lock clean
 
 demo: $(ENVIRONMENT)/installed
 	rm -rf demo
@@ -30,6 +31,13 @@ test-faults: $(ENVIRONMENT)/installed-test
 test-cluster: $(ENVIRONMENT)/installed-test
 	$(RUN) -m pip install --quiet -r requirements-cluster.txt
 	$(RUN) -m pytest -q -m cluster
+
+coverage: $(ENVIRONMENT)/installed-test
+	$(RUN) -m pip install --quiet "coverage>=7.10,<8"
+	$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest -q -m "not cluster"
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report --skip-covered --show-missing
 
 lint: $(ENVIRONMENT)/installed-test
 	$(ENVIRONMENT)/bin/ruff format --check --quiet .

@@ -9,6 +9,7 @@ docs/results/windows.{json,md,png}.
 """
 
 import dataclasses
+import re
 import time
 from pathlib import Path
 
@@ -48,6 +49,15 @@ WINDOWS = {
     },
 }
 MIRRORED = ("whole", "tiles of 512", "patches of 96, stride 48")
+FAMILIES = {
+    "patches of 48 (their stride)": r"stride (\d+)|side by side",
+    "patches of 96 (their stride)": r"patches of 96, stride (\d+)",
+    "whole image": "whole",
+    "tiles (their side)": r"tiles of (\d+)",
+    "tiles, half overlapping (their side)": r"tiles of (\d+), half overlapping",
+    "with mirror images": r"(.+), mirrored",
+}
+"""Names of ways that are drawn alike, and what is written beside each."""
 
 
 def candidates() -> dict[str, dict]:
@@ -101,27 +111,49 @@ def scored(model, configuration, part: str, names: list[str], limits: dict[str, 
 
 def draw(file: Path, result: dict) -> None:
     """AUC against seconds on the training images, the chosen one marked."""
-    from lib.figure_style import BLUE, ORANGE, new_figure, save_figure, style_axes
+    from matplotlib.ticker import ScalarFormatter
 
-    figure = new_figure(7.0, 4.4)
-    axes = figure.add_subplot()
+    from lib.figure_style import (
+        INK,
+        NETWORKS,
+        ORANGE,
+        legend_below,
+        new_figure,
+        save_figure,
+        style_axes,
+    )
+
+    figure = new_figure(7.0, 5.6)
+    axes = figure.add_axes((0.12, 0.36, 0.84, 0.61))
     style_axes(axes)
-    for name, row in result["train"].items():
-        if name == PUBLISHED:  # of fewer images
-            continue
-        colour = ORANGE if name == result["chosen"] else BLUE
-        axes.plot(row["seconds"], row["auc_roc"], "o", color=colour)
-        axes.annotate(
-            name,
-            (row["seconds"], row["auc_roc"]),
-            xytext=(5, 4),
-            textcoords="offset points",
-            fontsize=7,
+    for (family, number), colour in zip(FAMILIES.items(), NETWORKS, strict=False):
+        found = [
+            (r["seconds"], r["auc_roc"], re.fullmatch(number, n))
+            for n, r in result["train"].items()
+            if n != PUBLISHED and re.fullmatch(number, n)  # stride 5: of fewer images
+        ]
+        axes.plot(
+            *zip(*[point[:2] for point in found], strict=True), "o", color=colour, label=family
         )
-    axes.axvline(result["limit"], color=ORANGE, linestyle="--", linewidth=1)
+        for x, y, match in found:
+            text = "".join(match.groups(default=""))
+            below = family.startswith("tiles (")
+            offset = (0, -14 if below else 6)
+            axes.annotate(text, (x, y), offset, textcoords="offset points", fontsize=8, ha="center")
+    chosen = result["train"][result["chosen"]]
+    style = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 12}
+    label = f"chosen: {result['chosen']}"
+    axes.plot(chosen["seconds"], chosen["auc_roc"], "o", **style, label=label)
+    label = "a tenth of the time of stride 5"
+    axes.axvline(result["limit"], color=ORANGE, linestyle="--", linewidth=1, label=label)
     axes.set_xscale("log")
-    axes.set_xlabel("Seconds an image (dashed: a tenth of stride 5)")
+    axes.set_xticks([0.2, 0.5, 1, 2, 4])
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.minorticks_off()
+    axes.margins(0.08)
+    axes.set_xlabel("Seconds an image")
     axes.set_ylabel("AUC-ROC, DRIVE training images")
+    legend_below(axes)
     save_figure(figure, file)
 
 

@@ -178,13 +178,19 @@ class Scoring:
     def _second_observer(self) -> Scores | None:
         if not self._all_have_second_observer:
             return None
-        scores, _ = score_pool(self._human, 0.5)
-        return replace(scores, threshold=None, auc_roc=None, auc_pr=None)
+        scores, _ = score_pool(self._human, 0.5, areas=False)
+        return replace(scores, threshold=None)
 
 
-def evaluate(cases: Iterable[PredictedImage], *of: float | None, **more: bool) -> Evaluation:
+def evaluate(
+    cases: Iterable[PredictedImage],
+    threshold: float,
+    darkness_threshold: float | None = None,
+    *,
+    connectivity: bool = False,
+) -> Evaluation:
     """`Scoring` of all images at once."""
-    scoring = Scoring(*of, **more)
+    scoring = Scoring(threshold, darkness_threshold, connectivity=connectivity)
     for case in cases:
         scoring.add(case)
     return scoring.evaluation()

@@ -59,7 +59,7 @@ def precision_recall_figure(file: Path, evaluation: Evaluation) -> None:
     figure, axes = _square_axes("Precision-recall curve", evaluation)
     axes.set_xlabel("Recall (sensitivity)")
     axes.set_ylabel("Precision")
-    # scikit-learn ends the curve with an invented point at recall 0, precision 1.
+    # The curve ends, as scikit-learn's, with an invented point at recall 0, precision 1.
     _draw_both(
         axes, evaluation, "auc_pr", lambda curves: (curves.recall[:-1], curves.precision[:-1])
     )

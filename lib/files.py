@@ -1,5 +1,6 @@
 """Files appear whole or not at all: written beside, then renamed."""
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +37,17 @@ def written_beside(*files: Path) -> Iterator[list[Path]]:
         for temporary in beside:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def remove_abandoned(file: Path) -> None:
+    """Remove what processes of this machine that were killed had written of the file."""
+    for unfinished in file.parent.glob(f".[0-9]*-{glob.escape(file.name)}"):
+        try:
+            os.kill(int(unfinished.name[1:].split("-")[0]), 0)
+        except ProcessLookupError:
+            unfinished.unlink()
+        except (OSError, ValueError, OverflowError):  # somebody else's, or no name of ours
+            continue
 
 
 def write_text(file: Path, content: str) -> None:

@@ -193,17 +193,24 @@ def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Itera
             raise UserError(f"not the same images in {listed}; prepare the data again")
         for index, name in enumerate(names[0][:limit]):
             rows, columns = stores[0]["size"][index]
-            original, truth, field_of_view = (
-                store["image"][index, :rows, :columns] for store in stores
-            )
             second = stores[1].get("second_observer")
+            try:
+                original, truth, field_of_view = (
+                    store["image"][index, :rows, :columns] for store in stores
+                )
+                second = None if second is None else second[index, :rows, :columns, 0]
+            except OSError as error:
+                raise UserError(
+                    f"{files[0]}, or the files of its truth and field of view: image {name} is damaged "
+                    f"({error}); prepare the data again"
+                ) from None
             yield PreparedImage(
                 name,
                 stores[0]["patient"].asstr()[index],
                 original[..., 0] if original.shape[2] == 1 else original,
                 truth[..., 0],
                 field_of_view[..., 0],
-                None if second is None else second[index, :rows, :columns, 0],
+                second,
             )
 
 

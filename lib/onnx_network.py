@@ -7,6 +7,7 @@ weights itself and uses nothing but the standard's operators: then it can read n
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -104,8 +105,11 @@ def _by_openvino(data: bytes, file: Path, precision: str) -> Predict:
     except RuntimeError as error:
         raise UserError(f"{file}: OpenVINO cannot run it ({str(error)[:200]})") from None
 
+    one_at_a_time = Lock()  # the compiled network has a single place for what goes in and out
+
     def predict(images: np.ndarray) -> np.ndarray:
-        return compiled(images)[0]
+        with one_at_a_time:
+            return compiled(images)[0].copy()
 
     return predict
 

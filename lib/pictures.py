@@ -51,15 +51,21 @@ class ImageGrid:
         sizes: height and width of each image that will be added.
         columns: images in a row.
         longest: pixels; the longer side of the picture at most.
+        most: pixels of the picture at most.
     """
 
     def __init__(
-        self, sizes: Sequence[tuple[int, int]], columns: int, longest: int = 12_000
+        self,
+        sizes: Sequence[tuple[int, int]],
+        columns: int,
+        longest: int = 12_000,
+        most: int = 36_000_000,
     ) -> None:
         self._columns, self._number = min(columns, len(sizes)), 0
         rows = -(-len(sizes) // self._columns)
         cell = np.max(sizes, axis=0)
-        self._scale = min(1, longest / max(cell * (rows, self._columns)))
+        whole = cell * (rows, self._columns)
+        self._scale = min(1, longest / whole.max(), (most / whole.prod()) ** 0.5)
         self._cell = np.maximum(1, (cell * self._scale).astype(int))
         self._canvas = np.zeros((*self._cell * (rows, self._columns), 3), np.uint8)
 

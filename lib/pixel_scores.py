@@ -69,7 +69,7 @@ def score_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float | 
     """Score the pixels of one image.
 
     Args:
-        probability: finite floats of at least 0, of any shape.
+        probability: floats in [0, 1], of any shape.
         truth: {0, 1}, of the same shape.
         threshold: a pixel is predicted positive where `probability >= threshold`; `None` leaves all
             but the areas undefined.
@@ -77,8 +77,10 @@ def score_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float | 
     return score_pool(PooledPixels([(probability, truth)]), threshold)[0]
 
 
-def score_pool(pool: PooledPixels, threshold: float | None) -> tuple[Scores, Curves | None]:
-    """As `score_pixels`; the curves are None where the areas are not defined."""
+def score_pool(
+    pool: PooledPixels, threshold: float | None, *, areas: bool = True
+) -> tuple[Scores, Curves | None]:
+    """As `score_pixels`; the curves are None where the areas are not defined, or not asked for."""
     counts, rates = (None,) * 4, {}
     if threshold is not None:
         false_positives, true_positives = pool.at_least(threshold)
@@ -90,7 +92,7 @@ def score_pool(pool: PooledPixels, threshold: float | None) -> tuple[Scores, Cur
         )
         rates = _rates(*counts)
     auc_roc, auc_pr, curves = None, None, None
-    if pool.negatives and pool.positives:
+    if areas and pool.negatives and pool.positives:
         auc_roc, auc_pr, curves = _areas_and_curves(pool)
     names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
     undefined = dict.fromkeys(RATES)

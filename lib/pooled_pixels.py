@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-AT_ONCE = 2**22
-"""Pixels that are sorted together."""
+AT_ONCE = 2**20
+"""Pixels that are sorted together; all are gone through once for each so many of them."""
 
-IN_MEMORY = 2**26
+IN_MEMORY = 2**24
 """Bytes, four a pixel; more go to a temporary file."""
 
 BIN_BITS, BINS = 15, 2**16
@@ -61,15 +61,15 @@ class PooledPixels:
         """Add the pixels of an image.
 
         Args:
-            scores: finite and not negative, of any shape; kept as float32.
+            scores: in [0, 1], of any shape; kept as float32.
             truth: {0, 1}, of the same shape.
 
         Raises:
-            ValueError: a score is negative, infinite or NaN.
+            ValueError: a score is not in [0, 1].
         """
         scores, labels = np.ravel(scores).astype(np.float32), np.ravel(truth) > 0
-        if not (np.isfinite(scores) & (scores >= 0)).all():
-            raise ValueError("expected finite scores of at least 0")
+        if not ((scores >= 0) & (scores <= 1)).all():
+            raise ValueError("expected scores in [0, 1]")
         positives = int(np.count_nonzero(labels))
         self.positives += positives
         self.negatives += labels.size - positives
@@ -103,16 +103,14 @@ class PooledPixels:
 
     def _counted(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """Distinct keys of some bins, (keys,) uint32 and ascending, and how often each occurs."""
-        parts = (
-            keys[(keys >> BIN_BITS >= first) & (keys >> BIN_BITS < last)] for keys in self._read()
-        )
+        low, high = first << BIN_BITS, last << BIN_BITS
+        parts = (keys[(keys >= low) & (keys < high)] for keys in self._read())
         if last - first > 1:
             return np.unique(np.concatenate([*parts, np.empty(0, np.uint32)]), return_counts=True)
         # Of a single bin there may be any number of pixels.
-        low = np.uint32(first << BIN_BITS)
-        counts = sum(np.bincount(keys - low, minlength=2**BIN_BITS) for keys in parts)
+        counts = sum(np.bincount(keys - np.uint32(low), minlength=2**BIN_BITS) for keys in parts)
         found = np.flatnonzero(counts)
-        return found.astype(np.uint32) + low, counts[found]
+        return (found + low).astype(np.uint32), counts[found]
 
     def _ranges(self) -> list[tuple[int, int]]:
         """First and last bin of ranges with at most `AT_ONCE` pixels, or else of a single bin."""
@@ -121,7 +119,7 @@ class PooledPixels:
         counts = sum(np.bincount(keys >> BIN_BITS, minlength=BINS) for keys in self._read())
         starts, pixels = [0], 0
         for index, count in enumerate(counts.tolist()):
-            if pixels and pixels + count > AT_ONCE:
+            if index and pixels + count > AT_ONCE:
                 starts.append(index)
                 pixels = 0
             pixels += count

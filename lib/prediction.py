@@ -1,6 +1,8 @@
 """From an angiogram's file to the probability of non-perfusion for each of its pixels."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,14 +116,36 @@ def _windows_predicted(
     recomposition = Recomposition(levels.shape, patch, stride, tiles=tiles)
     number = len(recomposition.starts)
     size = 1 if tiles else min(settings.test_batch_size, number)
-    for start in range(0, number, size):
-        chosen = slice(start, start + size)
+
+    def predicted(chosen: slice) -> np.ndarray:
         windows = network_input(recomposition.extract(levels, chosen))[..., None]
         # The last batch is filled up, so that the network is traced for one shape.
         filled = np.concatenate([windows, np.zeros((size - len(windows), *patch, 1), np.float32)])
-        predicted = np.asarray(predict(filled), np.float32)
-        recomposition.add(predicted[: len(windows), ..., 0], chosen)
+        return np.asarray(predict(filled), np.float32)[: len(windows), ..., 0]
+
+    batches = [slice(start, start + size) for start in range(0, number, size)]
+    for chosen, found in zip(batches, _two_at_once(predicted, batches), strict=True):
+        recomposition.add(found, chosen)
     return recomposition.mean
+
+
+def _two_at_once(
+    predicted: Callable[[slice], np.ndarray], batches: Sequence[slice]
+) -> Iterator[np.ndarray]:
+    """What each batch gives, in order.
+
+    A second batch is computed in what a first leaves idle of the processor. The very first is alone, as it
+    has the network traced.
+    """
+    yield predicted(batches[0])
+    under_way: deque[Future] = deque()
+    with ThreadPoolExecutor(2) as pool:
+        for batch in batches[1:]:
+            under_way.append(pool.submit(predicted, batch))
+            if len(under_way) > 2:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
 
 
 def tile(size: int, longest: int, overlap: int) -> tuple[int, int]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import h5py
 
-from lib.evaluation import PredictedImage
-from lib.files import written_beside
+from lib.evaluation import PredictedImage, refuse_not_finite
+from lib.files import remove_abandoned, written_beside
 from lib.hdf5 import plain_datasets, written_hdf5
 from lib.user_errors import UserError
 
@@ -14,9 +14,15 @@ ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer"
 
 
 def write_predictions(file: Path, cases: Iterable[PredictedImage]) -> None:
-    """One group an image, in order: its arrays, compressed, and its name and patient."""
+    """One group an image, in order: its arrays, compressed, and its name and patient.
+
+    Raises:
+        UserError: a probability is not finite; the file cannot be written.
+    """
+    remove_abandoned(file)
     with written_beside(file) as (beside,), written_hdf5(beside) as store:
         for number, case in enumerate(cases):
+            refuse_not_finite(case)
             group = store.create_group(f"{number:06d}")
             group.attrs["name"], group.attrs["patient"] = case.name, case.patient
             for name in ARRAYS:

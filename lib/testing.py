@@ -19,9 +19,9 @@ from lib.evaluation import (
     blurred_darkness,
     choose_min_area,
     f1_of_masks,
-    refuse_not_finite,
 )
 from lib.experiment import Experiment, refuse_other_settings
+from lib.figure_style import shown
 from lib.figures import precision_recall_figure, roc_figure
 from lib.hdf5 import members_of, read_part
 from lib.keras_network import FIXED_BY_TRAINING, trained_model
@@ -47,6 +47,9 @@ from lib.seen_images import (
     refuse_trained_images,
 )
 from lib.user_errors import UserError
+
+COMPARED = 20
+"""Validation images, at most, on which precisions are compared; all are in memory."""
 
 GRIDS = {
     "all_originals": "original",
@@ -80,6 +83,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     results = Experiment(configuration.results_folder, experiment.name)
     predicted, seconds = predicted_images(model, configuration, "test", limit), []
     write_predictions(results.predictions, _timed(predicted, seconds))
+    (results.folder / "performances.json").unlink(missing_ok=True)  # of other predictions
     evaluation = score_and_draw(results, configuration, point.threshold, darkness_threshold)
     configurations, weights = zip(*networks, strict=True)
     context = {
@@ -98,7 +102,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     if (pixels := point.min_area_px) > 1:
         f1 = f1_of_masks(read_predictions(results.predictions), point.threshold, [pixels])[pixels]
         context["masks of run_prediction.py"] = (
-            f"areas below {pixels} pixels dropped: F1 {f1:.4f}; kept in all figures here"
+            f"areas below {pixels} pixels dropped: F1 {shown(f1)}; kept in all figures here"
         )
     if chosen_by_testing(settings):
         write_operating_point(experiment.operating_point, point, settings)
@@ -161,7 +165,7 @@ def predicted_images(
     settings = with_batch_size(model.predict_on_batch, configuration.testing_settings)
     for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
-        case = PredictedImage(
+        yield PredictedImage(
             image.name,
             image.patient,
             predict_image(predict, levels, settings),
@@ -170,8 +174,6 @@ def predicted_images(
             image.original,
             image.second_observer,
         )
-        refuse_not_finite(case)
-        yield case
 
 
 def _precision(networks: Sequence[tuple[Configuration, Path]], configuration: Configuration) -> str:
@@ -180,12 +182,11 @@ def _precision(networks: Sequence[tuple[Configuration, Path]], configuration: Co
         print("precision: float32, as there are no validation images to compare on")
         return "float32"
     predicted, seconds = {}, {}
-    number = 20  # more would say nothing new, and take memory
     for precision in PRECISIONS:
         model = averaged([trained_model(*network, precision) for network in networks])
         next(predicted_images(model, configuration, "validation", 1))  # traces
         started = time.monotonic()
-        predicted[precision] = list(predicted_images(model, configuration, "validation", number))
+        predicted[precision] = list(predicted_images(model, configuration, "validation", COMPARED))
         seconds[precision] = time.monotonic() - started
     chosen, why = choose_precision(predicted, seconds)
     print(f"precision: {chosen}, as {why}")
