@@ -48,6 +48,19 @@ def test_colour_is_kept_and_grey_among_colour_stays_grey_in_value(files):
     assert (second.original == grey.original[..., None]).all()
 
 
+def test_a_damaged_image_is_named(files):
+    write_part(files, [image("a", 90, 90), image("b", 90, 90)], (2, 90, 90, 1))
+    with h5py.File(files[0], "r") as store:
+        chunk = store["image"].id.get_chunk_info(1)
+    content = bytearray(files[0].read_bytes())
+    content[chunk.byte_offset + 20 : chunk.byte_offset + 60] = bytes(40)
+    files[0].write_bytes(content)
+    images = read_part(files)
+    assert next(images).name == "a"
+    with pytest.raises(UserError, match=r"imgs.hdf5.*image b is damaged"):
+        next(images)
+
+
 def test_the_layout_is_retina_unets_compressed_one_chunk_an_image(files):
     write_part(files, [image("a", 40, 30)], (1, 40, 30, 1))
     with h5py.File(files[0]) as store:

@@ -43,6 +43,18 @@ def test_ranges_come_in_order_and_hold_every_pixel_once(images):
             assert found.true_positives[index] == np.count_nonzero(above & (truth == 1))
 
 
+@pytest.mark.usefixtures("of_few_pixels")
+def test_any_number_of_pixels_of_one_score_is_counted_and_not_sorted():
+    scores = np.repeat([0.2, 0.5, np.nextafter(np.float32(0.5), 1)], [1, 300, 3])
+    pool = PooledPixels([(scores, np.arange(304) % 3 == 0)])
+    crowded = np.float32(0.5).view(np.uint32) * 2 // 2**pooled_pixels.BIN_BITS
+    assert (crowded, crowded + 1) in pool._ranges()
+    low, middle = pool.by_score()
+    assert low.scores.tolist() == pytest.approx([0.2])
+    assert middle.scores.tolist() == np.unique(scores.astype(np.float32))[1:].tolist()
+    assert (middle.negatives.tolist(), middle.positives.tolist()) == ([200, 2], [100, 1])
+
+
 def test_pixels_scored_in_ranges_score_as_all_at_once(images, request):
     scores, truth = (np.concatenate(arrays) for arrays in zip(*images, strict=True))
     at_once, threshold = PooledPixels(images), choose_threshold(PooledPixels(images))
@@ -69,7 +81,7 @@ def test_zero_has_one_sign():
     )
 
 
-@pytest.mark.parametrize("score", [-0.1, np.nan, np.inf])
+@pytest.mark.parametrize("score", [-0.1, 1.1, np.nan])
 def test_what_is_no_score_is_refused(score):
-    with pytest.raises(ValueError, match="at least 0"):
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         PooledPixels([(np.array([0.5, score]), np.array([0, 1]))])

@@ -31,6 +31,14 @@ def test_predictions_come_back_as_they_were_and_in_order(tmp_path):
             np.testing.assert_array_equal(getattr(after, field.name), getattr(before, field.name))
 
 
+def test_what_is_not_finite_is_named_and_leaves_no_file(tmp_path):
+    diverged = case("d", (3, 3))
+    diverged.probability[1, 2] = np.nan
+    with pytest.raises(UserError, match="d: the network predicts NaN"):
+        write_predictions(tmp_path / "p.hdf5", [case("a", (5, 12)), diverged])
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_and_torn_files_are_named(tmp_path):
     with pytest.raises(UserError, match="no such file; run run_testing"):
         list(read_predictions(tmp_path / "p.hdf5"))

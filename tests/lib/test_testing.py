@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from lib.datasets.ffa import prepare
-from lib.hdf5 import read_part
+from lib.hdf5 import read_part, write_part
 from lib.keras_network import read_keras_network
 from lib.synthetic_angiograms import write_synthetic_angiograms
 from lib.testing import test as run_test
@@ -174,9 +174,41 @@ def test_a_second_observer_is_a_row_of_its_own_and_connectivity_is_measured(
     assert len(evaluation.connectivity) == len(evaluation.per_image)
 
 
+def test_pictures_come_in_rows_and_none_of_an_earlier_test_stays(prepared, tested, tmp_path):
+    _, experiment, evaluation = tested
+    folder = shutil.copytree(experiment.folder, tmp_path / "tested")
+    first = "tested_Original_GroundTruth_Prediction0.png"
+    with Image.open(folder / first) as picture:
+        alone = picture.width
+    (folder / ".999999999-tested_predictions.hdf5").touch()  # by a process that was killed
+    settings = [f"experiment name.path_experiments={tmp_path}", "experiment name.name=tested"]
+    number = len(evaluation.per_image) - 1
+    settings += [f"testing settings.full_images_to_test={number}"]
+    run_test(
+        tiny_configuration(prepared, *settings, f"testing settings.N_group_visual={number + 3}")
+    )
+    rows = [file.name for file in folder.glob("*_Original_GroundTruth_Prediction*")]
+    assert rows == [first]
+    with Image.open(folder / first) as picture:
+        assert (picture.width > alone) == (number > 1)
+    assert len(list(folder.glob("tested_overlay*"))) == number
+    assert not list(folder.glob(".*"))
+
+
 def test_test_images_without_truth_are_refused(prepared, tested, tmp_path):
     there = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
     (there / "FFA_dataset_groundTruth_test.hdf5").unlink()
     settings = ["experiment name.name=tested", f"data paths.path_test={there}"]
     with pytest.raises(UserError, match="packed without truth and cannot be scored"):
+        run_test(tiny_configuration(prepared, *settings))
+
+
+def test_a_test_part_without_images_is_told(prepared, tested, tmp_path):
+    there = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
+    files = [
+        there / f"FFA_dataset_{kind}_test.hdf5" for kind in ("imgs", "groundTruth", "borderMasks")
+    ]
+    write_part(files, [], (0, 128, 128, 1))
+    settings = ["experiment name.name=tested", f"data paths.path_test={there}"]
+    with pytest.raises(UserError, match="holds no image"):
         run_test(tiny_configuration(prepared, *settings))
