@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from lib.prediction import predict_image, tile
 
 SETTINGS = dataclasses.replace(
     read_configuration(DEFAULT_CONFIGURATION).testing_settings,
+    window="overlap",
     tile_size=24,
     tile_overlap=14,
     test_patch_height=16,
@@ -102,3 +104,30 @@ def test_every_pixel_is_the_mean_of_all_patches_over_it():
     np.testing.assert_allclose(
         predict_image(patch_means, levels, SETTINGS), total / covered, rtol=1e-5
     )
+
+
+def test_batches_that_overtake_each_other_land_where_they_belong():
+    def slow_where_bright(images):
+        time.sleep(0.02 * float(images.max()))
+        return images
+
+    levels = np.random.default_rng(3).integers(256, size=(40, 61), dtype=np.uint8)
+    levels[::2] //= 9
+    settings = dataclasses.replace(SETTINGS, window="overlap", test_batch_size=1)
+    found = predict_image(slow_where_bright, levels, settings)
+    np.testing.assert_allclose(found, levels / 255, rtol=1e-5)
+
+
+def test_a_fault_in_a_later_batch_is_not_lost():
+    calls = []
+
+    def fails_at_last(images):
+        calls.append(len(images))
+        if len(calls) > 4:
+            raise ValueError("no more")
+        return images
+
+    levels = np.zeros((40, 61), np.uint8)
+    with pytest.raises(ValueError, match="no more"):
+        predict_image(fails_at_last, levels, dataclasses.replace(SETTINGS, window="overlap"))
+    assert len(calls) < 9  # what was under way has ended, and nothing began after it
