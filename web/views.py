@@ -121,6 +121,13 @@ def server_error(request: HttpRequest) -> HttpResponse:
     return problem(request, 500, _("The server made a mistake; its log says which."))
 
 
+def locked_out(request: HttpRequest, *_arguments: object) -> HttpResponse:
+    """Too many wrong passwords."""
+    minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
+    message = _("Too many attempts to log in; try again in {minutes} minutes.")
+    return problem(request, 429, message.format(minutes=minutes))
+
+
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The setting CSRF_FAILURE_VIEW."""
     return problem(request, 403, _("The page is out of date; reload it."))

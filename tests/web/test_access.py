@@ -78,8 +78,34 @@ def test_on_this_computer_no_account_is_needed(client):
 def on_the_network(web, settings):
     from django.test import override_settings
 
-    with override_settings(ACCOUNTS_REQUIRED=True):
+    with override_settings(ACCOUNTS_REQUIRED=True, AXES_ENABLED=True):
         yield
+
+
+def test_passwords_cannot_be_tried_out(on_the_network):
+    from axes.models import AccessAttempt
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    User.objects.create_user("nurse", password="a long enough one")
+    stranger = Client(headers={"host": "127.0.0.1"})
+
+    def log_in(password, address="10.0.0.7"):
+        credentials = {"username": "nurse", "password": password}
+        return stranger.post("/login/", credentials, REMOTE_ADDR=address)
+
+    try:
+        assert [log_in("no").status_code for _ in range(10)] == [200] * 9 + [429]
+        answer = log_in("a long enough one")
+        assert answer.status_code == 429
+        assert "try again in 15 minutes" in answer.content.decode()
+        (kept,) = AccessAttempt.objects.all()
+        assert "nurse" in kept.post_data and "password=no" not in kept.post_data
+        elsewhere = log_in("a long enough one", "10.0.0.8")
+        assert elsewhere.status_code == 302  # nobody is locked out by others
+    finally:
+        AccessAttempt.objects.all().delete()
+        User.objects.all().delete()
 
 
 def test_on_the_network_nothing_is_shown_without_an_account(on_the_network, settings):
