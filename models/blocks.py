@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from models.dropout import SpatialDropout
+
 Tensor = keras.KerasTensor
 
 # Keras' own 0.99 needs hundreds of steps before validation sees meaningful statistics.
@@ -178,7 +180,7 @@ def shared_block(x: Tensor, *, dropout: float, batch_normalisation: bool) -> Ten
     )
     normalise: Callable[[Tensor], Tensor] = normalised if batch_normalisation else lambda y: y
     residual = layers.ReLU()(normalise(shared(x)))
-    residual = layers.SpatialDropout2D(dropout)(residual)
+    residual = SpatialDropout(dropout)(residual)
     residual = normalise(shared(residual))
     return layers.ReLU()(layers.Add()([x, residual]))
 

@@ -9,6 +9,7 @@ from keras import layers
 
 from models import blocks
 from models.blocks import Tensor
+from models.dropout import Dropout
 
 
 def build(
@@ -35,7 +36,7 @@ def build(
     def residual_unit(x: Tensor, width: int, *, strides: int = 1, first: bool = False) -> Tensor:
         y = x if first else activated(x)
         y = blocks.bare_convolution(width, strides=strides)(y)
-        y = layers.Dropout(dropout)(activated(y))
+        y = Dropout(dropout)(activated(y))
         y = blocks.bare_convolution(width)(y)
         # Strides or widths differ in every unit of this network: a projection, never identity.
         return layers.Add()([y, layers.Conv2D(width, 1, strides=strides)(x)])

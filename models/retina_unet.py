@@ -10,6 +10,7 @@ from keras import layers, ops
 
 from models import blocks
 from models.blocks import Tensor
+from models.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable(package="retina")
@@ -56,7 +57,7 @@ def build(
     )
 
     def double_convolution(x: Tensor, width: int) -> Tensor:
-        return convolution(layers.Dropout(dropout)(convolution(x, width)), width)
+        return convolution(Dropout(dropout)(convolution(x, width)), width)
 
     def one_u(x: Tensor, widths: Sequence[int]) -> Tensor:
         *levels, bottleneck = widths

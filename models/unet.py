@@ -10,6 +10,7 @@ from keras import layers
 
 from models import blocks
 from models.blocks import Tensor
+from models.dropout import Dropout
 
 
 def build(
@@ -36,7 +37,7 @@ def build(
     *levels, bottleneck = (*filters, filters[-1]) if vgg_encoder else filters
 
     def double_convolution(x: Tensor, width: int) -> Tensor:
-        return convolution(layers.Dropout(dropout)(convolution(x, width)), width)
+        return convolution(Dropout(dropout)(convolution(x, width)), width)
 
     image, x = blocks.padded_input(2 ** len(levels))
     skips = []

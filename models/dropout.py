@@ -1,0 +1,38 @@
+"""Dropout, at a fraction of what Keras' own layers cost on a CPU: there a quarter of a training step."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable(package="retina")
+class Dropout(layers.Dropout):
+    """Dropout (Srivastava et al., JMLR 15, 2014) from one random byte an element; Keras' draws a float.
+
+    The rate is rounded to 1/256; what is kept is divided by the share that is kept on average.
+    """
+
+    def call(self, x: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+        """Return (N, ..., C) with elements set to 0 in training, x itself otherwise."""
+        dropped = round(256 * self.rate)
+        if not training or not dropped:
+            return x
+        *others, channels = ops.shape(x)
+        shape = (*others, -(-channels // 4))
+        drawn = keras.random.randint(shape, -(2**31), 2**31 - 1, seed=self.seed_generator)
+        kept = ops.view(drawn, "uint8")[..., :channels] >= dropped
+        return x * (ops.cast(kept, x.dtype) * (256 / (256 - dropped)))
+
+
+@keras.saving.register_keras_serializable(package="retina")
+class SpatialDropout(layers.SpatialDropout2D):
+    """Dropout of whole channels (Tompson et al., CVPR 2015) by a product; Keras' selects."""
+
+    def call(self, x: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+        """Return (N, H, W, C) with channels set to 0 in training, x itself otherwise."""
+        if not training or not self.rate:
+            return x
+        number, _, _, channels = ops.shape(x)
+        drawn = keras.random.uniform((number, 1, 1, channels), seed=self.seed_generator)
+        return x * (ops.cast(drawn >= self.rate, x.dtype) * (1 / (1 - self.rate)))
