@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
@@ -129,8 +130,11 @@ def legend(axes: Axes, place: str) -> bool:
 
 
 def save_figure(figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
-    """Write a PNG that appears whole."""
+    """Write a PNG that appears whole; the figure is empty afterwards."""
     with written_beside(file) as (beside,):
         figure.savefig(
             beside, format="png", dpi=dots_per_inch, pil_kwargs={"compress_level": COMPRESSION}
         )
+    # A figure and its parts hold each other: the pixels of many would wait for the garbage collector.
+    figure.clear()
+    FigureCanvasBase(figure)

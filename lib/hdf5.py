@@ -243,6 +243,8 @@ def _check(datasets: dict[str, h5py.Dataset]) -> None:
     if image.dtype != np.uint8 or image.ndim != 4 or image.shape[3] not in {1, 3}:
         raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (N, H, W, 1 or 3)")
     number, height, width, _ = image.shape
+    if not number:
+        raise ValueError("image holds no image")
     if height * width > MAX_PIXELS:
         raise ValueError(f"image has {height}x{width} pixels, expected at most {MAX_PIXELS}")
     if image.chunks != (1, *image.shape[1:]) or image.id.get_num_chunks() != number:

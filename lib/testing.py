@@ -114,7 +114,7 @@ def _networks(
     configuration: Configuration, members: Sequence[Experiment]
 ) -> list[tuple[Configuration, Path]]:
     """Configuration and weights of each network, none of which has seen what is to be tested."""
-    _refuse_nothing_to_score(configuration)
+    _refuse_without_truth(configuration)
     networks = []
     for member in members or [Experiment.of(configuration)]:
         weights = member.weights(configuration.testing_settings.best_last)
@@ -251,11 +251,8 @@ def _best_threshold(images: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]])
     return choose_threshold(PooledPixels(inside))
 
 
-def _refuse_nothing_to_score(configuration: Configuration) -> None:
-    files = configuration.data_paths.hdf5("test")
-    images, truth, _ = files
-    if images.is_file() and not members_of(files):
-        raise UserError(f"{images}: holds no image; expected at least one to test on")
+def _refuse_without_truth(configuration: Configuration) -> None:
+    images, truth, _ = configuration.data_paths.hdf5("test")
     if images.is_file() and not truth.is_file():
         raise UserError(
             f"{truth}: no such file; the test images were packed without truth and cannot be scored"

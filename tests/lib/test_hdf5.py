@@ -165,6 +165,7 @@ def twice_packed(file):
         (virtual, "image keeps its content in other files"),
         (external_storage, "image keeps its content in other files"),
         (another("image", 1, 8, 8, 1, dtype="float64"), "image is float64"),
+        (another("image", 0, 8, 8, 1, maxshape=(None, 8, 8, 1), chunks=(1, 8, 8, 1)), "image holds no image"),
         (another("image", 1, 64), "expected uint8 .N, H, W, 1 or 3."),
         (another("image", 1, 10**6, 10**6, 1), "expected at most 89478485"),
         (another("image", 10**12, 8, 8, 1, chunks=(1, 8, 8, 1)), "or not whole"),
