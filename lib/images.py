@@ -109,7 +109,10 @@ def pixel_spacing_mm(path: Path) -> tuple[float, float] | None:
             return None
         stream.seek(0)
         dataset = dcmread(stream, specific_tags=["PixelSpacing"], stop_before_pixels=True)
-        spacing = [float(length) for length in dataset.get("PixelSpacing") or ()]
+        try:
+            spacing = [float(length) for length in dataset.get("PixelSpacing") or ()]
+        except ValueError:  # no numbers
+            return None
     if len(spacing) == 2 and all(0 < length < 1 for length in spacing):
         return spacing[0], spacing[1]
     return None

@@ -411,6 +411,15 @@ def test_pixel_spacing_comes_from_DICOM_alone(tmp_path):
     assert found == [(0.0114, 0.0118), None, None, None]
 
 
+def test_a_pixel_spacing_that_is_no_number_is_none(tmp_path):
+    """Found by fuzzing: such an image was refused as a whole."""
+    write_dicom(tmp_path / "a", GREY, PixelSpacing=[1.5, 2.5])
+    content = (tmp_path / "a").read_bytes()
+    assert content.count(b"1.5\\2.5") == 1
+    (tmp_path / "a").write_bytes(content.replace(b"1.5\\2.5", b".\\     "))
+    assert pixel_spacing_mm(tmp_path / "a") is None
+
+
 def test_sixteen_bits_are_written_as_they_are(tmp_path):
     levels = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
     write_png(tmp_path / "a.png", levels)
