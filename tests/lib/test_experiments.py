@@ -113,6 +113,9 @@ def test_what_is_laid_over_holds_for_every_run(tmp_path):
     ("old", "new", "message"),
     [
         ("name = plan", "nam = plan", "key 'name' is missing"),
+        ("name = plan", "name = plan\nseed = 3", "unknown key 'seed'"),
+        ("name = plan", "name = ../plan", r"name = '\.\./plan': expected"),
+        ("[settings]", "settings", "no value|parsing errors"),
         ("[settings]", "folds = 3\n[settings]", "expected FFA, DRIVE, STARE or CHASE_DB1"),
         ("[settings]", "folds = x\n[settings]", "expected a whole number"),
         ("[settings]", "seeds = 1 x\n[settings]", "seeds = 'x': expected a whole number"),
@@ -141,3 +144,8 @@ def test_mistakes_in_a_plan_are_named(tmp_path, old, new, message):
     file.write_text(file.read_text().replace(old, new))
     with pytest.raises(UserError, match=message):
         read_plan(file)
+
+
+def test_a_plan_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.txt: no such file of experiments"):
+        read_plan(tmp_path / "none.txt")
