@@ -203,6 +203,8 @@ def _decode(stream: BinaryIO) -> np.ndarray:
     with Image.open(stream, formats=PILLOW_FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise UserError(_too_large())
+        if image.tile and image.tile[0].codec_name == "bmp_rle":  # unpacked by a loop in Python
+            raise UserError("is a run-length encoded BMP; save it as PNG")
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # a JPEG with a preview behind it
             raise UserError(f"has {frames} frames; export the one to be used as a single image")

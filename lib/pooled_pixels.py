@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-AT_ONCE = 2**20
+AT_ONCE = 2**21
 """Pixels that are sorted together; all are gone through once for each so many of them."""
 
 IN_MEMORY = 2**24

@@ -411,6 +411,16 @@ def test_pixel_spacing_comes_from_DICOM_alone(tmp_path):
     assert found == [(0.0114, 0.0118), None, None, None]
 
 
+def test_a_run_length_encoded_bmp_is_refused_before_it_is_unpacked(tmp_path):
+    """Found by fuzzing: 229 bytes of 74 million pixels, which take Pillow seconds."""
+    header = struct.pack("<IiiHHIIiiII", 40, 8_257_543, 9, 1, 8, 1, 0, 2835, 2835, 256, 0)
+    start = 14 + len(header) + 4 * 256
+    file = struct.pack("<2sIHHI", b"BM", start + 9, 0, 0, start) + header + bytes(4 * 256)
+    (tmp_path / "a.bmp").write_bytes(file + b"\xff\x07" * 4)
+    with pytest.raises(UserError, match=r"a\.bmp: is a run-length encoded BMP"):
+        read_image(tmp_path / "a.bmp")
+
+
 def test_a_pixel_spacing_that_is_no_number_is_none(tmp_path):
     """Found by fuzzing: such an image was refused as a whole."""
     write_dicom(tmp_path / "a", GREY, PixelSpacing=[1.5, 2.5])
