@@ -3,6 +3,7 @@
 import configparser
 import os
 from pathlib import Path
+from typing import Any
 
 from lib.user_errors import UserError
 
@@ -18,7 +19,11 @@ def read_texts(
     Returns:
         The texts, and for each section and key the file that it comes from.
     """
-    texts = _parsed(file)
+    found = ini_sections(file, "no such configuration file; name one with --config")
+    texts = {
+        section: dict(renamed(section, name, value) for name, value in keys.items())
+        for section, keys in found.items()
+    }
     base = texts.pop("base", None)
     origins = {(section, name): file for section, keys in texts.items() for name in keys}
     if base is None:
@@ -43,13 +48,31 @@ def read_texts(
     return merged, merged_origins | origins
 
 
-def ini_text(file: Path) -> str:
-    """The text of an INI file, small enough to be parsed at once whatever it says.
+def ini_sections(file: Path, missing: str, **options: Any) -> dict[str, dict[str, str]]:
+    """Sections and keys of an INI file; keys keep their case, as N_subimgs has one.
+
+    Args:
+        file: what to read.
+        missing: what to say where there is no such file.
+        options: of `configparser.ConfigParser`.
 
     Raises:
-        UserError: too large, or no text in UTF-8.
-        FileNotFoundError: there is no such file.
+        UserError: too large, no text in UTF-8, or no INI file.
     """
+    # No interpolation: '%' is a character of paths.
+    parser = configparser.ConfigParser(interpolation=None, default_section="\0", **options)
+    parser.optionxform = str
+    try:
+        parser.read_string(_short_text(file), source=str(file))
+    except FileNotFoundError:
+        raise UserError(f"{file}: {missing}") from None
+    except configparser.Error as error:
+        raise UserError(f"{file}: {' '.join(str(error).split())}") from None
+    return {section: dict(parser[section]) for section in parser.sections()}
+
+
+def _short_text(file: Path) -> str:
+    """The text of a file, short enough to be parsed at once whatever it says."""
     try:
         size = file.stat().st_size
         text = file.read_text(encoding="utf-8-sig") if size <= MAX_BYTES else ""
@@ -63,22 +86,6 @@ def ini_text(file: Path) -> str:
             f"{file}: expected a configuration of at most {MAX_BYTES} bytes, {MAX_LINE} a line"
         )
     return text
-
-
-def _parsed(file: Path) -> dict[str, dict[str, str]]:
-    # No interpolation: '%' is a character of paths. Keys keep their case, as N_subimgs has one.
-    parser = configparser.ConfigParser(interpolation=None, default_section="\0")
-    parser.optionxform = str
-    try:
-        parser.read_string(ini_text(file), source=str(file))
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such configuration file; name one with --config") from None
-    except configparser.Error as error:
-        raise UserError(f"{file}: {' '.join(str(error).split())}") from None
-    return {
-        section: dict(renamed(section, name, value) for name, value in parser[section].items())
-        for section in parser.sections()
-    }
 
 
 def renamed(section: str, name: str, value: str) -> tuple[str, str]:

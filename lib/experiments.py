@@ -1,6 +1,5 @@
 """Many trainings from one file: what varies, every run an experiment of its own, one table at the end."""
 
-import configparser
 import re
 import time
 from collections import Counter
@@ -12,7 +11,7 @@ from pathlib import Path, PurePath
 
 from lib.cluster import ClusterOptions, connected, outcomes
 from lib.configuration import Configuration, read_configuration
-from lib.configuration_file import ini_text
+from lib.configuration_file import ini_sections
 from lib.configuration_values import experiment_name
 from lib.user_errors import UserError
 
@@ -77,15 +76,7 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     Raises:
         UserError: not such a file.
     """
-    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
-    parser.optionxform = str
-    try:
-        parser.read_string(ini_text(file), source=str(file))
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file of experiments") from None
-    except configparser.Error as error:
-        raise UserError(f"{file}: {' '.join(str(error).split())}") from None
-    sections = {name: dict(parser[name]) for name in parser.sections()}
+    sections = ini_sections(file, "no such file of experiments", delimiters=("=",))
     if unknown := set(sections) - {"experiments", "settings", "vary", "reference"}:
         raise UserError(
             f"{file}: unknown section [{unknown.pop()}]; known: experiments, settings, vary, reference"
