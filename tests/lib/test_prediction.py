@@ -108,11 +108,11 @@ def test_every_pixel_is_the_mean_of_all_patches_over_it():
 
 def test_batches_that_overtake_each_other_land_where_they_belong():
     def slow_where_bright(images):
-        time.sleep(0.02 * float(images.max()))
+        time.sleep(0.05 * float(images.mean()))
         return images
 
     levels = np.random.default_rng(3).integers(256, size=(40, 61), dtype=np.uint8)
-    levels[::2] //= 9
+    levels[:, :35] //= 40
     settings = dataclasses.replace(SETTINGS, window="overlap", test_batch_size=1)
     found = predict_image(slow_where_bright, levels, settings)
     np.testing.assert_allclose(found, levels / 255, rtol=1e-5)
@@ -129,5 +129,5 @@ def test_a_fault_in_a_later_batch_is_not_lost():
 
     levels = np.zeros((40, 61), np.uint8)
     with pytest.raises(ValueError, match="no more"):
-        predict_image(fails_at_last, levels, dataclasses.replace(SETTINGS, window="overlap"))
-    assert len(calls) < 9  # what was under way has ended, and nothing began after it
+        predict_image(fails_at_last, levels, dataclasses.replace(SETTINGS, test_batch_size=1))
+    assert 5 <= len(calls) < 9  # of 25: what was under way has ended, and nothing began after it
