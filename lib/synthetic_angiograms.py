@@ -17,13 +17,18 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from lib.synthetic_vessels import (
+    FOVEAL_AVASCULAR_RADIUS,
+    Anatomy,
+    draw_vessels,
+    smooth_noise,
+    vessel_tree,
+)
 from lib.user_errors import UserError
 
 SMALLEST_SIZE = 128
-FOVEAL_AVASCULAR_RADIUS = 0.042
 DISC_RADIUS = 0.045
 
-Points = np.ndarray
 Polygons = tuple[np.ndarray, ...]
 
 
@@ -48,24 +53,6 @@ class SyntheticAngiogram:
     occlusion: np.ndarray
 
 
-@dataclass(frozen=True)
-class Anatomy:
-    """Positions (x, y) of landmarks; `temporal` is +1 where the macula lies to the right."""
-
-    disc: np.ndarray
-    fovea: np.ndarray
-    temporal: int
-
-
-@dataclass(frozen=True)
-class Vessels:
-    """A vessel tree: segment i runs from node `parent[i]` to node i (roots: -1)."""
-
-    position: np.ndarray  # (N, 2)
-    parent: np.ndarray  # (N,)
-    radius: np.ndarray  # (N,)
-
-
 def synthetic_angiogram(seed: int, index: int, size: int = 512) -> SyntheticAngiogram:
     """Draw one angiogram; the same arguments give the same bytes.
 
@@ -82,8 +69,8 @@ def synthetic_angiogram(seed: int, index: int, size: int = 512) -> SyntheticAngi
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
     field_of_view = _aperture(rng, size)
     anatomy = _anatomy(rng)
-    trees = [_vessel_tree(rng, anatomy, calibre) for calibre in (0.0010, 0.0007)]
-    large, fine = _draw_vessels(trees, size)
+    trees = [vessel_tree(rng, anatomy, calibre) for calibre in (0.0010, 0.0007)]
+    large, fine = draw_vessels(trees, size)
     non_perfusion = np.zeros_like(field_of_view)
     while non_perfusion.sum() < 0.008 * field_of_view.sum():
         wanted = 0.012 + 0.31 * rng.beta(1.1, 1.6)
@@ -112,119 +99,6 @@ def _anatomy(rng: np.random.Generator) -> Anatomy:
     return Anatomy(disc, fovea, temporal)
 
 
-def _trunks(rng: np.random.Generator, anatomy: Anatomy) -> list[Points]:
-    """Bezier curves from the disc: arcades around the macula, nasal and macular vessels."""
-    templates = [  # control points beyond the disc: x towards the temple, y away from the macula
-        [(0.02, 0.15), (0.22, 0.36), (0.80, 0.12)],
-        [(0.00, 0.15), (0.02, 0.30), (0.20, 0.60)],
-        [(-0.04, 0.08), (-0.12, 0.20), (-0.30, 0.45)],
-        [(-0.08, 0.01), (-0.20, 0.05), (-0.45, 0.14)],
-        [(0.05, 0.02), (0.12, 0.06), (0.20, 0.08)],
-    ]
-    t = np.linspace(0, 1, 160)[:, None]
-    trunks = []
-    for template in templates:
-        for up in (-1, 1):
-            control = np.array([(0.0, 0.0), *template]) * [anatomy.temporal, up]
-            spread = 0.009 + 0.13 * np.linalg.norm(control, axis=1, keepdims=True)
-            a, b, c, d = anatomy.disc + control + spread * rng.normal(0, 1, (4, 2))
-            trunks.append(
-                (1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * b + 3 * (1 - t) * t**2 * c + t**3 * d
-            )
-    return trunks
-
-
-def _vessel_tree(rng: np.random.Generator, anatomy: Anatomy, calibre: float) -> Vessels:
-    """Grow branches from the trunks towards unsupplied retina (space colonisation).
-
-    After Runions et al. 2005 (leaf venation). As in Murray's law, a power of the radius is kept at
-    every branching (here 2.3, for slender twigs; Murray's is 3).
-    """
-    position, parent = [], []
-    for trunk in _trunks(rng, anatomy):
-        first = len(position)
-        position.extend(trunk)
-        parent.extend([-1, *range(first, first + len(trunk) - 1)])
-    position, parent = np.array(position), np.array(parent)
-    for number, reach in ((40, 0.30), (150, 0.13), (550, 0.07)):
-        radius = 0.53 * np.sqrt(rng.uniform(0, 1, number))
-        angle = rng.uniform(0, 2 * np.pi, number)
-        unsupplied = 0.5 + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        foveal = np.linalg.norm(unsupplied - anatomy.fovea, axis=1) < 1.1 * FOVEAL_AVASCULAR_RADIUS
-        position, parent = _colonise(position, parent, unsupplied[~foveal], anatomy.disc, reach)
-    for _ in range(4):  # rounds every bend
-        position = np.where(parent[:, None] < 0, position, (position + position[parent]) / 2)
-    flow = np.full(len(parent), 0.012)
-    flow[np.setdiff1d(np.arange(len(parent)), parent)] += 1
-    for node in range(len(parent) - 1, -1, -1):  # a parent stands before its children
-        if parent[node] >= 0:
-            flow[parent[node]] += flow[node]
-    for scale, amplitude in ((0.12, 0.008), (0.04, 0.0022)):  # vessels wind
-        wind = [_smooth_noise(rng, 256, scale) for _ in range(2)]
-        column, row = np.clip(position * 256, 0, 255).astype(int).T
-        position = position + amplitude * np.stack([w[row, column] for w in wind], axis=1)
-    return Vessels(position, parent, np.minimum(calibre * flow ** (1 / 2.3), 0.0055))
-
-
-def _colonise(
-    position: Points,
-    parent: np.ndarray,
-    unsupplied: Points,
-    disc: Points,
-    reach: float,
-    step: float = 0.006,
-) -> tuple[Points, np.ndarray]:
-    """Add nodes, a step at a time, towards the unsupplied points within reach of the tree."""
-    heading = np.where(parent[:, None] < 0, 0, _unit(position - position[parent]))
-    gap = np.linalg.norm(unsupplied[:, None] - position[None], axis=2)
-    owner, gap = gap.argmin(axis=1), gap.min(axis=1)
-    while True:
-        near = (gap < reach) & (gap > 1.5 * step)
-        if not near.any():
-            return position, parent
-        unsupplied, owner, gap = unsupplied[near], owner[near], gap[near]
-        tips, pulled = np.unique(owner, return_inverse=True)
-        pull = np.zeros((len(tips), 2))
-        np.add.at(pull, pulled, (unsupplied - position[owner]) / gap[:, None])
-        pull = _unit(_unit(pull) + 0.7 * heading[tips] + 0.4 * _unit(position[tips] - disc))
-        first = len(position)
-        position = np.concatenate([position, position[tips] + step * pull])
-        parent = np.concatenate([parent, tips])
-        heading = np.concatenate([heading, pull])
-        new = np.linalg.norm(unsupplied[:, None] - position[None, first:], axis=2)
-        closer = new.min(axis=1) < gap - 1e-3 * step  # drops what would pull for ever
-        owner, gap = first + new.argmin(axis=1)[closer], new.min(axis=1)[closer]
-        unsupplied = unsupplied[closer]
-
-
-def _unit(vectors: Points) -> Points:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-
-def _draw_vessels(trees: list[Vessels], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw large vessels and twigs, smooth-edged: two (size, size) float64 in [0, 1]."""
-    magnified, fraction_bits = 3 * size, 4
-    canvases = [np.zeros((magnified, magnified), np.uint8) for _ in range(2)]
-    for tree in trees:
-        for node in np.argsort(tree.radius, kind="stable"):  # thick ones over thin ones
-            radius, parent = tree.radius[node], tree.parent[node]
-            if parent >= 0:
-                start, end = np.rint(tree.position[[parent, node]] * magnified * 2**fraction_bits)
-                brightness = 85 + 170 * min(1, radius / 0.0040)
-                cv2.line(
-                    canvases[0 if radius > 0.0014 else 1],
-                    start.astype(int).tolist(),
-                    end.astype(int).tolist(),
-                    color=round(brightness),
-                    thickness=max(1, round(2 * radius * magnified)),
-                    lineType=cv2.LINE_AA,
-                    shift=fraction_bits,
-                )
-    shape = (size, size)
-    large, fine = (cv2.resize(c / 255, shape, interpolation=cv2.INTER_AREA) for c in canvases)
-    return large, fine
-
-
 def _affected_region(
     rng: np.random.Generator, anatomy: Anatomy, field_of_view: np.ndarray, wanted: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -235,7 +109,7 @@ def _affected_region(
     x, y = towards[:, None, None] * _coordinates(size, apex)
     half_angle = np.radians(rng.uniform(22, 40) + 90 * wanted)
     middle = half_angle + np.radians(rng.uniform(-8, 15))
-    angle = np.arctan2(y, x) + 0.15 * _smooth_noise(rng, size, 0.12)
+    angle = np.arctan2(y, x) + 0.15 * smooth_noise(rng, size, 0.12)
     within = np.abs(angle - middle) < half_angle
     outline = max(_outlines(field_of_view * within, 3 * size / 512), key=cv2.contourArea)
     return outline, _rasterise((outline,), size)
@@ -256,11 +130,11 @@ def _non_perfused_polygons(
     for centre, radius in ((anatomy.fovea, 0.06), (anatomy.disc, DISC_RADIUS + 0.01)):
         allowed[np.hypot(*_coordinates(size, centre)) < radius] = 0
     x, y = _coordinates(size, anatomy.fovea)
-    raphe = np.abs(y + 0.015 * _smooth_noise(rng, size, 0.06)) < 0.004
+    raphe = np.abs(y + 0.015 * smooth_noise(rng, size, 0.06)) < 0.004
     allowed[raphe & (anatomy.temporal * x > 0)] = 0  # lest an outline ring the fovea
     cells = _cells(rng, size, np.exp(rng.uniform(np.log(0.025), np.log(0.09))))
     area = np.bincount(cells.ravel(), allowed.ravel())
-    preference = _smooth_noise(rng, size, 0.16) + 0.5 * _smooth_noise(rng, size, 0.05)
+    preference = smooth_noise(rng, size, 0.16) + 0.5 * smooth_noise(rng, size, 0.05)
     preference = np.bincount(cells.ravel(), preference.ravel()) / np.bincount(cells.ravel()).clip(1)
     order = np.argsort(-np.where(area > 0, preference, -np.inf), kind="stable")
     chosen = np.zeros(len(area), bool)
@@ -275,7 +149,7 @@ def _cells(rng: np.random.Generator, size: int, spacing: float) -> np.ndarray:
     sites = np.ones((size, size), np.uint8)
     sites[tuple(rng.integers(0, size, (2, round(spacing**-2))))] = 0
     _, labels = cv2.distanceTransformWithLabels(sites, cv2.DIST_L2, 5)
-    wave = [0.3 * spacing * size * _smooth_noise(rng, size, 0.6 * spacing) for _ in range(2)]
+    wave = [0.3 * spacing * size * smooth_noise(rng, size, 0.6 * spacing) for _ in range(2)]
     row, column = np.clip(np.rint(np.mgrid[:size, :size] + wave), 0, size - 1).astype(int)
     return labels[row, column]
 
@@ -311,7 +185,7 @@ def _expose(
     avascular = _foveal_avascular_zone(rng, anatomy, size)
     perfused = (1 - lost) * (1 - avascular)
     diseased = _blur(affected.astype(float), 10 * scale)
-    choroid = 1 + 0.10 * _smooth_noise(rng, size, 0.05) + 0.06 * _smooth_noise(rng, size, 0.015)
+    choroid = 1 + 0.10 * smooth_noise(rng, size, 0.05) + 0.06 * smooth_noise(rng, size, 0.015)
     haze = rng.uniform(0.15, 0.55)
     capillaries = haze * (1 - 0.35 * diseased) + _capillaries(rng, size, diseased)
     retina = choroid * (1 - 0.35 * avascular) + perfused * capillaries
@@ -331,7 +205,7 @@ def _expose(
 
 def _foveal_avascular_zone(rng: np.random.Generator, anatomy: Anatomy, size: int) -> np.ndarray:
     """Soft-edged, irregular and free of capillaries: (size, size) float64 in [0, 1]."""
-    distance = np.hypot(*_coordinates(size, anatomy.fovea)) + 0.005 * _smooth_noise(rng, size, 0.04)
+    distance = np.hypot(*_coordinates(size, anatomy.fovea)) + 0.005 * smooth_noise(rng, size, 0.04)
     width = rng.uniform(0.004, 0.012)
     return 1 / (1 + np.exp(np.clip((distance - FOVEAL_AVASCULAR_RADIUS + width) / width, -50, 50)))
 
@@ -339,7 +213,7 @@ def _foveal_avascular_zone(rng: np.random.Generator, anatomy: Anatomy, size: int
 def _capillaries(rng: np.random.Generator, size: int, diseased: np.ndarray) -> np.ndarray:
     """A fine network, widened where the vein is occluded: (size, size) float64, mean about 0."""
     fine, wide = (_network(rng, size, width * size / 512) for width in (1.1, 2.0))
-    patchy = 1 + 0.3 * _smooth_noise(rng, size, 0.04)
+    patchy = 1 + 0.3 * smooth_noise(rng, size, 0.04)
     contrast = rng.uniform(0.20, 0.40)
     return patchy * contrast * ((1 - diseased) * fine + diseased * (0.5 * fine + 1.2 * wide))
 
@@ -372,7 +246,7 @@ def _haemorrhages(
 def _leakage(rng: np.random.Generator, anatomy: Anatomy, diseased: np.ndarray) -> np.ndarray:
     """Fuzzy bright patches in the affected region and a glow about the disc: float64 >= 0."""
     size = len(diseased)
-    patches = np.maximum(_smooth_noise(rng, size, 0.07) - rng.uniform(0.9, 1.8), 0) * diseased
+    patches = np.maximum(smooth_noise(rng, size, 0.07) - rng.uniform(0.9, 1.8), 0) * diseased
     x, y = _coordinates(size, anatomy.disc)
     distance = np.hypot(x, y) / DISC_RADIUS
     nasal = 0.6 + 0.4 * np.tanh(-anatomy.temporal * x / 0.02)
@@ -402,17 +276,7 @@ def _illumination(rng: np.random.Generator, size: int) -> np.ndarray:
     angle = rng.uniform(0, 2 * np.pi)
     towards = (x * np.cos(angle) + y * np.sin(angle)) / 0.5
     dim = 1 - rng.uniform(0.3, 0.65) / (1 + np.exp(-(towards - rng.uniform(0.1, 0.6)) / 0.15))
-    return np.maximum(vignetting, 0.25) * dim * np.exp(0.12 * _smooth_noise(rng, size, 0.3))
-
-
-def _smooth_noise(rng: np.random.Generator, size: int, period: float) -> np.ndarray:
-    """Cubically interpolated noise of standard deviation near 1: (size, size) float64."""
-    cells = int(np.ceil(1 / period)) + 3
-    coarse = rng.normal(0, 1.3, (cells, cells))
-    whole = round(cells * period * size)
-    start = rng.integers(0, whole - size + 1, 2)
-    smooth = cv2.resize(coarse, (whole, whole), interpolation=cv2.INTER_CUBIC)
-    return smooth[start[0] : start[0] + size, start[1] : start[1] + size]
+    return np.maximum(vignetting, 0.25) * dim * np.exp(0.12 * smooth_noise(rng, size, 0.3))
 
 
 def _coordinates(size: int, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
