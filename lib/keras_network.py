@@ -16,6 +16,7 @@ from lib.operating_point import read_operating_point
 from lib.prediction import with_batch_size
 from lib.trained_network import TrainedNetwork
 from lib.user_errors import UserError
+from models.folding import folded
 
 FIXED_BY_TRAINING = ("preprocessing", "model")
 """Sections that are part of what was learnt."""
@@ -86,7 +87,7 @@ def read_keras_network(
     settings = configuration.testing_settings
     point = read_operating_point(experiment.operating_point, settings)
     weights = experiment.weights(settings.best_last)
-    model = trained_model(configuration, weights, point.precision)
+    model = folded(trained_model(configuration, weights, point.precision))
     network = TrainedNetwork(
         name=experiment.name,
         architecture=configuration.model.architecture,

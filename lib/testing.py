@@ -47,6 +47,7 @@ from lib.seen_images import (
     refuse_trained_images,
 )
 from lib.user_errors import UserError
+from models.folding import folded
 
 COMPARED = 20
 """Validation images, at most, on which precisions are compared; all are in memory."""
@@ -76,7 +77,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     precision = settings.precision
     if precision == "auto":
         precision = _precision(networks, configuration)
-    model = averaged([trained_model(*network, precision) for network in networks])
+    model, parameters = _ready(networks, precision)
     point = _operating_point(model, configuration, members, precision)
     darkness_threshold = _darkness_threshold(configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
@@ -89,7 +90,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     context = {
         "experiment": experiment.name,
         "network": f"{' + '.join(c.model.architecture for c in configurations)}, "
-        f"{model.count_params():,} parameters",
+        f"{parameters:,} parameters",
         "weights": "; ".join(map(_origin, trained, weights)),
         "epochs": "; ".join(map(_epochs, trained, configurations)),
         "prediction": f"{np.mean(seconds):.2f} s an image in {precision}, reading and preprocessing "
@@ -176,6 +177,14 @@ def predicted_images(
         )
 
 
+def _ready(
+    networks: Sequence[tuple[Configuration, Path]], precision: str
+) -> tuple[keras.Model, int]:
+    """The mean of the networks, ready to predict, and the number of their parameters."""
+    models = [trained_model(*network, precision) for network in networks]
+    return averaged([folded(m) for m in models]), sum(m.count_params() for m in models)
+
+
 def _precision(networks: Sequence[tuple[Configuration, Path]], configuration: Configuration) -> str:
     """The faster precision, if the validation images show no difference that matters."""
     if not configuration.data_paths.hdf5("validation")[0].is_file():
@@ -183,7 +192,7 @@ def _precision(networks: Sequence[tuple[Configuration, Path]], configuration: Co
         return "float32"
     predicted, seconds = {}, {}
     for precision in PRECISIONS:
-        model = averaged([trained_model(*network, precision) for network in networks])
+        model, _ = _ready(networks, precision)
         next(predicted_images(model, configuration, "validation", 1))  # traces
         started = time.monotonic()
         predicted[precision] = list(predicted_images(model, configuration, "validation", COMPARED))

@@ -13,6 +13,7 @@ import keras
 from keras import layers, ops
 
 from models.dropout import SpatialDropout
+from models.normalisation import BatchNormalization
 
 Tensor = keras.KerasTensor
 
@@ -160,7 +161,7 @@ def bare_convolution(
 
 def normalised(x: Tensor) -> Tensor:
     """Batch normalisation."""
-    return layers.BatchNormalization(momentum=_NORMALISATION_MOMENTUM)(x)
+    return BatchNormalization(momentum=_NORMALISATION_MOMENTUM)(x)
 
 
 def shared_block(x: Tensor, *, dropout: float, batch_normalisation: bool) -> Tensor:

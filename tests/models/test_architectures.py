@@ -10,6 +10,8 @@ import pytest
 
 import models
 from models import blocks
+from models.drop_block import DropBlock
+from models.folding import folded
 
 FILTERS = (4, 8)
 LADDERS = [name for name in models.ARCHITECTURES if "laddernet" in name]
@@ -28,6 +30,13 @@ def images(*shape):
 
 def normalised(network):
     return any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
+
+
+def after_a_convolution(layer):
+    if not isinstance(layer, keras.layers.BatchNormalization):
+        return False
+    before = layer.input._keras_history.operation
+    return isinstance(before, keras.layers.Conv2D | keras.layers.SeparableConv2D | DropBlock)
 
 
 def predict(network, image):
@@ -99,6 +108,21 @@ class TestEveryArchitecture:
         mirrored = np.pad(image, missing, mode="symmetric")
         expected = predict(network, mirrored)[:, :13, :9]
         np.testing.assert_allclose(predict(network, image), expected, atol=1e-6)
+
+    @pytest.mark.parametrize("batch_normalisation", [False, True])
+    def test_folding_batch_normalisation_keeps_the_answers(self, architecture, batch_normalisation):
+        network = build(architecture, batch_normalisation=batch_normalisation)
+        random = np.random.default_rng(1)
+        for weight in network.weights:  # statistics, offsets and biases that do something
+            values = keras.ops.convert_to_numpy(weight)
+            weight.assign(values * random.uniform(0.7, 1.3, values.shape) + (values == 0) * 0.1)
+        expected = predict(network, images(2, 13, 9))
+        ready = folded(network)
+        np.testing.assert_allclose(predict(ready, images(2, 13, 9)), expected, atol=2e-6)
+        followed = [layer.name for layer in network.layers if after_a_convolution(layer)]
+        assert bool(followed) == batch_normalisation
+        assert not {layer.name for layer in ready.layers} & set(followed)
+        np.testing.assert_array_equal(predict(network, images(2, 13, 9)), expected)
 
     def test_batch_normalisation_has_a_default(self, architecture):
         with_it = {"laddernet", "laddernet_cbam_v1", "laddernet_cbam_v2", "resunet"}
