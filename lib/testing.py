@@ -32,6 +32,7 @@ from lib.operating_point import (
     chosen_by_testing,
     write_operating_point,
 )
+from lib.pen import Pen
 from lib.performance_report import write_performances
 from lib.pictures import ImageGrid, original_truth_prediction, overlay
 from lib.pixel_scores import choose_threshold
@@ -274,7 +275,7 @@ def score_and_draw(
     threshold: float,
     darkness_threshold: float | None,
 ) -> Evaluation:
-    """Go once through the kept predictions, one image in memory at a time, or one row of a picture."""
+    """Go once through the kept predictions, a few images in memory at a time, or two rows of a picture."""
     folder, settings = results.folder, configuration.testing_settings
     for pattern in ("_overlay*.png", "_Original_GroundTruth_Prediction*.png"):  # of an earlier test
         for file in folder.glob(f"{results.name}{pattern}"):
@@ -284,18 +285,19 @@ def score_and_draw(
     grids = {attribute: ImageGrid(sizes, columns) for attribute in GRIDS.values()}
     row: list[PredictedImage] = []
     cases = progress(read_predictions(results.predictions), "scoring and drawing", len(sizes))
-    for number, case in enumerate(cases):
-        overlay(results.file(f"_overlay{number}.png"), case, scoring.add(case))
-        for attribute, grid in grids.items():
-            grid.add(getattr(case, attribute))
-        row.append(case)
-        if len(row) == columns or number == len(sizes) - 1:
-            file = results.file(f"_Original_GroundTruth_Prediction{number // columns}.png")
-            original_truth_prediction(file, row)
-            row = []
-    for name, attribute in GRIDS.items():
-        grids[attribute].save(folder / f"{name}.png")
-    evaluation = scoring.evaluation()
+    with Pen() as pen:
+        for number, case in enumerate(cases):
+            pen.draw(overlay, results.file(f"_overlay{number}.png"), case, scoring.add(case))
+            for attribute, grid in grids.items():
+                grid.add(getattr(case, attribute))
+            row.append(case)
+            if len(row) == columns or number == len(sizes) - 1:
+                file = results.file(f"_Original_GroundTruth_Prediction{number // columns}.png")
+                pen.draw(original_truth_prediction, file, row)
+                row = []
+        for name, attribute in GRIDS.items():
+            pen.draw(grids[attribute].save, folder / f"{name}.png")
+        evaluation = scoring.evaluation()
     roc_figure(folder / "ROC.png", evaluation)
     precision_recall_figure(folder / "Precision_recall.png", evaluation)
     return evaluation

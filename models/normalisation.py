@@ -43,7 +43,7 @@ def _normalise(epsilon: float, channels: int) -> Callable:
     @ops.custom_gradient
     def normalise(rows: Tensor, gamma: Tensor, beta: Tensor) -> tuple[tuple[Tensor, ...], Callable]:
         number, height, length = ops.shape(rows)
-        count = ops.cast(number * height * (length // channels), "float32")
+        count = ops.cast(number, "float32") * height * (length // channels)
 
         def spread(values: Tensor) -> Tensor:
             return ops.tile(values, (length // channels,))
