@@ -5,7 +5,7 @@
 PYTHON is one that has PyTorch (CPU); without it ours are measured alone. Batches of 32 patches of 48x48,
 Adam, binary cross-entropy. Ours trains as run_training.py does: patches are cut while the network learns, and
 accuracy is measured. PyTorch's patches lie in memory, ready cut, and nothing is measured. Ours predicts as
-run_testing.py does, batch normalisation folded into the convolutions; PyTorch's modules are as they were trained.
+run_testing.py does, batch normalisation folded into the convolutions; PyTorch's modules are as trained.
 """
 
 import json

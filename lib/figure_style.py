@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 from lib.files import written_beside
-from lib.images import COMPRESSION
+from lib.images import COMPRESSION, write_png
 
 BLUE, ORANGE, VERMILION, YELLOW, SKY = "#0072B2", "#E69F00", "#D55E00", "#F0E442", "#56B4E9"
 INK, FAINT = "#222222", "#9A9A9A"
@@ -88,12 +88,10 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def pixel_axes(canvas: np.ndarray) -> tuple[Figure, Axes]:
-    """A figure that shows `canvas` pixel for pixel at 100 dots an inch, for writing and drawing."""
-    height, width = canvas.shape[:2]
-    figure = new_figure(width / 100, height / 100)
-    # Not by `imshow`, which makes several copies of the pixels as floats.
-    figure.figimage(canvas, zorder=-1)
+def pixel_axes(height: int, width: int) -> tuple[Figure, Axes]:
+    """A figure without a ground, of `width` by `height` dots, in whose axes a unit is a dot."""
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="none")
+    FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axes.set_axis_off()
     return figure, axes
@@ -135,6 +133,23 @@ def save_figure(figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH) 
         figure.savefig(
             beside, format="png", dpi=dots_per_inch, pil_kwargs={"compress_level": COMPRESSION}
         )
+    _empty(figure)
+
+
+def save_over(figure: Figure, pixels: np.ndarray, file: Path) -> None:
+    """Write a PNG of pixels (H, W, 3) uint8 over which a figure of `pixel_axes` is drawn, as `save_figure`.
+
+    Matplotlib's own ways to show an image resample it, in several copies as floats.
+    """
+    renderer = figure.canvas.get_renderer()
+    drawn = np.asarray(renderer.buffer_rgba())
+    drawn[..., :3], drawn[..., 3] = pixels, 255
+    figure.draw(renderer)
+    write_png(file, np.ascontiguousarray(drawn[..., :3]))
+    _empty(figure)
+
+
+def _empty(figure: Figure) -> None:
     # A figure and its parts hold each other: the pixels of many would wait for the garbage collector.
     figure.clear()
     FigureCanvasBase(figure)

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from PIL import Image
 
 from lib.evaluation import PredictedImage
 from lib.figure_style import (
@@ -22,13 +21,13 @@ from lib.figure_style import (
     new_figure,
     pixel_axes,
     save_figure,
+    save_over,
     shortened,
     shown,
     style_axes,
     write,
 )
-from lib.files import written_beside
-from lib.images import COMPRESSION
+from lib.images import write_png
 from lib.measurement import without_small_areas
 from lib.outlines import contours
 from lib.pixel_scores import Scores
@@ -67,7 +66,7 @@ class ImageGrid:
         whole = cell * (rows, self._columns)
         self._scale = min(1, longest / whole.max(), (most / whole.prod()) ** 0.5)
         self._cell = np.maximum(1, (cell * self._scale).astype(int))
-        self._canvas = np.zeros((*self._cell * (rows, self._columns), 3), np.uint8)
+        self._canvas = np.zeros(self._cell * (rows, self._columns), np.uint8)  # until colour comes
 
     def add(self, image: np.ndarray) -> None:
         """Put the next image.
@@ -79,6 +78,10 @@ class ImageGrid:
         corner = self._cell * divmod(self._number, self._columns)
         self._number += 1
         image = _rgb(image)
+        if self._canvas.ndim == 2 and (image != image[..., :1]).any():
+            self._canvas = self._canvas[..., None].repeat(3, axis=2)
+        if self._canvas.ndim == 2:
+            image = image[..., 0]
         if self._scale < 1:
             size = np.maximum(1, np.multiply(image.shape[:2], self._scale).astype(int))
             image = cv2.resize(image, size[::-1].tolist(), interpolation=cv2.INTER_AREA)
@@ -87,7 +90,7 @@ class ImageGrid:
 
     def save(self, file: Path) -> None:
         """Write the PNG."""
-        _save_pixels(self._canvas, file)
+        write_png(file, self._canvas)
 
 
 def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
@@ -100,7 +103,7 @@ def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
     """
     factor = max(1, round(96 / max(patches.shape[1:3])))
     enlarged = [_rgb(patch).repeat(factor, 0).repeat(factor, 1) for patch in patches]
-    _save_pixels(_mosaic(enlarged, columns, gap=4, background=128), file)
+    write_png(file, _mosaic(enlarged, columns, gap=4, background=128))
 
 
 def original_truth_prediction(file: Path, cases: Sequence[PredictedImage]) -> None:
@@ -131,14 +134,14 @@ def labelled_rows(
     margin, head, gap = 44, 40, 10
     mosaic = _mosaic(fitted, len(columns), gap, background=255)
     canvas = np.pad(mosaic, ((head, 0), (margin, 0), (0, 0)), constant_values=255)
-    figure, axes = pixel_axes(canvas)
+    figure, axes = pixel_axes(*canvas.shape[:2])
     for row, title in enumerate(rows):
         y = head + gap / 2 + (row + 0.5) * (mosaic.shape[0] - gap) / len(rows)
         write(axes, title, margin / 2, y, 13, rotation=90, ha="center", fontweight="bold")
     for column, title in enumerate(columns):
         x = margin + gap / 2 + (column + 0.5) * (mosaic.shape[1] - gap) / len(columns)
         write(axes, shortened(title, 48), x, head / 2, 12, ha="center")
-    save_figure(figure, file, dots_per_inch=100)
+    save_over(figure, canvas, file)
 
 
 def overlay(file: Path, case: PredictedImage, scores: Scores) -> None:
@@ -159,7 +162,7 @@ def overlay(file: Path, case: PredictedImage, scores: Scores) -> None:
     canvas = np.full((painted.shape[0] + head + foot, max(painted.shape[1], 560), 3), 255, np.uint8)
     left = (canvas.shape[1] - painted.shape[1]) // 2
     canvas[head : head + painted.shape[0], left : left + painted.shape[1]] = painted
-    figure, axes = pixel_axes(canvas)
+    figure, axes = pixel_axes(*canvas.shape[:2])
 
     def outline(mask: np.ndarray, colour: object, **style: object) -> None:
         lines = [(line + 0.5) * factor - 0.5 + (left, head) for line in _outlines(mask)]
@@ -181,7 +184,7 @@ def overlay(file: Path, case: PredictedImage, scores: Scores) -> None:
     )
     write(axes, measured, left + 6, 52, size=11)
     figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=10)
-    save_figure(figure, file, dots_per_inch=100)
+    save_over(figure, canvas, file)
 
 
 def overlay_pixels(
@@ -256,7 +259,7 @@ def contact_sheet(
                 _paste(canvas, _outlined_thumbnail(entry, side), top + label, left, side)
                 texts.append((shortened(entry.title, 38), left, top + label / 2, 9, "normal"))
             top += side + label + gap
-    figure, axes = pixel_axes(canvas)
+    figure, axes = pixel_axes(*canvas.shape[:2])
     for text, x, y, size, weight in texts:
         write(axes, text, x, y, size=size, fontweight=weight)
     handles = [
@@ -264,7 +267,7 @@ def contact_sheet(
         Line2D([], [], color=SKY, linewidth=3, label="field of view (FOV)"),
     ]
     figure.legend(handles=handles, loc="upper right", ncols=2, frameon=False, fontsize=11)
-    save_figure(figure, file, dots_per_inch=100)
+    save_over(figure, canvas, file)
 
 
 def preprocessing_figure(file: Path, steps: Sequence[tuple[str, np.ndarray]]) -> None:
@@ -367,8 +370,3 @@ def _outlined_thumbnail(entry: ContactSheetEntry, side: int) -> np.ndarray:
         lines = [np.round(line * scale).astype(np.int32) for line in _outlines(mask)]
         cv2.polylines(thumbnail, lines, True, rgb, 1, cv2.LINE_AA)
     return thumbnail
-
-
-def _save_pixels(pixels: np.ndarray, file: Path) -> None:
-    with written_beside(file) as (beside,):
-        Image.fromarray(pixels).save(beside, format="PNG", compress_level=COMPRESSION)

@@ -299,11 +299,11 @@ def test_names_are_drawn_as_they_are_or_with_question_marks():
 
 
 def test_nothing_half_written_is_left_when_drawing_fails(tmp_path, case, monkeypatch):
-    def fail(self, file, **settings):
+    def fail(self, file, *form, **settings):
         file.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(figures.Figure, "savefig", fail)
+    monkeypatch.setattr(Image.Image, "save", fail)
     (tmp_path / "overlay.png").write_bytes(b"earlier")
     with pytest.raises(UserError, match=r"overlay\.png: cannot be written: disk full"):
         overlay(tmp_path / "overlay.png", case, scores_of(case))

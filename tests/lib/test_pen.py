@@ -1,0 +1,39 @@
+import threading
+
+import pytest
+
+from lib.pen import Pen
+
+
+def test_the_caller_goes_on_while_one_picture_is_drawn_and_the_end_waits_for_it():
+    drawn, caller_went_on = [], threading.Event()
+
+    def picture(name):
+        assert caller_went_on.wait(10)
+        drawn.append(name)
+
+    with Pen() as pen:
+        pen.draw(picture, "first")
+        assert drawn == []
+        caller_went_on.set()
+        pen.draw(picture, "second")
+        assert drawn[0] == "first"
+    assert drawn == ["first", "second"]
+
+
+def fails():
+    raise OSError("the disk is full")
+
+
+def test_a_failed_drawing_is_raised_by_the_next_or_the_end():
+    with pytest.raises(OSError, match="disk"), Pen() as pen:
+        pen.draw(fails)
+    with pytest.raises(OSError, match="disk"), Pen() as pen:
+        pen.draw(fails)
+        pen.draw(pytest.fail, "drawn all the same")
+
+
+def test_the_caller_s_own_error_is_not_hidden():
+    with pytest.raises(ValueError, match="mine"), Pen() as pen:
+        pen.draw(fails)
+        raise ValueError("mine")
