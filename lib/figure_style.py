@@ -145,7 +145,7 @@ def save_over(figure: Figure, pixels: np.ndarray, file: Path) -> None:
     drawn = np.asarray(renderer.buffer_rgba())
     drawn[..., :3], drawn[..., 3] = pixels, 255
     figure.draw(renderer)
-    write_png(file, np.ascontiguousarray(drawn[..., :3]))
+    write_png(file, drawn[..., :3])
     _empty(figure)
 
 

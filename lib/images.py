@@ -138,8 +138,13 @@ def write_png(path: Path, array: np.ndarray) -> None:
     """
     if array.dtype != np.uint8 and not (array.dtype == np.uint16 and array.ndim == 2):
         raise ValueError(f"expected uint8, or uint16 (H, W); found {array.dtype} {array.shape}")
+    # By OpenCV, which lets other threads run meanwhile; Pillow does not.
+    as_opencv_has_it = array[..., ::-1] if array.ndim == 3 else array
+    strategy = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
+    settings = (cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION, *strategy)
+    _, encoded = cv2.imencode(".png", as_opencv_has_it, settings)
     with written_beside(path) as (beside,):
-        Image.fromarray(array).save(beside, "PNG", compress_level=COMPRESSION)
+        beside.write_bytes(encoded)
 
 
 def _read(path: Path) -> np.ndarray:

@@ -164,8 +164,9 @@ def _areas_and_curves(pool: PooledPixels) -> tuple[float, float, Curves]:
     for counted in pool.by_score():
         hits, false_positives = counted.positives, counted.false_positives
         precision = counted.true_positives / counted.predicted
-        area += hits @ (pool.negatives - false_positives + counted.negatives / 2)
-        average_precision += hits @ precision
+        # Not by `@`, for whose sums BLAS keeps every core spinning.
+        area += np.sum(hits * (pool.negatives - false_positives + counted.negatives / 2))
+        average_precision += np.sum(hits * precision)
         # Where a run of negatives begins or ends; between, the curves are straight.
         corners = (hits > 0) | np.append(True, hits[:-1] > 0)
         rates = np.stack(

@@ -1,5 +1,6 @@
 import dataclasses
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -299,12 +300,13 @@ def test_names_are_drawn_as_they_are_or_with_question_marks():
 
 
 def test_nothing_half_written_is_left_when_drawing_fails(tmp_path, case, monkeypatch):
-    def fail(self, file, *form, **settings):
-        file.write_bytes(b"half")
+    def fail(self, content):
+        with self.open("wb") as file:
+            file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
     (tmp_path / "overlay.png").write_bytes(b"earlier")
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(UserError, match=r"overlay\.png: cannot be written: disk full"):
         overlay(tmp_path / "overlay.png", case, scores_of(case))
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("overlay.png", b"earlier")]
