@@ -210,6 +210,8 @@ def main() -> None:
     lines = [
         f"Batches of {BATCH} patches of 48x48; {arguments.repeats} windows of {arguments.patches}, in turn.",
         "The same layers and parameters on both sides. PyTorch has its default threads and allocator.",
+        "In inference ours has batch normalisation folded into the convolutions, as run_testing.py has; "
+        "PyTorch's modules are as trained.",
         "",
         *table(results),
     ]

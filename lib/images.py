@@ -136,14 +136,19 @@ def write_png(path: Path, array: np.ndarray) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    if array.dtype != np.uint8 and not (array.dtype == np.uint16 and array.ndim == 2):
-        raise ValueError(f"expected uint8, or uint16 (H, W); found {array.dtype} {array.shape}")
+    rgb = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
+    if not rgb and not (array.ndim == 2 and array.dtype in (np.uint8, np.uint16)):
+        raise ValueError(
+            f"expected uint8 (H, W) or (H, W, 3), or uint16 (H, W); found {array.dtype} {array.shape}"
+        )
     # By OpenCV, which lets other threads run meanwhile; Pillow does not.
-    as_opencv_has_it = array[..., ::-1] if array.ndim == 3 else array
+    as_opencv_has_it = array[..., ::-1] if rgb else array
     strategy = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
     settings = (cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION, *strategy)
-    _, encoded = cv2.imencode(".png", as_opencv_has_it, settings)
     with written_beside(path) as (beside,):
+        written, encoded = cv2.imencode(".png", as_opencv_has_it, settings)
+        if not written:
+            raise OSError(f"no PNG can hold {array.shape[1]} x {array.shape[0]} pixels")
         beside.write_bytes(encoded)
 
 

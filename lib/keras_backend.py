@@ -34,6 +34,7 @@ def start_keras() -> None:
         if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:  # before the devices are looked for
             keras.distribution.initialize()
         devices = keras.distribution.list_devices()  # TensorFlow looks for a GPU, and grumbles
+    gc.collect()
     gc.freeze()  # Matplotlib's many objects would have those of the imports searched again and again
     if not any("gpu" in str(d) or "cuda" in str(d) for d in devices):
         print(f"{keras.backend.backend()} finds no GPU and computes on the CPU")

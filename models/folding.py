@@ -21,7 +21,7 @@ def folded(model: keras.Model) -> keras.Model:
 
     Once the moving statistics are fixed, normalising is a factor and an offset for each channel, which
     the kernel and the bias take over: two passes over the features less, and TensorFlow computes the
-    ReLU with the convolution. The other layers are the model's own. The model is left as it is.
+    ReLU with the convolution. The other layers are the model's own, shared with it; the model's answers stay.
     """
     convolved: dict[int, tuple[Convolution, Tensor, Tensor]] = {}
 

@@ -381,7 +381,7 @@ def test_write_png(tmp_path, array):
     written = np.asarray(Image.open(tmp_path / "new" / "out.png"))
     np.testing.assert_array_equal(written, array)
     assert [f.name for f in (tmp_path / "new").iterdir()] == ["out.png"]
-    with pytest.raises(ValueError, match=r"expected uint8, .*found float64"):
+    with pytest.raises(ValueError, match=r"expected uint8 .*found float64"):
         write_png(tmp_path / "out.png", array / 2)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"out\.png: cannot be written"):
@@ -436,3 +436,13 @@ def test_sixteen_bits_are_written_as_they_are(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), levels)
     with pytest.raises(ValueError, match="uint8"):
         write_png(tmp_path / "b.png", levels.astype(np.float32))
+
+
+def test_a_png_that_cannot_be_leaves_the_earlier_one(tmp_path):
+    file = tmp_path / "long.png"
+    file.write_bytes(b"earlier")
+    with pytest.raises(UserError, match="no PNG can hold 1100000 x 1 pixels"):
+        write_png(file, np.zeros((1, 1_100_000), np.uint8))
+    assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("long.png", b"earlier")]
+    with pytest.raises(ValueError, match=r"expected uint8 .* found uint8 \(2, 2, 4\)"):
+        write_png(file, np.zeros((2, 2, 4), np.uint8))
