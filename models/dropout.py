@@ -1,4 +1,4 @@
-"""Dropout, at a fraction of what Keras' own layers cost on a CPU: there a quarter of a training step."""
+"""Dropout, cheaper on a CPU than Keras' own layers."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ Tensor = keras.KerasTensor
 class BatchNormalization(layers.BatchNormalization):
     """Batch normalisation (Ioffe and Szegedy, ICML 2015) over N, H and W; the weights are Keras'.
 
-    TensorFlow sums and spreads along long rows several times as fast as along a few channels, so a
-    row of the image is one row here. The gradient is the paper's, in two passes. Other backends
+    TensorFlow sums and spreads values faster along long rows than along a few channels, so a row of
+    the image is one row here. The gradient is the paper's, in two passes. Other backends
     use Keras' own layer. Of its arguments `momentum`, `epsilon`, the initialisers, name and dtype
     are heeded.
     """
