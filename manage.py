@@ -3,7 +3,7 @@
 import os
 import sys
 
-from lib.command_line import run_script
+from lib.runtime.command_line import run_script
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from lib.command_line import PROJECT, command, run_script, script_parser
+from lib.runtime.command_line import command, run_script, script_parser
+from lib.runtime.paths import PROJECT
 
 
 def main() -> None:

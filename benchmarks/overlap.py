@@ -20,7 +20,7 @@ from benchmarks.published_network import (
     imported_experiment,
     parse_arguments,
 )
-from lib.command_line import PROJECT
+from lib.runtime.paths import PROJECT
 
 SETTINGS = {
     "stride 5, one image": (48, 48, 5, 5, 32, 1),

@@ -22,8 +22,8 @@ from benchmarks.published_network import (
     imported_experiment,
     parse_arguments,
 )
-from lib.command_line import PROJECT
-from lib.keras_backend import start_keras
+from lib.runtime.keras_startup import start_keras
+from lib.runtime.paths import PROJECT
 
 PUBLISHED = "stride 5"
 REPORTED = (PUBLISHED, "stride 16", "side by side", "whole", "tiles of 512")

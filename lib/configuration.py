@@ -24,7 +24,7 @@ from lib.configuration_sections import (
     TestingSettings,
     TrainingSettings,
 )
-from lib.user_errors import UserError, raise_all
+from lib.runtime.errors import UserError, raise_all
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import keras
 
 import models
 from lib.configuration import Configuration, read_configuration
-from lib.files import write_text, written_beside
-from lib.user_errors import UserError, raise_all
+from lib.runtime.atomic_files import write_text, written_beside
+from lib.runtime.errors import UserError, raise_all
 
 RETRAIN_FREELY = {"N_epochs", "patience", "devices", "nohup", "path_test"}
 """Settings of the training that may change between a run and its continuation."""

@@ -11,7 +11,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 _TURNS = {"top": 0, "bottom": 2, "left": 3, "right": 1}
 """Quarter turns (`numpy.rot90`) that bring a side to the top."""

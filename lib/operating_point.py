@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lib.configuration_sections import TestingSettings
-from lib.files import write_text
-from lib.user_errors import UserError
+from lib.runtime.atomic_files import write_text
+from lib.runtime.errors import UserError
 
 WINDOW = (
     "test_patch_height",

@@ -15,8 +15,8 @@ from lib.images import pixel_spacing_mm, read_image
 from lib.info_banner import Banner, find_banner
 from lib.patches import Recomposition
 from lib.preprocessing import network_input, preprocess
+from lib.runtime.errors import UserError
 from lib.trained_network import TrainedNetwork
-from lib.user_errors import UserError
 
 MIRRORS = ((), (0,), (1,), (0, 1))
 """Axes along which an image is turned over for `tta`."""

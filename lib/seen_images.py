@@ -9,7 +9,7 @@ from lib.datasets.vessels import VESSEL_SETS
 from lib.experiment import Experiment
 from lib.hdf5 import members_of
 from lib.operating_point import by_validation
-from lib.user_errors import UserError, raise_all
+from lib.runtime.errors import UserError, raise_all
 
 IDENTITY = ("sha256", "pixels")
 """By which two images are the same, whatever they are called."""

@@ -32,7 +32,6 @@ from lib.operating_point import (
     chosen_by_testing,
     write_operating_point,
 )
-from lib.pen import Pen
 from lib.performance_report import write_performances
 from lib.pictures import ImageGrid, original_truth_prediction, overlay
 from lib.pixel_scores import choose_threshold
@@ -41,13 +40,14 @@ from lib.precision import PRECISIONS, choose_precision
 from lib.prediction import predict_image, with_batch_size
 from lib.predictions import read_predictions, sizes_of_predictions, write_predictions
 from lib.preprocessing import preprocess
-from lib.progress import progress
+from lib.runtime.background import Pen
+from lib.runtime.errors import UserError
+from lib.runtime.progress import progress
 from lib.seen_images import (
     learnt_validation_images,
     refuse_initial_weights,
     refuse_trained_images,
 )
-from lib.user_errors import UserError
 from models.folding import folded
 
 COMPARED = 20

@@ -21,9 +21,9 @@ from lib.hdf5 import PreparedImage
 from lib.images import IMAGE_SUFFIXES, file_sha256, has_writing, read_image, read_mask
 from lib.info_banner import Banner, find_banner
 from lib.labelme import rasterise, read_labelme
-from lib.progress import progress
+from lib.runtime.errors import UserError, raise_all
+from lib.runtime.progress import progress
 from lib.splits import Member, Split
-from lib.user_errors import UserError, raise_all
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 
 from lib.images import read_image
 from lib.info_banner import Banner, find_banner, parse_info_banner
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SIDES = ("top", "bottom", "left", "right")

@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 
-from lib.command_line import PROJECT
 from lib.onnx_network import METADATA_KEY, STORED_SECTIONS
+from lib.runtime.paths import PROJECT
 from tests.web.conftest import png
 
 
