@@ -26,7 +26,7 @@ def main() -> None:
     if arguments.synthetic is not None and arguments.synthetic < 6:
         raise UserError(f"--synthetic {arguments.synthetic}: expected at least 6, for three parts")
 
-    from lib.configuration import read_configuration
+    from lib.configuration.reading import read_configuration
     from lib.datasets.ffa import prepare
     from lib.datasets.packing import table
     from lib.runtime.progress import progress

@@ -22,7 +22,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.configuration import read_configuration
+    from lib.configuration.reading import read_configuration
     from lib.datasets.packing import table
     from lib.datasets.vessels import VESSEL_SETS, named_split, prepare
 

@@ -1,6 +1,6 @@
 """Test the trained network: scores, ROC and precision-recall figures, pictures of each test image."""
 
-from lib.experiment_folder_names import ensemble_name
+from lib.configuration.experiment_folder import ensemble_name
 from lib.runtime.command_line import add_experiments, run_script, script_parser
 
 
@@ -13,7 +13,7 @@ def main() -> None:
     if names:
         overrides = [*overrides, f"experiment name.name={ensemble_name(names)}"]
 
-    from lib.configuration import experiment_named, read_configuration
+    from lib.configuration.reading import experiment_named, read_configuration
     from lib.runtime.keras_startup import start_keras
     from lib.runtime.log_file import to_log_file
 
@@ -23,7 +23,7 @@ def main() -> None:
     if configuration.testing_settings.nohup:
         to_log_file(folder / f"{name}_testing.nohup")
     start_keras()
-    from lib.experiment import Experiment
+    from lib.configuration.experiment_folder import Experiment
     from lib.testing import test
 
     test(configuration, [Experiment(one.folder, one.name) for one in members])

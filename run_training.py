@@ -11,7 +11,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.configuration import read_configuration
+    from lib.configuration.reading import read_configuration
     from lib.runtime.keras_startup import start_keras
     from lib.runtime.log_file import to_log_file
 

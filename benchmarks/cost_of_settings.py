@@ -5,7 +5,7 @@ python -m benchmarks.cost_of_settings [--config FILE]
 
 import time
 
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.runtime.command_line import script_parser
 from lib.runtime.keras_startup import start_keras
 

@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.runtime.atomic_files import write_text
 from lib.runtime.paths import PROJECT
 

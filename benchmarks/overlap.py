@@ -69,8 +69,9 @@ def measured(folder: Path, values: tuple) -> dict:
 
 def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     """Median seconds of each stage of one image at stride 5."""
-    from lib.configuration import read_configuration
-    from lib.experiment import Experiment, build_model
+    from lib.configuration.experiment_folder import Experiment
+    from lib.configuration.reading import read_configuration
+    from lib.experiment import build_model
     from lib.hdf5 import read_part
     from lib.patches import Recomposition
     from lib.pixel_scores import score_pixels

@@ -26,7 +26,7 @@ from benchmarks.measuring import (
 )
 from benchmarks.prediction_latency import engines, on_keras
 from benchmarks.published_network import CONFIGURATION
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.runtime.keras_startup import start_keras
 
 ROWS, COLUMNS = 584, 565

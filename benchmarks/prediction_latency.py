@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.measuring import benchmark_parser, in_turn, machine, medians, write_report
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 

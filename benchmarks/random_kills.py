@@ -23,7 +23,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.runtime.atomic_files import write_text
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import PROJECT

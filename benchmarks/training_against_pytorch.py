@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import Claim, benchmark_parser, in_turn, machine, write_report
-from lib.configuration import Configuration, read_configuration
+from lib.configuration.reading import Configuration, read_configuration
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import PROJECT
 

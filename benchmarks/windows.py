@@ -181,8 +181,8 @@ def main() -> None:
     """Measure, choose, score, and write the three files."""
     arguments = parse_arguments(__doc__)
     start_keras()
-    from lib.configuration import read_configuration
-    from lib.experiment import Experiment
+    from lib.configuration.experiment_folder import Experiment
+    from lib.configuration.reading import read_configuration
     from lib.keras_network import trained_model
 
     with imported_experiment(arguments) as folder:

@@ -39,8 +39,8 @@ class ChosenNetwork:
         from lib.runtime.keras_startup import start_keras
 
         start_keras()
+        from lib.configuration.experiment_folder import Experiment
         from lib.ensemble import read_keras_ensemble
-        from lib.experiment import Experiment
         from lib.keras_network import read_keras_network
 
         members = [Experiment(*member) for member in self.experiments]

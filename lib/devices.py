@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import keras
 
-from lib.configuration_sections import TrainingSettings
+from lib.configuration.sections import TrainingSettings
 from lib.runtime.errors import UserError
 
 Scope = Callable[[], AbstractContextManager]

@@ -15,8 +15,8 @@ from lib.comparison_figures import (
     precision_recall_curves,
     roc_curves,
 )
-from lib.configuration import read_configuration
-from lib.experiment import Experiment
+from lib.configuration.experiment_folder import Experiment
+from lib.configuration.reading import read_configuration
 from lib.experiments import Plan, Run
 from lib.figures import bar_chart
 from lib.intervals import SCORES

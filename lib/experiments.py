@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path, PurePath
 
-from lib.configuration import Configuration, read_configuration
-from lib.configuration_file import ini_sections
-from lib.configuration_values import experiment_name
+from lib.configuration.ini_file import ini_sections
+from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.values import experiment_name
 from lib.runtime.errors import UserError
 from lib.runtime.ray_cluster import ClusterOptions, connected, outcomes
 
@@ -234,7 +234,7 @@ def carry_out_alone(plan: Plan, run: Run) -> str | None:
 
 def _carry_out_when_free(plan: Plan, run: Run) -> None:
     """Wait for a machine that was given up: its training may hold the folder for a while."""
-    from lib.experiment import FolderTaken
+    from lib.configuration.experiment_folder import FolderTaken
 
     for _ in range(WAIT_FOR_FOLDER // 5):
         try:

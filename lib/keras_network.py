@@ -7,8 +7,9 @@ from pathlib import Path
 import h5py
 import keras
 
-from lib.configuration import Configuration, read_configuration
-from lib.experiment import Experiment, build_model, refuse_other_settings
+from lib.configuration.experiment_folder import Experiment, refuse_other_settings
+from lib.configuration.reading import Configuration, read_configuration
+from lib.experiment import build_model
 from lib.images import file_sha256
 from lib.memory import HalvedBatches
 from lib.operating_point import read_operating_point

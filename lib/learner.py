@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import keras
 
-from lib.configuration import Configuration
-from lib.configuration_sections import TrainingSettings
+from lib.configuration.reading import Configuration
+from lib.configuration.sections import TrainingSettings
 from lib.devices import Scope, data_parallel
 from lib.experiment import build_model, has_gpu
 from lib.losses import LOSSES, accuracy, averaged, with_rough_map

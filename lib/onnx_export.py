@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.configuration import Configuration, read_configuration
+from lib.configuration.reading import Configuration, read_configuration
 from lib.onnx_network import METADATA_KEY, SCALARS, STORED_SECTIONS
 from lib.runtime.atomic_files import written_beside
 from lib.runtime.command_line import run_script, script_parser
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import keras
     import onnx
 
-    from lib.experiment import Experiment
+    from lib.configuration.experiment_folder import Experiment
     from lib.trained_network import TrainedNetwork
 
 
@@ -154,7 +154,7 @@ def main() -> None:
     from lib.runtime.keras_startup import start_keras
 
     start_keras()
-    from lib.experiment import Experiment
+    from lib.configuration.experiment_folder import Experiment
 
     file = export(Experiment.of(named), arguments.overrides)
     shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lib.configuration import lay_over, read_section
-from lib.info_banner import parse_info_banner
+from lib.configuration.banner import parse_info_banner
+from lib.configuration.reading import lay_over, read_section
 from lib.memory import HalvedBatches
 from lib.prediction import with_batch_size
 from lib.runtime.errors import UserError

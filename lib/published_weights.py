@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from lib.configuration import Configuration, read_configuration
+from lib.configuration.reading import Configuration, read_configuration
 from lib.images import file_sha256
 from lib.runtime.atomic_files import write_text
 from lib.runtime.command_line import command, run_script, script_parser
@@ -45,7 +45,8 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
     Raises:
         UserError: not such a file, the network has other shapes, or there is such an experiment.
     """
-    from lib.experiment import Experiment, build_model, record, save_weights
+    from lib.configuration.experiment_folder import Experiment
+    from lib.experiment import build_model, record, save_weights
 
     experiment = Experiment.of(configuration)
     if experiment.weights("best").is_file() and not experiment.source.is_file():

@@ -23,20 +23,16 @@ from lib.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from lib.configuration import Configuration
-from lib.configuration_sections import TrainingSettings
-from lib.devices import writes
-from lib.experiment import (
+from lib.configuration.experiment_folder import (
     Experiment,
     alone_in,
-    build_model,
-    devices,
-    has_gpu,
-    record,
     refuse_other_settings,
     refuse_other_split,
-    save_weights,
 )
+from lib.configuration.reading import Configuration
+from lib.configuration.sections import TrainingSettings
+from lib.devices import writes
+from lib.experiment import build_model, devices, has_gpu, record, save_weights
 from lib.figures import learning_curves
 from lib.keras_network import trained_model
 from lib.learner import Trainee, grow_dropout, learner_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.configuration import Configuration
+from lib.configuration.reading import Configuration
 from lib.devices import hosts
 from lib.hdf5 import read_part
 from lib.patch_sequence import PatchSequence

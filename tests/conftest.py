@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.configuration import Configuration, read_configuration
+from lib.configuration.reading import Configuration, read_configuration
 from lib.runtime.paths import PROJECT
 from lib.trained_network import TrainedNetwork
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.configuration import Configuration
+from lib.configuration.reading import Configuration
 from lib.hdf5 import PreparedImage, write_part
 from lib.pictures import (
     ContactSheetEntry,

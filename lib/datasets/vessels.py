@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.configuration import Configuration
+from lib.configuration.reading import Configuration
 from lib.datasets.packing import Source, duplicates, pack, same_size
 from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import PreparedImage

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 

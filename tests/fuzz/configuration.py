@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.fuzz.target import fuzz, instrumented
 
 with instrumented():
-    from lib.configuration import read_configuration
+    from lib.configuration.reading import read_configuration
     from lib.runtime.errors import UserError
     from lib.runtime.paths import PROJECT
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lib.archive import find_images, predict_images, read_fovea
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.datasets.ffa import find_angiograms, read_angiogram
 from lib.measurement import binary_mask
 from lib.prediction import predict_file

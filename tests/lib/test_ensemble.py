@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from lib.configuration import read_configuration
+from lib.configuration.experiment_folder import Experiment, ensemble_name
+from lib.configuration.reading import read_configuration
 from lib.ensemble import averaged, read_keras_ensemble
-from lib.experiment import Experiment
-from lib.experiment_folder_names import ensemble_name
 from lib.keras_network import read_keras_network, trained_model
 from lib.pixel_scores import choose_threshold
 from lib.pooled_pixels import PooledPixels

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.experiments import read_plan, run_plan
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.patches import spread_starts
 from lib.prediction import predict_image, tile
 from lib.runtime.paths import DEFAULT_CONFIGURATION

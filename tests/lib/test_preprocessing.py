@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.preprocessing import gamma_table, network_input, normalise_locally, preprocess, standardise
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 

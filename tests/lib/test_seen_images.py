@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 from lib.seen_images import refuse_initial_weights

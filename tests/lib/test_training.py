@@ -15,7 +15,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import models.unet
 from lib.batch_size import SIZES
-from lib.experiment import Experiment, alone_in, build_model
+from lib.configuration.experiment_folder import Experiment, alone_in
+from lib.experiment import build_model
 from lib.learner import learner_of
 from lib.patches import PatchSampler
 from lib.runtime.errors import UserError

@@ -24,7 +24,7 @@ def onnx_file(tmp_path):
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper
 
-    from lib.configuration import read_configuration
+    from lib.configuration.reading import read_configuration
 
     shape = ["batch", "height", "width", 1]
     graph = helper.make_graph(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.datasets.vessels import SPLITS, VESSEL_SETS, find_photographs, named_split, prepare
 from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import read_part

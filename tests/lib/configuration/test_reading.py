@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.configuration import read_configuration
-from lib.configuration_sections import SECTIONS
+from lib.configuration.reading import read_configuration
+from lib.configuration.sections import SECTIONS
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION, PROJECT
 
