@@ -73,9 +73,9 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     from lib.configuration.reading import read_configuration
     from lib.experiment import build_model
     from lib.hdf5 import read_part
+    from lib.images.preprocessing import network_input, preprocess
     from lib.patches import Recomposition
     from lib.pixel_scores import score_pixels
-    from lib.preprocessing import network_input, preprocess
 
     configuration = read_configuration(CONFIGURATION, configured(folder))
     model = build_model(configuration)

@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(ROWS, COLUMNS))
     arguments = parser.parse_args()
     start_keras()
-    from lib.images import write_png
+    from lib.images.png import write_png
     from lib.synthetic_angiograms import synthetic_angiogram
 
     rows, columns = arguments.size

@@ -81,8 +81,8 @@ def scored(model, configuration, part: str, names: list[str], limits: dict[str, 
     from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
     from lib.hdf5 import read_part
+    from lib.images.preprocessing import preprocess
     from lib.prediction import predict_image
-    from lib.preprocessing import preprocess
 
     images = list(read_part(configuration.data_paths.hdf5(part)))
     levels = [preprocess(i.original, i.field_of_view, configuration.preprocessing) for i in images]

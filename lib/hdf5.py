@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lib.images import MAX_PIXELS
+from lib.images.checked_files import MAX_PIXELS
 from lib.runtime.errors import UserError
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
 

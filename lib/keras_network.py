@@ -10,7 +10,7 @@ import keras
 from lib.configuration.experiment_folder import Experiment, refuse_other_settings
 from lib.configuration.reading import Configuration, read_configuration
 from lib.experiment import build_model
-from lib.images import file_sha256
+from lib.images.checked_files import file_sha256
 from lib.memory import HalvedBatches
 from lib.operating_point import read_operating_point
 from lib.prediction import with_batch_size

@@ -27,9 +27,9 @@ from lib.figure_style import (
     style_axes,
     write,
 )
-from lib.images import write_png
-from lib.measurement import without_small_areas
-from lib.outlines import contours
+from lib.images.masks import without_small_areas
+from lib.images.outlines import closed_outlines
+from lib.images.png import write_png
 from lib.pixel_scores import Scores
 
 OVERLAY_COLOURS = {
@@ -165,7 +165,7 @@ def overlay(file: Path, case: PredictedImage, scores: Scores) -> None:
     figure, axes = pixel_axes(*canvas.shape[:2])
 
     def outline(mask: np.ndarray, colour: object, **style: object) -> None:
-        lines = [(line + 0.5) * factor - 0.5 + (left, head) for line in _outlines(mask)]
+        lines = [(line + 0.5) * factor - 0.5 + (left, head) for line in closed_outlines(mask)]
         axes.add_collection(LineCollection(lines, colors=[colour], **style))
 
     outline(inside, "white", linewidths=0.8, linestyles="--")
@@ -357,16 +357,11 @@ def _paste(canvas: np.ndarray, image: np.ndarray, top: int, left: int, side: int
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
 
 
-def _outlines(mask: np.ndarray) -> list[np.ndarray]:
-    """Closed outlines of a mask and its holes, each (points, 2) float64 of x, y in pixels."""
-    return [np.concatenate([c, c[:1]]).astype(float) for c in contours(mask)]
-
-
 def _outlined_thumbnail(entry: ContactSheetEntry, side: int) -> np.ndarray:
     thumbnail = _fitted(_rgb(entry.image), side)
     scale = side / max(entry.image.shape[:2])
     for mask, colour in ((entry.field_of_view, SKY), (entry.truth, YELLOW)):
         rgb = tuple(bytes.fromhex(colour[1:]))
-        lines = [np.round(line * scale).astype(np.int32) for line in _outlines(mask)]
+        lines = [np.round(line * scale).astype(np.int32) for line in closed_outlines(mask)]
         cv2.polylines(thumbnail, lines, True, rgb, 1, cv2.LINE_AA)
     return thumbnail

@@ -11,11 +11,12 @@ import numpy as np
 from lib.batch_size import fastest_batch_size
 from lib.configuration.banner import Banner
 from lib.configuration.sections import TestingSettings
-from lib.field_of_view import detect_field_of_view
-from lib.images import pixel_spacing_mm, read_image
-from lib.info_banner import find_banner
+from lib.images.dicom import pixel_spacing_mm
+from lib.images.field_of_view import detect_field_of_view
+from lib.images.info_banner import find_banner
+from lib.images.preprocessing import network_input, preprocess
+from lib.images.reading import read_image
 from lib.patches import Recomposition
-from lib.preprocessing import network_input, preprocess
 from lib.runtime.errors import UserError
 from lib.trained_network import TrainedNetwork
 

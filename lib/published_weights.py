@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from lib.configuration.reading import Configuration, read_configuration
-from lib.images import file_sha256
+from lib.images.checked_files import file_sha256
 from lib.runtime.atomic_files import write_text
 from lib.runtime.command_line import command, run_script, script_parser
 from lib.runtime.errors import UserError

@@ -25,6 +25,7 @@ from lib.evaluation import (
 from lib.figure_style import shown
 from lib.figures import precision_recall_figure, roc_figure
 from lib.hdf5 import members_of, read_part
+from lib.images.preprocessing import preprocess
 from lib.keras_network import FIXED_BY_TRAINING, trained_model
 from lib.memory import HalvedBatches
 from lib.operating_point import OperatingPoint, chosen_by_testing, write_operating_point
@@ -35,7 +36,6 @@ from lib.pooled_pixels import PooledPixels
 from lib.precision import PRECISIONS, choose_precision
 from lib.prediction import predict_image, with_batch_size
 from lib.predictions import read_predictions, sizes_of_predictions, write_predictions
-from lib.preprocessing import preprocess
 from lib.runtime.background import Pen
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress

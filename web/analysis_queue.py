@@ -18,7 +18,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_noop
 
 from lib.archive import provenance
-from lib.images import write_png
+from lib.images.png import write_png
 from lib.prediction import Prediction, predict_file
 from lib.runtime.errors import UserError
 from lib.trained_network import TrainedNetwork

@@ -18,9 +18,10 @@ import numpy as np
 
 from lib.configuration.reading import Configuration
 from lib.datasets.packing import Source, duplicates, pack, same_size
-from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import PreparedImage
-from lib.images import file_sha256, read_image, read_mask
+from lib.images.checked_files import file_sha256
+from lib.images.field_of_view import detect_field_of_view
+from lib.images.reading import read_image, read_mask
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress
 from lib.splits import Member, Split

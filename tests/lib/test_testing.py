@@ -39,7 +39,7 @@ def test_everything_promised_is_left_in_the_folder(tested):
 def test_scores_are_those_of_scikit_learn_on_predictions_made_here(tested):
     configuration, experiment, evaluation = tested
     from lib.experiment import build_model
-    from lib.preprocessing import preprocess
+    from lib.images.preprocessing import preprocess
 
     model = build_model(configuration)
     model.load_weights(experiment.weights("best"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lib.configuration.banner import Banner, parse_info_banner
-from lib.images import read_image
-from lib.info_banner import find_banner
+from lib.images.info_banner import find_banner
+from lib.images.reading import read_image
 from lib.runtime.errors import UserError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lib.labelme import labelme_document, rasterise, read_labelme
-from lib.outlines import AREA_COLOUR, MAX_DISTANCE, areas, contours, outlined
+from lib.images.labelme import labelme_document, rasterise, read_labelme
+from lib.images.outlines import AREA_COLOUR, MAX_DISTANCE, areas, contours, outlined
 
 
 def blobs(seed, height, width, sigma, share):

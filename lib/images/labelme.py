@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lib.images import decode_mask
-from lib.outlines import Area, areas
+from lib.images.outlines import Area, areas
+from lib.images.reading import decode_mask
 from lib.runtime.errors import UserError, raise_all
 
 MAX_BYTES = 512 * 2**20

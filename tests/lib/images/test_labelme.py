@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from lib.labelme import MAX_POINTS, Annotation, Shape, rasterise, read_labelme
+from lib.images.labelme import MAX_POINTS, Annotation, Shape, rasterise, read_labelme
 from lib.runtime.errors import UserError
 
 FFA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "FFA"

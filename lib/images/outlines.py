@@ -187,3 +187,8 @@ def _overlap(corners: np.ndarray, area: np.ndarray) -> float:
     ImageDraw.Draw(canvas).polygon(corners.ravel().tolist(), outline=1, fill=1)
     drawn = np.asarray(canvas) > 0
     return np.count_nonzero(drawn & area) / np.count_nonzero(drawn | area)
+
+
+def closed_outlines(mask: np.ndarray) -> list[np.ndarray]:
+    """Closed outlines of a mask and its holes, each (points, 2) float64 of x, y in pixels."""
+    return [np.concatenate([c, c[:1]]).astype(float) for c in contours(mask)]

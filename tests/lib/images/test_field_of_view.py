@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.field_of_view import detect_field_of_view
-from lib.images import read_image, read_mask
+from lib.images.field_of_view import detect_field_of_view
+from lib.images.reading import read_image, read_mask
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 

@@ -13,8 +13,10 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
-from lib import images
-from lib.images import file_sha256, pixel_spacing_mm, read_image, read_mask, write_png
+from lib.images.checked_files import file_sha256
+from lib.images.dicom import pixel_spacing_mm
+from lib.images.png import write_png
+from lib.images.reading import decode_mask, read_image, read_mask
 from lib.runtime.errors import UserError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -370,9 +372,9 @@ def test_mask_of_more_levels_is_refused(tmp_path):
 def test_decode_mask_names_its_source(tmp_path):
     path = tmp_path / "mask.png"
     Image.fromarray(MASK * 255).save(path)
-    np.testing.assert_array_equal(images.decode_mask(path.read_bytes(), "shape 3"), MASK)
+    np.testing.assert_array_equal(decode_mask(path.read_bytes(), "shape 3"), MASK)
     with pytest.raises(UserError, match=r"^shape 3: is no image"):
-        images.decode_mask(b"junk", "shape 3")
+        decode_mask(b"junk", "shape 3")
 
 
 @pytest.mark.parametrize("array", [GREY, COLOUR], ids=["grey", "colour"])
