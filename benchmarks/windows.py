@@ -113,7 +113,7 @@ def draw(file: Path, result: dict) -> None:
     """AUC against seconds on the training images, the chosen one marked."""
     from matplotlib.ticker import ScalarFormatter
 
-    from lib.figure_style import (
+    from lib.figures.style import (
         INK,
         NETWORKS,
         ORANGE,

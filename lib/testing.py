@@ -22,15 +22,16 @@ from lib.evaluation import (
     choose_min_area,
     f1_of_masks,
 )
-from lib.figure_style import shown
-from lib.figures import precision_recall_figure, roc_figure
+from lib.figures.mosaics import ImageGrid, original_truth_prediction
+from lib.figures.overlay import overlay
+from lib.figures.roc_and_precision_recall import precision_recall_figure, roc_figure
+from lib.figures.style import shown
 from lib.hdf5 import members_of, read_part
 from lib.images.preprocessing import preprocess
 from lib.keras_network import FIXED_BY_TRAINING, trained_model
 from lib.memory import HalvedBatches
 from lib.operating_point import OperatingPoint, chosen_by_testing, write_operating_point
 from lib.performance_report import write_performances
-from lib.pictures import ImageGrid, original_truth_prediction, overlay
 from lib.pixel_scores import choose_threshold
 from lib.pooled_pixels import PooledPixels
 from lib.precision import PRECISIONS, choose_precision

@@ -33,13 +33,13 @@ from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
 from lib.devices import writes
 from lib.experiment import build_model, devices, has_gpu, record, save_weights
-from lib.figures import learning_curves
+from lib.figures.charts import learning_curves
+from lib.figures.mosaics import sample_patches
 from lib.keras_network import trained_model
 from lib.learner import Trainee, grow_dropout, learner_of
 from lib.losses import LOSSES, accuracy
 from lib.patch_sequence import PatchSequence
 from lib.patches import TrainingImage
-from lib.pictures import sample_patches
 from lib.pixel_scores import auc_roc
 from lib.runtime.atomic_files import write_text, written_beside
 from lib.runtime.errors import UserError, is_out_of_memory

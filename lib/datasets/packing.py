@@ -9,13 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from lib.configuration.reading import Configuration
+from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, preprocessing_figure
 from lib.hdf5 import PreparedImage, write_part
 from lib.images.preprocessing import preprocessing_steps
-from lib.pictures import (
-    ContactSheetEntry,
-    contact_sheet,
-    preprocessing_figure,
-)
 from lib.runtime.atomic_files import written_beside
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress

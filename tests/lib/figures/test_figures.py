@@ -6,24 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import figure_style, figures, pictures
 from lib.evaluation import PredictedImage, evaluate
-from lib.figures import (
-    learning_curves,
-    precision_recall_figure,
-    roc_figure,
-)
-from lib.pictures import (
-    OVERLAY_COLOURS,
-    ContactSheetEntry,
-    ImageGrid,
-    contact_sheet,
-    original_truth_prediction,
-    overlay,
-    overlay_pixels,
-    preprocessing_figure,
-    sample_patches,
-)
+from lib.figures import charts, dataset_preview
+from lib.figures import style as figure_style
+from lib.figures.charts import learning_curves
+from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, preprocessing_figure
+from lib.figures.mosaics import ImageGrid, original_truth_prediction, sample_patches
+from lib.figures.overlay import OVERLAY_COLOURS, overlay, overlay_pixels
+from lib.figures.roc_and_precision_recall import precision_recall_figure, roc_figure
 from lib.pixel_scores import score_pixels
 from lib.runtime.errors import UserError
 
@@ -126,13 +116,13 @@ def test_learning_curves_mark_the_best_epoch(tmp_path, monkeypatch):
         {"epoch": 4, "loss": float("nan"), "auc": 0.9, "val_loss": 0.7, "val_auc": 0.8},
     ]
     marked = []
-    operating_point = figures._operating_point
+    operating_point = charts.mark_operating_point
 
     def spy(axes, x, y, label):
         marked.append((x, y))
         operating_point(axes, x, y, label)
 
-    monkeypatch.setattr(figures, "_operating_point", spy)
+    monkeypatch.setattr(charts, "mark_operating_point", spy)
     file = tmp_path / "learning_curves.png"
     learning_curves(file, history)
     assert marked == [(2, 0.6), (2, 0.9)]
@@ -270,13 +260,13 @@ def test_contact_sheet_outlines_truth_and_field_of_view(tmp_path):
 
 def test_contact_sheet_of_many_shows_some_of_each_part(tmp_path, monkeypatch):
     written = []
-    write = pictures.write
+    write = dataset_preview.write
 
     def spy(axes, text, *place, **style):
         written.append(text)
         write(axes, text, *place, **style)
 
-    monkeypatch.setattr(pictures, "write", spy)
+    monkeypatch.setattr(dataset_preview, "write", spy)
     unread = [None] * 5  # what is not shown is not read
     many = {"train": [*map(entry, range(4)), *unread], "test": [entry(n) for n in range(2)]}
     contact_sheet(tmp_path / "sheet.png", many, "CNP", limit=8)

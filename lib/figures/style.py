@@ -127,6 +127,22 @@ def legend(axes: Axes, place: str) -> bool:
     return anything
 
 
+def mark_operating_point(axes: Axes, x: float, y: float, label: str) -> None:
+    """Mark the point of a curve at which a threshold, or an epoch, was chosen."""
+    axes.plot(
+        [x],
+        [y],
+        linestyle="none",
+        marker="o",
+        markersize=7,
+        markerfacecolor="white",
+        markeredgecolor=INK,
+        markeredgewidth=1.6,
+        zorder=5,
+        label=label,
+    )
+
+
 def save_figure(figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
     """Write a PNG that appears whole; the figure is empty afterwards."""
     with written_beside(file) as (beside,):
