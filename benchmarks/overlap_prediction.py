@@ -74,9 +74,9 @@ def main() -> None:
     arguments = parser.parse_args()
     stride, batch = arguments.stride, arguments.batch
     start_keras()
+    from lib.datasets.synthetic_angiograms import synthetic_angiogram
     from lib.images.png import write_png
     from lib.prediction import predict_image
-    from lib.synthetic_angiograms import synthetic_angiogram
 
     configuration = read_configuration(CONFIGURATION)
     sides = {"stride_height": stride, "stride_width": stride, "test_batch_size": batch}

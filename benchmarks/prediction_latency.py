@@ -81,8 +81,8 @@ def outline(network, window: dict, image: Path, folder: Path) -> None:
 def main() -> None:
     arguments = benchmark_parser(__doc__).parse_args()
     start_keras()
+    from lib.datasets.synthetic_angiograms import synthetic_angiogram
     from lib.images.png import write_png
-    from lib.synthetic_angiograms import synthetic_angiogram
 
     rows = []
     with tempfile.TemporaryDirectory() as name:

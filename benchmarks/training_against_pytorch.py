@@ -93,8 +93,8 @@ def laddernet_of_its_authors(filters, dropout: float):
 
 
 def training_images() -> list:
+    from lib.datasets.synthetic_angiograms import synthetic_angiogram
     from lib.patches import TrainingImage
-    from lib.synthetic_angiograms import synthetic_angiogram
 
     drawn = [synthetic_angiogram(1, index) for index in range(3)]
     return [TrainingImage("", one.image, one.non_perfusion, one.field_of_view) for one in drawn]

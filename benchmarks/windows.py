@@ -80,7 +80,7 @@ def scored(model, configuration, part: str, names: list[str], limits: dict[str, 
     """Pooled AUC-ROC, AUC-PR and F1 at .5 in the FOV, and seconds an image, of each way."""
     from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-    from lib.hdf5 import read_part
+    from lib.datasets.prepared_hdf5 import read_part
     from lib.images.preprocessing import preprocess
     from lib.prediction import predict_image
 

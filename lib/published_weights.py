@@ -12,13 +12,13 @@ import h5py
 import numpy as np
 
 from lib.configuration.reading import Configuration, read_configuration
+from lib.datasets.patient_split import Member, Split, write_split
 from lib.images.checked_files import file_sha256
 from lib.runtime.atomic_files import write_text
 from lib.runtime.command_line import command, run_script, script_parser
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from lib.runtime.safe_hdf5 import plain_datasets
-from lib.splits import Member, Split, write_split
 
 if TYPE_CHECKING:
     import keras

@@ -13,6 +13,12 @@ import numpy as np
 from lib.configuration.experiment_folder import Experiment, refuse_other_settings
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import by_validation
+from lib.datasets.leakage import (
+    learnt_validation_images,
+    refuse_initial_weights,
+    refuse_trained_images,
+)
+from lib.datasets.prepared_hdf5 import members_of, read_part
 from lib.ensemble import SHARED, averaged
 from lib.evaluation import (
     Evaluation,
@@ -26,7 +32,6 @@ from lib.figures.mosaics import ImageGrid, original_truth_prediction
 from lib.figures.overlay import overlay
 from lib.figures.roc_and_precision_recall import precision_recall_figure, roc_figure
 from lib.figures.style import shown
-from lib.hdf5 import members_of, read_part
 from lib.images.preprocessing import preprocess
 from lib.keras_network import FIXED_BY_TRAINING, trained_model
 from lib.memory import HalvedBatches
@@ -40,11 +45,6 @@ from lib.predictions import read_predictions, sizes_of_predictions, write_predic
 from lib.runtime.background import Pen
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
-from lib.seen_images import (
-    learnt_validation_images,
-    refuse_initial_weights,
-    refuse_trained_images,
-)
 from models.folding import folded
 
 COMPARED = 20

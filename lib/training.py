@@ -31,6 +31,7 @@ from lib.configuration.experiment_folder import (
 )
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
+from lib.datasets.leakage import refuse_initial_weights
 from lib.devices import writes
 from lib.experiment import build_model, devices, has_gpu, record, save_weights
 from lib.figures.charts import learning_curves
@@ -43,7 +44,6 @@ from lib.patches import TrainingImage
 from lib.pixel_scores import auc_roc
 from lib.runtime.atomic_files import write_text, written_beside
 from lib.runtime.errors import UserError, is_out_of_memory
-from lib.seen_images import refuse_initial_weights
 from lib.training_patches import (
     FixedPatches,
     epoch_patches,

@@ -9,10 +9,10 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from lib.datasets.ffa import prepare
-from lib.hdf5 import read_part
+from lib.datasets.prepared_hdf5 import read_part
+from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.keras_network import read_keras_network
 from lib.runtime.errors import UserError
-from lib.synthetic_angiograms import write_synthetic_angiograms
 from lib.testing import test as run_test
 from lib.training import train
 from tests.conftest import tiny_configuration

@@ -7,8 +7,8 @@ from pathlib import Path
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import by_validation
+from lib.datasets.prepared_hdf5 import members_of
 from lib.datasets.vessels import VESSEL_SETS
-from lib.hdf5 import members_of
 from lib.runtime.errors import UserError, raise_all
 
 IDENTITY = ("sha256", "pixels")

@@ -17,14 +17,14 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lib.runtime.errors import UserError
-from lib.synthetic_vessels import (
+from lib.datasets.synthetic_vessels import (
     FOVEAL_AVASCULAR_RADIUS,
     Anatomy,
     draw_vessels,
     smooth_noise,
     vessel_tree,
 )
+from lib.runtime.errors import UserError
 
 SMALLEST_SIZE = 128
 DISC_RADIUS = 0.045

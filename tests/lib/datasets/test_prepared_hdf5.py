@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lib.hdf5 import PreparedImage, members_of, read_part, write_part
+from lib.datasets.prepared_hdf5 import PreparedImage, members_of, read_part, write_part
 from lib.runtime.atomic_files import written_beside
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT

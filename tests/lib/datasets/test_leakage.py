@@ -4,9 +4,9 @@ import json
 import pytest
 
 from lib.configuration.reading import read_configuration
+from lib.datasets.leakage import refuse_initial_weights
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
-from lib.seen_images import refuse_initial_weights
 
 
 def member(patient, number, data_set="a"):
