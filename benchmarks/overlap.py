@@ -72,8 +72,8 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     from lib.configuration.experiment_folder import Experiment
     from lib.configuration.reading import read_configuration
     from lib.datasets.prepared_hdf5 import read_part
-    from lib.experiment import build_model
     from lib.images.preprocessing import network_input, preprocess
+    from lib.networks.keras_model import build_model
     from lib.patches import Recomposition
     from lib.pixel_scores import score_pixels
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from lib.archive import FoundImage, write_results
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
-from lib.onnx_network import read_onnx_network
+from lib.networks.from_onnx import read_onnx_network
 from lib.prediction import predict_file
 from lib.runtime.paths import PROJECT
 

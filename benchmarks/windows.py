@@ -183,7 +183,7 @@ def main() -> None:
     start_keras()
     from lib.configuration.experiment_folder import Experiment
     from lib.configuration.reading import read_configuration
-    from lib.keras_network import trained_model
+    from lib.networks.keras_model import trained_model
 
     with imported_experiment(arguments) as folder:
         configuration = read_configuration(CONFIGURATION, configured(folder))

@@ -20,11 +20,11 @@ from lib.images.outlines import outlined
 from lib.images.png import encode_png, write_png
 from lib.images.reading import IMAGE_SUFFIXES
 from lib.measurement import measure
+from lib.networks.trained_network import TrainedNetwork
 from lib.prediction import Prediction, predict_file
 from lib.runtime.atomic_files import write_text, written_beside
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress
-from lib.trained_network import TrainedNetwork
 
 Foveae = Mapping[Path, tuple[float, float]]
 RESULTS = ("_probability.png", "_mask.png", "_overlay.png", ".json")

@@ -19,7 +19,6 @@ from lib.datasets.leakage import (
     refuse_trained_images,
 )
 from lib.datasets.prepared_hdf5 import members_of, read_part
-from lib.ensemble import SHARED, averaged
 from lib.evaluation import (
     Evaluation,
     PredictedImage,
@@ -33,14 +32,15 @@ from lib.figures.overlay import overlay
 from lib.figures.roc_and_precision_recall import precision_recall_figure, roc_figure
 from lib.figures.style import shown
 from lib.images.preprocessing import preprocess
-from lib.keras_network import FIXED_BY_TRAINING, trained_model
-from lib.memory import HalvedBatches
-from lib.operating_point import OperatingPoint, chosen_by_testing, write_operating_point
+from lib.networks.batches import HalvedBatches, with_batch_size
+from lib.networks.from_experiments import FIXED_BY_TRAINING, SHARED, averaged
+from lib.networks.keras_model import trained_model
+from lib.networks.operating_point import OperatingPoint, chosen_by_testing, write_operating_point
 from lib.performance_report import write_performances
 from lib.pixel_scores import choose_threshold
 from lib.pooled_pixels import PooledPixels
 from lib.precision import PRECISIONS, choose_precision
-from lib.prediction import predict_image, with_batch_size
+from lib.prediction import predict_image
 from lib.predictions import read_predictions, sizes_of_predictions, write_predictions
 from lib.runtime.background import Pen
 from lib.runtime.errors import UserError

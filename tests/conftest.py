@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from lib.configuration.reading import Configuration, read_configuration
+from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.paths import PROJECT
-from lib.trained_network import TrainedNetwork
 
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 

@@ -7,8 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from lib.configuration.experiment_folder import Experiment, ensemble_name
 from lib.configuration.reading import read_configuration
-from lib.ensemble import averaged, read_keras_ensemble
-from lib.keras_network import read_keras_network, trained_model
+from lib.networks.from_experiments import averaged, read_keras_ensemble, read_keras_network
+from lib.networks.keras_model import trained_model
 from lib.pixel_scores import choose_threshold
 from lib.pooled_pixels import PooledPixels
 from lib.prediction import predict_file

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from lib.memory import HalvedBatches
+from lib.networks.batches import HalvedBatches
 from lib.runtime.errors import UserError
 from tests.hungry_layer import hungry
 

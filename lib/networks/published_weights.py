@@ -1,30 +1,21 @@
-"""Published weights of other people's systems, turned into experiments that run_testing.py scores.
-
-python -m lib.published_weights retina_unet test_best_weights.h5 --experiment retina_unet_published
-"""
+"""Published weights of other people's systems, turned into experiments that run_testing.py scores."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
+import keras
 import numpy as np
 
-from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.experiment_folder import Experiment
+from lib.configuration.reading import Configuration
 from lib.datasets.patient_split import Member, Split, write_split
 from lib.images.checked_files import file_sha256
+from lib.networks.keras_model import build_model, record, save_weights
 from lib.runtime.atomic_files import write_text
-from lib.runtime.command_line import command, run_script, script_parser
 from lib.runtime.errors import UserError
-from lib.runtime.paths import PROJECT
 from lib.runtime.safe_hdf5 import plain_datasets
-
-if TYPE_CHECKING:
-    import keras
-
-CONFIGURATIONS = {"retina_unet": "drive_retina_unet.txt"}
-"""The experiment that each published system stands for."""
 
 RETINA_UNET_CONVOLUTIONS = 11
 TRAINED_ON = (
@@ -45,9 +36,6 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
     Raises:
         UserError: not such a file, the network has other shapes, or there is such an experiment.
     """
-    from lib.configuration.experiment_folder import Experiment
-    from lib.experiment import build_model, record, save_weights
-
     experiment = Experiment.of(configuration)
     if experiment.weights("best").is_file() and not experiment.source.is_file():
         raise UserError(f"{experiment.folder} holds a training; choose another --experiment")
@@ -107,34 +95,10 @@ def retina_unet_weights(file: Path) -> Iterator[np.ndarray]:
         ) from None
 
 
-def _assign(model: "keras.Model", published: list[np.ndarray], file: Path) -> None:
+def _assign(model: keras.Model, published: list[np.ndarray], file: Path) -> None:
     """Layer by layer: our network creates its convolutions in the order of the original's."""
     expected = [tuple(variable.shape) for variable in model.weights]
     found = [array.shape for array in published]
     if found != expected:
         raise UserError(f"{file}: holds weights of the shapes {found}; the network has {expected}")
     model.set_weights(published)
-
-
-def main() -> None:
-    """Read the weight file, leave an experiment, say how to score it."""
-    parser = script_parser("Import published weights.", default="the published experiment's own")
-    parser.add_argument("system", choices=tuple(CONFIGURATIONS))
-    parser.add_argument("file", type=Path, metavar="FILE.h5")
-    parser.add_argument("--experiment", required=True, metavar="NAME")
-    arguments = parser.parse_args()
-    arguments.config = (
-        arguments.config or PROJECT / "configurations" / CONFIGURATIONS[arguments.system]
-    )
-    arguments.overrides.append(f"experiment name.name={arguments.experiment}")
-    configuration = read_configuration(arguments.config, arguments.overrides)
-
-    from lib.runtime.keras_startup import start_keras
-
-    start_keras()
-    print(f"written to {import_published_weights(configuration, arguments.file)}")
-    print(f"next: {command('run_testing.py', arguments)}")
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -8,9 +8,10 @@ import onnxruntime
 import pytest
 
 import models
-from lib.keras_network import read_keras_network
-from lib.onnx_export import export, onnx_model
-from lib.onnx_network import METADATA_KEY, newest_export, read_onnx_network
+from lib.networks.from_experiments import read_keras_network
+from lib.networks.from_onnx import newest_export, read_onnx_network
+from lib.networks.onnx_export import export, onnx_model
+from lib.networks.onnx_metadata import METADATA_KEY
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
@@ -80,7 +81,7 @@ def test_the_file_tells_nothing_of_the_machine_it_was_made_on(exported):
 def test_predicting_with_onnx_imports_no_keras(exported):
     code = (
         "import sys; from pathlib import Path; import lib.archive;"
-        "from lib.onnx_network import read_onnx_network;"
+        "from lib.networks.from_onnx import read_onnx_network;"
         f"read_onnx_network(Path({str(exported[1])!r}));"
         "print([m for m in ('keras', 'tensorflow', 'matplotlib', 'sklearn', 'h5py') if m in sys.modules])"
     )

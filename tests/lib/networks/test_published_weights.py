@@ -10,7 +10,7 @@ from scipy.signal import convolve2d
 import models
 from lib.configuration.experiment_folder import Experiment
 from lib.datasets.vessels import prepare
-from lib.published_weights import import_published_weights, retina_unet_weights
+from lib.networks.published_weights import import_published_weights, retina_unet_weights
 from lib.runtime.errors import UserError
 from tests.lib.datasets.test_vessels import configuration, drive
 

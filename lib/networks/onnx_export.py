@@ -1,37 +1,30 @@
-"""An experiment's network as one ONNX file, with all that is needed to use it.
-
-python -m lib.onnx_export NAME
-"""
+"""An experiment's network as one ONNX file, with all that is needed to use it."""
 
 import json
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lib.configuration.reading import Configuration, read_configuration
-from lib.onnx_network import METADATA_KEY, SCALARS, STORED_SECTIONS
+import keras
+import numpy as np
+import onnx
+
+from lib.configuration.experiment_folder import Experiment
+from lib.configuration.reading import Configuration
+from lib.networks.from_experiments import experiment_configuration, read_keras_network
+from lib.networks.keras_model import trained_model
+from lib.networks.onnx_metadata import METADATA_KEY, network_metadata
+from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.atomic_files import written_beside
-from lib.runtime.command_line import run_script, script_parser
 from lib.runtime.errors import UserError
-from lib.runtime.paths import PROJECT
-
-if TYPE_CHECKING:
-    import keras
-    import onnx
-
-    from lib.configuration.experiment_folder import Experiment
-    from lib.trained_network import TrainedNetwork
 
 
-def export(experiment: "Experiment", overrides: list[str]) -> Path:
+def export(experiment: Experiment, overrides: list[str]) -> Path:
     """Write `<name>.onnx` into the experiment's folder.
 
     Raises:
         UserError: there is no trained network, or Keras does not run on TensorFlow.
     """
-    from lib.keras_network import experiment_configuration, read_keras_network, trained_model
-
     configuration = experiment_configuration(experiment, overrides)
     network, _ = read_keras_network(experiment, overrides)
     # In float32, whatever precision Keras is to predict in.
@@ -42,32 +35,26 @@ def export(experiment: "Experiment", overrides: list[str]) -> Path:
 
 
 def write_onnx(
-    model: "keras.Model", network: "TrainedNetwork", configuration: Configuration, file: Path
+    model: keras.Model, network: TrainedNetwork, configuration: Configuration, file: Path
 ) -> None:
     """Write the model, for any batch, height and width, and all that `read_onnx_network` reads with it.
 
     Raises:
         UserError: Keras does not run on TensorFlow.
     """
-    import onnx
-
     exported = onnx_model(model)
-    metadata = json.dumps(_metadata(network, configuration), sort_keys=True)
+    metadata = json.dumps(network_metadata(network, configuration), sort_keys=True)
     onnx.helper.set_model_props(exported, {METADATA_KEY: metadata})
     with written_beside(file) as (beside,):
         onnx.save(exported, beside)
 
 
-def onnx_model(model: "keras.Model") -> "onnx.ModelProto":
+def onnx_model(model: keras.Model) -> onnx.ModelProto:
     """The model in ONNX: (N, H, W, 1) float32 in and out, N, H and W free.
 
     Raises:
         UserError: Keras does not run on TensorFlow.
     """
-    import keras
-    import numpy as np
-    import onnx
-
     if keras.backend.backend() != "tensorflow":
         raise UserError(
             f"KERAS_BACKEND = {keras.backend.backend()}: expected tensorflow, which alone exports "
@@ -84,15 +71,14 @@ def onnx_model(model: "keras.Model") -> "onnx.ModelProto":
     return exported
 
 
-def _in_few_operators(model: "keras.Model") -> "keras.Model":
+def _in_few_operators(model: keras.Model) -> keras.Model:
     """The model, of the same weights, of layers that ONNX has one operator for.
 
     Keras up-samples by repeating rows and then columns, and TensorFlow convolves with holes by parting the
     image into smaller ones; both become dozens of operators between transpositions, a third of LDPC-Net's
     time.
     """
-    import keras
-    import tensorflow as tf  # noqa: TID251 - Keras exports from TensorFlow alone
+    import tensorflow as tf  # noqa: TID251 (Keras exports to ONNX from TensorFlow alone)
 
     class Doubling(keras.layers.UpSampling2D):
         def call(self, x: tf.Tensor) -> tf.Tensor:
@@ -119,13 +105,11 @@ def _in_few_operators(model: "keras.Model") -> "keras.Model":
     return clone
 
 
-def _with_constant_scales(graph: "onnx.GraphProto") -> None:
+def _with_constant_scales(graph: onnx.GraphProto) -> None:
     """Let every up-sampling double the image, where the exporter computes the size that this gives.
 
     Only so does onnxruntime keep its own order of the channels from one convolution to the next.
     """
-    import onnx
-
     doublings = [node for node in graph.node if node.op_type == "Resize"]
     if doublings:
         scales = onnx.helper.make_tensor("doubled", onnx.TensorProto.FLOAT, [4], [1, 1, 2, 2])
@@ -133,35 +117,3 @@ def _with_constant_scales(graph: "onnx.GraphProto") -> None:
     for node in doublings:
         image, region, *_ = node.input
         node.input[:] = [image, region, "doubled"]
-
-
-def _metadata(network: "TrainedNetwork", configuration: Configuration) -> dict:
-    """All but the network itself, as `read_onnx_network` reads it back."""
-    banner = configuration.texts["preparation"]["info_banner"]
-    sections = {name: configuration.texts[name] for name in STORED_SECTIONS}
-    scalars = {name: getattr(network, name) for name in SCALARS}
-    return {**scalars, "info_banner": banner, "sections": sections}
-
-
-def main() -> None:
-    """Read the options, export, say where the file lies and what to do with it."""
-    parser = script_parser("Export a trained network to ONNX.")
-    parser.add_argument("name", metavar="NAME", help="of the experiment")
-    arguments = parser.parse_args()
-    chosen = f"experiment name.name={arguments.name}"
-    named = read_configuration(arguments.config, [*arguments.overrides, chosen])
-
-    from lib.runtime.keras_startup import start_keras
-
-    start_keras()
-    from lib.configuration.experiment_folder import Experiment
-
-    file = export(Experiment.of(named), arguments.overrides)
-    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-    print(f"written to {shown}, {file.stat().st_size / 2**20:.1f} MiB")
-    script = "run_prediction.py" if Path.cwd() == PROJECT else PROJECT / "run_prediction.py"
-    print(f"next: python {script} IMAGES... --engine onnx --model {shown}")
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from lib.configuration.reading import read_configuration
-from lib.operating_point import OperatingPoint, read_operating_point, write_operating_point
+from lib.networks.operating_point import OperatingPoint, read_operating_point, write_operating_point
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 

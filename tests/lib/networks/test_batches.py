@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from lib.batch_size import fastest_batch_size
+from lib.networks.batches import fastest_batch_size
 from lib.runtime.errors import UserError
 
 

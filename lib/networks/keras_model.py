@@ -1,17 +1,61 @@
-"""The folder of an experiment: which file is called what, and what a reader will want to know of it."""
+"""Keras models: built from the configuration, loaded, saved, recorded; the devices that compute them."""
 
 import json
 import platform
 import shutil
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+import h5py
 import keras
 
 import models
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
 from lib.runtime.atomic_files import write_text, written_beside
+from lib.runtime.errors import UserError
+from lib.runtime.safe_hdf5 import plain_datasets
+
+
+def trained_model(
+    configuration: Configuration, weights: Path, precision: str = "float32"
+) -> keras.Model:
+    """The network of the configuration with the weights of a file; nothing else is read from the file.
+
+    It computes in `precision`, a dtype policy, whatever it was trained in.
+
+    Raises:
+        UserError: no such file, or not the weights of this network.
+    """
+    if not weights.is_file():
+        raise UserError(f"{weights}: no trained network of that name; run run_training.py first")
+    model = build_model(configuration, precision)
+    try:
+        _check_numbers(weights, model)
+        with warnings.catch_warnings():
+            # Keras only warns of layers that the file does not hold.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(weights)
+    except (ValueError, OSError, KeyError, RuntimeError, UserWarning) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{weights}: not the weights of this network ({reason})") from None
+    return model
+
+
+def _check_numbers(weights: Path, model: keras.Model) -> None:
+    """That the file holds as many numbers as the network, in itself, before any is read.
+
+    Raises:
+        ValueError: it does not.
+    """
+    with h5py.File(weights, "r") as store:
+        datasets = plain_datasets(store)
+        if other := [name for name, d in datasets.items() if d.dtype.kind not in "fiu"]:
+            raise ValueError(f"{other[0]} holds no numbers")
+        found = sum(dataset.size for dataset in datasets.values())
+    if found != model.count_params():
+        raise ValueError(f"{found} numbers in the file, {model.count_params()} in the network")
 
 
 def build_model(configuration: Configuration, precision: str | None = None) -> keras.Model:

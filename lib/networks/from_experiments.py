@@ -1,4 +1,4 @@
-"""Several trained networks as one: the mean of their probabilities."""
+"""A trained network out of an experiment's folder, computed by Keras."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,12 +6,62 @@ from dataclasses import replace
 import keras
 
 from lib.configuration.experiment_folder import Experiment, ensemble_name, refuse_other_settings
+from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import by_validation
-from lib.keras_network import experiment_configuration, read_keras_network
-from lib.memory import HalvedBatches
-from lib.operating_point import WINDOW
+from lib.images.checked_files import file_sha256
+from lib.networks.batches import HalvedBatches, with_batch_size
+from lib.networks.keras_model import trained_model
+from lib.networks.operating_point import WINDOW, read_operating_point
+from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.errors import UserError, raise_all
-from lib.trained_network import TrainedNetwork
+from models.folding import folded
+
+FIXED_BY_TRAINING = ("preprocessing", "model")
+"""Sections that are part of what was learnt."""
+
+
+def experiment_configuration(experiment: Experiment, overrides: Sequence[str]) -> Configuration:
+    """What the experiment was trained with, the overrides laid over it.
+
+    Raises:
+        UserError: there is no such experiment, or an override changes what was learnt.
+    """
+    if not experiment.configuration.is_file():
+        raise UserError(f"{experiment.folder}: no trained experiment; run run_training.py first")
+    configuration = read_configuration(experiment.configuration, overrides)
+    refuse_other_settings(experiment, configuration, FIXED_BY_TRAINING)
+    return configuration
+
+
+def read_keras_network(
+    experiment: Experiment, overrides: Sequence[str] = ()
+) -> tuple[TrainedNetwork, keras.Model]:
+    """The trained network, and the Keras model that computes it.
+
+    Raises:
+        UserError: as `trained_model`, `experiment_configuration` and `read_operating_point`.
+    """
+    configuration = experiment_configuration(experiment, overrides)
+    settings = configuration.testing_settings
+    point = read_operating_point(experiment.operating_point, settings)
+    weights = experiment.weights(settings.best_last)
+    model = folded(trained_model(configuration, weights, point.precision))
+    network = TrainedNetwork(
+        name=experiment.name,
+        architecture=configuration.model.architecture,
+        structure=configuration.data_attributes.structure,
+        label=configuration.preparation.labels[0],
+        info_banner=configuration.preparation.info_banner,
+        preprocessing=configuration.preprocessing,
+        testing_settings=with_batch_size(model.predict_on_batch, settings),
+        threshold=point.threshold,
+        threshold_source=point.threshold_source,
+        min_area_px=point.min_area_px,
+        weights_sha256=file_sha256(weights),
+        predict=HalvedBatches(model.predict_on_batch),
+    )
+    return network, model
+
 
 SHARED = ("preprocessing",)
 """Sections that all members of an ensemble must share."""

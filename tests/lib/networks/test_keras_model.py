@@ -6,8 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from lib.experiment import build_model, save_weights
-from lib.keras_network import trained_model
+from lib.networks.keras_model import build_model, save_weights, trained_model
 from lib.runtime.errors import UserError
 from tests.conftest import tiny_configuration
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lib.trained_network import TrainedNetwork
+    from lib.networks.trained_network import TrainedNetwork
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,14 @@ class ChosenNetwork:
             UserError: as what reads it.
         """
         if self.file:
-            from lib.onnx_network import read_onnx_network
+            from lib.networks.from_onnx import read_onnx_network
 
             return read_onnx_network(self.file, self.overrides, self.engine)
         from lib.runtime.keras_startup import start_keras
 
         start_keras()
         from lib.configuration.experiment_folder import Experiment
-        from lib.ensemble import read_keras_ensemble
-        from lib.keras_network import read_keras_network
+        from lib.networks.from_experiments import read_keras_ensemble, read_keras_network
 
         members = [Experiment(*member) for member in self.experiments]
         if len(members) > 1:
