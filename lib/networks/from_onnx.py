@@ -1,7 +1,7 @@
 """A trained network out of an ONNX file, computed by onnxruntime or OpenVINO: no Keras, no TensorFlow.
 
-A model file is data from elsewhere. It is taken only if run_export.py wrote it, if it holds all its weights itself
-and if it uses only operators of the ONNX standard: then it can read no other file and run no code.
+A model file is data from elsewhere. It is taken only if run_export.py wrote it, if it holds all its weights
+itself and if it uses only operators of the ONNX standard: then it can read no other file and run no code.
 """
 
 from collections.abc import Callable, Sequence

@@ -17,7 +17,7 @@ from lib.prediction import predict_file
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 from tests.conftest import weightless_network
-from tests.lib.test_images import write_dicom
+from tests.lib.images.test_reading import write_dicom
 
 CONFIGURATION = read_configuration(DEFAULT_CONFIGURATION)
 

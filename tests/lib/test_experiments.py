@@ -7,7 +7,7 @@ from lib.experiments import read_plan, run_plan
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from tests.conftest import tiny_settings
-from tests.lib.test_configuration import PLANS
+from tests.lib.configuration.test_reading import PLANS
 
 
 def plan_file(folder, extra=""):

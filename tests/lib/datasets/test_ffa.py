@@ -18,7 +18,7 @@ from lib.datasets.patient_split import PARTS
 from lib.datasets.prepared_hdf5 import read_part
 from lib.runtime.errors import UserError
 from tests.conftest import tiny_configuration
-from tests.lib.test_images import write_dicom
+from tests.lib.images.test_reading import write_dicom
 
 
 def add(folder: Path, name: str, *, seed: int = 0, shapes=None, size=(60, 60), **fields) -> None:

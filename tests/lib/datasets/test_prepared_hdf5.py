@@ -220,7 +220,7 @@ from lib.runtime.command_line import PROJECT
 from lib.runtime.atomic_files import written_beside
 from lib.hdf5 import write_part
 from lib.runtime.errors import UserError
-from tests.lib.test_hdf5 import noise
+from tests.lib.datasets.test_prepared_hdf5 import noise
 
 files = tuple(Path(sys.argv[1]) / name for name in "abc")
 said = set()

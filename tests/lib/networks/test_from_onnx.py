@@ -181,5 +181,5 @@ def test_a_truncated_file_is_refused(exported, tmp_path):
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
-    with pytest.raises(UserError, match=r"python -m lib\.onnx_export NAME"):
+    with pytest.raises(UserError, match=r"python run_export\.py NAME"):
         read_onnx_network(tmp_path / "a.onnx")
