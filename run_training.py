@@ -20,7 +20,7 @@ def main() -> None:
     if configuration.training_settings.nohup:
         to_log_file(name.folder / f"{name.name}_training.nohup")
     start_keras()
-    from lib.training import train
+    from lib.training.train import train
 
     try:
         experiment = train(configuration, fresh=arguments.fresh)

@@ -18,9 +18,9 @@ def main() -> None:
     start_keras()
     import numpy as np
 
-    from lib.learner import learner_of
     from lib.networks.keras_model import build_model
     from lib.prediction import predict_image
+    from lib.training.compiled_model import learner_of
 
     settings, attributes = configuration.training_settings, configuration.data_attributes
     model = build_model(configuration)

@@ -38,7 +38,7 @@ NETWORK = "retina_unet", "32 64 128"
 
 def patches_of(levels: np.ndarray, stride: int) -> np.ndarray:
     from lib.images.preprocessing import network_input
-    from lib.patches import Recomposition
+    from lib.sliding_window_tmp import Recomposition
 
     recomposition = Recomposition(levels.shape, PATCH, (stride, stride))
     return network_input(recomposition.extract(levels))[..., None]

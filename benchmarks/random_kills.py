@@ -107,7 +107,7 @@ def run(folder: Path, kills: int, seed: int) -> dict:
 
     from lib.datasets.ffa import prepare
     from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
-    from lib.training import train
+    from lib.training.train import train
 
     write_synthetic_angiograms(folder / "angiograms", 8, seed=1, size=128)
     prepare(read_configuration(BASE, settings(folder, "whole")))

@@ -94,7 +94,7 @@ def laddernet_of_its_authors(filters, dropout: float):
 
 def training_images() -> list:
     from lib.datasets.synthetic_angiograms import synthetic_angiogram
-    from lib.patches import TrainingImage
+    from lib.training.patch_sampler import TrainingImage
 
     drawn = [synthetic_angiogram(1, index) for index in range(3)]
     return [TrainingImage("", one.image, one.non_perfusion, one.field_of_view) for one in drawn]
@@ -102,10 +102,10 @@ def training_images() -> list:
 
 def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]:
     """Training and inference, ready to run, and the number of trainable parameters."""
-    from lib.learner import learner_of
     from lib.networks.keras_model import build_model
-    from lib.training import _ProgressBar, _StopAtNotFinite
-    from lib.training_patches import epoch_patches, patch_sampler
+    from lib.training.compiled_model import learner_of
+    from lib.training.train import _ProgressBar, _StopAtNotFinite
+    from lib.training.training_patches import epoch_patches, patch_sampler
     from models.folding import folded
 
     configuration = configured(name, steps)

@@ -22,10 +22,10 @@ NETWORKS = {"enhance_laddernet": "16 32 64 128", "unet": "16 32 64 128"}
 def throughput(architecture: str, filters: str) -> dict[str, float]:
     import numpy as np
 
-    from lib.learner import learner_of
     from lib.networks.keras_model import build_model
-    from lib.training import _ProgressBar
-    from lib.training_patches import epoch_patches, patch_sampler, training_images
+    from lib.training.compiled_model import learner_of
+    from lib.training.train import _ProgressBar
+    from lib.training.training_patches import epoch_patches, patch_sampler, training_images
 
     settings = [f"model.architecture={architecture}", f"model.filters={filters}"]
     settings.append(f"training settings.N_subimgs={PATCHES}")

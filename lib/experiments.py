@@ -253,7 +253,7 @@ def _carry_out(plan: Plan, run: Run) -> None:
     import keras
 
     from lib.testing import test
-    from lib.training import train
+    from lib.training.train import train
 
     configuration = read_configuration(plan.base, run.overrides)
     if _finished(configuration):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lib.evaluation import PredictedImage
-from lib.pixel_scores import auc_roc
+from lib.training.losses_and_metrics import auc_roc
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 

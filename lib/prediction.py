@@ -16,8 +16,8 @@ from lib.images.info_banner import find_banner
 from lib.images.preprocessing import network_input, preprocess
 from lib.images.reading import read_image
 from lib.networks.trained_network import TrainedNetwork
-from lib.patches import Recomposition
 from lib.runtime.errors import UserError
+from lib.sliding_window_tmp import Recomposition
 
 MIRRORS = ((), (0,), (1,), (0, 1))
 """Axes along which an image is turned over for `tta`."""

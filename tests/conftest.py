@@ -99,7 +99,7 @@ def prepared(tmp_path_factory) -> Path:
 def tested(prepared):
     """Configuration, experiment and evaluation of a tiny network, trained and tested on `prepared`."""
     from lib.testing import test
-    from lib.training import train
+    from lib.training.train import train
 
     configuration = tiny_configuration(prepared, "experiment name.name=tested")
     return configuration, train(configuration), test(configuration)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lib.datasets.ffa import prepare
 from lib.testing import test as run_test
-from lib.training import train
+from lib.training.train import train
 from tests.conftest import tiny_configuration
 
 pytestmark = [

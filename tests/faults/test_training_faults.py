@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from benchmarks.random_kills import run
-from lib.patches import PatchSampler
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
-from lib.training import train
-from lib.training_patches import training_images
+from lib.training.patch_sampler import PatchSampler
+from lib.training.train import train
+from lib.training.training_patches import training_images
 from tests.conftest import tiny_configuration, tiny_settings
-from tests.lib.test_training import assert_same_weights, history
+from tests.lib.training.test_train import assert_same_weights, history
 
 pytestmark = pytest.mark.faults
 

@@ -14,7 +14,7 @@ from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.networks.from_experiments import read_keras_network
 from lib.runtime.errors import UserError
 from lib.testing import test as run_test
-from lib.training import train
+from lib.training.train import train
 from tests.conftest import tiny_configuration
 
 PICTURES = ["ROC", "Precision_recall", "all_originals", "all_groundTruths", "all_predictions"]

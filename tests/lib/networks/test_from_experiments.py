@@ -15,7 +15,7 @@ from lib.prediction import predict_file
 from lib.runtime.errors import UserError
 from lib.testing import predicted_images
 from lib.testing import test as run_test
-from lib.training import train
+from lib.training.train import train
 from tests.conftest import tiny_configuration
 
 NUMBER = "testing settings.threshold=0.5"

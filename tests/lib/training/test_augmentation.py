@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.augmentation import augment
 from lib.configuration.sections import Augmentation
+from lib.training.augmentation import augment
 
 ALL_MOVES = Augmentation(True, True, True, 0, 0)
 

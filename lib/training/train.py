@@ -15,13 +15,6 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from lib.checkpoint import (
-    TrainingState,
-    is_there,
-    keep_previous,
-    load_checkpoint,
-    save_checkpoint,
-)
 from lib.configuration.experiment_folder import (
     Experiment,
     alone_in,
@@ -31,11 +24,8 @@ from lib.configuration.experiment_folder import (
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
 from lib.datasets.leakage import refuse_initial_weights
-from lib.devices import writes
 from lib.figures.charts import learning_curves
 from lib.figures.mosaics import sample_patches
-from lib.learner import Trainee, grow_dropout, learner_of
-from lib.losses import LOSSES, accuracy
 from lib.networks.batches import fastest_batch_size
 from lib.networks.keras_model import (
     build_model,
@@ -45,12 +35,16 @@ from lib.networks.keras_model import (
     save_weights,
     trained_model,
 )
-from lib.patch_sequence import PatchSequence
-from lib.patches import TrainingImage
-from lib.pixel_scores import auc_roc
 from lib.runtime.atomic_files import write_text, written_beside
 from lib.runtime.errors import UserError, is_out_of_memory
-from lib.training_patches import (
+from lib.training.checkpoint import is_there, keep_previous, load_checkpoint, save_checkpoint
+from lib.training.compiled_model import Trainee, grow_dropout, learner_of
+from lib.training.data_parallel import writes
+from lib.training.early_stopping import TrainingState, is_best, why_stop
+from lib.training.losses_and_metrics import LOSSES, accuracy, auc_roc
+from lib.training.patch_batches import PatchSequence
+from lib.training.patch_sampler import TrainingImage
+from lib.training.training_patches import (
     FixedPatches,
     epoch_patches,
     fixed_patches,
@@ -131,7 +125,7 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     _announce(experiment, model, state, settings)
     _announce_validation(images, settings)
     with closing(_ProgressBar(settings, state.epochs_done)) as bar:
-        while not (why := _why_stop(state, settings)):
+        while not (why := why_stop(state, settings)):
             patches = epoch_patches(configuration, images["train"], sampler, state.epochs_done)
             row = {"epoch": state.epochs_done + 1}
             grow_dropout(trainee.trained, settings, state.epochs_done)
@@ -139,7 +133,7 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
             row |= _train_epoch(trainee, patches, fixed, settings, callbacks)
             _refuse_not_finite(row, experiment.folder)
             state.history.append(row)
-            if _is_best(state, settings):
+            if is_best(state, settings):
                 state.best_epoch = state.epochs_done
             if writes():
                 _keep(experiment, trainee.learner, model, state, settings.best_by)
@@ -237,22 +231,6 @@ def _too_large(configuration: Configuration, folder: Path) -> UserError:
     )
 
 
-def _is_best(state: TrainingState, settings: TrainingSettings) -> bool:
-    """Whether the last epoch is better than all before it; the first of equals is kept."""
-    name, sign = ("val_auc", 1) if settings.best_by == "auc" else ("val_loss", -1)
-    values = [sign * row[name] for row in state.history]
-    return values[-1] > max(values[:-1], default=-math.inf)
-
-
-def _why_stop(state: TrainingState, settings: TrainingSettings) -> str:
-    """Why no further epoch is wanted, or nothing."""
-    if state.epochs_done >= settings.N_epochs:
-        return f"all {settings.N_epochs} epochs done"
-    if state.epochs_done - state.best_epoch >= settings.patience:
-        return f"stopped: no better epoch for {settings.patience} epochs"
-    return ""
-
-
 def _keep(
     experiment: Experiment,
     learner: keras.Model,
@@ -301,7 +279,7 @@ def _announce(
         print(
             "a network of this size takes weeks on a CPU; configurations/ holds smaller ones, *_cpu.txt"
         )
-    if state.history and not _why_stop(state, settings):
+    if state.history and not why_stop(state, settings):
         print(f"going on after epoch {state.epochs_done}; --fresh would start anew")
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from lib.losses import (
+from lib.training.losses_and_metrics import (
     accuracy,
     binary_crossentropy,
     binary_crossentropy_and_dice,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from lib.augmentation import augment
 from lib.configuration.sections import Augmentation
 from lib.images.preprocessing import network_input
-from lib.patches import Corners, TrainingImage, cut
+from lib.training.augmentation import augment
+from lib.training.patch_sampler import Corners, TrainingImage, cut
 
 
 class PatchSequence(keras.utils.PyDataset):

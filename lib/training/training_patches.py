@@ -7,11 +7,11 @@ import numpy as np
 
 from lib.configuration.reading import Configuration
 from lib.datasets.prepared_hdf5 import read_part
-from lib.devices import hosts
 from lib.images.preprocessing import network_input, preprocess
-from lib.patch_sequence import PatchSequence
-from lib.patches import PatchSampler, TrainingImage, cut
 from lib.runtime.errors import UserError
+from lib.training.data_parallel import hosts
+from lib.training.patch_batches import PatchSequence
+from lib.training.patch_sampler import PatchSampler, TrainingImage, cut
 
 # What a stream of random numbers is for: seeds are [seed, purpose, epoch].
 TRAINING, AUGMENTATION, FIXED = range(3)

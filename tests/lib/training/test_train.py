@@ -15,14 +15,14 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import models.unet
 from lib.configuration.experiment_folder import Experiment, alone_in
-from lib.learner import learner_of
 from lib.networks.batches import SIZES
 from lib.networks.keras_model import build_model
-from lib.patches import PatchSampler
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
-from lib.training import train
-from lib.training_patches import epoch_patches, patch_sampler, training_images
+from lib.training.compiled_model import learner_of
+from lib.training.patch_sampler import PatchSampler
+from lib.training.train import train
+from lib.training.training_patches import epoch_patches, patch_sampler, training_images
 from tests.conftest import tiny_configuration, tiny_settings
 from tests.hungry_layer import hungry
 
@@ -227,8 +227,8 @@ def test_patches_without_non_perfusion_are_named(prepared):
 
 
 def test_drop_block_grows_with_the_epochs(prepared):
-    from lib.learner import grow_dropout
     from lib.networks.keras_model import build_model
+    from lib.training.compiled_model import grow_dropout
     from models.drop_block import DropBlock
 
     configuration = tiny_configuration(
@@ -262,7 +262,7 @@ def test_dropout_cannot_grow_where_there_is_no_drop_block(prepared):
     ("number", "expected"), [(20, (18, 18)), (10, (9, 9)), (16, (14, 15)), (8, (7, 8)), (1, (0, 1))]
 )
 def test_the_last_tenth_cuts_an_image_only_where_ten_does_not_divide(number, expected):
-    from lib.training_patches import images_of_the_last_tenth
+    from lib.training.training_patches import images_of_the_last_tenth
 
     assert images_of_the_last_tenth(number) == expected
 
@@ -293,7 +293,7 @@ def test_a_network_without_a_rough_map_cannot_be_taught_one(prepared):
 
 
 def test_validation_on_patches_takes_the_last_tenth_of_the_images(prepared, capsys):
-    from lib.training_patches import training_images
+    from lib.training.training_patches import training_images
 
     configuration = tiny_configuration(
         prepared,

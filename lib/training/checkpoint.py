@@ -1,7 +1,7 @@
 """The whole state of a training after an epoch, in one file that appears whole."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import keras
@@ -9,24 +9,7 @@ import numpy as np
 
 from lib.runtime.atomic_files import written_beside
 from lib.runtime.errors import UserError
-
-
-@dataclass
-class TrainingState:
-    """What a resumed training needs beside the variables.
-
-    Attributes:
-        history: one row an epoch, as in history.csv.
-        best_epoch: the number (from 1) of the epoch whose weights are kept as best.
-    """
-
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-
-    @property
-    def epochs_done(self) -> int:
-        """The number of whole epochs behind."""
-        return len(self.history)
+from lib.training.early_stopping import TrainingState
 
 
 def previous(file: Path) -> Path:

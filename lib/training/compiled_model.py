@@ -7,11 +7,11 @@ import keras
 
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
-from lib.devices import Scope, data_parallel
-from lib.losses import LOSSES, accuracy, averaged, with_rough_map
 from lib.networks.keras_model import build_model, has_gpu
-from lib.patch_sequence import PatchSequence
 from lib.runtime.errors import UserError
+from lib.training.data_parallel import Scope, data_parallel
+from lib.training.losses_and_metrics import LOSSES, accuracy, averaged, with_rough_map
+from lib.training.patch_batches import PatchSequence
 from models.drop_block import DropBlock
 from models.ldpc_net import rough_map
 

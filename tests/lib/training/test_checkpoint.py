@@ -2,15 +2,15 @@ import keras
 import numpy as np
 import pytest
 
-from lib.checkpoint import (
-    TrainingState,
+from lib.runtime.errors import UserError
+from lib.training.checkpoint import (
     is_there,
     keep_previous,
     load_checkpoint,
     previous,
     save_checkpoint,
 )
-from lib.runtime.errors import UserError
+from lib.training.early_stopping import TrainingState
 
 
 def network(units: int = 3) -> keras.Model:
