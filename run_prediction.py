@@ -62,8 +62,9 @@ def main() -> None:
     """Read the options, predict each image, say where the results lie and what failed."""
     arguments = _parser().parse_args()
 
-    from lib.archive import find_images, predict_images, read_fovea
-    from lib.archive_on_cluster import predicted_on
+    from lib.prediction.folder import predict_images
+    from lib.prediction.found_images import find_images, read_fovea
+    from lib.prediction.on_cluster import predicted_on
 
     cluster = ClusterOptions.of(arguments)
     images = find_images(arguments.images, arguments.output)

@@ -19,7 +19,7 @@ def main() -> None:
     import numpy as np
 
     from lib.networks.keras_model import build_model
-    from lib.prediction import predict_image
+    from lib.prediction.sliding_window import predict_image
     from lib.training.compiled_model import learner_of
 
     settings, attributes = configuration.training_settings, configuration.data_attributes

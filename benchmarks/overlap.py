@@ -75,7 +75,7 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     from lib.images.preprocessing import network_input, preprocess
     from lib.networks.keras_model import build_model
     from lib.pixel_scores import score_pixels
-    from lib.sliding_window_tmp import Recomposition
+    from lib.prediction.sliding_window import Recomposition
 
     configuration = read_configuration(CONFIGURATION, configured(folder))
     model = build_model(configuration)

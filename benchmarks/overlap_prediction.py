@@ -38,7 +38,7 @@ NETWORK = "retina_unet", "32 64 128"
 
 def patches_of(levels: np.ndarray, stride: int) -> np.ndarray:
     from lib.images.preprocessing import network_input
-    from lib.sliding_window_tmp import Recomposition
+    from lib.prediction.sliding_window import Recomposition
 
     recomposition = Recomposition(levels.shape, PATCH, (stride, stride))
     return network_input(recomposition.extract(levels))[..., None]
@@ -50,7 +50,7 @@ def other_stages(file: Path, truth: np.ndarray, configuration, settings) -> dict
     from lib.images.preprocessing import preprocess
     from lib.images.reading import read_image
     from lib.pixel_scores import score_pixels
-    from lib.prediction import predict_image
+    from lib.prediction.sliding_window import predict_image
 
     times = [time.perf_counter()]
     image = read_image(file)
@@ -76,7 +76,7 @@ def main() -> None:
     start_keras()
     from lib.datasets.synthetic_angiograms import synthetic_angiogram
     from lib.images.png import write_png
-    from lib.prediction import predict_image
+    from lib.prediction.sliding_window import predict_image
 
     configuration = read_configuration(CONFIGURATION)
     sides = {"stride_height": stride, "stride_width": stride, "test_batch_size": batch}

@@ -70,8 +70,9 @@ def engines(architecture: str, filters: str, folder: Path) -> dict:
 
 
 def outline(network, window: dict, image: Path, folder: Path) -> None:
-    from lib.archive import FoundImage, write_results
-    from lib.prediction import predict_file
+    from lib.prediction.folder import write_results
+    from lib.prediction.found_images import FoundImage
+    from lib.prediction.image_file import predict_file
 
     settings = dataclasses.replace(network.testing_settings, **window)
     network = dataclasses.replace(network, testing_settings=settings)

@@ -66,7 +66,7 @@ def measured(precision: str, shape: tuple[int, int], image: Path, repeats: int) 
     """Seconds and GFLOP/s of everything in one precision."""
     import keras
 
-    from lib.prediction import predict_file
+    from lib.prediction.image_file import predict_file
 
     runs, gflop = {}, {}
     for architecture, filters in NETWORKS.items():

@@ -23,10 +23,11 @@ from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 
-from lib.archive import FoundImage, write_results
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.networks.from_onnx import read_onnx_network
-from lib.prediction import predict_file
+from lib.prediction.folder import write_results
+from lib.prediction.found_images import FoundImage
+from lib.prediction.image_file import predict_file
 from lib.runtime.paths import PROJECT
 
 PORT = 8141

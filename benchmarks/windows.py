@@ -82,7 +82,7 @@ def scored(model, configuration, part: str, names: list[str], limits: dict[str, 
 
     from lib.datasets.prepared_hdf5 import read_part
     from lib.images.preprocessing import preprocess
-    from lib.prediction import predict_image
+    from lib.prediction.sliding_window import predict_image
 
     images = list(read_part(configuration.data_paths.hdf5(part)))
     levels = [preprocess(i.original, i.field_of_view, configuration.preprocessing) for i in images]

@@ -40,7 +40,7 @@ from lib.performance_report import write_performances
 from lib.pixel_scores import choose_threshold
 from lib.pooled_pixels import PooledPixels
 from lib.precision import PRECISIONS, choose_precision
-from lib.prediction import predict_image
+from lib.prediction.sliding_window import predict_image
 from lib.predictions import read_predictions, sizes_of_predictions, write_predictions
 from lib.runtime.background import Pen
 from lib.runtime.errors import UserError

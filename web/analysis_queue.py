@@ -17,10 +17,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_noop
 
-from lib.archive import provenance
 from lib.images.png import write_png
 from lib.networks.trained_network import TrainedNetwork
-from lib.prediction import Prediction, predict_file
+from lib.prediction.image_file import Prediction, predict_file
+from lib.prediction.measurements_table import provenance
 from lib.runtime.errors import UserError
 from web.models import Result
 

@@ -15,7 +15,7 @@ from lib.images.labelme import labelme_document
 from lib.images.masks import binary_mask
 from lib.images.outlines import outlined
 from lib.images.reading import read_image
-from lib.measurement import measure
+from lib.prediction.measurement import measure
 from web.models import Result
 
 

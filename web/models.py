@@ -26,7 +26,7 @@ class Result(models.Model):
         process: id of the process that analyses it.
         row_spacing_mm, column_spacing_mm: height and width of a pixel, where known.
         label: of the network that analysed it, for LabelMe.
-        provenance: what the measurements rest on (`lib.archive.provenance`).
+        provenance: what the measurements rest on (`lib.prediction.measurements_table.provenance`).
     """
 
     class State(models.TextChoices):

@@ -11,7 +11,7 @@ from lib.networks.from_experiments import averaged, read_keras_ensemble, read_ke
 from lib.networks.keras_model import trained_model
 from lib.pixel_scores import choose_threshold
 from lib.pooled_pixels import PooledPixels
-from lib.prediction import predict_file
+from lib.prediction.image_file import predict_file
 from lib.runtime.errors import UserError
 from lib.testing import predicted_images
 from lib.testing import test as run_test

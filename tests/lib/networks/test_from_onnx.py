@@ -80,7 +80,7 @@ def test_the_file_tells_nothing_of_the_machine_it_was_made_on(exported):
 
 def test_predicting_with_onnx_imports_no_keras(exported):
     code = (
-        "import sys; from pathlib import Path; import lib.archive;"
+        "import sys; from pathlib import Path; import lib.prediction.folder;"
         "from lib.networks.from_onnx import read_onnx_network;"
         f"read_onnx_network(Path({str(exported[1])!r}));"
         "print([m for m in ('keras', 'tensorflow', 'matplotlib', 'sklearn', 'h5py') if m in sys.modules])"

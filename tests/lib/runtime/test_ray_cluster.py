@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from lib.archive import find_images, predict_images
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.networks.from_experiments import read_keras_network
+from lib.prediction.folder import predict_images
+from lib.prediction.found_images import find_images
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from lib.runtime.ray_cluster import ClusterOptions, add_cluster, connected, outcomes

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib.prediction.sliding_window import Recomposition, spread_starts, window_starts
 from lib.runtime.errors import UserError
-from lib.sliding_window_tmp import Recomposition, spread_starts, window_starts
 from lib.training.patch_sampler import PatchSampler, TrainingImage, cut
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))

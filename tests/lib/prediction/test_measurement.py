@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from lib.images.masks import binary_mask
-from lib.measurement import QUADRANTS, RINGS_MM, measure, sectors
+from lib.prediction.measurement import QUADRANTS, RINGS_MM, measure, sectors
 from lib.runtime.errors import UserError
 
 INSIDE = np.ones((40, 60), np.uint8)

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.configuration.reading import read_configuration
-from lib.prediction import predict_image, tile
+from lib.prediction.sliding_window import predict_image, spread_starts, tile
 from lib.runtime.paths import DEFAULT_CONFIGURATION
-from lib.sliding_window_tmp import spread_starts
 
 SETTINGS = dataclasses.replace(
     read_configuration(DEFAULT_CONFIGURATION).testing_settings,

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lib.archive import Compute, FoundImage, Foveae, predict_to_files
 from lib.networks.network_choice import ChosenNetwork
 from lib.networks.trained_network import TrainedNetwork
+from lib.prediction.folder import Compute, predict_to_files
+from lib.prediction.found_images import FoundImage, Foveae
 from lib.runtime.ray_cluster import ClusterOptions, connected, outcomes
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.archive import find_images, predict_images, read_fovea
 from lib.configuration.reading import read_configuration
 from lib.datasets.ffa import find_angiograms, read_angiogram
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.images.masks import binary_mask
-from lib.prediction import predict_file
+from lib.prediction.folder import predict_images
+from lib.prediction.found_images import find_images, read_fovea
+from lib.prediction.image_file import predict_file
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 from tests.conftest import weightless_network

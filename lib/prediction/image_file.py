@@ -1,0 +1,57 @@
+"""From an angiogram's file to the probability of non-perfusion for each of its pixels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.configuration.banner import Banner
+from lib.images.dicom import pixel_spacing_mm
+from lib.images.field_of_view import detect_field_of_view
+from lib.images.info_banner import find_banner
+from lib.images.preprocessing import preprocess
+from lib.images.reading import read_image
+from lib.networks.trained_network import TrainedNetwork
+from lib.prediction.sliding_window import predict_image
+from lib.runtime.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says of one file; all arrays have the size of the picture in the file.
+
+    Attributes:
+        original: (H, W) or (H, W, 3) uint8, black where the information banner was.
+        field_of_view: (H, W) uint8 in {0, 1}, 0 on the banner.
+        probability: (H, W) float32, 0 outside the field of view.
+        pixel_spacing_mm: height and width of a pixel, where they are known.
+        banner: the strip that was not looked at.
+    """
+
+    original: np.ndarray
+    field_of_view: np.ndarray
+    probability: np.ndarray
+    pixel_spacing_mm: tuple[float, float] | None
+    banner: Banner | None
+
+
+def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
+    """Read a file, leave its banner out, find its field of view, preprocess and predict.
+
+    Raises:
+        UserError: names the file and says why it cannot be read or what it lacks.
+    """
+    image = read_image(path)
+    banner = find_banner(image) if network.info_banner == "auto" else network.info_banner
+    original = banner.cut(image) if banner else image
+    field_of_view = detect_field_of_view(original)
+    if not field_of_view.any():
+        raise UserError(f"{path}: its field of view is empty (a black image?)")
+    levels = preprocess(original, field_of_view, network.preprocessing)
+    probability = predict_image(network.predict, levels, network.testing_settings)
+    arrays = (original, field_of_view, probability * field_of_view)
+    if banner:
+        arrays = tuple(banner.put_back(array) for array in arrays)
+    given = network.testing_settings.pixel_spacing_mm
+    spacing = (given, given) if given else pixel_spacing_mm(path)
+    return Prediction(*arrays, spacing, banner)
