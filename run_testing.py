@@ -24,7 +24,7 @@ def main() -> None:
         to_log_file(folder / f"{name}_testing.nohup")
     start_keras()
     from lib.configuration.experiment_folder import Experiment
-    from lib.testing import test
+    from lib.evaluation.test_run import test
 
     test(configuration, [Experiment(one.folder, one.name) for one in members])
     print((folder / "performances.txt").read_text(encoding="utf-8"))

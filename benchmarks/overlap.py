@@ -72,9 +72,9 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     from lib.configuration.experiment_folder import Experiment
     from lib.configuration.reading import read_configuration
     from lib.datasets.prepared_hdf5 import read_part
+    from lib.evaluation.pixel_scores import score_pixels
     from lib.images.preprocessing import network_input, preprocess
     from lib.networks.keras_model import build_model
-    from lib.pixel_scores import score_pixels
     from lib.prediction.sliding_window import Recomposition
 
     configuration = read_configuration(CONFIGURATION, configured(folder))

@@ -46,10 +46,10 @@ def patches_of(levels: np.ndarray, stride: int) -> np.ndarray:
 
 def other_stages(file: Path, truth: np.ndarray, configuration, settings) -> dict[str, float]:
     """Seconds of all that is done to an image but its prediction."""
+    from lib.evaluation.pixel_scores import score_pixels
     from lib.images.field_of_view import detect_field_of_view
     from lib.images.preprocessing import preprocess
     from lib.images.reading import read_image
-    from lib.pixel_scores import score_pixels
     from lib.prediction.sliding_window import predict_image
 
     times = [time.perf_counter()]

@@ -26,9 +26,9 @@ from benchmarks.measuring import (
 )
 from lib.configuration.reading import read_configuration
 from lib.datasets.synthetic_angiograms import synthetic_angiogram
-from lib.evaluation import PredictedImage, evaluate
-from lib.performance_report import write_performances
-from lib.predictions import read_predictions, write_predictions
+from lib.evaluation.performance_report import write_performances
+from lib.evaluation.predictions_file import read_predictions, write_predictions
+from lib.evaluation.scoring import PredictedImage, evaluate
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 
@@ -60,7 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     start_keras()
     from lib.configuration.experiment_folder import Experiment
-    from lib.testing import score_and_draw
+    from lib.evaluation.test_run import score_and_draw
 
     configuration = read_configuration(DEFAULT_CONFIGURATION)
     images = partial(predicted_images, arguments.images, arguments.size)

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.agreement import limits_of_agreement
+from lib.evaluation.bland_altman_and_calibration import limits_of_agreement
+from lib.evaluation.patient_statistics import SCORES, PatientCounts
 from lib.figures.style import (
     BLUE,
     FAINT,
@@ -18,7 +19,6 @@ from lib.figures.style import (
     save_figure,
     style_axes,
 )
-from lib.intervals import SCORES, PatientCounts
 from lib.out_of_fold import DARKNESS, HUMAN, Pooled, Variant
 
 GRID = np.linspace(0, 1, 1001)

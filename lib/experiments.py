@@ -252,7 +252,7 @@ def carry_out(plan: Plan, run: Run) -> str | None:
 def _carry_out(plan: Plan, run: Run) -> None:
     import keras
 
-    from lib.testing import test
+    from lib.evaluation.test_run import test
     from lib.training.train import train
 
     configuration = read_configuration(plan.base, run.overrides)

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.agreement import Reliability, reliability
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
-from lib.evaluation import PredictedImage, blurred_darkness
+from lib.evaluation.bland_altman_and_calibration import Reliability, reliability
+from lib.evaluation.patient_statistics import (
+    SCORES,
+    Estimate,
+    PatientCounts,
+    ScoredImage,
+    count_patients,
+    estimate,
+)
+from lib.evaluation.predictions_file import read_predictions
+from lib.evaluation.scoring import PredictedImage, blurred_darkness
 from lib.experiments import Plan, Run
-from lib.intervals import SCORES, Estimate, PatientCounts, ScoredImage, count_patients, estimate
-from lib.predictions import read_predictions
 
 CHOSEN = "chosen by validation, fold by fold"
 DARKNESS, BACKGROUND, HUMAN = "blurred darkness", "all background", "second observer"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lib.intervals import (
+from lib.evaluation.patient_statistics import (
     FEWEST_PATIENTS,
     RESAMPLES,
     SCORES,
@@ -13,8 +13,8 @@ from lib.intervals import (
     paired_tests,
     patient_scores,
 )
+from lib.evaluation.performance_report import ROWS
 from lib.out_of_fold import DARKNESS, Variant
-from lib.performance_report import ROWS
 
 NETWORK, DIFFERENCE = "network", f"minus {DARKNESS}"
 """What is estimated, beside the baselines."""

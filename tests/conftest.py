@@ -98,7 +98,7 @@ def prepared(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tested(prepared):
     """Configuration, experiment and evaluation of a tiny network, trained and tested on `prepared`."""
-    from lib.testing import test
+    from lib.evaluation.test_run import test
     from lib.training.train import train
 
     configuration = tiny_configuration(prepared, "experiment name.name=tested")

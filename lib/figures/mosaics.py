@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.evaluation import PredictedImage
 from lib.figures.style import pixel_axes, save_over, shortened, write
 from lib.images.png import write_png
 
@@ -72,16 +71,6 @@ def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
     factor = max(1, round(96 / max(patches.shape[1:3])))
     enlarged = [to_rgb(patch).repeat(factor, 0).repeat(factor, 1) for patch in patches]
     write_png(file, place_in_grid(enlarged, columns, gap=4, background=128))
-
-
-def original_truth_prediction(file: Path, cases: Sequence[PredictedImage]) -> None:
-    """Three rows as in retina-unet: originals, their truths and the predicted probabilities."""
-    rows = {
-        "Original": [case.original for case in cases],
-        "Ground truth": [case.truth for case in cases],
-        "Prediction": [case.probability for case in cases],
-    }
-    labelled_rows(file, rows, [case.name for case in cases])
 
 
 def labelled_rows(

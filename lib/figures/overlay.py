@@ -8,12 +8,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lib.evaluation import PredictedImage
+from lib.evaluation.pixel_scores import Scores
+from lib.evaluation.scoring import PredictedImage
 from lib.figures.mosaics import to_rgb
 from lib.figures.style import INK, pixel_axes, save_over, shortened, shown, write
 from lib.images.masks import without_small_areas
 from lib.images.outlines import closed_outlines
-from lib.pixel_scores import Scores
 
 OVERLAY_COLOURS = {
     "true positive": (86, 180, 233),

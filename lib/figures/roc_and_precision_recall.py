@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.evaluation import Evaluation
+from lib.evaluation.pixel_scores import Curves
+from lib.evaluation.scoring import Evaluation
 from lib.figures.style import (
     BLUE,
     FAINT,
@@ -21,7 +22,6 @@ from lib.figures.style import (
     say_in_middle,
     style_axes,
 )
-from lib.pixel_scores import Curves
 
 
 def roc_figure(file: Path, evaluation: Evaluation) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lib.datasets.ffa import prepare
-from lib.testing import test as run_test
+from lib.evaluation.test_run import test as run_test
 from lib.training.train import train
 from tests.conftest import tiny_configuration
 

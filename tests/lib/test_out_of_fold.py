@@ -6,14 +6,16 @@ import pytest
 from PIL import Image
 from sklearn.metrics import f1_score, roc_auc_score
 
-from lib import intervals
-from lib.agreement import reliability
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
-from lib.evaluation import PredictedImage, blurred_darkness, evaluate
+from lib.evaluation import patient_statistics as intervals
+from lib.evaluation.bland_altman_and_calibration import reliability
+from lib.evaluation.patient_statistics import SCORES
+from lib.evaluation.performance_report import write_performances
+from lib.evaluation.predictions_file import write_predictions
+from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
 from lib.experiment_table import write_comparison, write_table
 from lib.experiments import read_plan
-from lib.intervals import SCORES
 from lib.out_of_fold import (
     BACKGROUND,
     DARKNESS,
@@ -22,8 +24,6 @@ from lib.out_of_fold import (
     read_variants,
     results_of,
 )
-from lib.performance_report import write_performances
-from lib.predictions import write_predictions
 from tests.lib.test_experiments import plan_file
 
 FOLDS, SEEDS, NETWORKS = 4, (1, 2), ("unet", "resunet")

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.evaluation import PredictedImage, evaluate
+from lib.evaluation.pixel_scores import score_pixels
+from lib.evaluation.scoring import PredictedImage, evaluate
+from lib.evaluation.test_run import original_truth_prediction
 from lib.figures import charts, dataset_preview
 from lib.figures import style as figure_style
 from lib.figures.charts import learning_curves
 from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, preprocessing_figure
-from lib.figures.mosaics import ImageGrid, original_truth_prediction, sample_patches
+from lib.figures.mosaics import ImageGrid, sample_patches
 from lib.figures.overlay import OVERLAY_COLOURS, overlay, overlay_pixels
 from lib.figures.roc_and_precision_recall import precision_recall_figure, roc_figure
-from lib.pixel_scores import score_pixels
 from lib.runtime.errors import UserError
 
 NETWORK_BLUE, DARKNESS_ORANGE, VALIDATION = (0, 114, 178), (230, 159, 0), (213, 94, 0)

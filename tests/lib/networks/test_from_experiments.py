@@ -7,14 +7,14 @@ from sklearn.metrics import roc_auc_score
 
 from lib.configuration.experiment_folder import Experiment, ensemble_name
 from lib.configuration.reading import read_configuration
+from lib.evaluation.pixel_scores import choose_threshold
+from lib.evaluation.pooled_pixels import PooledPixels
+from lib.evaluation.test_run import predicted_images
+from lib.evaluation.test_run import test as run_test
 from lib.networks.from_experiments import averaged, read_keras_ensemble, read_keras_network
 from lib.networks.keras_model import trained_model
-from lib.pixel_scores import choose_threshold
-from lib.pooled_pixels import PooledPixels
 from lib.prediction.image_file import predict_file
 from lib.runtime.errors import UserError
-from lib.testing import predicted_images
-from lib.testing import test as run_test
 from lib.training.train import train
 from tests.conftest import tiny_configuration
 

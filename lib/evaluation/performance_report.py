@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.connectivity import MEASURES
-from lib.evaluation import Evaluation, average
-from lib.pixel_scores import RATES, Scores
+from lib.evaluation.connectivity import MEASURES
+from lib.evaluation.pixel_scores import RATES, Scores
+from lib.evaluation.scoring import Evaluation, average
 from lib.runtime.atomic_files import written_beside
 
 ROWS = {

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lib.evaluation import PredictedImage
-from lib.precision import choose_precision
+from lib.evaluation.precision_choice import choose_precision
+from lib.evaluation.scoring import PredictedImage
 
 GENERATOR = np.random.default_rng(0)
 TRUTH = GENERATOR.random((40, 50)) < 0.2

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from lib.agreement import limits_of_agreement, reliability
+from lib.evaluation.bland_altman_and_calibration import limits_of_agreement, reliability
 
 
 def test_bias_and_limits_of_agreement_worked_by_hand():

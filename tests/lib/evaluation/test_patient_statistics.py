@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from lib import intervals
-from lib.intervals import (
+from lib.evaluation import patient_statistics as intervals
+from lib.evaluation.patient_statistics import (
     SCORES,
     Estimate,
     ScoredImage,

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from lib.connectivity import Connectivity, measure_connectivity
-from lib.images.masks import binary_mask
-from lib.pixel_scores import (
+from lib.evaluation.connectivity import Connectivity, measure_connectivity
+from lib.evaluation.pixel_scores import (
     RATES,
     Curves,
     Scores,
@@ -21,7 +20,8 @@ from lib.pixel_scores import (
     score_pixels,
     score_pool,
 )
-from lib.pooled_pixels import PooledPixels
+from lib.evaluation.pooled_pixels import PooledPixels
+from lib.images.masks import binary_mask
 from lib.runtime.errors import UserError
 
 MIN_AREAS = (0, 5, 10, 20, 50, 100, 200, 500, 1000)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from lib import pooled_pixels
-from lib.pixel_scores import choose_threshold, score_pool
-from lib.pooled_pixels import PooledPixels
+from lib.evaluation import pooled_pixels
+from lib.evaluation.pixel_scores import choose_threshold, score_pool
+from lib.evaluation.pooled_pixels import PooledPixels
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lib.evaluation import PredictedImage
+from lib.evaluation.scoring import PredictedImage
 from lib.training.losses_and_metrics import auc_roc
 
 PRECISIONS = ("float32", "mixed_bfloat16")

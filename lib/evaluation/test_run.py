@@ -19,7 +19,16 @@ from lib.datasets.leakage import (
     refuse_trained_images,
 )
 from lib.datasets.prepared_hdf5 import members_of, read_part
-from lib.evaluation import (
+from lib.evaluation.performance_report import write_performances
+from lib.evaluation.pixel_scores import choose_threshold
+from lib.evaluation.pooled_pixels import PooledPixels
+from lib.evaluation.precision_choice import PRECISIONS, choose_precision
+from lib.evaluation.predictions_file import (
+    read_predictions,
+    sizes_of_predictions,
+    write_predictions,
+)
+from lib.evaluation.scoring import (
     Evaluation,
     PredictedImage,
     Scoring,
@@ -27,7 +36,7 @@ from lib.evaluation import (
     choose_min_area,
     f1_of_masks,
 )
-from lib.figures.mosaics import ImageGrid, original_truth_prediction
+from lib.figures.mosaics import ImageGrid, labelled_rows
 from lib.figures.overlay import overlay
 from lib.figures.roc_and_precision_recall import precision_recall_figure, roc_figure
 from lib.figures.style import shown
@@ -36,12 +45,7 @@ from lib.networks.batches import HalvedBatches, with_batch_size
 from lib.networks.from_experiments import FIXED_BY_TRAINING, SHARED, averaged
 from lib.networks.keras_model import trained_model
 from lib.networks.operating_point import OperatingPoint, chosen_by_testing, write_operating_point
-from lib.performance_report import write_performances
-from lib.pixel_scores import choose_threshold
-from lib.pooled_pixels import PooledPixels
-from lib.precision import PRECISIONS, choose_precision
 from lib.prediction.sliding_window import predict_image
-from lib.predictions import read_predictions, sizes_of_predictions, write_predictions
 from lib.runtime.background import Pen
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
@@ -298,3 +302,13 @@ def score_and_draw(
     roc_figure(folder / "ROC.png", evaluation)
     precision_recall_figure(folder / "Precision_recall.png", evaluation)
     return evaluation
+
+
+def original_truth_prediction(file: Path, cases: Sequence[PredictedImage]) -> None:
+    """Three rows as in retina-unet: originals, their truths and the predicted probabilities."""
+    rows = {
+        "Original": [case.original for case in cases],
+        "Ground truth": [case.truth for case in cases],
+        "Prediction": [case.probability for case in cases],
+    }
+    labelled_rows(file, rows, [case.name for case in cases])

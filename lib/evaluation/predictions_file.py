@@ -5,7 +5,7 @@ from pathlib import Path
 
 import h5py
 
-from lib.evaluation import PredictedImage, refuse_not_finite
+from lib.evaluation.scoring import PredictedImage, refuse_not_finite
 from lib.runtime.atomic_files import remove_abandoned, written_beside
 from lib.runtime.errors import UserError
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5

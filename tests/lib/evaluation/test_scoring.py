@@ -9,16 +9,13 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn import metrics
 
-from lib.evaluation import (
+from lib.evaluation.pixel_scores import RATES, score_pixels
+from lib.evaluation.scoring import (
     PredictedImage,
     blurred_darkness,
     choose_min_area,
     evaluate,
     f1_of_masks,
-)
-from lib.pixel_scores import (
-    RATES,
-    score_pixels,
 )
 from lib.runtime.errors import UserError
 

@@ -4,9 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from lib.evaluation import PredictedImage, evaluate
-from lib.performance_report import performances_text, write_performances
-from lib.pixel_scores import RATES
+from lib.evaluation.performance_report import performances_text, write_performances
+from lib.evaluation.pixel_scores import RATES
+from lib.evaluation.scoring import PredictedImage, evaluate
 
 CONTEXT = {"threshold": "0.5 (configuration)", "network": "laddernet", "weights": "FFA_best"}
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.connectivity import measure_connectivity
+from lib.evaluation.connectivity import measure_connectivity
 
 
 @pytest.fixture

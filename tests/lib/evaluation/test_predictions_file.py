@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
-from lib.evaluation import PredictedImage
-from lib.predictions import read_predictions, write_predictions
+from lib.evaluation.predictions_file import read_predictions, write_predictions
+from lib.evaluation.scoring import PredictedImage
 from lib.runtime.errors import UserError
 
 

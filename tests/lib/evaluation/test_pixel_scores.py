@@ -7,8 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from lib.pixel_scores import choose_threshold, score_nothing_predicted, score_pixels, score_pool
-from lib.pooled_pixels import PooledPixels
+from lib.evaluation.pixel_scores import (
+    choose_threshold,
+    score_nothing_predicted,
+    score_pixels,
+    score_pool,
+)
+from lib.evaluation.pooled_pixels import PooledPixels
 from lib.runtime.errors import UserError
 from lib.training.losses_and_metrics import auc_roc
 

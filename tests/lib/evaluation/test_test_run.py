@@ -11,9 +11,9 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from lib.datasets.ffa import prepare
 from lib.datasets.prepared_hdf5 import read_part
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
+from lib.evaluation.test_run import test as run_test
 from lib.networks.from_experiments import read_keras_network
 from lib.runtime.errors import UserError
-from lib.testing import test as run_test
 from lib.training.train import train
 from tests.conftest import tiny_configuration
 

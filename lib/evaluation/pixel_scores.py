@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.pooled_pixels import PooledPixels
+from lib.evaluation.pooled_pixels import PooledPixels
 from lib.runtime.errors import UserError
 
 RATES = (
