@@ -17,7 +17,8 @@ def main() -> None:
     add_cluster(parser)
     arguments = parser.parse_args()
 
-    from lib.experiments import read_plan, run_plan
+    from lib.experiments.plan import read_plan
+    from lib.experiments.running import run_plan
     from lib.runtime.keras_startup import start_keras
 
     cluster = ClusterOptions.of(arguments)

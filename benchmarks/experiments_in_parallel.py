@@ -49,7 +49,7 @@ def plan_file(folder: Path, patches: int) -> Path:
 def prepare(folder: Path, plan: Path) -> None:
     from lib.datasets import ffa
     from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
-    from lib.experiments import read_plan
+    from lib.experiments.plan import read_plan
 
     write_synthetic_angiograms(folder / "angiograms", 16, seed=1)
     read = read_plan(plan)

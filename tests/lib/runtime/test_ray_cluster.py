@@ -22,7 +22,7 @@ from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from lib.runtime.ray_cluster import ClusterOptions, add_cluster, connected, outcomes
 from tests.conftest import tiny_settings
-from tests.lib.test_experiments import plan_file
+from tests.lib.experiments.test_running import plan_file
 
 NO_RAY = "no Ray: pip install -r requirements-cluster.txt"
 LONGEST = 600

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from lib.evaluation.bland_altman_and_calibration import limits_of_agreement
 from lib.evaluation.patient_statistics import SCORES, PatientCounts
+from lib.experiments.pooled_folds import DARKNESS, HUMAN, Pooled, Variant
 from lib.figures.style import (
     BLUE,
     FAINT,
@@ -19,7 +20,6 @@ from lib.figures.style import (
     save_figure,
     style_axes,
 )
-from lib.out_of_fold import DARKNESS, HUMAN, Pooled, Variant
 
 GRID = np.linspace(0, 1, 1001)
 """Where curves of several seeds are averaged, vertically (Fawcett, Pattern Recogn. Lett. 27, 2006)."""

@@ -8,23 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lib.comparison_figures import (
+from lib.configuration.experiment_folder import Experiment
+from lib.configuration.reading import read_configuration
+from lib.evaluation.patient_statistics import SCORES
+from lib.evaluation.performance_report import ROWS
+from lib.experiments.comparison_figures import (
     bland_altman,
     box_plot,
     calibration,
     precision_recall_curves,
     roc_curves,
 )
-from lib.configuration.experiment_folder import Experiment
-from lib.configuration.reading import read_configuration
-from lib.evaluation.patient_statistics import SCORES
-from lib.evaluation.performance_report import ROWS
-from lib.experiments import Plan, Run
-from lib.figures.charts import bar_chart
-from lib.figures.mosaics import labelled_rows
-from lib.out_of_fold import Variant, read_cases, results_of
-from lib.runtime.atomic_files import write_text
-from lib.statistics_report import (
+from lib.experiments.plan import Plan, Run
+from lib.experiments.pooled_folds import Variant, read_cases, results_of
+from lib.experiments.statistics_report import (
     COMPARED_BY,
     compare,
     defined,
@@ -32,6 +29,9 @@ from lib.statistics_report import (
     markdown_table,
     statistics_text,
 )
+from lib.figures.charts import bar_chart
+from lib.figures.mosaics import labelled_rows
+from lib.runtime.atomic_files import write_text
 
 SHOWN_SIDE_BY_SIDE = 6
 """Test images in comparison.png."""

@@ -14,7 +14,7 @@ from lib.evaluation.patient_statistics import (
     patient_scores,
 )
 from lib.evaluation.performance_report import ROWS
-from lib.out_of_fold import DARKNESS, Variant
+from lib.experiments.pooled_folds import DARKNESS, Variant
 
 NETWORK, DIFFERENCE = "network", f"minus {DARKNESS}"
 """What is estimated, beside the baselines."""

@@ -14,9 +14,8 @@ from lib.evaluation.patient_statistics import SCORES
 from lib.evaluation.performance_report import write_performances
 from lib.evaluation.predictions_file import write_predictions
 from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
-from lib.experiment_table import write_comparison, write_table
-from lib.experiments import read_plan
-from lib.out_of_fold import (
+from lib.experiments.plan import read_plan
+from lib.experiments.pooled_folds import (
     BACKGROUND,
     DARKNESS,
     HUMAN,
@@ -24,7 +23,8 @@ from lib.out_of_fold import (
     read_variants,
     results_of,
 )
-from tests.lib.test_experiments import plan_file
+from lib.experiments.results_table import write_comparison, write_table
+from tests.lib.experiments.test_running import plan_file
 
 FOLDS, SEEDS, NETWORKS = 4, (1, 2), ("unet", "resunet")
 

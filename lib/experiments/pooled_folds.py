@@ -21,7 +21,7 @@ from lib.evaluation.patient_statistics import (
 )
 from lib.evaluation.predictions_file import read_predictions
 from lib.evaluation.scoring import PredictedImage, blurred_darkness
-from lib.experiments import Plan, Run
+from lib.experiments.plan import Plan, Run
 
 CHOSEN = "chosen by validation, fold by fold"
 DARKNESS, BACKGROUND, HUMAN = "blurred darkness", "all background", "second observer"

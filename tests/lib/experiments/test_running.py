@@ -3,7 +3,8 @@ import json
 import pytest
 
 from lib.configuration.reading import read_configuration
-from lib.experiments import read_plan, run_plan
+from lib.experiments.plan import read_plan
+from lib.experiments.running import run_plan
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from tests.conftest import tiny_settings
