@@ -1,4 +1,4 @@
-// The mask at a threshold and what it measures. The same arithmetic as lib/measurement.py: probabilities
+// The mask at a threshold and what it measures. The same arithmetic as lib/prediction/measurement.py: probabilities
 // and threshold in 32 bits, areas of pixels that touch, also by a corner.
 
 export function measureAreas(probability, width, height, threshold, minArea) {

@@ -1,6 +1,6 @@
 // The canvas: the picture, the areas, the fovea; zoom and pan by mouse, finger and keyboard.
 
-const AREA = "240, 228, 66"; // the colours of lib/outlines.py
+const AREA = "240, 228, 66"; // the colours of lib/images/outlines.py
 const FIELD_OF_VIEW = "86, 180, 233";
 const RING_RADII_MM = [0.5, 1.5, 3];
 const MOST_ZOOM = 40;

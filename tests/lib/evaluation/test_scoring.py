@@ -1,7 +1,6 @@
 import dataclasses
 import math
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,9 @@ from lib.evaluation.scoring import (
     f1_of_masks,
 )
 from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 
-DRIVE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "DRIVE" / "test"
+DRIVE = PROJECT.parent / "shared" / "data" / "DRIVE" / "test"
 
 
 def predicted(probability, truth, field_of_view=None, name="1-1", original=None):

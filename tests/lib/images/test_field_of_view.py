@@ -1,6 +1,5 @@
 import functools
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,8 +7,9 @@ import pytest
 
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.reading import read_image, read_mask
+from lib.runtime.paths import PROJECT
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = PROJECT.parent / "shared" / "data"
 
 
 def dice(one, other):

@@ -1,5 +1,4 @@
 import functools
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,8 +8,9 @@ from lib.configuration.banner import Banner, parse_info_banner
 from lib.images.info_banner import find_banner
 from lib.images.reading import read_image
 from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = PROJECT.parent / "shared" / "data"
 SIDES = ("top", "bottom", "left", "right")
 TURNS = {"top": 0, "bottom": 0, "left": 1, "right": 1}
 

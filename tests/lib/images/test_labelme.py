@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw
 
 from lib.images.labelme import MAX_POINTS, Annotation, Shape, rasterise, read_labelme
 from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 
-FFA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "FFA"
+FFA = PROJECT.parent / "shared" / "data" / "FFA"
 TRIANGLE = [[2.0, 2.0], [20.5, 4.2], [9.1, 25.0]]
 
 

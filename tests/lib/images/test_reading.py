@@ -3,7 +3,6 @@ import os
 import struct
 import warnings
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,8 +17,9 @@ from lib.images.dicom import pixel_spacing_mm
 from lib.images.png import write_png
 from lib.images.reading import decode_mask, read_image, read_mask
 from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = PROJECT.parent / "shared" / "data"
 
 GREY = np.array([[0, 50, 100], [150, 200, 255]], np.uint8)
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
