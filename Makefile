@@ -44,10 +44,10 @@ coverage: $(ENVIRONMENT)/installed-test
 lint: $(ENVIRONMENT)/installed-test
 	$(ENVIRONMENT)/bin/ruff format --check --quiet .
 	$(ENVIRONMENT)/bin/ruff check --quiet .
-	$(ENVIRONMENT)/bin/codespell
+	$(ENVIRONMENT)/bin/codespell *.md *.py *.txt benchmarks configurations docs lib models requirements tests web
 # For the merger: uncomment when lib/ is ten packages and mypy finds nothing.
 #	$(ENVIRONMENT)/bin/mypy
-#	$(ENVIRONMENT)/bin/lint-imports
+#	$(ENVIRONMENT)/bin/lint-imports --no-logo
 
 docs: $(ENVIRONMENT)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
