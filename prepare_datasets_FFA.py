@@ -3,8 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from lib.command_line import command, run_script, script_parser
-from lib.user_errors import UserError
+from lib.runtime.command_line import command, run_script, script_parser
+from lib.runtime.errors import UserError
 
 
 def main() -> None:
@@ -26,10 +26,10 @@ def main() -> None:
     if arguments.synthetic is not None and arguments.synthetic < 6:
         raise UserError(f"--synthetic {arguments.synthetic}: expected at least 6, for three parts")
 
-    from lib.configuration import read_configuration
+    from lib.configuration.reading import read_configuration
     from lib.datasets.ffa import prepare
     from lib.datasets.packing import table
-    from lib.progress import progress
+    from lib.runtime.progress import progress
     from lib.synthetic_angiograms import write_synthetic_angiograms
 
     configuration = read_configuration(arguments.config, overrides)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from lib.command_line import PROJECT, command, run_script, script_parser
+from lib.runtime.command_line import command, run_script, script_parser
+from lib.runtime.paths import PROJECT
 
 
 def main() -> None:
@@ -21,7 +22,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.configuration import read_configuration
+    from lib.configuration.reading import read_configuration
     from lib.datasets.packing import table
     from lib.datasets.vessels import VESSEL_SETS, named_split, prepare
 

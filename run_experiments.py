@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from lib.cluster import ClusterOptions, add_cluster
-from lib.command_line import add_overrides, run_script
+from lib.runtime.command_line import add_overrides, run_script
+from lib.runtime.ray_cluster import ClusterOptions, add_cluster
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from lib.experiments import read_plan, run_plan
-    from lib.keras_backend import start_keras
+    from lib.runtime.keras_startup import start_keras
 
     cluster = ClusterOptions.of(arguments)
     plan = read_plan(arguments.plan, arguments.overrides)

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from lib.chosen_network import ChosenNetwork
-from lib.cluster import ClusterOptions, add_cluster
-from lib.command_line import add_experiments, ensemble_name, run_script, script_parser
-from lib.user_errors import UserError
+from lib.configuration.experiment_folder import ensemble_name
+from lib.runtime.command_line import add_experiments, run_script, script_parser
+from lib.runtime.errors import UserError
+from lib.runtime.ray_cluster import ClusterOptions, add_cluster
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _chosen(arguments: argparse.Namespace) -> ChosenNetwork:
-    from lib.configuration import experiment_named
+    from lib.configuration.reading import experiment_named
 
     if arguments.experiments:
         ensemble_name(arguments.experiments)

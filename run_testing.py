@@ -1,6 +1,7 @@
 """Test the trained network: scores, ROC and precision-recall figures, pictures of each test image."""
 
-from lib.command_line import add_experiments, ensemble_name, run_script, script_parser
+from lib.configuration.experiment_folder import ensemble_name
+from lib.runtime.command_line import add_experiments, run_script, script_parser
 
 
 def main() -> None:
@@ -12,9 +13,9 @@ def main() -> None:
     if names:
         overrides = [*overrides, f"experiment name.name={ensemble_name(names)}"]
 
-    from lib.configuration import experiment_named, read_configuration
-    from lib.console import to_log_file
-    from lib.keras_backend import start_keras
+    from lib.configuration.reading import experiment_named, read_configuration
+    from lib.runtime.keras_startup import start_keras
+    from lib.runtime.log_file import to_log_file
 
     configuration = read_configuration(arguments.config, overrides)
     members = [experiment_named(arguments.config, overrides, member) for member in names]
@@ -22,7 +23,7 @@ def main() -> None:
     if configuration.testing_settings.nohup:
         to_log_file(folder / f"{name}_testing.nohup")
     start_keras()
-    from lib.experiment import Experiment
+    from lib.configuration.experiment_folder import Experiment
     from lib.testing import test
 
     test(configuration, [Experiment(one.folder, one.name) for one in members])

@@ -1,6 +1,6 @@
 """Train the network that the configuration describes; run again after an interruption to go on."""
 
-from lib.command_line import command, run_script, script_parser
+from lib.runtime.command_line import command, run_script, script_parser
 
 
 def main() -> None:
@@ -11,9 +11,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.configuration import read_configuration
-    from lib.console import to_log_file
-    from lib.keras_backend import start_keras
+    from lib.configuration.reading import read_configuration
+    from lib.runtime.keras_startup import start_keras
+    from lib.runtime.log_file import to_log_file
 
     configuration = read_configuration(arguments.config, arguments.overrides)
     name = configuration.experiment_name

@@ -4,8 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
-from lib.command_line import run_script
-from lib.user_errors import UserError
+from lib.runtime.command_line import run_script
+from lib.runtime.errors import UserError
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import machine, write_report
-from lib.command_line import PROJECT
+from lib.runtime.paths import PROJECT
 
 BACKENDS = ("tensorflow", "jax", "torch")
 SIZES = ((512, 512), (768, 768), (97, 61))

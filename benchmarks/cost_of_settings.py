@@ -5,9 +5,9 @@ python -m benchmarks.cost_of_settings [--config FILE]
 
 import time
 
-from lib.command_line import script_parser
-from lib.configuration import read_configuration
-from lib.keras_backend import start_keras
+from lib.configuration.reading import read_configuration
+from lib.runtime.command_line import script_parser
+from lib.runtime.keras_startup import start_keras
 
 STEPS = 5
 

@@ -20,9 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from lib.command_line import PROJECT
-from lib.configuration import read_configuration
-from lib.files import write_text
+from lib.configuration.reading import read_configuration
+from lib.runtime.atomic_files import write_text
+from lib.runtime.paths import PROJECT
 
 DEMO = PROJECT / "configurations" / "demo.txt"
 RESULT = PROJECT / "docs" / "results" / "experiments_in_parallel"
@@ -71,7 +71,7 @@ def seconds(folder: Path, plan: Path, cores: list[int], *options: str) -> float:
 
 
 def one_thread() -> dict[str, str]:
-    from lib.cluster import ClusterOptions, environment
+    from lib.runtime.ray_cluster import ClusterOptions, environment
 
     return environment(ClusterOptions())
 

@@ -18,8 +18,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from lib.command_line import PROJECT
-from lib.files import write_text
+from lib.runtime.atomic_files import write_text
+from lib.runtime.paths import PROJECT
 
 
 @dataclass(frozen=True)

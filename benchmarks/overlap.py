@@ -20,7 +20,7 @@ from benchmarks.published_network import (
     imported_experiment,
     parse_arguments,
 )
-from lib.command_line import PROJECT
+from lib.runtime.paths import PROJECT
 
 SETTINGS = {
     "stride 5, one image": (48, 48, 5, 5, 32, 1),
@@ -69,8 +69,9 @@ def measured(folder: Path, values: tuple) -> dict:
 
 def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     """Median seconds of each stage of one image at stride 5."""
-    from lib.configuration import read_configuration
-    from lib.experiment import Experiment, build_model
+    from lib.configuration.experiment_folder import Experiment
+    from lib.configuration.reading import read_configuration
+    from lib.experiment import build_model
     from lib.hdf5 import read_part
     from lib.patches import Recomposition
     from lib.pixel_scores import score_pixels

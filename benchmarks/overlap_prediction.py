@@ -26,8 +26,8 @@ from benchmarks.measuring import (
 )
 from benchmarks.prediction_latency import engines, on_keras
 from benchmarks.published_network import CONFIGURATION
-from lib.configuration import read_configuration
-from lib.keras_backend import start_keras
+from lib.configuration.reading import read_configuration
+from lib.runtime.keras_startup import start_keras
 
 ROWS, COLUMNS = 584, 565
 PATCH = (48, 48)
@@ -124,7 +124,7 @@ def main() -> None:
     lines = [
         f"{ROWS}x{COLUMNS} pixels, {len(patches)} patches of 48x48 at stride {stride}, batches of {batch};",
         f"medians of {arguments.repeats}, all in turn. `model.predict` profits from this process's memory",
-        "settings (`lib/keras_backend.py`).",
+        "settings (`lib/runtime/keras_startup.py`).",
         "",
         "| | s | patches/s | against `model.predict` |",
         "|---|---|---|---|",

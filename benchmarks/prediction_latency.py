@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.measuring import benchmark_parser, in_turn, machine, medians, write_report
-from lib.command_line import DEFAULT_CONFIGURATION
-from lib.configuration import read_configuration
-from lib.keras_backend import start_keras
+from lib.configuration.reading import read_configuration
+from lib.runtime.keras_startup import start_keras
+from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 NETWORKS = {"enhance_laddernet": "64 128 256 512", "ldpc_net": "64 128 256"}
 WINDOWS = {

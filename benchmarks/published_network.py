@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measuring import run_process
-from lib.command_line import PROJECT
+from lib.runtime.paths import PROJECT
 
 CONFIGURATION = PROJECT / "configurations" / "drive_retina_unet.txt"
 

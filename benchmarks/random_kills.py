@@ -23,10 +23,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lib.command_line import PROJECT
-from lib.configuration import read_configuration
-from lib.files import write_text
-from lib.keras_backend import start_keras
+from lib.configuration.reading import read_configuration
+from lib.runtime.atomic_files import write_text
+from lib.runtime.keras_startup import start_keras
+from lib.runtime.paths import PROJECT
 
 BASE = PROJECT / "configurations" / "demo.txt"
 RESULT = PROJECT / "docs" / "results" / "random_kills.json"

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.measuring import Claim, benchmark_parser, in_turn, machine, medians, write_report
 from benchmarks.prediction_latency import on_keras
-from lib.keras_backend import start_keras
+from lib.runtime.keras_startup import start_keras
 
 NETWORKS = {
     "enhance_laddernet": "64 128 256 512",

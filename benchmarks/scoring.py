@@ -24,12 +24,12 @@ from benchmarks.measuring import (
     peak_memory,
     write_report,
 )
-from lib.command_line import DEFAULT_CONFIGURATION
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.evaluation import PredictedImage, evaluate
-from lib.keras_backend import start_keras
 from lib.performance_report import write_performances
 from lib.predictions import read_predictions, write_predictions
+from lib.runtime.keras_startup import start_keras
+from lib.runtime.paths import DEFAULT_CONFIGURATION
 from lib.synthetic_angiograms import synthetic_angiogram
 
 DISTINCT = 4
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=768)
     arguments = parser.parse_args()
     start_keras()
-    from lib.experiment import Experiment
+    from lib.configuration.experiment_folder import Experiment
     from lib.testing import score_and_draw
 
     configuration = read_configuration(DEFAULT_CONFIGURATION)

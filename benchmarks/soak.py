@@ -24,9 +24,9 @@ from itertools import chain, count
 from pathlib import Path
 
 from lib.archive import FoundImage, write_results
-from lib.command_line import PROJECT
 from lib.onnx_network import read_onnx_network
 from lib.prediction import predict_file
+from lib.runtime.paths import PROJECT
 from lib.synthetic_angiograms import write_synthetic_angiograms
 
 PORT = 8141

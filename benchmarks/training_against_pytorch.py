@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import Claim, benchmark_parser, in_turn, machine, write_report
-from lib.command_line import PROJECT
-from lib.configuration import Configuration, read_configuration
-from lib.keras_backend import start_keras
+from lib.configuration.reading import Configuration, read_configuration
+from lib.runtime.keras_startup import start_keras
+from lib.runtime.paths import PROJECT
 
 FORMATS = ("contiguous_format", "channels_last")
 BATCH = 32  # as in the configuration, and in pytorch_networks.py

@@ -8,9 +8,9 @@ Run `python prepare_datasets_FFA.py --config configurations/demo.txt --synthetic
 import argparse
 
 from benchmarks.measuring import in_turn, machine, medians, run_process, write_report
-from lib.command_line import PROJECT
-from lib.configuration import read_configuration
-from lib.keras_backend import start_keras
+from lib.configuration.reading import read_configuration
+from lib.runtime.keras_startup import start_keras
+from lib.runtime.paths import PROJECT
 
 DEMO = PROJECT / "configurations" / "demo.txt"
 RESULT = PROJECT / "docs" / "results" / "training_throughput"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from lib.command_line import PROJECT
 from lib.images import write_png
+from lib.runtime.paths import PROJECT
 from lib.synthetic_angiograms import synthetic_angiogram
 
 PORT = 8139

@@ -22,8 +22,8 @@ from benchmarks.published_network import (
     imported_experiment,
     parse_arguments,
 )
-from lib.command_line import PROJECT
-from lib.keras_backend import start_keras
+from lib.runtime.keras_startup import start_keras
+from lib.runtime.paths import PROJECT
 
 PUBLISHED = "stride 5"
 REPORTED = (PUBLISHED, "stride 16", "side by side", "whole", "tiles of 512")
@@ -181,8 +181,8 @@ def main() -> None:
     """Measure, choose, score, and write the three files."""
     arguments = parse_arguments(__doc__)
     start_keras()
-    from lib.configuration import read_configuration
-    from lib.experiment import Experiment
+    from lib.configuration.experiment_folder import Experiment
+    from lib.configuration.reading import read_configuration
     from lib.keras_network import trained_model
 
     with imported_experiment(arguments) as folder:

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lib.files import write_text, written_beside
 from lib.images import IMAGE_SUFFIXES, write_png
 from lib.labelme import labelme_document
 from lib.measurement import binary_mask, measure
 from lib.outlines import outlined
 from lib.prediction import Prediction, predict_file
-from lib.progress import progress
+from lib.runtime.atomic_files import write_text, written_beside
+from lib.runtime.errors import UserError, raise_all
+from lib.runtime.progress import progress
 from lib.trained_network import TrainedNetwork
-from lib.user_errors import UserError, raise_all
 
 Foveae = Mapping[Path, tuple[float, float]]
 RESULTS = ("_probability.png", "_mask.png", "_overlay.png", ".json")

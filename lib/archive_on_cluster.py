@@ -9,7 +9,7 @@ from typing import Any
 
 from lib.archive import Compute, FoundImage, Foveae, predict_to_files
 from lib.chosen_network import ChosenNetwork
-from lib.cluster import ClusterOptions, connected, outcomes
+from lib.runtime.ray_cluster import ClusterOptions, connected, outcomes
 from lib.trained_network import TrainedNetwork
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lib.configuration_sections import Augmentation
+from lib.configuration.sections import Augmentation
 
 
 def augment(

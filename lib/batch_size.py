@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from lib.user_errors import UserError, is_out_of_memory
+from lib.runtime.errors import UserError, is_out_of_memory
 
 SIZES = tuple(2**n for n in range(2, 13))
 """4 to 4096."""

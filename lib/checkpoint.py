@@ -7,8 +7,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from lib.files import written_beside
-from lib.user_errors import UserError
+from lib.runtime.atomic_files import written_beside
+from lib.runtime.errors import UserError
 
 
 @dataclass

@@ -36,11 +36,11 @@ class ChosenNetwork:
             from lib.onnx_network import read_onnx_network
 
             return read_onnx_network(self.file, self.overrides, self.engine)
-        from lib.keras_backend import start_keras
+        from lib.runtime.keras_startup import start_keras
 
         start_keras()
+        from lib.configuration.experiment_folder import Experiment
         from lib.ensemble import read_keras_ensemble
-        from lib.experiment import Experiment
         from lib.keras_network import read_keras_network
 
         members = [Experiment(*member) for member in self.experiments]

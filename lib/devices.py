@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import keras
 
-from lib.configuration_sections import TrainingSettings
-from lib.user_errors import UserError
+from lib.configuration.sections import TrainingSettings
+from lib.runtime.errors import UserError
 
 Scope = Callable[[], AbstractContextManager]
 """Makes a context in which a network is built, and trained, on all chosen devices."""

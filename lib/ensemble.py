@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import keras
 
-from lib.command_line import ensemble_name
-from lib.experiment import Experiment, refuse_other_settings
+from lib.configuration.experiment_folder import Experiment, ensemble_name, refuse_other_settings
+from lib.configuration.sections import by_validation
 from lib.keras_network import experiment_configuration, read_keras_network
 from lib.memory import HalvedBatches
-from lib.operating_point import WINDOW, by_validation
+from lib.operating_point import WINDOW
+from lib.runtime.errors import UserError, raise_all
 from lib.trained_network import TrainedNetwork
-from lib.user_errors import UserError, raise_all
 
 SHARED = ("preprocessing",)
 """Sections that all members of an ensemble must share."""

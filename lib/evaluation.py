@@ -22,7 +22,7 @@ from lib.pixel_scores import (
     score_pool,
 )
 from lib.pooled_pixels import PooledPixels
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 MIN_AREAS = (0, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Pixels; what `choose_min_area` tries."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path, PurePath
 
-from lib.cluster import ClusterOptions, connected, outcomes
-from lib.configuration import Configuration, read_configuration
-from lib.configuration_file import ini_sections
-from lib.configuration_values import experiment_name
-from lib.user_errors import UserError
+from lib.configuration.ini_file import ini_sections
+from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.values import experiment_name
+from lib.runtime.errors import UserError
+from lib.runtime.ray_cluster import ClusterOptions, connected, outcomes
 
 WAIT_FOR_FOLDER = 60
 """Seconds."""
@@ -222,7 +222,7 @@ def _at_once(plan: Plan, cluster: ClusterOptions) -> Iterator[tuple[Run, str | N
 
 def carry_out_alone(plan: Plan, run: Run) -> str | None:
     """`carry_out` in a process of its own, whose console goes to a file in the run's folder."""
-    from lib.keras_backend import start_keras
+    from lib.runtime.keras_startup import start_keras
 
     start_keras()
     name = read_configuration(plan.base, run.overrides).experiment_name
@@ -234,7 +234,7 @@ def carry_out_alone(plan: Plan, run: Run) -> str | None:
 
 def _carry_out_when_free(plan: Plan, run: Run) -> None:
     """Wait for a machine that was given up: its training may hold the folder for a while."""
-    from lib.experiment import FolderTaken
+    from lib.configuration.experiment_folder import FolderTaken
 
     for _ in range(WAIT_FOR_FOLDER // 5):
         try:

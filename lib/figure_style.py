@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
-from lib.files import written_beside
 from lib.images import COMPRESSION, write_png
+from lib.runtime.atomic_files import written_beside
 
 BLUE, ORANGE, VERMILION, YELLOW, SKY = "#0072B2", "#E69F00", "#D55E00", "#F0E442", "#56B4E9"
 INK, FAINT = "#222222", "#9A9A9A"

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
-from lib.files import written_beside
-from lib.user_errors import UserError
+from lib.runtime.atomic_files import written_beside
+from lib.runtime.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp"}

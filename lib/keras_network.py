@@ -7,15 +7,16 @@ from pathlib import Path
 import h5py
 import keras
 
-from lib.configuration import Configuration, read_configuration
-from lib.experiment import Experiment, build_model, refuse_other_settings
-from lib.hdf5 import plain_datasets
+from lib.configuration.experiment_folder import Experiment, refuse_other_settings
+from lib.configuration.reading import Configuration, read_configuration
+from lib.experiment import build_model
 from lib.images import file_sha256
 from lib.memory import HalvedBatches
 from lib.operating_point import read_operating_point
 from lib.prediction import with_batch_size
+from lib.runtime.errors import UserError
+from lib.runtime.safe_hdf5 import plain_datasets
 from lib.trained_network import TrainedNetwork
-from lib.user_errors import UserError
 from models.folding import folded
 
 FIXED_BY_TRAINING = ("preprocessing", "model")

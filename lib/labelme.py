@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from lib.images import decode_mask
 from lib.outlines import Area, areas
-from lib.user_errors import UserError, raise_all
+from lib.runtime.errors import UserError, raise_all
 
 MAX_BYTES = 512 * 2**20
 """A larger file is refused: LabelMe embeds the image, and no image needs this much."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import keras
 
-from lib.configuration import Configuration
-from lib.configuration_sections import TrainingSettings
+from lib.configuration.reading import Configuration
+from lib.configuration.sections import TrainingSettings
 from lib.devices import Scope, data_parallel
 from lib.experiment import build_model, has_gpu
 from lib.losses import LOSSES, accuracy, averaged, with_rough_map
 from lib.patch_sequence import PatchSequence
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 from models.drop_block import DropBlock
 from models.ldpc_net import rough_map
 

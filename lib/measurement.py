@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 Measurement = Mapping[str, float | int | str | None]
 

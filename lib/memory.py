@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lib.user_errors import UserError, is_out_of_memory
+from lib.runtime.errors import UserError, is_out_of_memory
 
 
 class HalvedBatches:

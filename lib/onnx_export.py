@@ -9,17 +9,18 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.command_line import PROJECT, run_script, script_parser
-from lib.configuration import Configuration, read_configuration
-from lib.files import written_beside
+from lib.configuration.reading import Configuration, read_configuration
 from lib.onnx_network import METADATA_KEY, SCALARS, STORED_SECTIONS
-from lib.user_errors import UserError
+from lib.runtime.atomic_files import written_beside
+from lib.runtime.command_line import run_script, script_parser
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 
 if TYPE_CHECKING:
     import keras
     import onnx
 
-    from lib.experiment import Experiment
+    from lib.configuration.experiment_folder import Experiment
     from lib.trained_network import TrainedNetwork
 
 
@@ -150,10 +151,10 @@ def main() -> None:
     chosen = f"experiment name.name={arguments.name}"
     named = read_configuration(arguments.config, [*arguments.overrides, chosen])
 
-    from lib.keras_backend import start_keras
+    from lib.runtime.keras_startup import start_keras
 
     start_keras()
-    from lib.experiment import Experiment
+    from lib.configuration.experiment_folder import Experiment
 
     file = export(Experiment.of(named), arguments.overrides)
     shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file

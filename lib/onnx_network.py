@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from lib.configuration import lay_over, read_section
-from lib.info_banner import parse_info_banner
+from lib.configuration.banner import parse_info_banner
+from lib.configuration.reading import lay_over, read_section
 from lib.memory import HalvedBatches
 from lib.prediction import with_batch_size
+from lib.runtime.errors import UserError
 from lib.trained_network import TrainedNetwork
-from lib.user_errors import UserError
 
 METADATA_KEY = "retinal_segmentation"
 """Under which the exported file holds everything but the network."""

@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lib.configuration_sections import TestingSettings
-from lib.files import write_text
-from lib.user_errors import UserError
+from lib.configuration.sections import TestingSettings, by_validation
+from lib.runtime.atomic_files import write_text
+from lib.runtime.errors import UserError
 
 WINDOW = (
     "test_patch_height",
@@ -36,11 +36,6 @@ class OperatingPoint:
     threshold_source: str
     min_area_px: int
     precision: str = "float32"
-
-
-def by_validation(settings: TestingSettings) -> bool:
-    """Whether the validation images choose the threshold or the smallest area."""
-    return "validation" in (settings.threshold, settings.min_area_px)
 
 
 def chosen_by_testing(settings: TestingSettings) -> bool:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.agreement import Reliability, reliability
-from lib.configuration import read_configuration
+from lib.configuration.experiment_folder import Experiment
+from lib.configuration.reading import read_configuration
 from lib.evaluation import PredictedImage, blurred_darkness
-from lib.experiment import Experiment
 from lib.experiments import Plan, Run
 from lib.intervals import SCORES, Estimate, PatientCounts, ScoredImage, count_patients, estimate
 from lib.predictions import read_predictions

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from lib.augmentation import augment
-from lib.configuration_sections import Augmentation
+from lib.configuration.sections import Augmentation
 from lib.patches import Corners, TrainingImage, cut
 from lib.preprocessing import network_input
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lib.connectivity import MEASURES
 from lib.evaluation import Evaluation, average
-from lib.files import written_beside
 from lib.pixel_scores import RATES, Scores
+from lib.runtime.atomic_files import written_beside
 
 ROWS = {
     "auc_roc": "AUC-ROC",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.pooled_pixels import PooledPixels
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 RATES = (
     "auc_roc",

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from lib.batch_size import fastest_batch_size
-from lib.configuration_sections import TestingSettings
+from lib.configuration.banner import Banner
+from lib.configuration.sections import TestingSettings
 from lib.field_of_view import detect_field_of_view
 from lib.images import pixel_spacing_mm, read_image
-from lib.info_banner import Banner, find_banner
+from lib.info_banner import find_banner
 from lib.patches import Recomposition
 from lib.preprocessing import network_input, preprocess
+from lib.runtime.errors import UserError
 from lib.trained_network import TrainedNetwork
-from lib.user_errors import UserError
 
 MIRRORS = ((), (0,), (1,), (0, 1))
 """Axes along which an image is turned over for `tta`."""

@@ -6,9 +6,9 @@ from pathlib import Path
 import h5py
 
 from lib.evaluation import PredictedImage, refuse_not_finite
-from lib.files import remove_abandoned, written_beside
-from lib.hdf5 import plain_datasets, written_hdf5
-from lib.user_errors import UserError
+from lib.runtime.atomic_files import remove_abandoned, written_beside
+from lib.runtime.errors import UserError
+from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
 
 ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer")
 

@@ -7,7 +7,7 @@ each step works on 8-bit levels, truncated as there, so that the original's pixe
 import cv2
 import numpy as np
 
-from lib.configuration_sections import Preprocessing
+from lib.configuration.sections import Preprocessing
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Of red, green and blue: ITU-R BT.601."""

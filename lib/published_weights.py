@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from lib.command_line import PROJECT, command, run_script, script_parser
-from lib.configuration import Configuration, read_configuration
-from lib.files import write_text
-from lib.hdf5 import plain_datasets
+from lib.configuration.reading import Configuration, read_configuration
 from lib.images import file_sha256
+from lib.runtime.atomic_files import write_text
+from lib.runtime.command_line import command, run_script, script_parser
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
+from lib.runtime.safe_hdf5 import plain_datasets
 from lib.splits import Member, Split, write_split
-from lib.user_errors import UserError
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +45,8 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
     Raises:
         UserError: not such a file, the network has other shapes, or there is such an experiment.
     """
-    from lib.experiment import Experiment, build_model, record, save_weights
+    from lib.configuration.experiment_folder import Experiment
+    from lib.experiment import build_model, record, save_weights
 
     experiment = Experiment.of(configuration)
     if experiment.weights("best").is_file() and not experiment.source.is_file():
@@ -127,7 +129,7 @@ def main() -> None:
     arguments.overrides.append(f"experiment name.name={arguments.experiment}")
     configuration = read_configuration(arguments.config, arguments.overrides)
 
-    from lib.keras_backend import start_keras
+    from lib.runtime.keras_startup import start_keras
 
     start_keras()
     print(f"written to {import_published_weights(configuration, arguments.file)}")

@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib.configuration import Configuration, read_configuration
+from lib.configuration.experiment_folder import Experiment
+from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.sections import by_validation
 from lib.datasets.vessels import VESSEL_SETS
-from lib.experiment import Experiment
 from lib.hdf5 import members_of
-from lib.operating_point import by_validation
-from lib.user_errors import UserError, raise_all
+from lib.runtime.errors import UserError, raise_all
 
 IDENTITY = ("sha256", "pixels")
 """By which two images are the same, whatever they are called."""

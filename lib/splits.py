@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from lib.files import write_text
-from lib.user_errors import UserError, raise_all
+from lib.runtime.atomic_files import write_text
+from lib.runtime.errors import UserError, raise_all
 
 PARTS = ("train", "validation", "test")
 DRAWS = 200

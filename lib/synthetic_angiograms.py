@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from lib.runtime.errors import UserError
 from lib.synthetic_vessels import (
     FOVEAL_AVASCULAR_RADIUS,
     Anatomy,
@@ -24,7 +25,6 @@ from lib.synthetic_vessels import (
     smooth_noise,
     vessel_tree,
 )
-from lib.user_errors import UserError
 
 SMALLEST_SIZE = 128
 DISC_RADIUS = 0.045

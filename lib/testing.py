@@ -10,7 +10,9 @@ from tempfile import TemporaryDirectory
 import keras
 import numpy as np
 
-from lib.configuration import Configuration, read_configuration
+from lib.configuration.experiment_folder import Experiment, refuse_other_settings
+from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.sections import by_validation
 from lib.ensemble import SHARED, averaged
 from lib.evaluation import (
     Evaluation,
@@ -20,19 +22,12 @@ from lib.evaluation import (
     choose_min_area,
     f1_of_masks,
 )
-from lib.experiment import Experiment, refuse_other_settings
 from lib.figure_style import shown
 from lib.figures import precision_recall_figure, roc_figure
 from lib.hdf5 import members_of, read_part
 from lib.keras_network import FIXED_BY_TRAINING, trained_model
 from lib.memory import HalvedBatches
-from lib.operating_point import (
-    OperatingPoint,
-    by_validation,
-    chosen_by_testing,
-    write_operating_point,
-)
-from lib.pen import Pen
+from lib.operating_point import OperatingPoint, chosen_by_testing, write_operating_point
 from lib.performance_report import write_performances
 from lib.pictures import ImageGrid, original_truth_prediction, overlay
 from lib.pixel_scores import choose_threshold
@@ -41,13 +36,14 @@ from lib.precision import PRECISIONS, choose_precision
 from lib.prediction import predict_image, with_batch_size
 from lib.predictions import read_predictions, sizes_of_predictions, write_predictions
 from lib.preprocessing import preprocess
-from lib.progress import progress
+from lib.runtime.background import Pen
+from lib.runtime.errors import UserError
+from lib.runtime.progress import progress
 from lib.seen_images import (
     learnt_validation_images,
     refuse_initial_weights,
     refuse_trained_images,
 )
-from lib.user_errors import UserError
 from models.folding import folded
 
 COMPARED = 20

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.configuration_sections import Preprocessing, TestingSettings
+from lib.configuration.sections import Preprocessing, TestingSettings
 
 
 @dataclass(frozen=True, eq=False)

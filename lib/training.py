@@ -23,22 +23,17 @@ from lib.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from lib.configuration import Configuration
-from lib.configuration_sections import TrainingSettings
-from lib.devices import writes
-from lib.experiment import (
+from lib.configuration.experiment_folder import (
     Experiment,
     alone_in,
-    build_model,
-    devices,
-    has_gpu,
-    record,
     refuse_other_settings,
     refuse_other_split,
-    save_weights,
 )
+from lib.configuration.reading import Configuration
+from lib.configuration.sections import TrainingSettings
+from lib.devices import writes
+from lib.experiment import build_model, devices, has_gpu, record, save_weights
 from lib.figures import learning_curves
-from lib.files import write_text, written_beside
 from lib.keras_network import trained_model
 from lib.learner import Trainee, grow_dropout, learner_of
 from lib.losses import LOSSES, accuracy
@@ -46,6 +41,8 @@ from lib.patch_sequence import PatchSequence
 from lib.patches import TrainingImage
 from lib.pictures import sample_patches
 from lib.pixel_scores import auc_roc
+from lib.runtime.atomic_files import write_text, written_beside
+from lib.runtime.errors import UserError, is_out_of_memory
 from lib.seen_images import refuse_initial_weights
 from lib.training_patches import (
     FixedPatches,
@@ -55,7 +52,6 @@ from lib.training_patches import (
     refuse_unprepared,
     training_images,
 )
-from lib.user_errors import UserError, is_out_of_memory
 
 TRAINED_WITH = (
     "data paths",

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.configuration import Configuration
+from lib.configuration.reading import Configuration
 from lib.devices import hosts
 from lib.hdf5 import read_part
 from lib.patch_sequence import PatchSequence
 from lib.patches import PatchSampler, TrainingImage, cut
 from lib.preprocessing import network_input, preprocess
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 # What a stream of random numbers is for: seeds are [seed, purpose, epoch].
 TRAINING, AUGMENTATION, FIXED = range(3)

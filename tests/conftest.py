@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.command_line import PROJECT
-from lib.configuration import Configuration, read_configuration
+from lib.configuration.reading import Configuration, read_configuration
+from lib.runtime.paths import PROJECT
 from lib.trained_network import TrainedNetwork
 
 SHARED_DATA = PROJECT.parent / "shared" / "data"

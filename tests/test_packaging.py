@@ -8,7 +8,8 @@ import tomllib
 
 import pytest
 
-from lib.command_line import PROJECT, run_script
+from lib.runtime.command_line import run_script
+from lib.runtime.paths import PROJECT
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 GROUPS = PYPROJECT["dependency-groups"]
@@ -50,7 +51,7 @@ def test_the_bounds_of_a_package_are_the_same_in_all_lists():
     packages = [*PYPROJECT["project"]["dependencies"], *(p for g in GROUPS.values() for p in g)]
     bounds: dict[str, set[str]] = {}
     for package in filter(lambda p: isinstance(p, str), packages):
-        name, bound = re.fullmatch(r"([\w-]+)(.*)", package).groups()
+        name, bound = re.fullmatch(r"([^<>=]+)(.*)", package).groups()
         bounds.setdefault(name, set()).add(bound)
     assert {name: b for name, b in bounds.items() if len(b) > 1} == {}
 

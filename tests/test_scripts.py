@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.command_line import PROJECT
+from lib.runtime.paths import PROJECT
 from tests.conftest import tiny_settings
 
 SCRIPTS = ["prepare_datasets_FFA.py", "run_training.py", "run_testing.py"]
@@ -119,7 +119,7 @@ def predict_and_export(folder: Path):
 
 
 def test_importing_the_configuration_does_not_import_a_framework():
-    code = "import sys, lib.configuration; print(*sys.modules)"
+    code = "import sys, lib.configuration.reading; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, env=os.environ
     )
@@ -135,7 +135,7 @@ def test_a_missing_package_is_a_line_that_says_what_to_do(tmp_path):
 
 
 def test_memory_that_is_not_there_is_a_line():
-    code = "import numpy, lib.command_line as c; c.run_script(lambda: numpy.ones(10**15))"
+    code = "import numpy, lib.runtime.command_line as c; c.run_script(lambda: numpy.ones(10**15))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: not enough memory; end other programs")

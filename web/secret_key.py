@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django.core.management.utils import get_random_secret_key
 
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 _LEAST_LENGTH, _LEAST_CHARACTERS = 50, 5
 """As in Django's own check, security.W009."""

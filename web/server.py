@@ -12,9 +12,9 @@ from django.conf import settings
 from django.db import connections
 from gunicorn.app.base import BaseApplication
 
-from lib.command_line import PROJECT
 from lib.onnx_network import read_onnx_network
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 
 
 class Server(BaseApplication):

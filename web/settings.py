@@ -15,7 +15,7 @@ import socket
 from datetime import timedelta
 from pathlib import Path
 
-from lib.command_line import PROJECT
+from lib.runtime.paths import PROJECT
 from web.secret_key import checked_secret_key, kept_secret_key
 
 FOLDER = Path(os.environ.get("CNP_WEB_FOLDER", PROJECT / "web_data")).resolve()

@@ -7,9 +7,9 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 
-from lib.command_line import PROJECT
 from lib.onnx_network import newest_export, read_onnx_network
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 from web.analysis_queue import AnalysisThread, give_up_interrupted
 
 

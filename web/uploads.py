@@ -17,7 +17,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lib.images import PILLOW_FORMATS, pixel_spacing_mm, read_image, write_png
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 from web.analysis_queue import QueueFullError, check_room, enqueue, without_path
 from web.models import Result
 from web.problems import Refused

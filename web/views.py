@@ -16,7 +16,7 @@ from django.views import View
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 from web.analysis_queue import delete
 from web.downloads import DOWNLOADS, ChoiceForm, Measured, measured
 from web.messages import script_messages

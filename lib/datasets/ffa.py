@@ -13,17 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.configuration import Configuration
-from lib.configuration_sections import Preparation
+from lib.configuration.banner import Banner
+from lib.configuration.reading import Configuration
+from lib.configuration.sections import Preparation
 from lib.datasets.packing import Source, duplicates, pack, same_size
 from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import PreparedImage
 from lib.images import IMAGE_SUFFIXES, file_sha256, has_writing, read_image, read_mask
-from lib.info_banner import Banner, find_banner
+from lib.info_banner import find_banner
 from lib.labelme import rasterise, read_labelme
-from lib.progress import progress
+from lib.runtime.errors import UserError, raise_all
+from lib.runtime.progress import progress
 from lib.splits import Member, Split
-from lib.user_errors import UserError, raise_all
 
 
 @dataclass(frozen=True)

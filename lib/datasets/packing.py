@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.configuration import Configuration
-from lib.files import written_beside
+from lib.configuration.reading import Configuration
 from lib.hdf5 import PreparedImage, write_part
 from lib.pictures import (
     ContactSheetEntry,
@@ -17,7 +16,9 @@ from lib.pictures import (
     preprocessing_figure,
 )
 from lib.preprocessing import preprocessing_steps
-from lib.progress import progress
+from lib.runtime.atomic_files import written_beside
+from lib.runtime.errors import UserError, raise_all
+from lib.runtime.progress import progress
 from lib.splits import (
     PARTS,
     Member,
@@ -27,7 +28,6 @@ from lib.splits import (
     split_by_patient,
     write_split,
 )
-from lib.user_errors import UserError, raise_all
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.configuration import Configuration
+from lib.configuration.reading import Configuration
 from lib.datasets.packing import Source, duplicates, pack, same_size
 from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import PreparedImage
 from lib.images import file_sha256, read_image, read_mask
-from lib.progress import progress
+from lib.runtime.errors import UserError, raise_all
+from lib.runtime.progress import progress
 from lib.splits import Member, Split
-from lib.user_errors import UserError, raise_all
 
 SPLITS = Path(__file__).parent / "vessel_splits"
 """Named splits: `<set>_<name>.json`, each with its source."""

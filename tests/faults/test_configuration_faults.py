@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib.command_line import DEFAULT_CONFIGURATION
-from lib.configuration import read_configuration
-from lib.user_errors import UserError
+from lib.configuration.reading import read_configuration
+from lib.runtime.errors import UserError
+from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 pytestmark = pytest.mark.faults
 

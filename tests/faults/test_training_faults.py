@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from benchmarks.random_kills import run
-from lib.command_line import PROJECT
 from lib.patches import PatchSampler
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 from lib.training import train
 from lib.training_patches import training_images
-from lib.user_errors import UserError
 from tests.conftest import tiny_configuration, tiny_settings
 from tests.lib.test_training import assert_same_weights, history
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from tests.fuzz.target import fuzz, instrumented
 
 with instrumented():
-    from lib.command_line import PROJECT
-    from lib.configuration import read_configuration
-    from lib.user_errors import UserError
+    from lib.configuration.reading import read_configuration
+    from lib.runtime.errors import UserError
+    from lib.runtime.paths import PROJECT
 
 
 def read(file: Path) -> None:

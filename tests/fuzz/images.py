@@ -14,7 +14,7 @@ with instrumented():
     from pydicom import examples, pixels  # noqa: F401 - else imported, unguided, when first needed
 
     from lib.images import has_writing, pixel_spacing_mm, read_image, read_mask
-    from lib.user_errors import UserError
+    from lib.runtime.errors import UserError
 
     Image.init()  # imports the formats
 

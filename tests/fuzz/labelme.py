@@ -17,7 +17,7 @@ with instrumented():
     from PIL import Image
 
     from lib.labelme import labelme_document, rasterise, read_labelme
-    from lib.user_errors import UserError
+    from lib.runtime.errors import UserError
 
 
 def read(file: Path) -> None:

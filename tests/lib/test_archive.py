@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from lib.archive import find_images, predict_images, read_fovea
-from lib.command_line import DEFAULT_CONFIGURATION
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.datasets.ffa import find_angiograms, read_angiogram
 from lib.measurement import binary_mask
 from lib.prediction import predict_file
+from lib.runtime.errors import UserError
+from lib.runtime.paths import DEFAULT_CONFIGURATION
 from lib.synthetic_angiograms import write_synthetic_angiograms
-from lib.user_errors import UserError
 from tests.conftest import weightless_network
 from tests.lib.test_images import write_dicom
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.augmentation import augment
-from lib.configuration_sections import Augmentation
+from lib.configuration.sections import Augmentation
 
 ALL_MOVES = Augmentation(True, True, True, 0, 0)
 

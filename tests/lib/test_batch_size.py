@@ -3,7 +3,7 @@ import time
 import pytest
 
 from lib.batch_size import fastest_batch_size
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 
 def device(overhead, each, memory=10**6):

@@ -10,7 +10,7 @@ from lib.checkpoint import (
     previous,
     save_checkpoint,
 )
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 
 def network(units: int = 3) -> keras.Model:

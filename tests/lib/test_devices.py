@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from lib.command_line import PROJECT
+from lib.runtime.paths import PROJECT
 
 pytestmark = pytest.mark.cluster
 
@@ -24,10 +24,10 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 TRAIN = """
 import sys
 from pathlib import Path
-from lib.keras_backend import start_keras
+from lib.runtime.keras_startup import start_keras
 start_keras()
 from lib.training import train
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 from tests.conftest import tiny_configuration
 for run in sys.argv[2:]:
     try:

@@ -5,18 +5,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from lib.command_line import ensemble_name
-from lib.configuration import read_configuration
+from lib.configuration.experiment_folder import Experiment, ensemble_name
+from lib.configuration.reading import read_configuration
 from lib.ensemble import averaged, read_keras_ensemble
-from lib.experiment import Experiment
 from lib.keras_network import read_keras_network, trained_model
 from lib.pixel_scores import choose_threshold
 from lib.pooled_pixels import PooledPixels
 from lib.prediction import predict_file
+from lib.runtime.errors import UserError
 from lib.testing import predicted_images
 from lib.testing import test as run_test
 from lib.training import train
-from lib.user_errors import UserError
 from tests.conftest import tiny_configuration
 
 NUMBER = "testing settings.threshold=0.5"

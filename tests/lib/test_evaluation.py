@@ -20,7 +20,7 @@ from lib.pixel_scores import (
     RATES,
     score_pixels,
 )
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 DRIVE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "DRIVE" / "test"
 

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from lib.command_line import PROJECT
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.experiments import read_plan, run_plan
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 from tests.conftest import tiny_settings
 from tests.lib.test_configuration import PLANS
 

@@ -25,7 +25,7 @@ from lib.pictures import (
     sample_patches,
 )
 from lib.pixel_scores import score_pixels
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 NETWORK_BLUE, DARKNESS_ORANGE, VALIDATION = (0, 114, 178), (230, 159, 0), (213, 94, 0)
 TRUTH_YELLOW, FIELD_SKY = (240, 228, 66), (86, 180, 233)

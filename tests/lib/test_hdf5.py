@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from lib.command_line import PROJECT
-from lib.files import written_beside
 from lib.hdf5 import PreparedImage, members_of, read_part, write_part
-from lib.user_errors import UserError
+from lib.runtime.atomic_files import written_beside
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 
 
 def image(name: str, *shape: int) -> PreparedImage:
@@ -216,10 +216,10 @@ def test_a_bomb_is_refused_by_what_it_would_unpack_to(files):
 FULL_DISKS = """
 import resource, sys
 from pathlib import Path
-from lib.command_line import PROJECT
-from lib.files import written_beside
+from lib.runtime.command_line import PROJECT
+from lib.runtime.atomic_files import written_beside
 from lib.hdf5 import write_part
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 from tests.lib.test_hdf5 import noise
 
 files = tuple(Path(sys.argv[1]) / name for name in "abc")

@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
 from lib import images
 from lib.images import file_sha256, pixel_spacing_mm, read_image, read_mask, write_png
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 

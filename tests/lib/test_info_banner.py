@@ -5,9 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.configuration.banner import Banner, parse_info_banner
 from lib.images import read_image
-from lib.info_banner import Banner, find_banner, parse_info_banner
-from lib.user_errors import UserError
+from lib.info_banner import find_banner
+from lib.runtime.errors import UserError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SIDES = ("top", "bottom", "left", "right")

@@ -8,7 +8,7 @@ import pytest
 
 from lib.experiment import build_model, save_weights
 from lib.keras_network import trained_model
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 from tests.conftest import tiny_configuration
 
 KERNEL = "layers/conv2d/vars/0"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from lib.labelme import MAX_POINTS, Annotation, Shape, rasterise, read_labelme
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 FFA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "FFA"
 TRIANGLE = [[2.0, 2.0], [20.5, 4.2], [9.1, 25.0]]

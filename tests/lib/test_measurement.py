@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from lib.measurement import QUADRANTS, RINGS_MM, binary_mask, measure, sectors
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 INSIDE = np.ones((40, 60), np.uint8)
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lib.memory import HalvedBatches
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 from tests.hungry_layer import hungry
 
 

@@ -8,11 +8,11 @@ import onnxruntime
 import pytest
 
 import models
-from lib.command_line import PROJECT
 from lib.keras_network import read_keras_network
 from lib.onnx_export import export, onnx_model
 from lib.onnx_network import METADATA_KEY, newest_export, read_onnx_network
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 
 # Keras' own exporter asks numpy for a name that is going.
 pytestmark = pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")

@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from lib.command_line import DEFAULT_CONFIGURATION
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.operating_point import OperatingPoint, read_operating_point, write_operating_point
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
+from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 SETTINGS = read_configuration(DEFAULT_CONFIGURATION).testing_settings
 BY_VALIDATION = dataclasses.replace(SETTINGS, threshold="validation", min_area_px=20)

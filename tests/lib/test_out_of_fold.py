@@ -8,9 +8,9 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from lib import intervals
 from lib.agreement import reliability
-from lib.configuration import read_configuration
+from lib.configuration.experiment_folder import Experiment
+from lib.configuration.reading import read_configuration
 from lib.evaluation import PredictedImage, blurred_darkness, evaluate
-from lib.experiment import Experiment
 from lib.experiment_table import write_comparison, write_table
 from lib.experiments import read_plan
 from lib.intervals import SCORES

@@ -11,7 +11,7 @@ from lib.patches import (
     spread_starts,
     window_starts,
 )
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 

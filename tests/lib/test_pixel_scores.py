@@ -15,7 +15,7 @@ from lib.pixel_scores import (
     score_pool,
 )
 from lib.pooled_pixels import PooledPixels
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 # Few distinct values, so that ties and pixels exactly at the threshold are common.
 pixels = st.lists(

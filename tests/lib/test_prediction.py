@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.command_line import DEFAULT_CONFIGURATION
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.patches import spread_starts
 from lib.prediction import predict_image, tile
+from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 SETTINGS = dataclasses.replace(
     read_configuration(DEFAULT_CONFIGURATION).testing_settings,

@@ -6,7 +6,7 @@ import pytest
 
 from lib.evaluation import PredictedImage
 from lib.predictions import read_predictions, write_predictions
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 
 def case(name: str, shape: tuple[int, int], **more) -> PredictedImage:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.command_line import DEFAULT_CONFIGURATION
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.preprocessing import gamma_table, network_input, normalise_locally, preprocess, standardise
+from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 DEFAULT = read_configuration(DEFAULT_CONFIGURATION).preprocessing
 RETINA_UNET = dataclasses.replace(DEFAULT, gamma=1.2)

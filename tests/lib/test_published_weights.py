@@ -8,10 +8,10 @@ import pytest
 from scipy.signal import convolve2d
 
 import models
+from lib.configuration.experiment_folder import Experiment
 from lib.datasets.vessels import prepare
-from lib.experiment import Experiment
 from lib.published_weights import import_published_weights, retina_unet_weights
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 from tests.lib.datasets.test_vessels import configuration, drive
 
 SHAPES = [(32, 1), (32, 32), (64, 32), (64, 64), (128, 64), (128, 128)]

@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from lib.command_line import DEFAULT_CONFIGURATION
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
+from lib.runtime.errors import UserError
+from lib.runtime.paths import DEFAULT_CONFIGURATION
 from lib.seen_images import refuse_initial_weights
-from lib.user_errors import UserError
 
 
 def member(patient, number, data_set="a"):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
+from lib.runtime.errors import UserError
 from lib.splits import PARTS, Member, given_split, split_by_fold, split_by_patient, write_split
-from lib.user_errors import UserError
 
 
 def members(images_of_patients: list[int], seed: int = 0) -> list[Member]:

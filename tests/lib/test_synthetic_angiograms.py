@@ -7,8 +7,8 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
+from lib.runtime.errors import UserError
 from lib.synthetic_angiograms import synthetic_angiogram, write_synthetic_angiograms
-from lib.user_errors import UserError
 
 SIZE = 256
 

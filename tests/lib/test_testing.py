@@ -11,10 +11,10 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from lib.datasets.ffa import prepare
 from lib.hdf5 import read_part
 from lib.keras_network import read_keras_network
+from lib.runtime.errors import UserError
 from lib.synthetic_angiograms import write_synthetic_angiograms
 from lib.testing import test as run_test
 from lib.training import train
-from lib.user_errors import UserError
 from tests.conftest import tiny_configuration
 
 PICTURES = ["ROC", "Precision_recall", "all_originals", "all_groundTruths", "all_predictions"]

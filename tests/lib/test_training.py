@@ -15,13 +15,14 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import models.unet
 from lib.batch_size import SIZES
-from lib.command_line import PROJECT
-from lib.experiment import Experiment, alone_in, build_model
+from lib.configuration.experiment_folder import Experiment, alone_in
+from lib.experiment import build_model
 from lib.learner import learner_of
 from lib.patches import PatchSampler
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 from lib.training import train
 from lib.training_patches import epoch_patches, patch_sampler, training_images
-from lib.user_errors import UserError
 from tests.conftest import tiny_configuration, tiny_settings
 from tests.hungry_layer import hungry
 

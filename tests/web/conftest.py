@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.command_line import PROJECT
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
+from lib.runtime.paths import PROJECT
 from lib.synthetic_angiograms import synthetic_angiogram
 from lib.trained_network import TrainedNetwork
 from tests.conftest import weightless_network

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lib.command_line import PROJECT
+from lib.runtime.paths import PROJECT
 from tests.web.conftest import page_client, png, send
 
 
@@ -57,7 +57,7 @@ def test_the_secret_key_is_private_and_stays(tmp_path):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     file.chmod(0o644)
-    from lib.user_errors import UserError
+    from lib.runtime.errors import UserError
 
     with pytest.raises(UserError, match="others can read it"):
         kept_secret_key(tmp_path / "web")

@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 
-from lib.command_line import PROJECT
 from lib.onnx_network import METADATA_KEY, STORED_SECTIONS
+from lib.runtime.paths import PROJECT
 from tests.web.conftest import png
 
 
@@ -24,7 +24,7 @@ def onnx_file(tmp_path):
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper
 
-    from lib.configuration import read_configuration
+    from lib.configuration.reading import read_configuration
 
     shape = ["batch", "height", "width", 1]
     graph = helper.make_graph(

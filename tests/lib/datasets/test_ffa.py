@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 
 from lib.datasets.ffa import find_angiograms, prepare
 from lib.hdf5 import read_part
+from lib.runtime.errors import UserError
 from lib.splits import PARTS
-from lib.user_errors import UserError
 from tests.conftest import tiny_configuration
 from tests.lib.test_images import write_dicom
 

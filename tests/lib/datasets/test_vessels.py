@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.command_line import PROJECT
-from lib.configuration import read_configuration
+from lib.configuration.reading import read_configuration
 from lib.datasets.vessels import SPLITS, VESSEL_SETS, find_photographs, named_split, prepare
 from lib.field_of_view import detect_field_of_view
 from lib.hdf5 import read_part
 from lib.pixel_scores import score_pixels
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 from lib.splits import PARTS
-from lib.user_errors import UserError
 from tests.conftest import tiny_settings
 
 

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from lib.command_line import PROJECT
-from lib.files import write_text, written_beside
-from lib.user_errors import UserError
+from lib.runtime.atomic_files import write_text, written_beside
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 
 
 def test_on_a_full_disk_the_old_file_stays_and_nothing_half_written(tmp_path, small_files_only):
@@ -37,10 +37,8 @@ def test_of_files_that_belong_together_none_is_new_where_one_cannot_be_written(
 
 
 def test_a_read_only_folder_is_one_line(tmp_path):
-    code = "import sys; from pathlib import Path; from lib.command_line import run_script;"
-    code += (
-        "from lib.files import write_text; run_script(lambda: write_text(Path(sys.argv[1]), 'x'))"
-    )
+    code = "import sys; from pathlib import Path; from lib.runtime.command_line import run_script;"
+    code += "from lib.runtime.atomic_files import write_text; run_script(lambda: write_text(Path(sys.argv[1]), 'x'))"
     command = [sys.executable, "-c", code, str(tmp_path / "a.txt")]
     if os.geteuid() == 0:  # may write everywhere, unless that is taken away
         if not shutil.which("setpriv"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 
 @contextmanager

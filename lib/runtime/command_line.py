@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from lib.user_errors import UserError, is_out_of_memory
-
-PROJECT = Path(__file__).resolve().parents[1]
-DEFAULT_CONFIGURATION = PROJECT / "configuration.txt"
+from lib.runtime.errors import UserError, is_out_of_memory
+from lib.runtime.paths import DEFAULT_CONFIGURATION, PROJECT
 
 
 def script_parser(description: str, *, default: str = "") -> argparse.ArgumentParser:
@@ -57,19 +54,6 @@ def add_experiments(parser: argparse._ActionsContainer) -> None:
         help="the mean of the probabilities of these experiments' networks, "
         "e.g. those of the folds of a cross-validation",
     )
-
-
-def ensemble_name(names: Sequence[str]) -> str:
-    """The name of several experiments together: joined by "+", or the first and a digest of all.
-
-    Raises:
-        UserError: fewer than two names, or one twice.
-    """
-    if len(set(names)) < len(names) or len(names) < 2:
-        raise UserError(f"--experiments {' '.join(names)}: expected two or more different names")
-    joined = "+".join(names)
-    digest = hashlib.sha256(joined.encode()).hexdigest()[:8]
-    return joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}_others_{digest}"
 
 
 class Terminated(KeyboardInterrupt):

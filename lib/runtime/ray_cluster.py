@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lib.command_line import PROJECT
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 
 if TYPE_CHECKING:
     import argparse

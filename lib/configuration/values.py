@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lib.command_line import PROJECT
+from lib.runtime.paths import PROJECT
 
 Reader = Callable[[str], Any]
 """Turns a key's text into its value; raises `ValueError` that says what is expected."""

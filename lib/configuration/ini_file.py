@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lib.user_errors import UserError
+from lib.runtime.errors import UserError
 
 MAX_BYTES, MAX_LINE = 2**16, 2**12
 """Of a configuration file, and characters of one of its lines: far more than any has."""

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from lib.pen import Pen
+from lib.runtime.background import Pen
 
 
 def test_the_caller_goes_on_while_one_picture_is_drawn_and_the_end_waits_for_it():

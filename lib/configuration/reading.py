@@ -5,14 +5,14 @@ Sections and keys are those of orobix/retina-unet where it has them.
 
 import dataclasses
 import difflib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.configuration_file import read_texts, renamed
-from lib.configuration_sections import (
+from lib.configuration.consistency import contradictions
+from lib.configuration.ini_file import read_texts, renamed
+from lib.configuration.sections import (
     SECTIONS,
     Augmentation,
     DataAttributes,
@@ -24,7 +24,7 @@ from lib.configuration_sections import (
     TestingSettings,
     TrainingSettings,
 )
-from lib.user_errors import UserError, raise_all
+from lib.runtime.errors import UserError, raise_all
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
         for section, kind in SECTIONS.items()
     }
     if not faults:
-        faults += _contradictions(sections, file)
+        faults += contradictions(sections, file)
     if len(faults) == 1:
         raise UserError(faults[0])
     raise_all(faults, f"{file} has faults")
@@ -216,50 +216,3 @@ def _read_section(
                 f"{where}: [{section}] {item.name} = {texts[item.name]!r}: expected {error}"
             )
     return kind(**values) if len(values) == len(dataclasses.fields(kind)) else None
-
-
-def _contradictions(sections: dict[str, Any], file: Path) -> list[str]:
-    """Settings that are each possible, but not together."""
-    faults = []
-    testing: TestingSettings = sections["testing_settings"]
-    for side in ("height", "width"):
-        stride, patch = (getattr(testing, f"{name}_{side}") for name in ("stride", "test_patch"))
-        if stride > patch:
-            faults.append(
-                f"{file}: [testing settings] stride_{side} = {stride}: expected at most "
-                f"test_patch_{side} = {patch}, or pixels would be left out"
-            )
-    if testing.tile_overlap >= testing.tile_size:
-        faults.append(
-            f"{file}: [testing settings] tile_overlap = {testing.tile_overlap}: expected less than "
-            f"tile_size = {testing.tile_size}"
-        )
-    training: TrainingSettings = sections["training_settings"]
-    if training.batch_size == "auto" and training.devices != 1:
-        faults.append(
-            f"{file}: [training settings] batch_size = auto measures one device: expected a number, since "
-            f"devices = {training.devices}"
-        )
-    by_validation = {"validation"} & {testing.threshold, testing.min_area_px}
-    if by_validation and sections["training_settings"].validation == "patches":
-        faults.append(
-            f"{file}: [testing settings] threshold or min_area_px = 'validation': expected a number, "
-            "since [training settings] validation = 'patches' lets the validation images train"
-        )
-    preparation: Preparation = sections["preparation"]
-    if both := set(preparation.labels) & set(preparation.ignore_labels):
-        faults.append(
-            f"{file}: [preparation] labels and ignore_labels both hold {', '.join(sorted(both))}"
-        )
-    if not preparation.labels:
-        faults.append(f"{file}: [preparation] labels is empty: expected at least one, e.g. NP")
-    paths: DataPaths = sections["data_paths"]
-    if os.path.realpath(paths.path_local) == os.path.realpath(paths.path_images):
-        faults.append(
-            f"{file}: [data paths] path_local and path_images are both {paths.path_images}: expected "
-            "two folders, so that nothing is written among the images"
-        )
-    names = [getattr(paths, f.name) for f in dataclasses.fields(paths) if f.type is str]
-    for name in sorted({n for n in names if names.count(n) > 1}):
-        faults.append(f"{file}: [data paths] names {name} twice: expected nine different files")
-    return faults

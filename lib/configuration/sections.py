@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.configuration_values import (
+from lib.configuration.banner import parse_info_banner
+from lib.configuration.values import (
     Reader,
     boolean,
     either,
@@ -24,7 +25,6 @@ from lib.configuration_values import (
     whole_numbers,
     words,
 )
-from lib.info_banner import parse_info_banner
 from models import ARCHITECTURES
 
 
@@ -201,3 +201,8 @@ SECTIONS: dict[str, type] = {
     "training settings": TrainingSettings,
     "testing settings": TestingSettings,
 }
+
+
+def by_validation(settings: TestingSettings) -> bool:
+    """Whether the validation images choose the threshold or the smallest area."""
+    return "validation" in (settings.threshold, settings.min_area_px)

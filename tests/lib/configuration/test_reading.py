@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.command_line import DEFAULT_CONFIGURATION, PROJECT
-from lib.configuration import read_configuration
-from lib.configuration_sections import SECTIONS
-from lib.user_errors import UserError
+from lib.configuration.reading import read_configuration
+from lib.configuration.sections import SECTIONS
+from lib.runtime.errors import UserError
+from lib.runtime.paths import DEFAULT_CONFIGURATION, PROJECT
 
 FILES = sorted((PROJECT / "configurations").glob("*.txt"))
 PLANS = [file for file in FILES if "[experiments]" in file.read_text(encoding="utf-8")]

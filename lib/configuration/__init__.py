@@ -1,0 +1,3 @@
+"""configuration.txt as validated, frozen dataclasses; the names of all files of an experiment.
+May import: runtime; from models the names of the architectures only. Starts no Keras.
+"""

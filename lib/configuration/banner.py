@@ -1,0 +1,62 @@
+"""The setting `info_banner`: the strip that is cut off before an image is used."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lib.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Banner:
+    """A strip along one side of an image.
+
+    Attributes:
+        side: "top", "bottom", "left" or "right".
+        size: height or width of the strip in pixels.
+    """
+
+    side: str
+    size: int
+
+    def cut(self, array: np.ndarray) -> np.ndarray:
+        """The part of an image or mask, (H, W) or (H, W, C), without the strip, as a copy.
+
+        Raises:
+            UserError: nothing would be left.
+        """
+        axis = 0 if self.side in {"top", "bottom"} else 1
+        if self.size >= array.shape[axis]:
+            raise UserError(
+                f"info_banner = {self.side}:{self.size} leaves nothing of an image of "
+                f"{array.shape[1]}x{array.shape[0]} pixels; expected a smaller number"
+            )
+        kept = slice(self.size, None) if self.side in {"top", "left"} else slice(None, -self.size)
+        return array[kept].copy() if axis == 0 else array[:, kept].copy()
+
+    def put_back(self, array: np.ndarray) -> np.ndarray:
+        """What was cut, (H, W) or (H, W, C), with the strip again, as zeros."""
+        margins = [(0, 0)] * array.ndim
+        axis = 0 if self.side in {"top", "bottom"} else 1
+        margins[axis] = (self.size, 0) if self.side in {"top", "left"} else (0, self.size)
+        return np.pad(array, margins)
+
+    def __str__(self) -> str:
+        return f"{self.side} strip of {self.size} pixels"
+
+
+def parse_info_banner(text: str) -> Literal["auto"] | Banner | None:
+    """Read the setting `auto | none | top:N | bottom:N | left:N | right:N`.
+
+    Raises:
+        ValueError: says what is expected.
+    """
+    text = text.strip().lower()
+    if text in {"auto", "none"}:
+        return "auto" if text == "auto" else None
+    match = re.fullmatch(r"(top|bottom|left|right)\s*:\s*([1-9][0-9]{0,4})", text)
+    if not match:
+        raise ValueError("auto, none, top:N, bottom:N, left:N or right:N (N pixels, 1 to 99999)")
+    return Banner(match[1], int(match[2]))
