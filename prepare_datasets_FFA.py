@@ -29,8 +29,8 @@ def main() -> None:
     from lib.configuration.reading import read_configuration
     from lib.datasets.ffa import prepare
     from lib.datasets.packing import table
+    from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
     from lib.runtime.progress import progress
-    from lib.synthetic_angiograms import write_synthetic_angiograms
 
     configuration = read_configuration(arguments.config, overrides)
     paths, seed = configuration.data_paths, configuration.preparation.split_seed

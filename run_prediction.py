@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lib.chosen_network import ChosenNetwork
 from lib.configuration.experiment_folder import ensemble_name
+from lib.networks.network_choice import ChosenNetwork
 from lib.runtime.command_line import add_experiments, run_script, script_parser
 from lib.runtime.errors import UserError
 from lib.runtime.ray_cluster import ClusterOptions, add_cluster

@@ -18,8 +18,8 @@ def main() -> None:
     start_keras()
     import numpy as np
 
-    from lib.experiment import build_model
     from lib.learner import learner_of
+    from lib.networks.keras_model import build_model
     from lib.prediction import predict_image
 
     settings, attributes = configuration.training_settings, configuration.data_attributes

@@ -48,8 +48,8 @@ def plan_file(folder: Path, patches: int) -> Path:
 
 def prepare(folder: Path, plan: Path) -> None:
     from lib.datasets import ffa
+    from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
     from lib.experiments import read_plan
-    from lib.synthetic_angiograms import write_synthetic_angiograms
 
     write_synthetic_angiograms(folder / "angiograms", 16, seed=1)
     read = read_plan(plan)

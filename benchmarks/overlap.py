@@ -71,11 +71,11 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     """Median seconds of each stage of one image at stride 5."""
     from lib.configuration.experiment_folder import Experiment
     from lib.configuration.reading import read_configuration
-    from lib.experiment import build_model
-    from lib.hdf5 import read_part
+    from lib.datasets.prepared_hdf5 import read_part
+    from lib.images.preprocessing import network_input, preprocess
+    from lib.networks.keras_model import build_model
     from lib.patches import Recomposition
     from lib.pixel_scores import score_pixels
-    from lib.preprocessing import network_input, preprocess
 
     configuration = read_configuration(CONFIGURATION, configured(folder))
     model = build_model(configuration)

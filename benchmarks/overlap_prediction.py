@@ -37,8 +37,8 @@ NETWORK = "retina_unet", "32 64 128"
 
 
 def patches_of(levels: np.ndarray, stride: int) -> np.ndarray:
+    from lib.images.preprocessing import network_input
     from lib.patches import Recomposition
-    from lib.preprocessing import network_input
 
     recomposition = Recomposition(levels.shape, PATCH, (stride, stride))
     return network_input(recomposition.extract(levels))[..., None]
@@ -46,11 +46,11 @@ def patches_of(levels: np.ndarray, stride: int) -> np.ndarray:
 
 def other_stages(file: Path, truth: np.ndarray, configuration, settings) -> dict[str, float]:
     """Seconds of all that is done to an image but its prediction."""
-    from lib.field_of_view import detect_field_of_view
-    from lib.images import read_image
+    from lib.images.field_of_view import detect_field_of_view
+    from lib.images.preprocessing import preprocess
+    from lib.images.reading import read_image
     from lib.pixel_scores import score_pixels
     from lib.prediction import predict_image
-    from lib.preprocessing import preprocess
 
     times = [time.perf_counter()]
     image = read_image(file)
@@ -74,9 +74,9 @@ def main() -> None:
     arguments = parser.parse_args()
     stride, batch = arguments.stride, arguments.batch
     start_keras()
-    from lib.images import write_png
+    from lib.datasets.synthetic_angiograms import synthetic_angiogram
+    from lib.images.png import write_png
     from lib.prediction import predict_image
-    from lib.synthetic_angiograms import synthetic_angiogram
 
     configuration = read_configuration(CONFIGURATION)
     sides = {"stride_height": stride, "stride_width": stride, "test_batch_size": batch}

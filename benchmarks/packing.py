@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measuring import Claim, benchmark_parser, machine, run_process, write_report
-from lib.images import write_png
-from lib.labelme import labelme_document
-from lib.synthetic_angiograms import synthetic_angiogram
+from lib.datasets.synthetic_angiograms import synthetic_angiogram
+from lib.images.labelme import labelme_document
+from lib.images.png import write_png
 
 ROWS, COLUMNS = 868, 768
 DISTINCT = 4

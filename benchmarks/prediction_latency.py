@@ -28,8 +28,8 @@ HEIGHT, WIDTH = 768, 868
 
 def on_keras(architecture: str, filters: str, precision: str = "float32"):
     """Configuration, model and network with fresh weights."""
-    from lib.experiment import build_model
-    from lib.trained_network import TrainedNetwork
+    from lib.networks.keras_model import build_model
+    from lib.networks.trained_network import TrainedNetwork
 
     settings = [f"model.architecture={architecture}", f"model.filters={filters}"]
     configuration = read_configuration(DEFAULT_CONFIGURATION, settings)
@@ -53,8 +53,8 @@ def on_keras(architecture: str, filters: str, precision: str = "float32"):
 
 def engines(architecture: str, filters: str, folder: Path) -> dict:
     """The network under every engine and precision."""
-    from lib.onnx_export import write_onnx
-    from lib.onnx_network import read_onnx_network
+    from lib.networks.from_onnx import read_onnx_network
+    from lib.networks.onnx_export import write_onnx
 
     configuration, model, network = on_keras(architecture, filters)
     file = folder / f"{architecture}.onnx"
@@ -81,8 +81,8 @@ def outline(network, window: dict, image: Path, folder: Path) -> None:
 def main() -> None:
     arguments = benchmark_parser(__doc__).parse_args()
     start_keras()
-    from lib.images import write_png
-    from lib.synthetic_angiograms import synthetic_angiogram
+    from lib.datasets.synthetic_angiograms import synthetic_angiogram
+    from lib.images.png import write_png
 
     rows = []
     with tempfile.TemporaryDirectory() as name:

@@ -37,6 +37,10 @@ def imported_experiment(arguments: argparse.Namespace) -> Iterator[Path]:
         sets = [word for setting in configured(folder) for word in ("--set", setting)]
         images = arguments.images.resolve()
         run_process(["prepare_datasets_vessels.py", "DRIVE", "--images", images, *sets])
-        importing = ["-m", "lib.published_weights", "retina_unet", arguments.weights.resolve()]
+        importing = [
+            "run_import.py",
+            "retina_unet",
+            arguments.weights.resolve(),
+        ]
         run_process([*importing, "--experiment", "published", *sets])
         yield folder

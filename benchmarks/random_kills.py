@@ -106,7 +106,7 @@ def run(folder: Path, kills: int, seed: int) -> dict:
     import keras
 
     from lib.datasets.ffa import prepare
-    from lib.synthetic_angiograms import write_synthetic_angiograms
+    from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
     from lib.training import train
 
     write_synthetic_angiograms(folder / "angiograms", 8, seed=1, size=128)

@@ -123,8 +123,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(ROWS, COLUMNS))
     arguments = parser.parse_args()
     start_keras()
-    from lib.images import write_png
-    from lib.synthetic_angiograms import synthetic_angiogram
+    from lib.datasets.synthetic_angiograms import synthetic_angiogram
+    from lib.images.png import write_png
 
     rows, columns = arguments.size
     with tempfile.TemporaryDirectory() as folder:

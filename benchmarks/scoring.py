@@ -25,12 +25,12 @@ from benchmarks.measuring import (
     write_report,
 )
 from lib.configuration.reading import read_configuration
+from lib.datasets.synthetic_angiograms import synthetic_angiogram
 from lib.evaluation import PredictedImage, evaluate
 from lib.performance_report import write_performances
 from lib.predictions import read_predictions, write_predictions
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import DEFAULT_CONFIGURATION
-from lib.synthetic_angiograms import synthetic_angiogram
 
 DISTINCT = 4
 MANY = 100

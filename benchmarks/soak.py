@@ -24,10 +24,10 @@ from itertools import chain, count
 from pathlib import Path
 
 from lib.archive import FoundImage, write_results
-from lib.onnx_network import read_onnx_network
+from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
+from lib.networks.from_onnx import read_onnx_network
 from lib.prediction import predict_file
 from lib.runtime.paths import PROJECT
-from lib.synthetic_angiograms import write_synthetic_angiograms
 
 PORT = 8141
 

@@ -93,8 +93,8 @@ def laddernet_of_its_authors(filters, dropout: float):
 
 
 def training_images() -> list:
+    from lib.datasets.synthetic_angiograms import synthetic_angiogram
     from lib.patches import TrainingImage
-    from lib.synthetic_angiograms import synthetic_angiogram
 
     drawn = [synthetic_angiogram(1, index) for index in range(3)]
     return [TrainingImage("", one.image, one.non_perfusion, one.field_of_view) for one in drawn]
@@ -102,8 +102,8 @@ def training_images() -> list:
 
 def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]:
     """Training and inference, ready to run, and the number of trainable parameters."""
-    from lib.experiment import build_model
     from lib.learner import learner_of
+    from lib.networks.keras_model import build_model
     from lib.training import _ProgressBar, _StopAtNotFinite
     from lib.training_patches import epoch_patches, patch_sampler
     from models.folding import folded

@@ -22,8 +22,8 @@ NETWORKS = {"enhance_laddernet": "16 32 64 128", "unet": "16 32 64 128"}
 def throughput(architecture: str, filters: str) -> dict[str, float]:
     import numpy as np
 
-    from lib.experiment import build_model
     from lib.learner import learner_of
+    from lib.networks.keras_model import build_model
     from lib.training import _ProgressBar
     from lib.training_patches import epoch_patches, patch_sampler, training_images
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from lib.images import write_png
+from lib.datasets.synthetic_angiograms import synthetic_angiogram
+from lib.images.png import write_png
 from lib.runtime.paths import PROJECT
-from lib.synthetic_angiograms import synthetic_angiogram
 
 PORT = 8139
 

@@ -80,9 +80,9 @@ def scored(model, configuration, part: str, names: list[str], limits: dict[str, 
     """Pooled AUC-ROC, AUC-PR and F1 at .5 in the FOV, and seconds an image, of each way."""
     from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-    from lib.hdf5 import read_part
+    from lib.datasets.prepared_hdf5 import read_part
+    from lib.images.preprocessing import preprocess
     from lib.prediction import predict_image
-    from lib.preprocessing import preprocess
 
     images = list(read_part(configuration.data_paths.hdf5(part)))
     levels = [preprocess(i.original, i.field_of_view, configuration.preprocessing) for i in images]
@@ -113,7 +113,7 @@ def draw(file: Path, result: dict) -> None:
     """AUC against seconds on the training images, the chosen one marked."""
     from matplotlib.ticker import ScalarFormatter
 
-    from lib.figure_style import (
+    from lib.figures.style import (
         INK,
         NETWORKS,
         ORANGE,
@@ -183,7 +183,7 @@ def main() -> None:
     start_keras()
     from lib.configuration.experiment_folder import Experiment
     from lib.configuration.reading import read_configuration
-    from lib.keras_network import trained_model
+    from lib.networks.keras_model import trained_model
 
     with imported_experiment(arguments) as folder:
         configuration = read_configuration(CONFIGURATION, configured(folder))

@@ -7,23 +7,24 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BytesIO, StringIO
+from io import StringIO
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from lib.images import IMAGE_SUFFIXES, write_png
-from lib.labelme import labelme_document
-from lib.measurement import binary_mask, measure
-from lib.outlines import outlined
+from lib.images.labelme import labelme_document
+from lib.images.masks import binary_mask
+from lib.images.outlines import outlined
+from lib.images.png import encode_png, write_png
+from lib.images.reading import IMAGE_SUFFIXES
+from lib.measurement import measure
+from lib.networks.trained_network import TrainedNetwork
 from lib.prediction import Prediction, predict_file
 from lib.runtime.atomic_files import write_text, written_beside
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress
-from lib.trained_network import TrainedNetwork
 
 Foveae = Mapping[Path, tuple[float, float]]
 RESULTS = ("_probability.png", "_mask.png", "_overlay.png", ".json")
@@ -216,7 +217,7 @@ def write_results(
         mask,
         network.label,
         os.path.relpath(image.file, output),
-        image_png=_png(prediction.original) if is_dicom else None,
+        image_png=encode_png(prediction.original) if is_dicom else None,
     )
     write_text(output / f"{image.name}.json", json.dumps(document, ensure_ascii=False) + "\n")
     return {**measured, **provenance(network, prediction)}
@@ -235,12 +236,6 @@ def provenance(network: TrainedNetwork, prediction: Prediction) -> dict[str, Any
         "threshold_source": network.threshold_source,
         "min_area_px": network.min_area_px,
     }
-
-
-def _png(picture: np.ndarray) -> bytes:
-    data = BytesIO()
-    Image.fromarray(picture).save(data, "PNG")
-    return data.getvalue()
 
 
 def _columns(network: TrainedNetwork) -> list[str]:

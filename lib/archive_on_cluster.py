@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lib.archive import Compute, FoundImage, Foveae, predict_to_files
-from lib.chosen_network import ChosenNetwork
+from lib.networks.network_choice import ChosenNetwork
+from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.ray_cluster import ClusterOptions, connected, outcomes
-from lib.trained_network import TrainedNetwork
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.agreement import limits_of_agreement
-from lib.figure_style import (
+from lib.figures.style import (
     BLUE,
     FAINT,
     INK,

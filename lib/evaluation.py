@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from lib.connectivity import Connectivity, measure_connectivity
-from lib.measurement import binary_mask
+from lib.images.masks import binary_mask
 from lib.pixel_scores import (
     RATES,
     Curves,

@@ -18,11 +18,11 @@ from lib.comparison_figures import (
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
 from lib.experiments import Plan, Run
-from lib.figures import bar_chart
+from lib.figures.charts import bar_chart
+from lib.figures.mosaics import labelled_rows
 from lib.intervals import SCORES
 from lib.out_of_fold import Variant, read_cases, results_of
 from lib.performance_report import ROWS
-from lib.pictures import labelled_rows
 from lib.runtime.atomic_files import write_text
 from lib.statistics_report import (
     COMPARED_BY,

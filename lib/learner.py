@@ -8,8 +8,8 @@ import keras
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
 from lib.devices import Scope, data_parallel
-from lib.experiment import build_model, has_gpu
 from lib.losses import LOSSES, accuracy, averaged, with_rough_map
+from lib.networks.keras_model import build_model, has_gpu
 from lib.patch_sequence import PatchSequence
 from lib.runtime.errors import UserError
 from models.drop_block import DropBlock

@@ -8,8 +8,8 @@ import numpy as np
 
 from lib.augmentation import augment
 from lib.configuration.sections import Augmentation
+from lib.images.preprocessing import network_input
 from lib.patches import Corners, TrainingImage, cut
-from lib.preprocessing import network_input
 
 
 class PatchSequence(keras.utils.PyDataset):

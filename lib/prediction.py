@@ -3,21 +3,21 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lib.batch_size import fastest_batch_size
 from lib.configuration.banner import Banner
 from lib.configuration.sections import TestingSettings
-from lib.field_of_view import detect_field_of_view
-from lib.images import pixel_spacing_mm, read_image
-from lib.info_banner import find_banner
+from lib.images.dicom import pixel_spacing_mm
+from lib.images.field_of_view import detect_field_of_view
+from lib.images.info_banner import find_banner
+from lib.images.preprocessing import network_input, preprocess
+from lib.images.reading import read_image
+from lib.networks.trained_network import TrainedNetwork
 from lib.patches import Recomposition
-from lib.preprocessing import network_input, preprocess
 from lib.runtime.errors import UserError
-from lib.trained_network import TrainedNetwork
 
 MIRRORS = ((), (0,), (1,), (0, 1))
 """Axes along which an image is turned over for `tta`."""
@@ -62,22 +62,6 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     given = network.testing_settings.pixel_spacing_mm
     spacing = (given, given) if given else pixel_spacing_mm(path)
     return Prediction(*arrays, spacing, banner)
-
-
-def with_batch_size(
-    predict: Callable[[np.ndarray], np.ndarray], settings: TestingSettings
-) -> TestingSettings:
-    """The settings with `test_batch_size = auto` as a number: the fastest here."""
-    if settings.test_batch_size != "auto":
-        return settings
-    patch = (settings.test_patch_height, settings.test_patch_width)
-    in_patches = settings.window in {"overlap", "side_by_side"}
-    size = (
-        fastest_batch_size(lambda number: predict(np.zeros((number, *patch, 1), np.float32)))
-        if in_patches
-        else 1
-    )
-    return replace(settings, test_batch_size=size)
 
 
 def predict_image(

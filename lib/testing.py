@@ -13,7 +13,12 @@ import numpy as np
 from lib.configuration.experiment_folder import Experiment, refuse_other_settings
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import by_validation
-from lib.ensemble import SHARED, averaged
+from lib.datasets.leakage import (
+    learnt_validation_images,
+    refuse_initial_weights,
+    refuse_trained_images,
+)
+from lib.datasets.prepared_hdf5 import members_of, read_part
 from lib.evaluation import (
     Evaluation,
     PredictedImage,
@@ -22,28 +27,24 @@ from lib.evaluation import (
     choose_min_area,
     f1_of_masks,
 )
-from lib.figure_style import shown
-from lib.figures import precision_recall_figure, roc_figure
-from lib.hdf5 import members_of, read_part
-from lib.keras_network import FIXED_BY_TRAINING, trained_model
-from lib.memory import HalvedBatches
-from lib.operating_point import OperatingPoint, chosen_by_testing, write_operating_point
+from lib.figures.mosaics import ImageGrid, original_truth_prediction
+from lib.figures.overlay import overlay
+from lib.figures.roc_and_precision_recall import precision_recall_figure, roc_figure
+from lib.figures.style import shown
+from lib.images.preprocessing import preprocess
+from lib.networks.batches import HalvedBatches, with_batch_size
+from lib.networks.from_experiments import FIXED_BY_TRAINING, SHARED, averaged
+from lib.networks.keras_model import trained_model
+from lib.networks.operating_point import OperatingPoint, chosen_by_testing, write_operating_point
 from lib.performance_report import write_performances
-from lib.pictures import ImageGrid, original_truth_prediction, overlay
 from lib.pixel_scores import choose_threshold
 from lib.pooled_pixels import PooledPixels
 from lib.precision import PRECISIONS, choose_precision
-from lib.prediction import predict_image, with_batch_size
+from lib.prediction import predict_image
 from lib.predictions import read_predictions, sizes_of_predictions, write_predictions
-from lib.preprocessing import preprocess
 from lib.runtime.background import Pen
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
-from lib.seen_images import (
-    learnt_validation_images,
-    refuse_initial_weights,
-    refuse_trained_images,
-)
 from models.folding import folded
 
 COMPARED = 20

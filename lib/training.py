@@ -15,7 +15,6 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from lib.batch_size import fastest_batch_size
 from lib.checkpoint import (
     TrainingState,
     is_there,
@@ -31,19 +30,26 @@ from lib.configuration.experiment_folder import (
 )
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
+from lib.datasets.leakage import refuse_initial_weights
 from lib.devices import writes
-from lib.experiment import build_model, devices, has_gpu, record, save_weights
-from lib.figures import learning_curves
-from lib.keras_network import trained_model
+from lib.figures.charts import learning_curves
+from lib.figures.mosaics import sample_patches
 from lib.learner import Trainee, grow_dropout, learner_of
 from lib.losses import LOSSES, accuracy
+from lib.networks.batches import fastest_batch_size
+from lib.networks.keras_model import (
+    build_model,
+    devices,
+    has_gpu,
+    record,
+    save_weights,
+    trained_model,
+)
 from lib.patch_sequence import PatchSequence
 from lib.patches import TrainingImage
-from lib.pictures import sample_patches
 from lib.pixel_scores import auc_roc
 from lib.runtime.atomic_files import write_text, written_beside
 from lib.runtime.errors import UserError, is_out_of_memory
-from lib.seen_images import refuse_initial_weights
 from lib.training_patches import (
     FixedPatches,
     epoch_patches,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.configuration.reading import Configuration
+from lib.datasets.prepared_hdf5 import read_part
 from lib.devices import hosts
-from lib.hdf5 import read_part
+from lib.images.preprocessing import network_input, preprocess
 from lib.patch_sequence import PatchSequence
 from lib.patches import PatchSampler, TrainingImage, cut
-from lib.preprocessing import network_input, preprocess
 from lib.runtime.errors import UserError
 
 # What a stream of random numbers is for: seeds are [seed, purpose, epoch].

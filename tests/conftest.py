@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from lib.configuration.reading import Configuration, read_configuration
+from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.paths import PROJECT
-from lib.trained_network import TrainedNetwork
 
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 
@@ -87,7 +87,7 @@ def weightless_network(predict, configuration: Configuration, **changes) -> Trai
 def prepared(tmp_path_factory) -> Path:
     """A folder with eight small synthetic angiograms, prepared."""
     from lib.datasets.ffa import prepare
-    from lib.synthetic_angiograms import write_synthetic_angiograms
+    from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 
     folder = tmp_path_factory.mktemp("prepared")
     write_synthetic_angiograms(folder / "angiograms", 8, seed=1, size=128)

@@ -72,7 +72,7 @@ def test_an_experiments_name_is_no_path(name, tmp_path):
     ):
         done = run(script, *arguments, folder=tmp_path)
         assert done.returncode == 2 and "expected a plain folder name" in done.stderr, done.stderr
-    exported = run("-m", "lib.onnx_export", name, folder=PROJECT)
+    exported = run("run_export.py", name, folder=PROJECT)
     assert exported.returncode == 2 and "expected a plain folder name" in exported.stderr
 
 
@@ -106,7 +106,7 @@ def predict_and_export(folder: Path):
     assert done.returncode == 1 and "6 images predicted" in done.stdout, done.stderr
     assert "bad.png: is no image" in done.stdout and done.stderr == ""
     assert "finds no GPU and computes on the CPU" in done.stdout
-    exported = run("-m", "lib.onnx_export", "tiny", *options(folder), folder=PROJECT)
+    exported = run("run_export.py", "tiny", *options(folder), folder=PROJECT)
     assert exported.returncode == 0, exported.stderr
     assert "tiny.onnx" in exported.stdout and exported.stderr == ""
     again = run(

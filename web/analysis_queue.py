@@ -18,10 +18,10 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_noop
 
 from lib.archive import provenance
-from lib.images import write_png
+from lib.images.png import write_png
+from lib.networks.trained_network import TrainedNetwork
 from lib.prediction import Prediction, predict_file
 from lib.runtime.errors import UserError
-from lib.trained_network import TrainedNetwork
 from web.models import Result
 
 INTERRUPTED = gettext_noop("The analysis was interrupted; send the image again.")

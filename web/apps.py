@@ -5,7 +5,7 @@ import threading
 from django.apps import AppConfig
 from django.contrib.auth.signals import user_logged_out
 
-from lib.trained_network import TrainedNetwork
+from lib.networks.trained_network import TrainedNetwork
 
 
 class WebConfig(AppConfig):

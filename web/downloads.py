@@ -11,10 +11,11 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 from PIL import Image
 
-from lib.images import read_image
-from lib.labelme import labelme_document
-from lib.measurement import binary_mask, measure
-from lib.outlines import outlined
+from lib.images.labelme import labelme_document
+from lib.images.masks import binary_mask
+from lib.images.outlines import outlined
+from lib.images.reading import read_image
+from lib.measurement import measure
 from web.models import Result
 
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connections
 from gunicorn.app.base import BaseApplication
 
-from lib.onnx_network import read_onnx_network
+from lib.networks.from_onnx import read_onnx_network
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 

@@ -32,7 +32,7 @@ if not LOCAL:
 # What may be uploaded, and what is kept.
 MAX_UPLOAD_BYTES = 64 * 2**20
 MAX_PIXELS = 20_000_000
-"""Of an upload: a fundus camera's 12 to 16 million. At most lib.images.MAX_PIXELS."""
+"""Of an upload: a fundus camera's 12 to 16 million. At most lib.images.checked_files.MAX_PIXELS."""
 MAX_WAITING = 12
 """Images in the queue, of all users; more are answered 503."""
 MAX_RESULTS = 200

@@ -7,7 +7,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 
-from lib.onnx_network import newest_export, read_onnx_network
+from lib.networks.from_onnx import newest_export, read_onnx_network
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from web.analysis_queue import AnalysisThread, give_up_interrupted
@@ -43,5 +43,5 @@ def model_file(given: str) -> Path:
     file = Path(given) if given else newest_export(PROJECT / "experiments")
     if file is None or not file.is_file():
         missing = f"{file}: no such file" if file else f"{PROJECT / 'experiments'}: no ONNX file"
-        raise UserError(f"{missing}; make one of an experiment: python -m lib.onnx_export NAME")
+        raise UserError(f"{missing}; make one of an experiment: python run_export.py NAME")
     return file

@@ -16,7 +16,9 @@ from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from lib.images import PILLOW_FORMATS, pixel_spacing_mm, read_image, write_png
+from lib.images.dicom import has_dicom_signature, pixel_spacing_mm
+from lib.images.png import write_png
+from lib.images.reading import PILLOW_FORMATS, read_image
 from lib.runtime.errors import UserError
 from web.analysis_queue import QueueFullError, check_room, enqueue, without_path
 from web.models import Result
@@ -96,9 +98,9 @@ def check_header(file: Path) -> None:
 
 
 def is_dicom(file: Path) -> bool:
-    """By the mark that the standard puts at byte 128."""
+    """Whether the file has the signature of DICOM."""
     with file.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+        return has_dicom_signature(stream)
 
 
 def too_many_pixels() -> str:

@@ -68,7 +68,7 @@ class Experiment:
 
     @property
     def onnx(self) -> Path:
-        """The network as exported by lib.onnx_export."""
+        """The network as exported by run_export.py."""
         return self.file(".onnx")
 
     @property

@@ -17,14 +17,16 @@ from lib.configuration.banner import Banner
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import Preparation
 from lib.datasets.packing import Source, duplicates, pack, same_size
-from lib.field_of_view import detect_field_of_view
-from lib.hdf5 import PreparedImage
-from lib.images import IMAGE_SUFFIXES, file_sha256, has_writing, read_image, read_mask
-from lib.info_banner import find_banner
-from lib.labelme import rasterise, read_labelme
+from lib.datasets.patient_split import Member, Split
+from lib.datasets.prepared_hdf5 import PreparedImage
+from lib.images.checked_files import file_sha256
+from lib.images.dicom import has_writing
+from lib.images.field_of_view import detect_field_of_view
+from lib.images.info_banner import find_banner
+from lib.images.labelme import rasterise, read_labelme
+from lib.images.reading import IMAGE_SUFFIXES, read_image, read_mask
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress
-from lib.splits import Member, Split
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.configuration.reading import Configuration
-from lib.hdf5 import PreparedImage, write_part
-from lib.pictures import (
-    ContactSheetEntry,
-    contact_sheet,
-    preprocessing_figure,
-)
-from lib.preprocessing import preprocessing_steps
-from lib.runtime.atomic_files import written_beside
-from lib.runtime.errors import UserError, raise_all
-from lib.runtime.progress import progress
-from lib.splits import (
+from lib.datasets.patient_split import (
     PARTS,
     Member,
     Split,
@@ -28,6 +18,12 @@ from lib.splits import (
     split_by_patient,
     write_split,
 )
+from lib.datasets.prepared_hdf5 import PreparedImage, write_part
+from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, preprocessing_figure
+from lib.images.preprocessing import preprocessing_steps
+from lib.runtime.atomic_files import written_beside
+from lib.runtime.errors import UserError, raise_all
+from lib.runtime.progress import progress
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ import numpy as np
 
 from lib.configuration.reading import Configuration
 from lib.datasets.packing import Source, duplicates, pack, same_size
-from lib.field_of_view import detect_field_of_view
-from lib.hdf5 import PreparedImage
-from lib.images import file_sha256, read_image, read_mask
+from lib.datasets.patient_split import Member, Split
+from lib.datasets.prepared_hdf5 import PreparedImage
+from lib.images.checked_files import file_sha256
+from lib.images.field_of_view import detect_field_of_view
+from lib.images.reading import read_image, read_mask
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress
-from lib.splits import Member, Split
 
 SPLITS = Path(__file__).parent / "vessel_splits"
 """Named splits: `<set>_<name>.json`, each with its source."""

@@ -1,4 +1,4 @@
-"""Fuzz target: images become uint8 arrays or are refused by name, for no fault of lib.images' own."""
+"""Fuzz target: images become uint8 arrays or are refused by name, for no fault of lib.images.reading' own."""
 
 import gzip
 import traceback
@@ -13,7 +13,8 @@ with instrumented():
     from PIL import Image
     from pydicom import examples, pixels  # noqa: F401 - else imported, unguided, when first needed
 
-    from lib.images import has_writing, pixel_spacing_mm, read_image, read_mask
+    from lib.images.dicom import has_writing, pixel_spacing_mm
+    from lib.images.reading import read_image, read_mask
     from lib.runtime.errors import UserError
 
     Image.init()  # imports the formats
@@ -32,7 +33,7 @@ def read(file: Path) -> None:
             where = (
                 traceback.extract_tb(error.__cause__.__traceback__)[-1] if error.__cause__ else None
             )
-            own = where and where.filename.endswith("lib/images.py")
+            own = where and where.filename.endswith("lib/images/reading.py")
             assert not own or isinstance(error.__cause__, UserError), error.__cause__
         else:
             assert not isinstance(found, np.ndarray) or found.dtype == np.uint8

@@ -16,7 +16,7 @@ from tests.fuzz.target import fuzz, instrumented
 with instrumented():
     from PIL import Image
 
-    from lib.labelme import labelme_document, rasterise, read_labelme
+    from lib.images.labelme import labelme_document, rasterise, read_labelme
     from lib.runtime.errors import UserError
 
 

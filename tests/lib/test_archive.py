@@ -11,11 +11,11 @@ from PIL import Image
 from lib.archive import find_images, predict_images, read_fovea
 from lib.configuration.reading import read_configuration
 from lib.datasets.ffa import find_angiograms, read_angiogram
-from lib.measurement import binary_mask
+from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
+from lib.images.masks import binary_mask
 from lib.prediction import predict_file
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
-from lib.synthetic_angiograms import write_synthetic_angiograms
 from tests.conftest import weightless_network
 from tests.lib.test_images import write_dicom
 
@@ -110,7 +110,7 @@ def test_every_image_leaves_four_files_and_a_row_and_a_bad_one_a_line(angiograms
 
 def test_preparing_takes_the_labelme_files_as_truth(angiograms, tmp_path):
     """Also where an information banner was left out of the prediction, and cuts the truth alike."""
-    from lib.info_banner import find_banner
+    from lib.images.info_banner import find_banner
 
     folder = tmp_path / "corrected"
     folder.mkdir()

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lib.measurement import QUADRANTS, RINGS_MM, binary_mask, measure, sectors
+from lib.images.masks import binary_mask
+from lib.measurement import QUADRANTS, RINGS_MM, measure, sectors
 from lib.runtime.errors import UserError
 
 INSIDE = np.ones((40, 60), np.uint8)

@@ -9,10 +9,10 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from lib.datasets.ffa import prepare
-from lib.hdf5 import read_part
-from lib.keras_network import read_keras_network
+from lib.datasets.prepared_hdf5 import read_part
+from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
+from lib.networks.from_experiments import read_keras_network
 from lib.runtime.errors import UserError
-from lib.synthetic_angiograms import write_synthetic_angiograms
 from lib.testing import test as run_test
 from lib.training import train
 from tests.conftest import tiny_configuration
@@ -38,8 +38,8 @@ def test_everything_promised_is_left_in_the_folder(tested):
 
 def test_scores_are_those_of_scikit_learn_on_predictions_made_here(tested):
     configuration, experiment, evaluation = tested
-    from lib.experiment import build_model
-    from lib.preprocessing import preprocess
+    from lib.images.preprocessing import preprocess
+    from lib.networks.keras_model import build_model
 
     model = build_model(configuration)
     model.load_weights(experiment.weights("best"))

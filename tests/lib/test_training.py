@@ -14,10 +14,10 @@ from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
 import models.unet
-from lib.batch_size import SIZES
 from lib.configuration.experiment_folder import Experiment, alone_in
-from lib.experiment import build_model
 from lib.learner import learner_of
+from lib.networks.batches import SIZES
+from lib.networks.keras_model import build_model
 from lib.patches import PatchSampler
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
@@ -227,8 +227,8 @@ def test_patches_without_non_perfusion_are_named(prepared):
 
 
 def test_drop_block_grows_with_the_epochs(prepared):
-    from lib.experiment import build_model
     from lib.learner import grow_dropout
+    from lib.networks.keras_model import build_model
     from models.drop_block import DropBlock
 
     configuration = tiny_configuration(

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from lib.configuration.reading import read_configuration
+from lib.datasets.synthetic_angiograms import synthetic_angiogram
+from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.paths import PROJECT
-from lib.synthetic_angiograms import synthetic_angiogram
-from lib.trained_network import TrainedNetwork
 from tests.conftest import weightless_network
 
 

@@ -66,7 +66,7 @@ def test_the_secret_key_is_private_and_stays(tmp_path):
 def test_a_missing_model_is_one_line(tmp_path):
     told = one_line(command(tmp_path, "run_web.py", "--model", str(tmp_path / "no.onnx")))
     assert "no.onnx: no such file" in told
-    assert "python -m lib.onnx_export NAME" in told
+    assert "python run_export.py NAME" in told
 
 
 def test_on_this_computer_no_account_is_needed(client):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.images import write_png
-from lib.synthetic_angiograms import synthetic_angiogram
+from lib.datasets.synthetic_angiograms import synthetic_angiogram
+from lib.images.png import write_png
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.labelme import rasterise, read_labelme
-from lib.measurement import without_small_areas
-from lib.outlines import outlined
+from lib.images.labelme import rasterise, read_labelme
+from lib.images.masks import without_small_areas
+from lib.images.outlines import outlined
 from tests.web.conftest import analyse_all, encoded, files_kept, network, page_client, png, send
 
 

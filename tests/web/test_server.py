@@ -13,14 +13,14 @@ import time
 import numpy as np
 import pytest
 
-from lib.onnx_network import METADATA_KEY, STORED_SECTIONS
+from lib.networks.onnx_metadata import METADATA_KEY, STORED_SECTIONS
 from lib.runtime.paths import PROJECT
 from tests.web.conftest import png
 
 
 @pytest.fixture
 def onnx_file(tmp_path):
-    """A network of one layer, sigmoid(-10 x + 3), as lib.onnx_export would leave it."""
+    """A network of one layer, sigmoid(-10 x + 3), as run_export.py writes it."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper
 

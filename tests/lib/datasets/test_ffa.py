@@ -14,9 +14,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from lib.datasets.ffa import find_angiograms, prepare
-from lib.hdf5 import read_part
+from lib.datasets.patient_split import PARTS
+from lib.datasets.prepared_hdf5 import read_part
 from lib.runtime.errors import UserError
-from lib.splits import PARTS
 from tests.conftest import tiny_configuration
 from tests.lib.test_images import write_dicom
 

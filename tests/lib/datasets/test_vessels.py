@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from lib.configuration.reading import read_configuration
+from lib.datasets.patient_split import PARTS
+from lib.datasets.prepared_hdf5 import read_part
 from lib.datasets.vessels import SPLITS, VESSEL_SETS, find_photographs, named_split, prepare
-from lib.field_of_view import detect_field_of_view
-from lib.hdf5 import read_part
+from lib.images.field_of_view import detect_field_of_view
 from lib.pixel_scores import score_pixels
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
-from lib.splits import PARTS
 from tests.conftest import tiny_settings
 
 

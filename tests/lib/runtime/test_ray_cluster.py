@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from lib.archive import find_images, predict_images
-from lib.keras_network import read_keras_network
+from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
+from lib.networks.from_experiments import read_keras_network
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from lib.runtime.ray_cluster import ClusterOptions, add_cluster, connected, outcomes
-from lib.synthetic_angiograms import write_synthetic_angiograms
 from tests.conftest import tiny_settings
 from tests.lib.test_experiments import plan_file
 

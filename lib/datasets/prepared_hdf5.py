@@ -1,0 +1,195 @@
+"""retina-unet's HDF5 files: images, truth (`groundTruth`) and field of view (`borderMasks`) of one part.
+
+Each file holds a data set `image` (N, H, W, C) uint8, one chunk an image, compressed; images smaller than
+the largest stand in its upper left corner, and `size` (N, 2) gives their height and width. `name` and
+`patient` (N,) are text. The truth file may hold a second observer's masks as well: `second_observer`.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lib.images.checked_files import MAX_PIXELS
+from lib.runtime.errors import UserError
+from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
+
+BOMB_BYTES, BOMB_RATIO = 2**30, 200
+"""Images of more bytes than this that were packed more tightly than this are none."""
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """One image with its truth.
+
+    Attributes:
+        name: file name without its ending.
+        patient: patient id.
+        original: (H, W) or (H, W, 3) uint8, the information banner cut off.
+        truth: (H, W) uint8 in {0, 1}; None where there is none, so that the image cannot be scored.
+        field_of_view: (H, W) uint8 in {0, 1}.
+        second_observer: (H, W) uint8 in {0, 1}, or None.
+    """
+
+    name: str
+    patient: str
+    original: np.ndarray
+    truth: np.ndarray | None
+    field_of_view: np.ndarray
+    second_observer: np.ndarray | None = None
+
+
+def write_part(
+    files: tuple[Path, Path | None, Path],
+    images: Iterable[PreparedImage],
+    shape: tuple[int, int, int, int],
+) -> None:
+    """Write one part's images, truth and field of view, one image at a time.
+
+    Args:
+        files: where images, truth (None for a part without) and field of view go.
+        images: exactly `shape[0]` images; all or none with a second observer.
+        shape: number, largest height, largest width, and channels (1 or 3; grey images among coloured
+            ones are stored with three equal channels).
+    """
+    number, height, width, channels = shape
+    with ExitStack() as stack:
+        stores = {
+            field: stack.enter_context(written_hdf5(file))
+            for field, file in zip(("original", "truth", "field_of_view"), files, strict=True)
+            if file
+        }
+        for field, store in stores.items():
+            depth = channels if field == "original" else 1
+            _pixels(store, "image", (number, height, width, depth))
+            store.create_dataset("size", (number, 2), "int64")
+            for label in ("name", "patient"):
+                store.create_dataset(label, (number,), h5py.string_dtype())
+        for index, image in enumerate(images):
+            rows, columns = image.field_of_view.shape
+            for field, store in stores.items():
+                pixels = getattr(image, field)
+                pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+                store["image"][index, :rows, :columns] = pixels
+                store["size"][index] = rows, columns
+                store["name"][index] = image.name
+                store["patient"][index] = image.patient
+            if image.second_observer is not None and "truth" in stores:
+                masks = _pixels(stores["truth"], "second_observer", (number, height, width, 1))
+                masks[index, :rows, :columns, 0] = image.second_observer
+            for store in stores.values():
+                store.flush()
+
+
+def _pixels(store: h5py.File, name: str, shape: tuple[int, int, int, int]) -> h5py.Dataset:
+    """The data set of that name, made if it is not there yet: one chunk an image, compressed."""
+    return store.require_dataset(
+        name, shape, "uint8", chunks=(1, *shape[1:]), compression="gzip", compression_opts=4
+    )
+
+
+def members_of(files: tuple[Path, Path, Path]) -> list[tuple[str, str]]:
+    """Name and patient of each image of one part, without reading pixels."""
+    with _open(files[0]) as store:
+        return list(zip(store["name"].asstr(), store["patient"].asstr(), strict=True))
+
+
+def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Iterator[PreparedImage]:
+    """Yield the images of one part, one in memory at a time; at most `limit` of them.
+
+    Raises:
+        UserError: a file is missing, is no HDF5, lacks a data set, or the three disagree.
+    """
+    with ExitStack() as stack:
+        stores = [stack.enter_context(_open(file)) for file in files]
+        _refuse_bomb(files[0], stores[0])
+        counts = [store["image"].shape[0] for store in stores]
+        names = [list(store["name"].asstr()) for store in stores]
+        sides = {store["image"].shape[1:3] for store in stores}
+        if names[0] != names[1] or names[0] != names[2] or len(sides) > 1:
+            listed = ", ".join(f"{f} ({n})" for f, n in zip(files, counts, strict=True))
+            raise UserError(f"not the same images in {listed}; prepare the data again")
+        for index, name in enumerate(names[0][:limit]):
+            rows, columns = stores[0]["size"][index]
+            second = stores[1].get("second_observer")
+            try:
+                original, truth, field_of_view = (
+                    store["image"][index, :rows, :columns] for store in stores
+                )
+                second = None if second is None else second[index, :rows, :columns, 0]
+            except OSError as error:
+                raise UserError(
+                    f"{files[0]}, or the files of its truth and field of view: image {name} is damaged "
+                    f"({error}); prepare the data again"
+                ) from None
+            yield PreparedImage(
+                name,
+                stores[0]["patient"].asstr()[index],
+                original[..., 0] if original.shape[2] == 1 else original,
+                truth[..., 0],
+                field_of_view[..., 0],
+                second,
+            )
+
+
+def _open(file: Path) -> h5py.File:
+    if not file.is_file():
+        raise UserError(
+            f"{file}: no such file; run prepare_datasets_FFA.py (or prepare_datasets_vessels.py) first"
+        )
+    try:
+        store = h5py.File(file, "r")
+    except OSError as error:
+        raise UserError(f"{file}: not a readable HDF5 file ({error})") from None
+    try:
+        _check(plain_datasets(store))
+    except (ValueError, RuntimeError, OSError) as error:
+        store.close()
+        raise UserError(f"{file}: {error}; prepare the data again") from None
+    return store
+
+
+def _check(datasets: dict[str, h5py.Dataset]) -> None:
+    """That reading them image by image takes no more memory than images of honest sizes do.
+
+    Raises:
+        ValueError: says which data set is wrong.
+    """
+    if missing := {"image", "size", "name", "patient"} - datasets.keys():
+        raise ValueError(f"no data set {', '.join(sorted(missing))}")
+    image = datasets["image"]
+    if image.dtype != np.uint8 or image.ndim != 4 or image.shape[3] not in {1, 3}:
+        raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (N, H, W, 1 or 3)")
+    number, height, width, _ = image.shape
+    if not number:
+        raise ValueError("image holds no image")
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"image has {height}x{width} pixels, expected at most {MAX_PIXELS}")
+    if image.chunks != (1, *image.shape[1:]) or image.id.get_num_chunks() != number:
+        raise ValueError(f"image {image.shape} is not stored image by image, or not whole")
+    for name in ("name", "patient"):
+        text = h5py.check_string_dtype(datasets[name].dtype)
+        if text is None or text.length is not None or datasets[name].shape != (number,):
+            raise ValueError(f"{name} is no list of {number} texts")
+    size = datasets["size"]
+    if size.dtype != np.int64 or size.shape != (number, 2):
+        raise ValueError(f"size is {size.dtype} {size.shape}, expected int64 {(number, 2)}")
+    if ((size[...] < 1) | (size[...] > [height, width])).any():
+        raise ValueError(f"size: expected 1 to {height} and 1 to {width}")
+    second = datasets.get("second_observer", image)
+    if second.dtype != np.uint8 or second.shape not in {image.shape, (*image.shape[:3], 1)}:
+        raise ValueError(f"second_observer is {second.dtype} {second.shape}, unlike image")
+
+
+def _refuse_bomb(file: Path, store: h5py.File) -> None:
+    """Masks may be packed tightly; photographs are not, whatever packed them."""
+    unpacked = int(store["size"][...].prod(axis=1).sum()) * store["image"].shape[3]
+    stored = store["image"].id.get_storage_size()
+    if unpacked > max(BOMB_BYTES, BOMB_RATIO * stored):
+        raise UserError(
+            f"{file}: {stored} bytes that would unpack to {unpacked}: no photographs; "
+            "prepare the data again"
+        )

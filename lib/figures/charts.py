@@ -1,0 +1,112 @@
+"""Charts: learning curves and bars."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from lib.figures.style import (
+    BLUE,
+    FAINT,
+    INK,
+    NETWORKS,
+    VERMILION,
+    legend,
+    mark_operating_point,
+    new_figure,
+    save_figure,
+    say_in_middle,
+    style_axes,
+)
+
+
+def learning_curves(
+    file: Path, history: Sequence[Mapping[str, float | None]], best_by: str = "auc"
+) -> None:
+    """Loss, accuracy and AUC over the epochs, the best epoch marked.
+
+    Args:
+        file: the PNG.
+        history: one row an epoch with `epoch` and any of `loss`, `accuracy`, `auc` and the same
+            behind `val_`; a value may be missing, None or not finite.
+        best_by: "auc" (greatest `val_auc`) or "loss" (least `val_loss`).
+    """
+    figure = new_figure(12, 3.7)
+    best = _best_epoch(history, best_by)
+    for axes, name, title in zip(
+        figure.subplots(1, 3),
+        ("loss", "accuracy", "auc"),
+        ("Loss", "Accuracy", "AUC-ROC"),
+        strict=True,
+    ):
+        style_axes(axes)
+        axes.set_title(title, loc="left", color=INK, fontweight="bold")
+        axes.set_xlabel("Epoch")
+        axes.set_xlim(0.5, max((row["epoch"] for row in history), default=1) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+        if best is not None:
+            axes.axvline(best, color=FAINT, linewidth=1, linestyle="--")
+        for key, label, colour in (
+            (name, "training", BLUE),
+            (f"val_{name}", "validation", VERMILION),
+        ):
+            epochs, values = _series(history, key)
+            if values:
+                marker = "o" if len(values) <= 30 else None
+                axes.plot(
+                    epochs,
+                    values,
+                    color=colour,
+                    linewidth=1.8,
+                    marker=marker,
+                    markersize=3,
+                    label=label,
+                )
+                if best in epochs and key.startswith("val_"):
+                    value = values[epochs.index(best)]
+                    mark_operating_point(axes, best, value, f"best epoch {best:g}: {value:.4f}")
+        if not legend(axes, "best"):
+            say_in_middle(axes, "no values yet")
+    figure.subplots_adjust(left=0.045, right=0.985, bottom=0.15, top=0.9, wspace=0.16)
+    save_figure(figure, file, dots_per_inch=100)
+
+
+def _best_epoch(history: Sequence[Mapping[str, float | None]], best_by: str) -> float | None:
+    epochs, values = _series(history, f"val_{best_by}")
+    if not values:
+        return None
+    return epochs[int(np.argmax(values) if best_by == "auc" else np.argmin(values))]
+
+
+def _series(
+    history: Sequence[Mapping[str, float | None]], key: str
+) -> tuple[list[float], list[float]]:
+    rows = [row for row in history if row.get(key) is not None and np.isfinite(row[key])]
+    return [row["epoch"] for row in rows], [row[key] for row in rows]
+
+
+def bar_chart(file: Path, groups: Mapping[str, Mapping[str, float | None]]) -> None:
+    """Scores side by side (Figure 9 of the LDPC-Net paper).
+
+    Args:
+        file: the PNG.
+        groups: for each network its scores in [0, 1]; None is left out. The same scores for all.
+    """
+    scores = list(next(iter(groups.values())))
+    figure = new_figure(1.6 + 1.5 * len(scores), 3.9)
+    axes = figure.add_axes((0.07, 0.12, 0.91, 0.68))
+    style_axes(axes)
+    width = 0.8 / len(groups)
+    for number, (name, values) in enumerate(groups.items()):
+        at = np.arange(len(scores)) + (number - (len(groups) - 1) / 2) * width
+        heights = [values[score] or 0 for score in scores]
+        bars = axes.bar(
+            at, heights, width * 0.9, label=name, color=NETWORKS[number % len(NETWORKS)]
+        )
+        if len(groups) <= 4:
+            axes.bar_label(bars, [f"{h:.3f}" for h in heights], fontsize=7, padding=1)
+    axes.set_xticks(range(len(scores)), scores)
+    axes.set_ylim(0, 1.05)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=4, frameon=False, fontsize=9)
+    save_figure(figure, file)

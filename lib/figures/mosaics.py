@@ -1,0 +1,157 @@
+"""Images as pictures: overlays, grids, contact sheets; one function, one PNG, whole or not at all."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib.evaluation import PredictedImage
+from lib.figures.style import pixel_axes, save_over, shortened, write
+from lib.images.png import write_png
+
+
+class ImageGrid:
+    """Images in rows, each in the middle of a black cell as large as the largest.
+
+    Args:
+        sizes: height and width of each image that will be added.
+        columns: images in a row.
+        longest: pixels; the longer side of the picture at most.
+        most: pixels of the picture at most.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        columns: int,
+        longest: int = 12_000,
+        most: int = 36_000_000,
+    ) -> None:
+        self._columns, self._number = min(columns, len(sizes)), 0
+        rows = -(-len(sizes) // self._columns)
+        cell = np.max(sizes, axis=0)
+        whole = cell * (rows, self._columns)
+        self._scale = min(1, longest / whole.max(), (most / whole.prod()) ** 0.5)
+        self._cell = np.maximum(1, (cell * self._scale).astype(int))
+        self._canvas = np.zeros(self._cell * (rows, self._columns), np.uint8)  # until colour comes
+
+    def add(self, image: np.ndarray) -> None:
+        """Put the next image.
+
+        Args:
+            image: (H, W), (H, W, 1) or (H, W, 3); uint8, float in [0, 1], or a {0, 1} mask, which is
+                shown black and white.
+        """
+        corner = self._cell * divmod(self._number, self._columns)
+        self._number += 1
+        image = to_rgb(image)
+        if self._canvas.ndim == 2 and (image != image[..., :1]).any():
+            self._canvas = self._canvas[..., None].repeat(3, axis=2)
+        if self._canvas.ndim == 2:
+            image = image[..., 0]
+        if self._scale < 1:
+            size = np.maximum(1, np.multiply(image.shape[:2], self._scale).astype(int))
+            image = cv2.resize(image, size[::-1].tolist(), interpolation=cv2.INTER_AREA)
+        top, left = corner + (self._cell - image.shape[:2]) // 2
+        self._canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+
+    def save(self, file: Path) -> None:
+        """Write the PNG."""
+        write_png(file, self._canvas)
+
+
+def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
+    """Training patches, enlarged to about 96 pixels.
+
+    Args:
+        file: the PNG.
+        patches: (N, h, w) or (N, h, w, 1), float in [0, 1] or {0, 1}.
+        columns: patches in a row.
+    """
+    factor = max(1, round(96 / max(patches.shape[1:3])))
+    enlarged = [to_rgb(patch).repeat(factor, 0).repeat(factor, 1) for patch in patches]
+    write_png(file, place_in_grid(enlarged, columns, gap=4, background=128))
+
+
+def original_truth_prediction(file: Path, cases: Sequence[PredictedImage]) -> None:
+    """Three rows as in retina-unet: originals, their truths and the predicted probabilities."""
+    rows = {
+        "Original": [case.original for case in cases],
+        "Ground truth": [case.truth for case in cases],
+        "Prediction": [case.probability for case in cases],
+    }
+    labelled_rows(file, rows, [case.name for case in cases])
+
+
+def labelled_rows(
+    file: Path,
+    rows: Mapping[str, Sequence[np.ndarray]],
+    columns: Sequence[str],
+    side: int = 512,
+) -> None:
+    """Images in rows and columns that have titles (Figure 4 of the Enhance LadderNet paper).
+
+    Args:
+        file: the PNG.
+        rows: for each title as many images as there are columns, as in `ImageGrid`.
+        columns: their titles.
+        side: of an image, in pixels.
+    """
+    fitted = [scale_to_side(to_rgb(image), side) for images in rows.values() for image in images]
+    margin, head, gap = 44, 40, 10
+    mosaic = place_in_grid(fitted, len(columns), gap, background=255)
+    canvas = np.pad(mosaic, ((head, 0), (margin, 0), (0, 0)), constant_values=255)
+    figure, axes = pixel_axes(*canvas.shape[:2])
+    for row, title in enumerate(rows):
+        y = head + gap / 2 + (row + 0.5) * (mosaic.shape[0] - gap) / len(rows)
+        write(axes, title, margin / 2, y, 13, rotation=90, ha="center", fontweight="bold")
+    for column, title in enumerate(columns):
+        x = margin + gap / 2 + (column + 0.5) * (mosaic.shape[1] - gap) / len(columns)
+        write(axes, shortened(title, 48), x, head / 2, 12, ha="center")
+    save_over(figure, canvas, file)
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """(H, W), (H, W, 1) or (H, W, 3) uint8, bool, {0, 1} or float in [0, 1] to (H, W, 3) uint8."""
+    image = np.asarray(image)
+    if image.dtype.kind == "f":
+        image = (np.clip(image, 0, 1) * 255).round()
+    elif image.max(initial=0) <= 1:
+        image = image * 255
+    image = image.astype(np.uint8).reshape(*image.shape[:2], -1)
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+
+
+def place_in_grid(
+    images: Sequence[np.ndarray], columns: int, gap: int = 0, background: int = 0
+) -> np.ndarray:
+    """(H, W, 3) uint8 images, each in the middle of its cell."""
+    height = max(image.shape[0] for image in images)
+    width = max(image.shape[1] for image in images)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    canvas = np.full(
+        (rows * (height + gap) + gap, columns * (width + gap) + gap, 3), background, np.uint8
+    )
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        top = gap + row * (height + gap) + (height - image.shape[0]) // 2
+        left = gap + column * (width + gap) + (width - image.shape[1]) // 2
+        canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
+
+
+def scale_to_side(image: np.ndarray, side: int) -> np.ndarray:
+    """The image scaled to a longer side of `side` pixels."""
+    scale = side / max(image.shape[:2])
+    size = [max(1, round(length * scale)) for length in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def paste(canvas: np.ndarray, image: np.ndarray, top: int, left: int, side: int) -> None:
+    """Put `image` in the middle of a black square."""
+    canvas[top : top + side, left : left + side] = 0
+    top += (side - image.shape[0]) // 2
+    left += (side - image.shape[1]) // 2
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image

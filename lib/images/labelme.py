@@ -1,0 +1,305 @@
+"""LabelMe files: polygons drawn by ophthalmologists, and their union as a mask.
+
+The JSON is parsed here: importing the labelme package switches Pillow's decompression-bomb guard
+off.
+"""
+
+import base64
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from lib.images.outlines import Area, areas
+from lib.images.reading import decode_mask
+from lib.runtime.errors import UserError, raise_all
+
+MAX_BYTES = 512 * 2**20
+"""A larger file is refused: LabelMe embeds the image, and no image needs this much."""
+
+MAX_POINTS = 100_000
+"""Of one shape; the time to fill a polygon grows with the square (100 000 points: seconds)."""
+
+LABELME_VERSION = "5.5.0"
+"""What we write is laid out as this version of LabelMe does."""
+
+_POINTS_EXPECTED = {
+    "polygon": "at least 3 points",
+    "rectangle": "2 or 4 points",
+    "circle": "2 points",
+    "mask": "2 points",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """One shape of a LabelMe file.
+
+    Attributes:
+        number: counted from 1 in the file's order.
+        label: what it outlines, e.g. "NP".
+        kind: LabelMe's `shape_type`.
+        points: float64 (K, 2), x and y in pixels; the centre of the first pixel is (0, 0).
+        mask: uint8 (h, w) in {0, 1} for the kind "mask", whose upper left pixel is at `points[0]`.
+    """
+
+    number: int
+    label: str
+    kind: str
+    points: np.ndarray
+    mask: np.ndarray | None = None
+
+    def __str__(self) -> str:
+        return f"shape {self.number} ({self.label}, {self.kind})"
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """What one LabelMe file says.
+
+    Attributes:
+        path: the file.
+        image_path_name: the image's file name, without the folders of the machine it was drawn on.
+        height: of the image, in pixels; None where the file does not say (early LabelMe).
+        width: likewise.
+        shapes: in the file's order.
+    """
+
+    path: Path
+    image_path_name: str
+    height: int | None
+    width: int | None
+    shapes: tuple[Shape, ...]
+
+
+def read_labelme(path: Path) -> Annotation:
+    """Read a LabelMe file of any version, in UTF-8 or the encoding of Chinese Windows.
+
+    The embedded image (`imageData`) is not decoded.
+
+    Raises:
+        UserError: the file is damaged; every fault of its keys and shapes is listed.
+    """
+    content = _parse(path)
+    faults = []
+    name = content.get("imagePath")
+    name = re.split(r"[/\\]", name)[-1] if isinstance(name, str) else ""
+    if not name.strip(".") or "\0" in name:
+        faults.append("imagePath: expected the image's file name")
+    size = [content.get(key) for key in ("imageHeight", "imageWidth")]
+    if not all(length is None or type(length) is int for length in size):
+        faults.append(f"imageHeight, imageWidth: found {str(size)[:80]}, expected whole numbers")
+    items = content.get("shapes")
+    if not isinstance(items, list):
+        faults.append("shapes: expected a list")
+        items = []
+    shapes = []
+    for number, item in enumerate(items, 1):
+        try:
+            shapes.append(_shape(number, item))
+        except UserError as error:
+            faults.append(str(error))
+    raise_all(faults, str(path))
+    return Annotation(path, name, *size, tuple(shapes))
+
+
+def rasterise(
+    annotation: Annotation,
+    labels: Collection[str],
+    ignore_labels: Collection[str],
+    height: int,
+    width: int,
+) -> np.ndarray:
+    """Draw the union of the shapes that bear one of `labels`, edge included.
+
+    Each is drawn as by LabelMe's own converter. Shapes may overlap and may reach over the image's
+    border, where they are clipped.
+
+    Returns:
+        uint8 (height, width) in {0, 1}.
+
+    Raises:
+        UserError: lists a size other than `height` x `width`, labels in neither list, and each
+            wanted shape that encloses no area or lies more than one image size outside.
+    """
+    faults = []
+    size = (annotation.height or height, annotation.width or width)
+    if size != (height, width):
+        faults.append(f"drawn on {size[1]}x{size[0]} pixels, the image has {width}x{height}")
+    known = {*labels, *ignore_labels}
+    unknown = Counter(s.label for s in annotation.shapes if s.label not in known)
+    if unknown:
+        found = ", ".join(f"{label!r} ({count})" for label, count in sorted(unknown.items()))
+        faults.append(
+            f"unknown labels: {found}; add each to [preparation] labels or ignore_labels (case counts)"
+        )
+    wanted = [s for s in annotation.shapes if s.label in set(labels)]
+    faults += [f"{s}: {fault}" for s in wanted if (fault := _fault(s, height, width))]
+    raise_all(faults, str(annotation.path))
+    canvas = Image.new("L", (width, height))
+    for shape in wanted:
+        _draw(canvas, shape)
+    return np.array(canvas)
+
+
+def labelme_document(
+    mask: np.ndarray, label: str, image_path: str, *, image_png: bytes | None = None
+) -> dict:
+    """A LabelMe file's content: each area of a mask as a shape to be corrected.
+
+    Args:
+        mask: (H, W) bool.
+        label: of all shapes.
+        image_path: where LabelMe finds the image, from the file's own folder.
+        image_png: the image itself, where LabelMe cannot read the file.
+    """
+    height, width = mask.shape
+    return {
+        "version": LABELME_VERSION,
+        "flags": {},
+        "shapes": [_area_shape(area, label) for area in areas(mask)],
+        "imagePath": image_path,
+        "imageData": base64.b64encode(image_png).decode() if image_png else None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+
+
+def _area_shape(area: Area, label: str) -> dict:
+    shape = {"label": label, "group_id": None, "description": "", "flags": {}}
+    if area.polygon is not None and len(area.polygon) <= MAX_POINTS:
+        return {**shape, "points": area.polygon.tolist(), "shape_type": "polygon", "mask": None}
+    left, top = area.corner
+    height, width = area.mask.shape
+    data = BytesIO()
+    Image.fromarray(area.mask.astype(np.uint8) * 255).save(data, "PNG")
+    return {
+        **shape,
+        "points": [[left, top], [left + width - 1, top + height - 1]],
+        "shape_type": "mask",
+        "mask": base64.b64encode(data.getvalue()).decode(),
+    }
+
+
+def _parse(path: Path) -> dict:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file, or no regular file")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path}: more than {MAX_BYTES // 2**20} MiB; expected a LabelMe file")
+    try:
+        content = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: line {error.lineno}: no valid JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UserError(f"{path}: cannot be read ({reason})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: no LabelMe file; expected an object with shapes and imagePath")
+    return content
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    for encoding in ("utf-8-sig", "gb18030"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise ValueError("neither UTF-8 nor GB 18030; save it as UTF-8")
+
+
+def _shape(number: int, item: object) -> Shape:
+    if not isinstance(item, dict):
+        raise UserError(f"shape {number}: expected an object with label and points")
+    label, kind = item.get("label"), item.get("shape_type", "polygon")
+    if not isinstance(label, str) or not isinstance(kind, str):
+        raise UserError(f"shape {number}: label and shape_type must be text")
+    try:
+        points = np.asarray(item.get("points"), dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        points = np.empty(0)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise UserError(f"shape {number} ({label}): points must be a list of [x, y]")
+    if not np.isfinite(points).all():
+        raise UserError(f"shape {number} ({label}): a point is NaN or infinite")
+    shape = Shape(number, label, kind, points)
+    if kind == "mask":
+        return Shape(number, label, kind, points, _embedded_mask(item.get("mask"), str(shape)))
+    return shape
+
+
+def _embedded_mask(encoded: object, source: str) -> np.ndarray:
+    if not isinstance(encoded, str):
+        raise UserError(f"{source}: has no mask")
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise UserError(f"{source}: its mask is no base64 ({error})") from error
+    return decode_mask(data, source)
+
+
+def _fault(shape: Shape, height: int, width: int) -> str | None:
+    """Why a shape cannot be drawn, or None."""
+    points = shape.points
+    if shape.kind not in _POINTS_EXPECTED:
+        return f"encloses no area; expected {', '.join(_POINTS_EXPECTED)}"
+    if len(points) > MAX_POINTS:
+        return f"has {len(points)} points, expected at most {MAX_POINTS}"
+    if not _enough(shape.kind, len(points)):
+        return f"has {len(points)} points, expected {_POINTS_EXPECTED[shape.kind]}"
+    size = np.array([width, height])
+    outside = ((points < -size) | (points > 2 * size)).any(axis=1)
+    if outside.any():
+        x, y = points[outside][0]
+        return f"point ({x:g}, {y:g}) lies far outside the image of {width}x{height} pixels"
+    if shape.kind == "mask":
+        columns, rows = (points[1].astype(int) - points[0].astype(int) + 1).tolist()
+        if shape.mask.shape != (rows, columns):
+            found = f"{shape.mask.shape[1]}x{shape.mask.shape[0]}"
+            return f"its mask has {found} pixels, its corners say {columns}x{rows}"
+    elif _encloses_nothing(shape):
+        return "all its points lie on one line; delete it or draw it again"
+    return None
+
+
+def _enough(kind: str, number: int) -> bool:
+    if kind == "polygon":
+        return number >= 3
+    return number == 2 or (kind == "rectangle" and number == 4)
+
+
+def _encloses_nothing(shape: Shape) -> bool:
+    """Collinear, not of zero signed area: a figure of eight may have that, too."""
+    from_first = shape.points - shape.points[0]
+    if shape.kind == "circle":
+        return not from_first.any()
+    if len(from_first) == 2:  # a rectangle
+        return not from_first[1].all()
+    farthest = from_first[np.abs(from_first).sum(axis=1).argmax()]
+    twice_areas = from_first @ np.array([-farthest[1], farthest[0]])
+    return bool(np.abs(twice_areas).max() <= 1e-9 * (farthest @ farthest))
+
+
+def _draw(canvas: Image.Image, shape: Shape) -> None:
+    """With the calls of LabelMe's converter, whose edges are the truth that users know."""
+    draw = ImageDraw.Draw(canvas)
+    if shape.kind == "mask":
+        corner = tuple(shape.points[0].astype(int).tolist())
+        canvas.paste(1, corner, Image.fromarray(shape.mask * 255))
+    elif shape.kind == "circle":
+        (x, y), radius = shape.points[0], math.dist(*shape.points)
+        draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=1, fill=1)
+    elif len(shape.points) == 2:
+        corners = np.sort(shape.points, axis=0)  # Pillow wants the upper left first
+        draw.rectangle(corners.ravel().tolist(), outline=1, fill=1)
+    else:
+        draw.polygon(shape.points.ravel().tolist(), outline=1, fill=1)

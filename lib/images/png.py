@@ -1,0 +1,37 @@
+"""Arrays as PNG files."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib.runtime.atomic_files import written_beside
+
+COMPRESSION = 3
+"""Of PNG files: a third of the time of Pillow's 6, and angiograms take no more room."""
+
+
+def write_png(path: Path, array: np.ndarray) -> None:
+    """Write a PNG file that appears whole or not at all; the arrays are those of `encode_png`.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with written_beside(path) as (beside,):
+        beside.write_bytes(encode_png(array))
+
+
+def encode_png(array: np.ndarray) -> bytes:
+    """The PNG file of uint8 or uint16 grey (H, W), or uint8 RGB (H, W, 3)."""
+    rgb = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
+    if not rgb and not (array.ndim == 2 and array.dtype in (np.uint8, np.uint16)):
+        raise ValueError(
+            f"expected uint8 (H, W) or (H, W, 3), or uint16 (H, W); found {array.dtype} {array.shape}"
+        )
+    # OpenCV releases the GIL while it encodes; Pillow does not.
+    strategy = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
+    settings = (cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION, *strategy)
+    encoded, data = cv2.imencode(".png", array[..., ::-1] if rgb else array, settings)
+    if not encoded:
+        raise OSError(f"no PNG can hold {array.shape[1]} x {array.shape[0]} pixels")
+    return data.tobytes()

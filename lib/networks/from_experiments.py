@@ -1,0 +1,117 @@
+"""A trained network out of an experiment's folder, computed by Keras."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import keras
+
+from lib.configuration.experiment_folder import Experiment, ensemble_name, refuse_other_settings
+from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.sections import by_validation
+from lib.images.checked_files import file_sha256
+from lib.networks.batches import HalvedBatches, with_batch_size
+from lib.networks.keras_model import trained_model
+from lib.networks.operating_point import WINDOW, read_operating_point
+from lib.networks.trained_network import TrainedNetwork
+from lib.runtime.errors import UserError, raise_all
+from models.folding import folded
+
+FIXED_BY_TRAINING = ("preprocessing", "model")
+"""Sections that are part of what was learnt."""
+
+
+def experiment_configuration(experiment: Experiment, overrides: Sequence[str]) -> Configuration:
+    """What the experiment was trained with, the overrides laid over it.
+
+    Raises:
+        UserError: there is no such experiment, or an override changes what was learnt.
+    """
+    if not experiment.configuration.is_file():
+        raise UserError(f"{experiment.folder}: no trained experiment; run run_training.py first")
+    configuration = read_configuration(experiment.configuration, overrides)
+    refuse_other_settings(experiment, configuration, FIXED_BY_TRAINING)
+    return configuration
+
+
+def read_keras_network(
+    experiment: Experiment, overrides: Sequence[str] = ()
+) -> tuple[TrainedNetwork, keras.Model]:
+    """The trained network, and the Keras model that computes it.
+
+    Raises:
+        UserError: as `trained_model`, `experiment_configuration` and `read_operating_point`.
+    """
+    configuration = experiment_configuration(experiment, overrides)
+    settings = configuration.testing_settings
+    point = read_operating_point(experiment.operating_point, settings)
+    weights = experiment.weights(settings.best_last)
+    model = folded(trained_model(configuration, weights, point.precision))
+    network = TrainedNetwork(
+        name=experiment.name,
+        architecture=configuration.model.architecture,
+        structure=configuration.data_attributes.structure,
+        label=configuration.preparation.labels[0],
+        info_banner=configuration.preparation.info_banner,
+        preprocessing=configuration.preprocessing,
+        testing_settings=with_batch_size(model.predict_on_batch, settings),
+        threshold=point.threshold,
+        threshold_source=point.threshold_source,
+        min_area_px=point.min_area_px,
+        weights_sha256=file_sha256(weights),
+        predict=HalvedBatches(model.predict_on_batch),
+    )
+    return network, model
+
+
+SHARED = ("preprocessing",)
+"""Sections that all members of an ensemble must share."""
+
+
+def averaged(members: Sequence[keras.Model]) -> keras.Model:
+    """One network of the same input whose output is the mean of the members'."""
+    if len(members) == 1:
+        return members[0]
+    image = keras.Input(members[0].input_shape[1:])
+    # Members may be of one architecture, and no two parts of a model may have one name.
+    named = [keras.Model(m.input, m.output, name=f"member{n}") for n, m in enumerate(members)]
+    mean = keras.layers.Average(dtype="float32")([member(image) for member in named])
+    return keras.Model(image, mean)
+
+
+def read_keras_ensemble(
+    experiments: Sequence[Experiment], overrides: Sequence[str] = ()
+) -> TrainedNetwork:
+    """Trained experiments as one network, which predicts by the settings that all of them share.
+
+    Raises:
+        UserError: as `read_keras_network`; names each setting of preprocessing and of the window by
+            which the members differ; the threshold is not a number.
+    """
+    name = ensemble_name([experiment.name for experiment in experiments])
+    configurations = [experiment_configuration(e, overrides) for e in experiments]
+    first = configurations[0]
+    if any(by_validation(c.testing_settings) for c in configurations):
+        raise UserError(
+            f"{name}: the networks' thresholds are not that of their mean; give numbers: "
+            '--set "testing settings.threshold=0.5" --set "testing settings.min_area_px=0"'
+        )
+    for experiment in experiments[1:]:
+        refuse_other_settings(experiment, first, SHARED)
+    raise_all(
+        [
+            f"[testing settings] {key} = {getattr(c.testing_settings, key)} in {e.name}, "
+            f"{getattr(first.testing_settings, key)} in {experiments[0].name}"
+            for e, c in zip(experiments, configurations, strict=True)
+            for key in ("threshold", "min_area_px", *WINDOW)
+            if getattr(c.testing_settings, key) != getattr(first.testing_settings, key)
+        ],
+        f"{name}: the experiments predict in different ways; choose one with --set",
+    )
+    networks, models = zip(*(read_keras_network(e, overrides) for e in experiments), strict=True)
+    return replace(
+        networks[0],
+        name=name,
+        architecture=" + ".join(network.architecture for network in networks),
+        weights_sha256=" ".join(network.weights_sha256 for network in networks),
+        predict=HalvedBatches(averaged(models).predict_on_batch),
+    )

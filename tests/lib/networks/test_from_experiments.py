@@ -1,0 +1,192 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from lib.configuration.experiment_folder import Experiment, ensemble_name
+from lib.configuration.reading import read_configuration
+from lib.networks.from_experiments import averaged, read_keras_ensemble, read_keras_network
+from lib.networks.keras_model import trained_model
+from lib.pixel_scores import choose_threshold
+from lib.pooled_pixels import PooledPixels
+from lib.prediction import predict_file
+from lib.runtime.errors import UserError
+from lib.testing import predicted_images
+from lib.testing import test as run_test
+from lib.training import train
+from tests.conftest import tiny_configuration
+
+NUMBER = "testing settings.threshold=0.5"
+
+
+@pytest.fixture(scope="module")
+def members(prepared):
+    """Two networks of different architectures, trained on the same images."""
+    overrides = ("training settings.N_epochs=1", "training settings.N_subimgs=32")
+    return [
+        train(tiny_configuration(prepared, f"experiment name.name={name}", *more, *overrides))
+        for name, *more in (
+            ("first",),
+            ("second", "training settings.seed=7", "model.architecture=resunet"),
+        )
+    ]
+
+
+def of_both(prepared, *overrides):
+    return tiny_configuration(prepared, "experiment name.name=first+second", *overrides)
+
+
+def models(members):
+    configurations = [read_configuration(member.configuration) for member in members]
+    return [
+        trained_model(c, m.weights("best")) for c, m in zip(configurations, members, strict=True)
+    ]
+
+
+def test_names_are_joined_and_long_ones_shortened():
+    assert ensemble_name(["a", "b", "c"]) == "a+b+c"
+    names = [f"architecture-enhance_laddernet_fold{n:02d}" for n in range(5)]
+    short = ensemble_name(names)
+    assert short.startswith(f"{names[0]}+4_others_") and len(short) < 80
+    assert short != ensemble_name([*names[:4], "other"])
+    for wrong in (["a"], ["a", "b", "a"]):
+        with pytest.raises(UserError, match="two or more different names"):
+            ensemble_name(wrong)
+
+
+def test_probabilities_are_averaged(members):
+    image = np.random.default_rng(0).random((2, 32, 48, 1), dtype=np.float32)
+    both = models(members)
+    mean = np.mean([np.asarray(model(image)) for model in both], axis=0)
+    np.testing.assert_allclose(averaged(both).predict_on_batch(image), mean, atol=1e-6)
+
+
+def test_the_ensemble_is_tested_in_a_folder_of_its_own(prepared, members):
+    evaluation = run_test(of_both(prepared), members)
+    configuration = of_both(prepared)
+    both = models(members)
+
+    def predicted(part):
+        single = [list(predicted_images(model, configuration, part)) for model in both]
+        inside = [case.field_of_view > 0 for case in single[0]]
+        scores = [
+            np.concatenate([c.probability[i] for c, i in zip(cases, inside, strict=True)])
+            for cases in single
+        ]
+        truth = np.concatenate([c.truth[i] for c, i in zip(single[0], inside, strict=True)])
+        return np.mean(scores, axis=0), truth
+
+    scores, truth = predicted("test")
+    assert evaluation.in_field_of_view.auc_roc == pytest.approx(
+        roc_auc_score(truth, scores), abs=1e-5
+    )
+    # All members share the split: all its validation images choose the threshold.
+    assert evaluation.threshold == pytest.approx(
+        choose_threshold(PooledPixels([predicted("validation")])), abs=1e-5
+    )
+    context = json.loads((configuration.results_folder / "performances.json").read_text())[
+        "context"
+    ]
+    assert context["network"].startswith("unet + resunet, ")
+    assert "first_best" in context["weights"] and "second_best" in context["weights"]
+
+
+def test_other_preprocessing_is_refused_by_key(prepared, members):
+    other = train(
+        tiny_configuration(
+            prepared,
+            "experiment name.name=other_preprocessing",
+            "preprocessing.gamma=1.1",
+            "training settings.N_epochs=1",
+        )
+    )
+    message = r"\[preprocessing\] gamma = 0\.8, trained with 1\.1"
+    with pytest.raises(UserError, match=message):
+        run_test(of_both(prepared), [members[0], other])
+    with pytest.raises(UserError, match=message):
+        read_keras_ensemble([members[0], other], [NUMBER])
+
+
+def copy_with_split(experiment, folder, change):
+    """The experiment elsewhere, as if it had been trained on another split."""
+    copied = Experiment(shutil.copytree(experiment.folder, folder), experiment.name)
+    content = json.loads(copied.split.read_text())
+    change(content["parts"])
+    copied.split.write_text(json.dumps(content))
+    return copied
+
+
+def test_no_test_image_may_have_trained_any_member(prepared, members, tmp_path):
+    leaky = copy_with_split(
+        members[1], tmp_path / "second", lambda parts: parts["train"].extend(parts["test"])
+    )
+    with pytest.raises(UserError, match="second has been trained on images"):
+        run_test(of_both(prepared), [members[0], leaky])
+
+
+def test_validation_images_that_trained_a_member_choose_no_threshold(prepared, members, tmp_path):
+    def learn(parts):
+        parts["train"] += parts["validation"]
+
+    learnt = copy_with_split(members[1], tmp_path / "second", learn)
+    with pytest.raises(UserError, match=r"can choose no threshold; give numbers"):
+        run_test(of_both(prepared), [members[0], learnt])
+    assert run_test(of_both(prepared, NUMBER), [members[0], learnt]).threshold == 0.5
+    # retina-unet's rule lets them train, whatever part they are in.
+    by_patches = Experiment(shutil.copytree(members[1].folder, tmp_path / "patches"), "second")
+    text = by_patches.configuration.read_text()
+    for old, new in {
+        "validation = images": "validation = patches",
+        "threshold = validation": "threshold = 0.5",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    by_patches.configuration.write_text(text)
+    with pytest.raises(UserError, match=r"can choose no threshold"):
+        run_test(of_both(prepared), [members[0], by_patches])
+
+
+def test_the_other_validation_images_choose_it(prepared, members, tmp_path):
+    datasets = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
+    for kind in ("imgs", "groundTruth", "borderMasks"):  # the training images validate
+        there = datasets / f"FFA_dataset_{kind}_validation.hdf5"
+        shutil.copy(datasets / f"FFA_dataset_{kind}_train.hdf5", there)
+
+    def learn(number):  # ... and only the first ones have trained
+        return lambda parts: parts.update(train=parts["train"][:number])
+
+    both = [copy_with_split(m, tmp_path / m.name, learn(n)) for n, m in enumerate(members)]
+    configuration = of_both(prepared, f"data paths.path_local={datasets}")
+    run_test(configuration, both)
+    results = json.loads((configuration.results_folder / "performances.json").read_text())
+    assert "but for the 1 that have trained a network" in results["context"]["threshold"]
+
+
+def test_an_untrained_member_is_named(prepared, members, tmp_path):
+    with pytest.raises(UserError, match=r"nobody_best.*no trained network of that name"):
+        run_test(of_both(prepared), [members[0], Experiment(tmp_path, "nobody")])
+
+
+def test_files_are_predicted_by_the_mean_at_a_given_threshold(prepared, members):
+    file = sorted((prepared / "angiograms").glob("*.png"))[0]
+    both = read_keras_ensemble(members, [NUMBER])
+    assert (both.name, both.architecture, both.threshold) == ("first+second", "unet + resunet", 0.5)
+    assert len(both.weights_sha256.split()) == 2
+    single = [read_keras_network(member, [NUMBER])[0] for member in members]
+    mean = np.mean([predict_file(network, file).probability for network in single], axis=0)
+    np.testing.assert_allclose(predict_file(both, file).probability, mean, atol=1e-6)
+
+
+def test_the_threshold_of_an_ensemble_must_be_given(members):
+    with pytest.raises(UserError, match=r"not that of their mean; give numbers: --set"):
+        read_keras_ensemble(members)
+
+
+def test_members_that_predict_in_different_ways_are_refused(members, tmp_path):
+    other = Experiment(shutil.copytree(members[1].folder, tmp_path / "second"), "second")
+    text = other.configuration.read_text()
+    other.configuration.write_text(text.replace("window = overlap", "window = whole"))
+    with pytest.raises(UserError, match="window = whole in second, overlap in first"):
+        read_keras_ensemble([members[0], other], [NUMBER])

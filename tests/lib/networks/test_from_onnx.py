@@ -1,0 +1,185 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import models
+from lib.networks.from_experiments import read_keras_network
+from lib.networks.from_onnx import newest_export, read_onnx_network
+from lib.networks.onnx_export import export, onnx_model
+from lib.networks.onnx_metadata import METADATA_KEY
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
+
+# Keras' own exporter asks numpy for a name that is going.
+pytestmark = pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def exported(tested):
+    _, experiment, _ = tested
+    return experiment, export(experiment, [])
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64), (3, 61, 97), (2, 33, 18), (1, 129, 64)])
+def test_outputs_are_those_of_keras(exported, shape):
+    experiment, file = exported
+    keras_network, _ = read_keras_network(experiment)
+    images = np.random.default_rng(0).random((*shape, 1), np.float32)
+    expected = np.asarray(keras_network.predict(images))
+    assert np.ptp(expected) > 0.01  # not all alike
+    np.testing.assert_allclose(read_onnx_network(file).predict(images), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["enhance_laddernet", "resunet", "retina_gnet", "ldpc_net"]
+)
+def test_every_kind_of_network_can_be_exported(architecture):
+    model = models.build(architecture, filters=(4, 8), dropout=0.1)
+    images = np.random.default_rng(1).random((2, 37, 50, 1), np.float32)
+    expected = model.predict_on_batch(images)
+    exported = onnx_model(model)
+    # Up-sampling and holes cost a third of LDPC-Net's time where Keras' own exporter writes them.
+    assert not {"Tile", "SpaceToDepth"} & {node.op_type for node in exported.graph.node}
+    session = onnxruntime.InferenceSession(exported.SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: images})
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_openvino_computes_the_same_and_rounds_only_when_told(exported):
+    pytest.importorskip("openvino", reason="the optional engine is not installed")
+    _, file = exported
+    images = np.random.default_rng(2).random((2, 61, 97, 1), np.float32)
+    expected = read_onnx_network(file).predict(images)
+    exact = read_onnx_network(file, engine="openvino").predict(images)
+    np.testing.assert_allclose(exact, expected, atol=1e-5)
+    rounding = ["testing settings.precision=mixed_bfloat16"]
+    rounded = read_onnx_network(file, rounding, "openvino").predict(images)
+    np.testing.assert_allclose(rounded, expected, atol=0.05)
+
+
+def test_all_else_is_that_of_the_experiment(exported):
+    experiment, file = exported
+    ours, theirs = read_onnx_network(file), read_keras_network(experiment)[0]
+    for name in (
+        "name", "architecture", "structure", "label", "info_banner", "preprocessing",
+        "testing_settings", "threshold", "threshold_source", "min_area_px", "weights_sha256",
+    ):  # fmt: skip
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert ours.threshold_source == "best F1 on the validation images"
+
+
+def test_the_file_tells_nothing_of_the_machine_it_was_made_on(exported):
+    experiment, file = exported
+    assert str(experiment.folder.parent).encode() not in file.read_bytes()
+
+
+def test_predicting_with_onnx_imports_no_keras(exported):
+    code = (
+        "import sys; from pathlib import Path; import lib.archive;"
+        "from lib.networks.from_onnx import read_onnx_network;"
+        f"read_onnx_network(Path({str(exported[1])!r}));"
+        "print([m for m in ('keras', 'tensorflow', 'matplotlib', 'sklearn', 'h5py') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_newest_export_is_found(exported, tmp_path):
+    experiment, file = exported
+    assert newest_export(experiment.folder.parent) == file
+    assert newest_export(tmp_path) is None
+
+
+def test_threshold_may_be_changed_but_nothing_that_it_was_chosen_for(exported):
+    _, file = exported
+    network = read_onnx_network(file, ["testing settings.threshold=0.25"])
+    assert (network.threshold, network.threshold_source) == (0.25, "configuration")
+    for override in ("testing settings.window=whole", "preprocessing.gamma=2"):
+        with pytest.raises(UserError, match="settled by the export"):
+            read_onnx_network(file, [override])
+
+
+def changed(file, folder, change):
+    model = onnx.load(file)
+    change(model)
+    onnx.save(model, folder / "changed.onnx")
+    return folder / "changed.onnx"
+
+
+def externalise(model):
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+
+
+def externalise_attribute(model):
+    node = model.graph.node.add(op_type="Constant", output=["secret"])
+    tensor = onnx.TensorProto(data_type=onnx.TensorProto.UINT8, dims=[4])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret.bin")
+    node.attribute.append(onnx.helper.make_attribute("value", tensor))
+
+
+def custom_operator(model):
+    model.graph.node[0].domain = "com.example"
+
+
+def without_metadata(model):
+    del model.metadata_props[:]
+
+
+def broken_metadata(model):
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {METADATA_KEY: "{}"})
+
+
+def other_metadata(key, value):
+    def change(model):
+        content = json.loads(model.metadata_props[0].value)
+        content["sections"]["preprocessing"][key] = value
+        onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(content)})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (externalise, "keeps weights in other files"),
+        (externalise_attribute, "keeps weights in other files"),
+        (custom_operator, "is not ONNX's own"),
+        (without_metadata, "not exported by this project"),
+        (broken_metadata, "export it again"),
+        (other_metadata("gamma", "-1"), "gamma = '-1': expected a number"),
+        (other_metadata("colour", "1"), "unknown key 'colour'"),
+    ],
+)
+def test_a_file_that_is_not_ours_or_reaches_out_is_refused(exported, tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        read_onnx_network(changed(exported[1], tmp_path, change))
+
+
+@pytest.mark.parametrize("data", [b"", b"no model", b"\x08\x07" + bytes(99)])
+def test_damaged_files_are_refused_by_name(tmp_path, data):
+    file = tmp_path / "a.onnx"
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.onnx: "):
+        read_onnx_network(file)
+
+
+def test_a_truncated_file_is_refused(exported, tmp_path):
+    file = tmp_path / "a.onnx"
+    file.write_bytes(exported[1].read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"a\.onnx: "):
+        read_onnx_network(file)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(UserError, match=r"python -m lib\.onnx_export NAME"):
+        read_onnx_network(tmp_path / "a.onnx")

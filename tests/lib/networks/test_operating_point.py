@@ -1,0 +1,64 @@
+import dataclasses
+import json
+
+import pytest
+
+from lib.configuration.reading import read_configuration
+from lib.networks.operating_point import OperatingPoint, read_operating_point, write_operating_point
+from lib.runtime.errors import UserError
+from lib.runtime.paths import DEFAULT_CONFIGURATION
+
+SETTINGS = read_configuration(DEFAULT_CONFIGURATION).testing_settings
+BY_VALIDATION = dataclasses.replace(SETTINGS, threshold="validation", min_area_px=20)
+
+
+def test_numbers_of_the_configuration_need_no_file(tmp_path):
+    point = read_operating_point(tmp_path / "no", dataclasses.replace(SETTINGS, threshold=0.3))
+    assert point == OperatingPoint(0.3, "configuration", 0)
+
+
+def test_what_validation_chose_is_read_again(tmp_path):
+    point = OperatingPoint(0.37, "best F1 on the validation images", 20)
+    write_operating_point(tmp_path / "a.json", point, BY_VALIDATION)
+    assert read_operating_point(tmp_path / "a.json", BY_VALIDATION) == point
+
+
+def test_nothing_chosen_yet_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match=r"run run_testing\.py .*threshold=0\.5"):
+        read_operating_point(tmp_path / "a.json", BY_VALIDATION)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"window": "whole"},
+        {"tta": True},
+        {"stride_width": 7},
+        {"min_area_px": "validation"},
+        {"precision": "auto"},
+    ],
+)
+def test_a_choice_for_another_way_of_predicting_is_not_used(tmp_path, change):
+    write_operating_point(tmp_path / "a.json", OperatingPoint(0.4, "", 20), BY_VALIDATION)
+    with pytest.raises(UserError, match="chosen for other testing settings"):
+        read_operating_point(tmp_path / "a.json", dataclasses.replace(BY_VALIDATION, **change))
+
+
+def test_a_choice_made_before_precisions_could_be_chosen_holds_for_float32(tmp_path):
+    file = tmp_path / "a.json"
+    write_operating_point(file, OperatingPoint(0.4, "", 20), BY_VALIDATION)
+    content = json.loads(file.read_text())
+    del content["precision"], content["chosen_for"]["precision"]
+    file.write_text(json.dumps(content))
+    assert read_operating_point(file, BY_VALIDATION).precision == "float32"
+    with pytest.raises(UserError, match="chosen for other testing settings"):
+        read_operating_point(file, dataclasses.replace(BY_VALIDATION, precision="mixed_bfloat16"))
+
+
+def test_a_precision_that_testing_chose_is_read_again(tmp_path):
+    settings = dataclasses.replace(SETTINGS, precision="auto")
+    with pytest.raises(UserError, match="testing chooses"):
+        read_operating_point(tmp_path / "a.json", settings)
+    point = OperatingPoint(0.5, "configuration", 0, "mixed_bfloat16")
+    write_operating_point(tmp_path / "a.json", point, settings)
+    assert read_operating_point(tmp_path / "a.json", settings) == point
