@@ -1,17 +1,19 @@
 # make demo    a fresh machine to figures, on synthetic angiograms
 # make test    a fresh machine to test results
+# make lint    format, common mistakes, spelling
+# make docs    the documentation as web pages in site/
 # make test-faults    kills, full disks, hostile files: minutes
 # make test-cluster   two workers, one of them killed; two devices: minutes
 # make coverage    which branches the tests take, the slow ones of faults included: minutes
-# make audit   known holes in the packages of requirements-lock.txt (needs the internet)
-# make lock    writes requirements-lock.txt anew
-# PYTHON=python3.12 make ... chooses the interpreter (3.11 or 3.12)
+# make audit   known holes in the packages of requirements/lock.txt (needs the internet)
+# make lock    writes requirements/lock.txt anew
+# PYTHON=python3.12 make ... chooses the interpreter (3.11, 3.12 or 3.13)
 
 PYTHON ?= python3
 ENVIRONMENT := .venv
 RUN := $(ENVIRONMENT)/bin/python
 
-.PHONY: demo test test-faults test-cluster coverage lint audit lock clean
+.PHONY: demo test test-faults test-cluster coverage lint docs audit lock clean
 
 demo: $(ENVIRONMENT)/installed
 	rm -rf demo
@@ -29,7 +31,7 @@ test-faults: $(ENVIRONMENT)/installed-test
 	$(RUN) -m pytest -q -m faults
 
 test-cluster: $(ENVIRONMENT)/installed-test
-	$(RUN) -m pip install --quiet -r requirements-cluster.txt
+	$(RUN) -m pip install --quiet -r requirements/cluster.txt
 	$(RUN) -m pytest -q -m cluster
 
 coverage: $(ENVIRONMENT)/installed-test
@@ -42,27 +44,36 @@ coverage: $(ENVIRONMENT)/installed-test
 lint: $(ENVIRONMENT)/installed-test
 	$(ENVIRONMENT)/bin/ruff format --check --quiet .
 	$(ENVIRONMENT)/bin/ruff check --quiet .
+	$(ENVIRONMENT)/bin/codespell *.md *.py *.txt benchmarks configurations docs lib models requirements tests web
+# For the merger: uncomment when lib/ is ten packages and mypy finds nothing.
+#	$(ENVIRONMENT)/bin/mypy
+#	$(ENVIRONMENT)/bin/lint-imports --no-logo
+
+docs: $(ENVIRONMENT)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	$(ENVIRONMENT)/bin/mkdocs build --strict
 
 # --strict: a package that is not found must not pass for one without holes.
 audit: $(ENVIRONMENT)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check "pip-audit>=2.10,<3"
 	@$(ENVIRONMENT)/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
-	  -r requirements-lock.txt > $(ENVIRONMENT)/audit.txt 2>&1 && cat $(ENVIRONMENT)/audit.txt || \
+	  -r requirements/lock.txt > $(ENVIRONMENT)/audit.txt 2>&1 && cat $(ENVIRONMENT)/audit.txt || \
 	  { grep -q "^Found" $(ENVIRONMENT)/audit.txt && cat $(ENVIRONMENT)/audit.txt || \
 	    echo "no audit: the lists of known holes cannot be reached from here"; exit 2; }
 
 lock: $(ENVIRONMENT)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check "uv>=0.13,<0.14"
 	$(ENVIRONMENT)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
-	  --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements-lock.txt \
-	  requirements.txt requirements-web.txt
+	  --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements/lock.txt \
+	  requirements.txt requirements/web.txt
 
 clean:
 	rm -rf demo $(ENVIRONMENT)
 
 $(ENVIRONMENT)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
-	  { echo "Python 3.11 or 3.12 is needed; choose one: make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed (TensorFlow has no release for a newer one yet);" \
+	    "choose one: make PYTHON=python3.13 ..."; exit 2; }
 	$(PYTHON) -m venv $(ENVIRONMENT) || \
 	  { rm -rf $(ENVIRONMENT); echo "install the package python3-venv, or choose another PYTHON"; exit 2; }
 
@@ -70,6 +81,6 @@ $(ENVIRONMENT)/installed: requirements.txt | $(ENVIRONMENT)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(ENVIRONMENT)/installed-test: requirements-test.txt $(ENVIRONMENT)/installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+$(ENVIRONMENT)/installed-test: $(addprefix requirements/,test.txt web.txt inference.txt) $(ENVIRONMENT)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
 	@touch $@

@@ -98,7 +98,7 @@ def _say_how_to_log_in() -> None:
             file=sys.stderr,
         )
     print(f"called by the name {', '.join(settings.ALLOWED_HOSTS)}; other names: CNP_WEB_HOSTS")
-    manage = shlex.quote(str(PROJECT / "manage.py"))
+    manage = shlex.quote(str(PROJECT / "web" / "manage.py"))
     accounts = User.objects.count()
     print(f"{accounts} accounts; make one: python {manage} createsuperuser")
 

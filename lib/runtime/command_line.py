@@ -69,8 +69,11 @@ def run_script(main: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     sys.stdout.reconfigure(errors="backslashreplace")  # any file name can be printed, as on stderr
     try:
-        if not (3, 11) <= sys.version_info < (3, 13):
-            raise UserError(f"Python 3.11 or 3.12 is needed; this is {sys.version.split()[0]}")
+        if not (3, 11) <= sys.version_info < (3, 14):
+            raise UserError(
+                f"this is Python {sys.version.split()[0]}; expected 3.11, 3.12 or 3.13: "
+                "TensorFlow has no release for a newer one yet"
+            )
         main()
     except UserError as error:
         message = str(error)

@@ -69,7 +69,7 @@ class ClusterOptions:
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
     """Add --cluster and what belongs to it to a parser."""
-    group = parser.add_argument_group("more at once (pip install -r requirements-cluster.txt)")
+    group = parser.add_argument_group("more at once (pip install -r requirements/cluster.txt)")
     group.add_argument(
         "--cluster",
         default=LOCAL,
@@ -102,7 +102,7 @@ def connected(options: ClusterOptions) -> Iterator[None]:
         import ray
     except ModuleNotFoundError:
         raise UserError(
-            "--cluster and --at_once need Ray: pip install -r requirements-cluster.txt"
+            "--cluster and --at_once need Ray: pip install -r requirements/cluster.txt"
         ) from None
     if options.address == LOCAL:
         where = {"num_cpus": options.at_once * options.cpus, "include_dashboard": False}

@@ -40,7 +40,7 @@ def web(tmp_path_factory):
         "CNP_WEB_FOLDER": str(tmp_path_factory.mktemp("web")),
         "CNP_WEB_ACCESS": "local",
     }
-    pytest.importorskip("django", reason="pip install -r requirements-web.txt").setup()
+    pytest.importorskip("django", reason="pip install -r requirements/web.txt").setup()
     from django.apps import apps
 
     from web.start import make_tables

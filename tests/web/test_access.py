@@ -28,7 +28,7 @@ def one_line(finished: subprocess.CompletedProcess) -> str:
 
 
 def test_the_production_settings_pass_djangos_check(tmp_path):
-    finished = command(tmp_path, "manage.py", "check", "--deploy", "--fail-level", "INFO")
+    finished = command(tmp_path, "web/manage.py", "check", "--deploy", "--fail-level", "INFO")
     assert finished.returncode == 0, finished.stderr
     assert "no issues (0 silenced)" in finished.stdout
 
@@ -43,7 +43,7 @@ def test_the_production_settings_pass_djangos_check(tmp_path):
     ],
 )
 def test_the_network_is_not_served_with_weak_settings(tmp_path, environment, named):
-    for script in (["manage.py", "check"], ["run_web.py", "--host", "0.0.0.0"]):
+    for script in (["web/manage.py", "check"], ["run_web.py", "--host", "0.0.0.0"]):
         assert named in one_line(command(tmp_path, *script, **environment))
 
 

@@ -24,7 +24,7 @@ from lib.runtime.ray_cluster import ClusterOptions, add_cluster, connected, outc
 from tests.conftest import tiny_settings
 from tests.lib.experiments.test_running import plan_file
 
-NO_RAY = "no Ray: pip install -r requirements-cluster.txt"
+NO_RAY = "no Ray: pip install -r requirements/cluster.txt"
 LONGEST = 600
 """Seconds that anything here may take on a busy machine."""
 
@@ -114,7 +114,7 @@ def test_where_ray_is_missing_its_installation_is_named(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     with (
-        pytest.raises(UserError, match=r"pip install -r requirements-cluster\.txt"),
+        pytest.raises(UserError, match=r"pip install -r requirements/cluster\.txt"),
         connected(ClusterOptions(at_once=2)),
     ):
         pass

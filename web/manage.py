@@ -2,8 +2,7 @@
 
 import os
 import sys
-
-from lib.runtime.command_line import run_script
+from pathlib import Path
 
 
 def main() -> None:
@@ -15,4 +14,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Python puts web/ first, where models.py would hide the package models.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from lib.runtime.command_line import run_script
+
     run_script(main)
