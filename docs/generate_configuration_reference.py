@@ -1,6 +1,6 @@
 """Write docs/reference/configuration.md from the sections, defaults and comments of configuration.txt.
 
-    python docs/generate_configuration_reference.py
+python docs/generate_configuration_reference.py
 """
 
 from collections.abc import Iterator
@@ -11,12 +11,13 @@ SOURCE = PROJECT / "configuration.txt"
 PAGE = PROJECT / "docs" / "reference" / "configuration.md"
 
 INTRODUCTION = """\
-<!-- Written by docs/generate_configuration_reference.py from the comments of configuration.txt: change them there. -->
+<!-- Written by docs/generate_configuration_reference.py: change the comments in configuration.txt. -->
 # Configuration
 
-`configuration.txt` holds the experiment of the Enhance LadderNet paper and explains each key. The folder `configurations/` holds other
-experiments; [how to write your own](../how-to/change-settings.md). The tables below list each section and key of `configuration.txt` with its
-default and its meaning. Sections and keys have the names of retina-unet where it has them.
+`configuration.txt` holds the experiment of the Enhance LadderNet paper and explains each key. The folder
+`configurations/` holds other experiments; [how to write your own](../how-to/change-settings.md). The tables
+below list each section and key of `configuration.txt` with its default and its meaning. Sections and keys
+have the names of retina-unet where it has them.
 """
 
 
