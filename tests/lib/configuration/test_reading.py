@@ -111,14 +111,6 @@ def test_the_shipped_experiment_is_the_papers():
     assert configuration.preparation.split_ratio == (6, 2, 2)
 
 
-def test_the_readme_says_of_every_key_what_the_file_says():
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8").replace("&#124;", "|")
-    for name, comment in comments(DEFAULT_CONFIGURATION).items():
-        rows = [line for line in readme.splitlines() if line.startswith(f"| `{name}` |")]
-        assert rows, name
-        assert any(row.endswith(f"| {comment} |") for row in rows), name
-
-
 def test_keys_of_retina_unet_keep_their_names():
     names = {f.name for kind in SECTIONS.values() for f in dataclasses.fields(kind)}
     assert names >= {
