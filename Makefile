@@ -51,7 +51,7 @@ lint: $(ENVIRONMENT)/installed-test
 
 docs: $(ENVIRONMENT)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
-	$(ENVIRONMENT)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(ENVIRONMENT)/bin/mkdocs build --strict
 
 # --strict: a package that is not found must not pass for one without holes.
 audit: $(ENVIRONMENT)/bin/python
