@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from lib.runtime.command_line import command, run_script, script_parser
+from lib.runtime.command_line import next_command, run_script, script_parser
 from lib.runtime.errors import UserError
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     for banner, number in Counter(str(b) for b in banners.values()).items():
         print(f"information banner cut off {number} image(s): {banner}")
     print(f"\nwritten to {paths.path_local}; look at {paths.path_local / 'prepared.png'}")
-    print(f"next: edit {arguments.config}, then {command('run_training.py', arguments)}")
+    print(f"next: edit {arguments.config}, then {next_command('run_training.py', arguments)}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lib.runtime.command_line import command, run_script, script_parser
+from lib.runtime.command_line import next_command, run_script, script_parser
 from lib.runtime.paths import PROJECT
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         print("the test images came without truth: they are packed, but cannot be scored")
     paths = configuration.data_paths
     print(f"\nwritten to {paths.path_local}; look at {paths.path_local / 'prepared.png'}")
-    print(f"next: {command('run_training.py', arguments)}")
+    print(f"next: {next_command('run_training.py', arguments)}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from lib.runtime.command_line import add_overrides, run_script
-from lib.runtime.ray_cluster import ClusterOptions, add_cluster
+from lib.runtime.command_line import add_set_option, run_script
+from lib.runtime.ray_cluster import ClusterOptions, add_cluster_options
 
 
 def main() -> None:
@@ -13,8 +13,8 @@ def main() -> None:
     parser.add_argument(
         "plan", type=Path, metavar="FILE", help="e.g. configurations/stare_leave_one_out_cpu.txt"
     )
-    add_overrides(parser)
-    add_cluster(parser)
+    add_set_option(parser)
+    add_cluster_options(parser)
     arguments = parser.parse_args()
 
     from lib.experiments.plan import read_plan

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lib.configuration.reading import read_configuration
-from lib.runtime.command_line import command, run_script, script_parser
+from lib.runtime.command_line import next_command, run_script, script_parser
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import PROJECT
 
@@ -26,7 +26,7 @@ def main() -> None:
     from lib.networks.published_weights import import_published_weights  # imports Keras
 
     print(f"written to {import_published_weights(configuration, arguments.file)}")
-    print(f"next: {command('run_testing.py', arguments)}")
+    print(f"next: {next_command('run_testing.py', arguments)}")
 
 
 if __name__ == "__main__":

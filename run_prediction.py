@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from lib.configuration.experiment_folder import ensemble_name
-from lib.networks.network_choice import ChosenNetwork
-from lib.runtime.command_line import add_experiments, run_script, script_parser
+from lib.networks.network_choice import NetworkChoice
+from lib.runtime.command_line import add_experiments_option, run_script, script_parser
 from lib.runtime.errors import UserError
-from lib.runtime.ray_cluster import ClusterOptions, add_cluster
+from lib.runtime.ray_cluster import ClusterOptions, add_cluster_options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -17,7 +17,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="files and folders")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--experiment", metavar="NAME", help="default: the configuration's name")
-    add_experiments(which)
+    add_experiments_option(which.add_argument)
     parser.add_argument(
         "--output",
         type=Path,
@@ -38,11 +38,11 @@ def _parser() -> argparse.ArgumentParser:
         help="where the fovea lies, in pixels of the file: of a single image, or of each in a CSV file "
         "with the columns image,row,column; adds quadrants and ETDRS rings to the table",
     )
-    add_cluster(parser)
+    add_cluster_options(parser)
     return parser
 
 
-def _chosen(arguments: argparse.Namespace) -> ChosenNetwork:
+def _chosen(arguments: argparse.Namespace) -> NetworkChoice:
     from lib.configuration.reading import experiment_named
 
     if arguments.experiments:
@@ -55,7 +55,7 @@ def _chosen(arguments: argparse.Namespace) -> ChosenNetwork:
             raise UserError("--experiments: expected --engine keras; an ONNX file is one network")
         file = (arguments.model or named[0].folder / f"{named[0].name}.onnx").absolute()
     experiments = tuple((one.folder, one.name) for one in named)
-    return ChosenNetwork(arguments.engine, file, experiments, tuple(arguments.overrides))
+    return NetworkChoice(arguments.engine, file, experiments, tuple(arguments.overrides))
 
 
 def main() -> None:
@@ -64,14 +64,14 @@ def main() -> None:
 
     from lib.prediction.folder import predict_images
     from lib.prediction.found_images import find_images, read_fovea
-    from lib.prediction.on_cluster import predicted_on
+    from lib.prediction.on_cluster import cluster_prediction
 
     cluster = ClusterOptions.of(arguments)
     images = find_images(arguments.images, arguments.output)
     foveae = read_fovea(arguments.fovea, images)
     chosen = _chosen(arguments)
     network = chosen.read()
-    with predicted_on(cluster, chosen, arguments.output, foveae) as elsewhere:
+    with cluster_prediction(cluster, chosen, arguments.output, foveae) as elsewhere:
         table, failures = predict_images(network, images, arguments.output, foveae, elsewhere)
     print(f"{len(images) - len(failures)} images predicted, {table}")
     if failures:

@@ -1,13 +1,13 @@
 """Test the trained network: scores, ROC and precision-recall figures, pictures of each test image."""
 
 from lib.configuration.experiment_folder import ensemble_name
-from lib.runtime.command_line import add_experiments, run_script, script_parser
+from lib.runtime.command_line import add_experiments_option, run_script, script_parser
 
 
 def main() -> None:
     """Read the configuration, predict and score the test images, say where the results lie."""
     parser = script_parser(__doc__)
-    add_experiments(parser)
+    add_experiments_option(parser.add_argument)
     arguments = parser.parse_args()
     names, overrides = arguments.experiments, arguments.overrides
     if names:

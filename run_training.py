@@ -1,6 +1,6 @@
 """Train the network that the configuration describes; run again after an interruption to go on."""
 
-from lib.runtime.command_line import command, run_script, script_parser
+from lib.runtime.command_line import next_command, run_script, script_parser
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         print("\nto go on after the last whole epoch, start it again")
         raise
     print(f"\nwritten to {experiment.folder}; look at {experiment.folder / 'learning_curves.png'}")
-    print(f"next: {command('run_testing.py', arguments)}")
+    print(f"next: {next_command('run_testing.py', arguments)}")
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ def main() -> None:
 
     from lib.networks.keras_model import build_model
     from lib.prediction.sliding_window import predict_image
-    from lib.training.compiled_model import learner_of
+    from lib.training.compiled_model import compile_model
 
     settings, attributes = configuration.training_settings, configuration.data_attributes
     model = build_model(configuration)
-    model = learner_of(model, settings)
+    model = compile_model(model, settings)
     generator = np.random.default_rng(0)
     shape = (settings.batch_size, attributes.patch_height, attributes.patch_width)
     x = generator.random((*shape, 1), np.float32)

@@ -71,9 +71,9 @@ def seconds(folder: Path, plan: Path, cores: list[int], *options: str) -> float:
 
 
 def one_thread() -> dict[str, str]:
-    from lib.runtime.ray_cluster import ClusterOptions, environment
+    from lib.runtime.ray_cluster import ClusterOptions, worker_environment
 
-    return environment(ClusterOptions())
+    return worker_environment(ClusterOptions())
 
 
 def measure(folder: Path, plan: Path, repeats: int) -> dict[str, list[float]]:

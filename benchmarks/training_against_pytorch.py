@@ -103,10 +103,10 @@ def training_images() -> list:
 def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]:
     """Training and inference, ready to run, and the number of trainable parameters."""
     from lib.networks.keras_model import build_model
-    from lib.training.compiled_model import learner_of
+    from lib.training.compiled_model import compile_model
     from lib.training.train import _ProgressBar, _StopAtNotFinite
     from lib.training.training_patches import epoch_patches, patch_sampler
-    from models.folding import folded
+    from models.folding import fold_batch_normalisation
 
     configuration = configured(name, steps)
     settings = configuration.training_settings
@@ -115,8 +115,10 @@ def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]
         model = laddernet_of_its_authors(filters, configuration.model.dropout)
     else:
         model = build_model(configuration)
-    ready = folded(model)  # before compiling, as run_testing.py does: a clone takes the loss along
-    learner = learner_of(model, settings)
+    ready = fold_batch_normalisation(
+        model
+    )  # before compiling, as run_testing.py does: a clone takes the loss along
+    compiled = compile_model(model, settings)
     sampler = patch_sampler(configuration, images, truth_centred_share=0)
     patches = epoch_patches(configuration, images, sampler, 0)
     callbacks = [_StopAtNotFinite(patches, 1, Path()), _ProgressBar(settings, 0)]
@@ -127,7 +129,7 @@ def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]
             np.asarray(ready.predict_on_batch(x))
 
     def train() -> None:
-        learner.fit(patches, shuffle=False, verbose=0, callbacks=callbacks)
+        compiled.fit(patches, shuffle=False, verbose=0, callbacks=callbacks)
 
     return {"training": train, "inference": infer}, sum(
         int(np.prod(w.shape)) for w in model.trainable_weights

@@ -23,7 +23,7 @@ def throughput(architecture: str, filters: str) -> dict[str, float]:
     import numpy as np
 
     from lib.networks.keras_model import build_model
-    from lib.training.compiled_model import learner_of
+    from lib.training.compiled_model import compile_model
     from lib.training.train import _ProgressBar
     from lib.training.training_patches import epoch_patches, patch_sampler, training_images
 
@@ -32,7 +32,7 @@ def throughput(architecture: str, filters: str) -> dict[str, float]:
     configuration = read_configuration(DEMO, settings)
     images = training_images(configuration)["train"]
     sampler = patch_sampler(configuration, images, truth_centred_share=0)
-    model = learner_of(build_model(configuration), configuration.training_settings)
+    model = compile_model(build_model(configuration), configuration.training_settings)
     patches = epoch_patches(configuration, images, sampler, 0)
     x, y = (
         np.concatenate(arrays)

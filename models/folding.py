@@ -16,7 +16,7 @@ DROPPING = (layers.Dropout, layers.SpatialDropout2D, DropBlock)
 """Nothing is dropped in prediction."""
 
 
-def folded(model: keras.Model) -> keras.Model:
+def fold_batch_normalisation(model: keras.Model) -> keras.Model:
     """Return a network of the same answers, up to rounding, without batch normalisation behind convolutions.
 
     Once the moving statistics are fixed, normalising is a factor and an offset for each channel, which

@@ -17,7 +17,7 @@ from pathlib import Path
 from lib.configuration.reading import Configuration, read_configuration
 from lib.runtime.errors import UserError, raise_all
 
-RETRAIN_FREELY = {"N_epochs", "patience", "devices", "nohup", "path_test"}
+FREE_TO_CHANGE = {"N_epochs", "patience", "devices", "nohup", "path_test"}
 """Settings of the training that may change between a run and its continuation."""
 
 
@@ -107,12 +107,12 @@ class Experiment:
         return self.file("_checkpoint.npz")
 
 
-class FolderTaken(UserError):
+class FolderLocked(UserError):
     """Another training is running in the experiment's folder."""
 
 
 @contextmanager
-def alone_in(experiment: Experiment) -> Iterator[None]:
+def training_lock(experiment: Experiment) -> Iterator[None]:
     """Keep other trainings out of the folder; the lock ends with its process, however that ends.
 
     Raises:
@@ -125,7 +125,7 @@ def alone_in(experiment: Experiment) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise FolderTaken(
+            raise FolderLocked(
                 f"{experiment.folder}: another training is running in it ({lock.read().strip()}); "
                 "wait for it or end it, or choose another [experiment name] name"
             ) from None
@@ -147,7 +147,7 @@ def refuse_other_settings(
         UserError: lists each setting of `sections` that differs from the experiment's own.
     """
     stored = read_configuration(experiment.configuration)
-    free = set(RETRAIN_FREELY)
+    free = set(FREE_TO_CHANGE)
     if configuration.training_settings.learning_rate_schedule == "cosine":
         free.discard("N_epochs")  # the schedule ends with the last epoch
     faults = [

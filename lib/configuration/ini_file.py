@@ -21,7 +21,7 @@ def read_texts(
     """
     found = ini_sections(file, "no such configuration file; name one with --config")
     texts = {
-        section: dict(renamed(section, name, value) for name, value in keys.items())
+        section: dict(current_name(section, name, value) for name, value in keys.items())
         for section, keys in found.items()
     }
     base = texts.pop("base", None)
@@ -88,7 +88,7 @@ def _short_text(file: Path) -> str:
     return text
 
 
-def renamed(section: str, name: str, value: str) -> tuple[str, str]:
+def current_name(section: str, name: str, value: str) -> tuple[str, str]:
     """retina-unet's `average_mode` under its present name."""
     windows = {"true": "overlap", "false": "side_by_side"}
     if (section, name) == ("testing settings", "average_mode") and value.lower() in windows:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.configuration.consistency import contradictions
-from lib.configuration.ini_file import read_texts, renamed
+from lib.configuration.ini_file import current_name, read_texts
 from lib.configuration.sections import (
     SECTIONS,
     Augmentation,
@@ -64,7 +64,7 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
             one line each.
     """
     texts, origins = read_texts(file)
-    origins |= dict.fromkeys(lay_over(texts, overrides, file), f"--set over {file}")
+    origins |= dict.fromkeys(apply_overrides(texts, overrides, file), f"--set over {file}")
     _fill_in(texts)
     faults = _unknown_names(texts, file)
     faults += [
@@ -125,7 +125,7 @@ def _fill_in(texts: dict[str, dict[str, str]]) -> None:
                 texts[section].setdefault(item.name, item.metadata["absent"])
 
 
-def lay_over(
+def apply_overrides(
     texts: dict[str, dict[str, str]], overrides: Sequence[str], file: Path
 ) -> set[tuple[str, str]]:
     """Change `texts` by overrides of the form "section.key=value".
@@ -140,7 +140,7 @@ def lay_over(
     for override in overrides:
         target, equals, value = override.partition("=")
         section, dot, name = target.strip().rpartition(".")
-        name, value = renamed(section, name, value.strip())
+        name, value = current_name(section, name, value.strip())
         if not (equals and dot):
             raise UserError(
                 f'--set "{override}": expected "section.key=value", e.g. '

@@ -73,7 +73,9 @@ def refuse_trained_images(
     raise_all(faults, f"{experiment.name} has been trained on images that it is to be tested on")
 
 
-def learnt_validation_images(experiment: Experiment, configuration: Configuration) -> list[str]:
+def validation_images_used_for_training(
+    experiment: Experiment, configuration: Configuration
+) -> list[str]:
     """Names of the validation images that the experiment's network was trained on."""
     parts = _parts(experiment.split, "an experiment that was trained here")
     learnt = parts["train"]

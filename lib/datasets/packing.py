@@ -21,7 +21,7 @@ from lib.datasets.patient_split import (
 from lib.datasets.prepared_hdf5 import PreparedImage, write_part
 from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, preprocessing_figure
 from lib.images.preprocessing import preprocessing_steps
-from lib.runtime.atomic_files import written_beside
+from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress
 
@@ -100,7 +100,7 @@ def pack(configuration: Configuration, sources: Sequence[Source]) -> Split:
     channels = 3 if any(len(s) == 3 for s in shapes) else 1
     largest = (max(s[0] for s in shapes), max(s[1] for s in shapes), channels)
     written = [file for files in wanted.values() for file in files if file]
-    with written_beside(*written, *pictures, paths.path_local / "split.json") as beside:
+    with written_atomically(*written, *pictures, paths.path_local / "split.json") as beside:
         waiting = iter(beside)
         for part, files in wanted.items():
             temporary = tuple(file and next(waiting) for file in files)

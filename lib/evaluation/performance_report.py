@@ -9,7 +9,7 @@ from pathlib import Path
 from lib.evaluation.connectivity import MEASURES
 from lib.evaluation.pixel_scores import RATES, Scores
 from lib.evaluation.scoring import Evaluation, average
-from lib.runtime.atomic_files import written_beside
+from lib.runtime.atomic_files import written_atomically
 
 ROWS = {
     "auc_roc": "AUC-ROC",
@@ -53,7 +53,7 @@ def write_performances(folder: Path, evaluation: Evaluation, context: Mapping[st
             "network": "enhance_laddernet", "weights": "FFA_best.weights.h5"}.
     """
     names = ("performances.txt", "performances.json", "per_image.csv")
-    with written_beside(*(folder / name for name in names)) as (text, data, table):
+    with written_atomically(*(folder / name for name in names)) as (text, data, table):
         text.write_text(performances_text(evaluation, context), encoding="utf-8")
         data.write_text(
             json.dumps(_as_json(evaluation, context), indent=2, ensure_ascii=False, allow_nan=False)

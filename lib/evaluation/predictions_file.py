@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 
 from lib.evaluation.scoring import PredictedImage, refuse_not_finite
-from lib.runtime.atomic_files import remove_abandoned, written_beside
+from lib.runtime.atomic_files import remove_abandoned, written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
 
@@ -20,7 +20,7 @@ def write_predictions(file: Path, cases: Iterable[PredictedImage]) -> None:
         UserError: a probability is not finite; the file cannot be written.
     """
     remove_abandoned(file)
-    with written_beside(file) as (beside,), written_hdf5(beside) as store:
+    with written_atomically(file) as (beside,), written_hdf5(beside) as store:
         for number, case in enumerate(cases):
             refuse_not_finite(case)
             group = store.create_group(f"{number:06d}")

@@ -14,9 +14,9 @@ from lib.configuration.experiment_folder import Experiment, refuse_other_setting
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import by_validation
 from lib.datasets.leakage import (
-    learnt_validation_images,
     refuse_initial_weights,
     refuse_trained_images,
+    validation_images_used_for_training,
 )
 from lib.datasets.prepared_hdf5 import members_of, read_part
 from lib.evaluation.performance_report import write_performances
@@ -39,17 +39,17 @@ from lib.evaluation.scoring import (
 from lib.figures.mosaics import ImageGrid, labelled_rows
 from lib.figures.overlay import overlay
 from lib.figures.roc_and_precision_recall import precision_recall_figure, roc_figure
-from lib.figures.style import shown
+from lib.figures.style import format_score
 from lib.images.preprocessing import preprocess
-from lib.networks.batches import HalvedBatches, with_batch_size
-from lib.networks.from_experiments import FIXED_BY_TRAINING, SHARED, averaged
+from lib.networks.batches import HalfBatchRetry, with_batch_size
+from lib.networks.from_experiments import FIXED_BY_TRAINING, SHARED, mean_model
 from lib.networks.keras_model import trained_model
 from lib.networks.operating_point import OperatingPoint, chosen_by_testing, write_operating_point
 from lib.prediction.sliding_window import predict_image
-from lib.runtime.background import Pen
+from lib.runtime.background import BackgroundThread
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
-from models.folding import folded
+from models.folding import fold_batch_normalisation
 
 COMPARED = 20
 """Validation images, at most, on which precisions are compared; all are in memory."""
@@ -80,7 +80,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     if precision == "auto":
         precision = _precision(networks, configuration)
     model, parameters = _ready(networks, precision)
-    point = _operating_point(model, configuration, members, precision)
+    point = _choose_operating_point(model, configuration, members, precision)
     darkness_threshold = _darkness_threshold(configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
     results = Experiment(configuration.results_folder, experiment.name)
@@ -105,7 +105,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     if (pixels := point.min_area_px) > 1:
         f1 = f1_of_masks(read_predictions(results.predictions), point.threshold, [pixels])[pixels]
         context["masks of run_prediction.py"] = (
-            f"areas below {pixels} pixels dropped: F1 {shown(f1)}; kept in all figures here"
+            f"areas below {pixels} pixels dropped: F1 {format_score(f1)}; kept in all figures here"
         )
     if chosen_by_testing(settings):
         write_operating_point(experiment.operating_point, point, settings)
@@ -164,7 +164,7 @@ def predicted_images(
     """Predict the images of one part, one at a time."""
     files = configuration.data_paths.hdf5(part)
     number = len(members_of(files)[:limit])
-    predict = HalvedBatches(model.predict_on_batch)
+    predict = HalfBatchRetry(model.predict_on_batch)
     settings = with_batch_size(model.predict_on_batch, configuration.testing_settings)
     for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
@@ -184,7 +184,9 @@ def _ready(
 ) -> tuple[keras.Model, int]:
     """The mean of the networks, ready to predict, and the number of their parameters."""
     models = [trained_model(*network, precision) for network in networks]
-    return averaged([folded(m) for m in models]), sum(m.count_params() for m in models)
+    return mean_model([fold_batch_normalisation(m) for m in models]), sum(
+        m.count_params() for m in models
+    )
 
 
 def _precision(networks: Sequence[tuple[Configuration, Path]], configuration: Configuration) -> str:
@@ -204,7 +206,7 @@ def _precision(networks: Sequence[tuple[Configuration, Path]], configuration: Co
     return chosen
 
 
-def _operating_point(
+def _choose_operating_point(
     model: keras.Model,
     configuration: Configuration,
     members: Sequence[Experiment],
@@ -216,7 +218,9 @@ def _operating_point(
     if not by_validation(settings):
         return OperatingPoint(threshold, source, min_area_px, precision)
     learnt = {
-        name for member in members for name in learnt_validation_images(member, configuration)
+        name
+        for member in members
+        for name in validation_images_used_for_training(member, configuration)
     }
     cases = predicted_images(model, configuration, "validation")
     with TemporaryDirectory() as folder:  # rather than in memory: there may be many
@@ -286,18 +290,18 @@ def score_and_draw(
     grids = {attribute: ImageGrid(sizes, columns) for attribute in GRIDS.values()}
     row: list[PredictedImage] = []
     cases = progress(read_predictions(results.predictions), "scoring and drawing", len(sizes))
-    with Pen() as pen:
+    with BackgroundThread() as thread:
         for number, case in enumerate(cases):
-            pen.draw(overlay, results.file(f"_overlay{number}.png"), case, scoring.add(case))
+            thread.run(overlay, results.file(f"_overlay{number}.png"), case, scoring.add(case))
             for attribute, grid in grids.items():
                 grid.add(getattr(case, attribute))
             row.append(case)
             if len(row) == columns or number == len(sizes) - 1:
                 file = results.file(f"_Original_GroundTruth_Prediction{number // columns}.png")
-                pen.draw(original_truth_prediction, file, row)
+                thread.run(original_truth_prediction, file, row)
                 row = []
         for name, attribute in GRIDS.items():
-            pen.draw(grids[attribute].save, folder / f"{name}.png")
+            thread.run(grids[attribute].save, folder / f"{name}.png")
         evaluation = scoring.evaluation()
     roc_figure(folder / "ROC.png", evaluation)
     precision_recall_figure(folder / "Precision_recall.png", evaluation)

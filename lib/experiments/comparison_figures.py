@@ -76,13 +76,13 @@ def _draw_curves(axes: Axes, variants: Sequence[Variant], area: str, curve: Curv
     for number, variant in enumerate(variants):
         style = _line(number)
         _draw_curve(axes, variant.name, variant.network, area, curve, linewidth=1.8, **style)
-        x, y = _operating_point(variant.network, curve)
+        x, y = _mean_point(variant.network, curve)
         axes.plot(x, y, "o", color=style["color"], markeredgecolor="white", markersize=7, zorder=5)
     darkness = {"color": FAINT, "linewidth": 1.8, "linestyle": "--"}
     _draw_curve(axes, DARKNESS, baselines[DARKNESS], area, curve, **darkness)
     axes.plot([], [], "o", color=INK, markeredgecolor="white", label="at the networks' thresholds")
     if HUMAN in baselines:
-        x, y = _operating_point(baselines[HUMAN], curve)
+        x, y = _mean_point(baselines[HUMAN], curve)
         axes.plot(x, y, "D", color=INK, linestyle="none", zorder=5, label=HUMAN)
 
 
@@ -106,7 +106,7 @@ def _points(counts: PatientCounts, curve: Curve) -> tuple[np.ndarray, np.ndarray
     return curve(np.append(0, tp), np.append(0, fp), tp[-1], fp[-1])
 
 
-def _operating_point(pooled: Pooled, curve: Curve) -> np.ndarray:
+def _mean_point(pooled: Pooled, curve: Curve) -> np.ndarray:
     """(2,): x and y, the mean over the seeds."""
     points = []
     for counts in pooled.counts:

@@ -9,7 +9,7 @@ from pathlib import Path
 from lib.configuration.reading import Configuration, read_configuration
 from lib.experiments.plan import Plan, Run
 from lib.runtime.errors import UserError
-from lib.runtime.ray_cluster import ClusterOptions, connected, outcomes
+from lib.runtime.ray_cluster import ClusterOptions, cluster_connection, results_as_completed
 
 WAIT_FOR_FOLDER = 60
 """Seconds."""
@@ -50,10 +50,10 @@ def _one_after_the_other(plan: Plan) -> Iterator[tuple[Run, str | None]]:
 
 def _at_once(plan: Plan, cluster: ClusterOptions) -> Iterator[tuple[Run, str | None]]:
     """Carry the runs out on a cluster; yields each when it has ended, with why it failed."""
-    with connected(cluster):
+    with cluster_connection(cluster):
         failed = {run: why for run in plan.runs if (why := _failure(_prepare_fold, plan, run))}
         calls = ((run, (plan, run)) for run in plan.runs if run not in failed)
-        carried_out = outcomes(carry_out_alone, calls, cluster, own_process=True)
+        carried_out = results_as_completed(carry_out_alone, calls, cluster, own_process=True)
         for number, (run, failure) in enumerate(chain(failed.items(), carried_out), 1):
             ended = failure or "finished"
             print(f"[{number}/{len(plan.runs)}] {run.name}: {ended}", flush=True)
@@ -74,12 +74,12 @@ def carry_out_alone(plan: Plan, run: Run) -> str | None:
 
 def _carry_out_when_free(plan: Plan, run: Run) -> None:
     """Wait for a machine that was given up: its training may hold the folder for a while."""
-    from lib.configuration.experiment_folder import FolderTaken
+    from lib.configuration.experiment_folder import FolderLocked
 
     for _ in range(WAIT_FOR_FOLDER // 5):
         try:
             return _carry_out(plan, run)
-        except FolderTaken:
+        except FolderLocked:
             time.sleep(5)
     return _carry_out(plan, run)
 

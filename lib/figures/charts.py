@@ -16,8 +16,8 @@ from lib.figures.style import (
     mark_operating_point,
     new_figure,
     save_figure,
-    say_in_middle,
     style_axes,
+    write_in_middle,
 )
 
 
@@ -67,7 +67,7 @@ def learning_curves(
                     value = values[epochs.index(best)]
                     mark_operating_point(axes, best, value, f"best epoch {best:g}: {value:.4f}")
         if not legend(axes, "best"):
-            say_in_middle(axes, "no values yet")
+            write_in_middle(axes, "no values yet")
     figure.subplots_adjust(left=0.045, right=0.985, bottom=0.15, top=0.9, wspace=0.16)
     save_figure(figure, file, dots_per_inch=100)
 

@@ -19,7 +19,7 @@ from lib.figures.style import (
     new_figure,
     pixel_axes,
     save_figure,
-    save_over,
+    save_with_canvas,
     shortened,
     style_axes,
     write,
@@ -85,7 +85,7 @@ def contact_sheet(
         Line2D([], [], color=SKY, linewidth=3, label="field of view (FOV)"),
     ]
     figure.legend(handles=handles, loc="upper right", ncols=2, frameon=False, fontsize=11)
-    save_over(figure, canvas, file)
+    save_with_canvas(figure, canvas, file)
 
 
 def preprocessing_figure(file: Path, steps: Sequence[tuple[str, np.ndarray]]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.figures.style import pixel_axes, save_over, shortened, write
+from lib.figures.style import pixel_axes, save_with_canvas, shortened, write
 from lib.images.png import write_png
 
 
@@ -98,7 +98,7 @@ def labelled_rows(
     for column, title in enumerate(columns):
         x = margin + gap / 2 + (column + 0.5) * (mosaic.shape[1] - gap) / len(columns)
         write(axes, shortened(title, 48), x, head / 2, 12, ha="center")
-    save_over(figure, canvas, file)
+    save_with_canvas(figure, canvas, file)
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:

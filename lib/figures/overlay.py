@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from lib.evaluation.pixel_scores import Scores
 from lib.evaluation.scoring import PredictedImage
 from lib.figures.mosaics import to_rgb
-from lib.figures.style import INK, pixel_axes, save_over, shortened, shown, write
+from lib.figures.style import INK, format_score, pixel_axes, save_with_canvas, shortened, write
 from lib.images.masks import without_small_areas
 from lib.images.outlines import closed_outlines
 
@@ -62,12 +62,12 @@ def overlay(file: Path, case: PredictedImage, scores: Scores) -> None:
     handles.append(Line2D([], [], color=INK, linewidth=0.8, linestyle="--", label="field of view"))
     write(axes, shortened(case.name, 60), left + 6, 24, size=13, fontweight="bold")
     measured = (
-        f"Dice {shown(scores.f1)} · AUC-ROC {shown(scores.auc_roc)} · FOV pixels, "
+        f"Dice {format_score(scores.f1)} · AUC-ROC {format_score(scores.auc_roc)} · FOV pixels, "
         f"threshold {threshold:.3g}"
     )
     write(axes, measured, left + 6, 52, size=11)
     figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=10)
-    save_over(figure, canvas, file)
+    save_with_canvas(figure, canvas, file)
 
 
 def overlay_pixels(

@@ -19,8 +19,8 @@ from lib.figures.style import (
     mark_operating_point,
     new_figure,
     save_figure,
-    say_in_middle,
     style_axes,
+    write_in_middle,
 )
 
 
@@ -107,7 +107,7 @@ def _draw_both(
             label = f"{name} (area {getattr(scores, area):.3f})"
             axes.plot(*points(curves), color=colour, linewidth=width, label=label, zorder=width)
     if evaluation.curves is None:
-        say_in_middle(axes, "n/a: all FOV pixels are of one class")
+        write_in_middle(axes, "n/a: all FOV pixels are of one class")
 
 
 def _human(axes: Axes, x: float, y: float, f1: float) -> None:

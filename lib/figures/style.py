@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 from lib.images.png import COMPRESSION, write_png
-from lib.runtime.atomic_files import written_beside
+from lib.runtime.atomic_files import written_atomically
 
 BLUE, ORANGE, VERMILION, YELLOW, SKY = "#0072B2", "#E69F00", "#D55E00", "#F0E442", "#56B4E9"
 INK, FAINT = "#222222", "#9A9A9A"
@@ -63,7 +63,7 @@ def shortened(text: str, length: int) -> str:
     return f"{text[: length // 2]}…{text[-(length - length // 2 - 1) :]}"
 
 
-def shown(value: float | None) -> str:
+def format_score(value: float | None) -> str:
     """Three decimals, or n/a."""
     return "n/a" if value is None else f"{value:.3f}"
 
@@ -76,7 +76,7 @@ def write(axes: Axes, text: str, x: float, y: float, size: float, **style: objec
     )
 
 
-def say_in_middle(axes: Axes, text: str) -> None:
+def write_in_middle(axes: Axes, text: str) -> None:
     """Instead of a curve that is not defined."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=INK)
 
@@ -145,14 +145,14 @@ def mark_operating_point(axes: Axes, x: float, y: float, label: str) -> None:
 
 def save_figure(figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
     """Write a PNG that appears whole; the figure is empty afterwards."""
-    with written_beside(file) as (beside,):
+    with written_atomically(file) as (beside,):
         figure.savefig(
             beside, format="png", dpi=dots_per_inch, pil_kwargs={"compress_level": COMPRESSION}
         )
     _empty(figure)
 
 
-def save_over(figure: Figure, pixels: np.ndarray, file: Path) -> None:
+def save_with_canvas(figure: Figure, pixels: np.ndarray, file: Path) -> None:
     """Write a PNG of pixels (H, W, 3) uint8 over which a figure of `pixel_axes` is drawn, as `save_figure`.
 
     Matplotlib's own ways to show an image resample it, in several copies as floats.

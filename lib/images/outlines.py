@@ -54,7 +54,7 @@ def areas(mask: np.ndarray) -> list[Area]:
     return found
 
 
-def outlined(original: np.ndarray, mask: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
+def draw_outlines(original: np.ndarray, mask: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
     """The picture, (H, W) or (H, W, 3) uint8, in RGB with the outlines of both masks, (H, W)."""
     colours = original if original.ndim == 3 else original[..., None]
     picture = np.array(np.broadcast_to(colours, (*mask.shape, 3)), order="C")

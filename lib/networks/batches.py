@@ -26,7 +26,7 @@ def with_batch_size(
     return replace(settings, test_batch_size=size)
 
 
-class HalvedBatches:
+class HalfBatchRetry:
     """A network's `predict` that halves its batches, once, where memory is short of whole ones."""
 
     def __init__(self, predict: Callable[[np.ndarray], np.ndarray]) -> None:

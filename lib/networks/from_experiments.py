@@ -9,12 +9,12 @@ from lib.configuration.experiment_folder import Experiment, ensemble_name, refus
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import by_validation
 from lib.images.checked_files import file_sha256
-from lib.networks.batches import HalvedBatches, with_batch_size
+from lib.networks.batches import HalfBatchRetry, with_batch_size
 from lib.networks.keras_model import trained_model
 from lib.networks.operating_point import WINDOW, read_operating_point
 from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.errors import UserError, raise_all
-from models.folding import folded
+from models.folding import fold_batch_normalisation
 
 FIXED_BY_TRAINING = ("preprocessing", "model")
 """Sections that are part of what was learnt."""
@@ -45,7 +45,7 @@ def read_keras_network(
     settings = configuration.testing_settings
     point = read_operating_point(experiment.operating_point, settings)
     weights = experiment.weights(settings.best_last)
-    model = folded(trained_model(configuration, weights, point.precision))
+    model = fold_batch_normalisation(trained_model(configuration, weights, point.precision))
     network = TrainedNetwork(
         name=experiment.name,
         architecture=configuration.model.architecture,
@@ -58,7 +58,7 @@ def read_keras_network(
         threshold_source=point.threshold_source,
         min_area_px=point.min_area_px,
         weights_sha256=file_sha256(weights),
-        predict=HalvedBatches(model.predict_on_batch),
+        predict=HalfBatchRetry(model.predict_on_batch),
     )
     return network, model
 
@@ -67,7 +67,7 @@ SHARED = ("preprocessing",)
 """Sections that all members of an ensemble must share."""
 
 
-def averaged(members: Sequence[keras.Model]) -> keras.Model:
+def mean_model(members: Sequence[keras.Model]) -> keras.Model:
     """One network of the same input whose output is the mean of the members'."""
     if len(members) == 1:
         return members[0]
@@ -113,5 +113,5 @@ def read_keras_ensemble(
         name=name,
         architecture=" + ".join(network.architecture for network in networks),
         weights_sha256=" ".join(network.weights_sha256 for network in networks),
-        predict=HalvedBatches(averaged(models).predict_on_batch),
+        predict=HalfBatchRetry(mean_model(models).predict_on_batch),
     )

@@ -10,7 +10,7 @@ from threading import Lock
 
 import numpy as np
 
-from lib.networks.batches import HalvedBatches, with_batch_size
+from lib.networks.batches import HalfBatchRetry, with_batch_size
 from lib.networks.onnx_metadata import network_fields, read_checked_file
 from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.errors import UserError
@@ -41,7 +41,7 @@ def read_onnx_network(
     settings = fields["testing_settings"]
     predict = engines[engine](data, file, settings.precision)
     fields["testing_settings"] = with_batch_size(predict, settings)
-    return TrainedNetwork(**fields, predict=HalvedBatches(predict))
+    return TrainedNetwork(**fields, predict=HalfBatchRetry(predict))
 
 
 def _by_onnxruntime(data: bytes, file: Path, precision: str) -> Predict:

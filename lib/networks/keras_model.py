@@ -13,7 +13,7 @@ import keras
 import models
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
-from lib.runtime.atomic_files import write_text, written_beside
+from lib.runtime.atomic_files import write_text, written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.safe_hdf5 import plain_datasets
 
@@ -80,7 +80,7 @@ def build_model(configuration: Configuration, precision: str | None = None) -> k
 def save_weights(model: keras.Model, file: Path) -> None:
     """Write `.weights.h5` so that it appears whole."""
     weights_alone = keras.Model(model.inputs, model.outputs)  # without the optimizer's state
-    with written_beside(file) as (beside,):
+    with written_atomically(file) as (beside,):
         # HDF5 aborts the process where the disk fills up; Python raises. So try the room first.
         beside.write_bytes(bytes(4 * model.count_params() + 4096 * len(model.weights)))
         weights_alone.save_weights(beside)
@@ -123,7 +123,7 @@ def _draw_model(experiment: Experiment, model: keras.Model) -> None:
     if shutil.which("dot") is None:
         return
     try:
-        with written_beside(experiment.file("_model.png")) as (beside,):
+        with written_atomically(experiment.file("_model.png")) as (beside,):
             keras.utils.plot_model(model, beside, show_shapes=True, dpi=60)
     except Exception as error:  # whatever ails Graphviz, the training does not need it
         print(f"no picture of the network: {error}")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ChosenNetwork:
+class NetworkChoice:
     """An ONNX file, an experiment's network, or the mean of several.
 
     Attributes:

@@ -15,7 +15,7 @@ from lib.networks.from_experiments import experiment_configuration, read_keras_n
 from lib.networks.keras_model import trained_model
 from lib.networks.onnx_metadata import METADATA_KEY, network_metadata
 from lib.networks.trained_network import TrainedNetwork
-from lib.runtime.atomic_files import written_beside
+from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
 
 
@@ -45,7 +45,7 @@ def write_onnx(
     exported = onnx_model(model)
     metadata = json.dumps(network_metadata(network, configuration), sort_keys=True)
     onnx.helper.set_model_props(exported, {METADATA_KEY: metadata})
-    with written_beside(file) as (beside,):
+    with written_atomically(file) as (beside,):
         onnx.save(exported, beside)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.configuration.banner import parse_info_banner
-from lib.configuration.reading import Configuration, lay_over, read_section
+from lib.configuration.reading import Configuration, apply_overrides, read_section
 from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.errors import UserError
 
@@ -89,7 +89,7 @@ def network_fields(metadata: str, file: Path, overrides: Sequence[str]) -> dict[
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{source} cannot be read ({error}); export it again") from None
     exported = {section: dict(keys) for section, keys in texts.items()}
-    lay_over(texts, overrides, file)
+    apply_overrides(texts, overrides, file)
     changed = [
         (section, name)
         for section in STORED_SECTIONS

@@ -13,7 +13,7 @@ from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.found_images import FoundImage
 from lib.prediction.image_file import Prediction
 from lib.prediction.measurement import measure
-from lib.runtime.atomic_files import written_beside
+from lib.runtime.atomic_files import written_atomically
 
 TEXT = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
 
@@ -100,7 +100,7 @@ class MeasurementsTable:
         self._added.unlink()
 
     def _write(self, images: Sequence[FoundImage]) -> None:
-        with written_beside(self.file) as (beside,), beside.open("w", **TEXT) as stream:
+        with written_atomically(self.file) as (beside,), beside.open("w", **TEXT) as stream:
             csv.writer(stream).writerow(self._columns)
             stream.writelines(self._lines.get(str(image.file), "") for image in images)
 

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lib.networks.network_choice import ChosenNetwork
+from lib.networks.network_choice import NetworkChoice
 from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.folder import Compute, predict_to_files
 from lib.prediction.found_images import FoundImage, Foveae
-from lib.runtime.ray_cluster import ClusterOptions, connected, outcomes
+from lib.runtime.ray_cluster import ClusterOptions, cluster_connection, results_as_completed
 
 
 @contextmanager
-def predicted_on(
-    cluster: ClusterOptions | None, chosen: ChosenNetwork, output: Path, foveae: Foveae
+def cluster_prediction(
+    cluster: ClusterOptions | None, chosen: NetworkChoice, output: Path, foveae: Foveae
 ) -> Iterator[Compute | None]:
     """What `predict_images` takes as `elsewhere`; None where there is no cluster.
 
@@ -31,9 +31,9 @@ def predicted_on(
             (image, (chosen, _from_anywhere(image), output.absolute(), foveae.get(image.file)))
             for image in images
         )
-        return outcomes(_predict, calls, cluster, own_process=False)
+        return results_as_completed(_predict, calls, cluster, own_process=False)
 
-    with connected(cluster):
+    with cluster_connection(cluster):
         yield predicted
 
 
@@ -42,12 +42,12 @@ def _from_anywhere(image: FoundImage) -> FoundImage:
 
 
 def _predict(
-    chosen: ChosenNetwork, image: FoundImage, output: Path, fovea: tuple[float, float] | None
+    chosen: NetworkChoice, image: FoundImage, output: Path, fovea: tuple[float, float] | None
 ) -> dict[str, Any] | str:
     return predict_to_files(_network(chosen), image, output, fovea)
 
 
 @functools.cache
-def _network(chosen: ChosenNetwork) -> TrainedNetwork:
+def _network(chosen: NetworkChoice) -> TrainedNetwork:
     """Read once in a process, which predicts many images."""
     return chosen.read()

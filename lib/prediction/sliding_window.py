@@ -120,7 +120,10 @@ def _windows_predicted(
         whole = predict(network_input(np.ascontiguousarray(levels))[None, ..., None])
         return np.asarray(whole, np.float32)[0, ..., 0]
     if settings.window == "tiles":
-        sides = (tile(size, settings.tile_size, settings.tile_overlap) for size in levels.shape)
+        sides = (
+            tile_size_and_step(size, settings.tile_size, settings.tile_overlap)
+            for size in levels.shape
+        )
         patch, stride = zip(*sides, strict=True)
     else:
         patch = (settings.test_patch_height, settings.test_patch_width)
@@ -162,7 +165,7 @@ def _two_at_once(
             yield under_way.popleft().result()
 
 
-def tile(size: int, longest: int, overlap: int) -> tuple[int, int]:
+def tile_size_and_step(size: int, longest: int, overlap: int) -> tuple[int, int]:
     """Length and step of the tiles along a side of `size` pixels.
 
     As few tiles as possible of at most `longest` pixels that overlap by `overlap`, and these no longer than

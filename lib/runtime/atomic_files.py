@@ -10,7 +10,7 @@ from lib.runtime.errors import UserError
 
 
 @contextmanager
-def written_beside(*files: Path) -> Iterator[list[Path]]:
+def written_atomically(*files: Path) -> Iterator[list[Path]]:
     """Yield a temporary path for each file; rename them all at the end, or remove them on an error.
 
     Raises:
@@ -52,6 +52,6 @@ def remove_abandoned(file: Path) -> None:
 
 def write_text(file: Path, content: str) -> None:
     """Write UTF-8 text to a file that appears whole."""
-    with written_beside(file) as (beside,):
+    with written_atomically(file) as (beside,):
         # A file name that is no UTF-8 is told in escapes, which JSON reads back.
         beside.write_text(content, encoding="utf-8", errors="backslashreplace")

@@ -1,29 +1,30 @@
-"""Drawing on the side."""
+"""One background thread for figures."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 
-class Pen:
-    """Draws one picture while the caller goes on; takes the next once that is done.
+class BackgroundThread:
+    """Runs one function at a time in a thread of its own, while the caller goes on.
 
-    As a context it ends with the last picture done. What a drawing raises, the next one or the end raises.
+    The context ends when the last function has ended. An error in a function is raised by the next call of
+    `run`, or at the end of the context.
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1)
-        self._under_way: Future | None = None
+        self._executor = ThreadPoolExecutor(1)
+        self._running: Future | None = None
 
-    def draw(self, picture: Callable[..., None], *arguments: object) -> None:
-        """Call `picture`."""
-        if self._under_way:
-            self._under_way.result()
-        self._under_way = self._thread.submit(picture, *arguments)
+    def run(self, function: Callable[..., None], *arguments: object) -> None:
+        """Wait for the function before, then start this one."""
+        if self._running:
+            self._running.result()
+        self._running = self._executor.submit(function, *arguments)
 
-    def __enter__(self) -> "Pen":
+    def __enter__(self) -> "BackgroundThread":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._thread.shutdown()
-        if self._under_way and kind is None:
-            self._under_way.result()
+        self._executor.shutdown()
+        if self._running and kind is None:
+            self._running.result()

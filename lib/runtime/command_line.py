@@ -28,11 +28,11 @@ def script_parser(description: str, *, default: str = "") -> argparse.ArgumentPa
         metavar="FILE",
         help=f"configuration file (default: {default or 'configuration.txt beside the scripts'})",
     )
-    add_overrides(parser)
+    add_set_option(parser)
     return parser
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
+def add_set_option(parser: argparse.ArgumentParser) -> None:
     """Add --set to a parser."""
     parser.add_argument(
         "--set",
@@ -44,9 +44,9 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_experiments(parser: argparse._ActionsContainer) -> None:
-    """Add --experiments to a parser."""
-    parser.add_argument(
+def add_experiments_option(add_argument: Callable[..., object]) -> None:
+    """Add --experiments by the `add_argument` of a parser, or of a group of options."""
+    add_argument(
         "--experiments",
         nargs="+",
         default=[],
@@ -104,7 +104,7 @@ def run_script(main: Callable[[], None]) -> None:
     raise SystemExit(2)
 
 
-def command(script: str, arguments: argparse.Namespace) -> str:
+def next_command(script: str, arguments: argparse.Namespace) -> str:
     """How to call another script, from where the user stands, with the same configuration and settings."""
     parts = ["python", script if Path.cwd() == PROJECT else str(PROJECT / script)]
     if arguments.config != DEFAULT_CONFIGURATION:

@@ -43,7 +43,7 @@ class ClusterOptions:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> ClusterOptions | None:
-        """What the options of `add_cluster` choose; None: one after the other in this process.
+        """What the options of `add_cluster_options` choose; None: one after the other in this process.
 
         Raises:
             UserError: a number out of range, or an address that is none.
@@ -67,7 +67,7 @@ class ClusterOptions:
         return None
 
 
-def add_cluster(parser: argparse.ArgumentParser) -> None:
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     """Add --cluster and what belongs to it to a parser."""
     group = parser.add_argument_group("more at once (pip install -r requirements/cluster.txt)")
     group.add_argument(
@@ -88,7 +88,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def connected(options: ClusterOptions) -> Iterator[None]:
+def cluster_connection(options: ClusterOptions) -> Iterator[None]:
     """Connect to the cluster, or start one on this machine; at the end nothing of it is left running.
 
     Raises:
@@ -113,7 +113,7 @@ def connected(options: ClusterOptions) -> Iterator[None]:
     try:
         ray.init(
             **where,
-            runtime_env={"env_vars": environment(options)},
+            runtime_env={"env_vars": worker_environment(options)},
             log_to_driver=False,
             logging_level="ERROR",
         )
@@ -128,7 +128,7 @@ def connected(options: ClusterOptions) -> Iterator[None]:
         ray.shutdown()
 
 
-def outcomes(
+def results_as_completed(
     function: Callable,
     calls: Iterable[tuple[Hashable, tuple]],
     options: ClusterOptions,
@@ -171,7 +171,7 @@ def outcomes(
         yield pending.pop(finished), outcome
 
 
-def environment(options: ClusterOptions) -> dict[str, str]:
+def worker_environment(options: ClusterOptions) -> dict[str, str]:
     """Of every process that computes: this checkout, this backend, and no more threads than its cores."""
     threads = (
         "OMP_NUM_THREADS",  # OpenMP, OpenBLAS, torch

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from lib.runtime.atomic_files import written_beside
+from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
 from lib.training.early_stopping import TrainingState
 
@@ -36,7 +36,7 @@ def save_checkpoint(file: Path, model: keras.Model, state: TrainingState) -> Non
     arrays = {
         f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))
     }
-    with written_beside(file) as (beside,), beside.open("wb") as stream:
+    with written_atomically(file) as (beside,), beside.open("wb") as stream:
         np.savez(
             stream, state=np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8), **arrays
         )

@@ -1,4 +1,4 @@
-"""A network made ready to learn: loss, optimizer, schedules."""
+"""A network with its loss, optimizer and schedules, on one device or several."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,56 +10,57 @@ from lib.configuration.sections import TrainingSettings
 from lib.networks.keras_model import build_model, has_gpu
 from lib.runtime.errors import UserError
 from lib.training.data_parallel import Scope, data_parallel
-from lib.training.losses_and_metrics import LOSSES, accuracy, averaged, with_rough_map
-from lib.training.patch_batches import PatchSequence
+from lib.training.losses_and_metrics import LOSSES, accuracy, per_replica, with_rough_map
+from lib.training.patch_batches import PatchBatches
 from models.drop_block import DropBlock
 from models.ldpc_net import rough_map
 
 
 @dataclass(frozen=True)
-class Trainee:
+class CompiledModel:
     """A network in training.
 
     Attributes:
-        model: what is measured and kept, on one device.
-        trained: the model itself; on several devices a second one, whose weights it takes over.
-        learner: `trained`, compiled, perhaps with a second output.
-        scope: in which the learner is made and fitted.
+        model: what is measured and saved, on one device.
+        network: the layers that are trained: those of `model`, on several devices a second network with the
+            same weights.
+        compiled: `network` with loss and optimizer, for some losses with a second output.
+        scope: the devices; `compiled` is built and fitted in it.
     """
 
     model: keras.Model
-    trained: keras.Model
-    learner: keras.Model
+    network: keras.Model
+    compiled: keras.Model
     scope: Scope
 
     @classmethod
-    def of(cls, model: keras.Model, configuration: Configuration) -> "Trainee":
-        """The model, or one like it on the devices that are configured, made ready to learn."""
-        settings, trained = configuration.training_settings, model
+    def of(cls, model: keras.Model, configuration: Configuration) -> "CompiledModel":
+        """The model, compiled for the devices of the configuration."""
+        settings, network = configuration.training_settings, model
         scope, several = data_parallel(settings)
         with scope():
             if several:
-                trained = build_model(configuration)
-                trained.set_weights(model.get_weights())
-            return cls(model, trained, learner_of(trained, settings), scope)
+                network = build_model(configuration)
+                network.set_weights(model.get_weights())
+            return cls(model, network, compile_model(network, settings), scope)
 
-    def fit(self, patches: PatchSequence, callbacks: list) -> dict[str, list[float]]:
-        """One pass over the patches; returns means over it."""
+    def fit(self, patches: PatchBatches, callbacks: list) -> dict[str, list[float]]:
+        """Train on all patches once; returns the mean of loss and metrics."""
         with self.scope():
-            # Else the first fit in a process takes the first batch out to build the metrics, and
-            # (Keras 3.15 under JAX) trains on it last: a resumed epoch would have another order.
-            self.learner._symbolic_build(data_batch=patches[0])
-            # Keras would shuffle the batches from a random state of its own, which no checkpoint holds.
-            fitted = self.learner.fit(patches, shuffle=False, verbose=0, callbacks=callbacks)
-        if self.trained is not self.model:
-            self.model.set_weights(self.trained.get_weights())
+            if not all(metric.built for metric in self.compiled.metrics):
+                # The first `fit` of a process builds the metrics from the first batch, and then (Keras 3.15
+                # under JAX) trains on that batch last, so that a resumed epoch would have another order.
+                self.compiled.test_on_batch(*patches[0])
+            # Keras would shuffle the batches by a random state that no checkpoint holds.
+            fitted = self.compiled.fit(patches, shuffle=False, verbose=0, callbacks=callbacks)
+        if self.network is not self.model:
+            self.model.set_weights(self.network.get_weights())
         return fitted.history
 
 
-def learner_of(model: keras.Model, settings: TrainingSettings) -> keras.Model:
-    """The model, compiled; where its rough map is taught too, one of the same weights with both maps."""
+def compile_model(model: keras.Model, settings: TrainingSettings) -> keras.Model:
+    """The model with loss and optimizer; with `rough_map_loss_weight`, of the same weights, with both maps."""
     loss, weight = LOSSES[settings.loss], settings.rough_map_loss_weight
-    learner = model
     if weight:
         try:
             rough = rough_map(model)
@@ -69,9 +70,9 @@ def learner_of(model: keras.Model, settings: TrainingSettings) -> keras.Model:
                 "expected 0, or a network ldpc_*"
             ) from None
         loss = with_rough_map(loss, weight)
-        learner = keras.Model(model.input, keras.layers.Concatenate()([model.output, rough]))
-    _compile(learner, settings, loss)
-    return learner
+        model = keras.Model(model.input, keras.layers.Concatenate()([model.output, rough]))
+    _compile(model, settings, loss)
+    return model
 
 
 def _compile(model: keras.Model, settings: TrainingSettings, loss: Callable) -> None:
@@ -81,10 +82,10 @@ def _compile(model: keras.Model, settings: TrainingSettings, loss: Callable) -> 
     optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[settings.optimizer]
     # XLA speeds training up on a GPU and slows it down by 1.2 to 1.8 on a CPU; JAX is always compiled.
     xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"
-    model.compile(optimizer(rate), averaged(loss), metrics=[accuracy], jit_compile=xla)
+    model.compile(optimizer(rate), per_replica(loss), metrics=[accuracy], jit_compile=xla)
 
 
-def grow_dropout(model: keras.Model, settings: TrainingSettings, epochs_done: int) -> None:
+def set_drop_block_rate(model: keras.Model, settings: TrainingSettings, epochs_done: int) -> None:
     """Set the rate of DropBlock: from 0 in the first epoch to the full one after `dropout_growth_epochs`."""
     growth = settings.dropout_growth_epochs
     share = min(1.0, epochs_done / growth) if growth else 1.0

@@ -29,7 +29,7 @@ def data_parallel(settings: TrainingSettings) -> tuple[Scope, bool]:
     """
     found = keras.distribution.list_devices()
     number = len(found) if settings.devices == "all" else settings.devices
-    if hosts()[1] > 1 and settings.devices != "all":
+    if process_number_and_count()[1] > 1 and settings.devices != "all":
         raise UserError(
             "[training settings] devices: expected all, for a training on several machines"
         )
@@ -54,12 +54,12 @@ def data_parallel(settings: TrainingSettings) -> tuple[Scope, bool]:
     )
 
 
-def hosts() -> tuple[int, int]:
+def process_number_and_count() -> tuple[int, int]:
     """The number, from 0, of this process among those of one training, and how many they are."""
     number = int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", 1))
     return int(os.environ.get("KERAS_DISTRIBUTION_PROCESS_ID", 0)), number
 
 
-def writes() -> bool:
+def is_first_process() -> bool:
     """Whether this process writes to the experiment's folder: the first of several machines does."""
-    return hosts()[0] == 0
+    return process_number_and_count()[0] == 0

@@ -61,7 +61,7 @@ def with_rough_map(loss: Callable[[Tensor, Tensor], Tensor], weight: float) -> C
     return both
 
 
-def averaged(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable:
+def per_replica(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable:
     """`loss` as a vector of one, which Keras under TensorFlow averages over devices; scalars it adds up."""
 
     def vector(y_true: Tensor, y_pred: Tensor) -> Tensor:

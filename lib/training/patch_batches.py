@@ -9,10 +9,10 @@ import numpy as np
 from lib.configuration.sections import Augmentation
 from lib.images.preprocessing import network_input
 from lib.training.augmentation import augment
-from lib.training.patch_sampler import Corners, TrainingImage, cut
+from lib.training.patch_sampler import Corners, TrainingImage, cut_patches
 
 
-class PatchSequence(keras.utils.PyDataset):
+class PatchBatches(keras.utils.PyDataset):
     """Batches of patches, cut from images in memory when they are asked for.
 
     A batch is `(x, y)`: `x` (N, h, w, 1) float32 in [0, 1]; `y` (N, h, w, 2) float32, the truth and the
@@ -63,8 +63,8 @@ class PatchSequence(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         here = self._batch(index)
-        x = network_input(cut(self._levels, here, *self._patch))
-        y = np.stack([cut(arrays, here, *self._patch) for arrays in self._aligned], axis=-1)
+        x = network_input(cut_patches(self._levels, here, *self._patch))
+        y = np.stack([cut_patches(arrays, here, *self._patch) for arrays in self._aligned], axis=-1)
         if self._augmentation:
             generator = np.random.default_rng([*self._seed, index])
             x, y = augment(x, y, self._augmentation, generator)

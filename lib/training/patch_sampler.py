@@ -133,7 +133,9 @@ class PatchSampler:
         return corners if allowed is None else corners[np.isin(corners, allowed)]
 
 
-def cut(arrays: Sequence[np.ndarray], corners: Corners, height: int, width: int) -> np.ndarray:
+def cut_patches(
+    arrays: Sequence[np.ndarray], corners: Corners, height: int, width: int
+) -> np.ndarray:
     """(N, height, width) patches of `arrays` (each (H, W), one dtype) at `corners`."""
     patches = np.empty((len(corners), height, width), arrays[0].dtype)
     for index in np.unique(corners.image):

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from lib.configuration.experiment_folder import (
     Experiment,
-    alone_in,
     refuse_other_settings,
     refuse_other_split,
+    training_lock,
 )
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
@@ -35,14 +35,14 @@ from lib.networks.keras_model import (
     save_weights,
     trained_model,
 )
-from lib.runtime.atomic_files import write_text, written_beside
+from lib.runtime.atomic_files import write_text, written_atomically
 from lib.runtime.errors import UserError, is_out_of_memory
 from lib.training.checkpoint import is_there, keep_previous, load_checkpoint, save_checkpoint
-from lib.training.compiled_model import Trainee, grow_dropout, learner_of
-from lib.training.data_parallel import writes
+from lib.training.compiled_model import CompiledModel, compile_model, set_drop_block_rate
+from lib.training.data_parallel import is_first_process
 from lib.training.early_stopping import TrainingState, is_best, why_stop
 from lib.training.losses_and_metrics import LOSSES, accuracy, auc_roc
-from lib.training.patch_batches import PatchSequence
+from lib.training.patch_batches import PatchBatches
 from lib.training.patch_sampler import TrainingImage
 from lib.training.training_patches import (
     FixedPatches,
@@ -84,8 +84,8 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
     """
     experiment = Experiment.of(configuration)
     refuse_unprepared(configuration)
-    with alone_in(experiment) if writes() else nullcontext():
-        if writes():
+    with training_lock(experiment) if is_first_process() else nullcontext():
+        if is_first_process():
             experiment.remove_unfinished()
         try:
             resuming = is_there(experiment.checkpoint) and not fresh
@@ -112,15 +112,15 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     # What goes on has its own weights.
     begin = build_model if resuming else _initial_model
     model, state = begin(configuration), TrainingState()
-    trainee = Trainee.of(model, configuration)
+    compiled = CompiledModel.of(model, configuration)
     if resuming:
-        with trainee.scope():
-            state = load_checkpoint(experiment.checkpoint, trainee.learner)
-    elif writes():
+        with compiled.scope():
+            state = load_checkpoint(experiment.checkpoint, compiled.compiled)
+    elif is_first_process():
         experiment.clear()
         record(experiment, configuration, model)
         _draw_samples(experiment, epoch_patches(configuration, images["train"], sampler, 0))
-    if writes():
+    if is_first_process():
         write_text(experiment.configuration, configuration.as_text())  # N_epochs may have changed
     _announce(experiment, model, state, settings)
     _announce_validation(images, settings)
@@ -128,15 +128,15 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
         while not (why := why_stop(state, settings)):
             patches = epoch_patches(configuration, images["train"], sampler, state.epochs_done)
             row = {"epoch": state.epochs_done + 1}
-            grow_dropout(trainee.trained, settings, state.epochs_done)
+            set_drop_block_rate(compiled.network, settings, state.epochs_done)
             callbacks = [bar, _StopAtNotFinite(patches, row["epoch"], experiment.folder)]
-            row |= _train_epoch(trainee, patches, fixed, settings, callbacks)
+            row |= _train_epoch(compiled, patches, fixed, settings, callbacks)
             _refuse_not_finite(row, experiment.folder)
             state.history.append(row)
             if is_best(state, settings):
                 state.best_epoch = state.epochs_done
-            if writes():
-                _keep(experiment, trainee.learner, model, state, settings.best_by)
+            if is_first_process():
+                _keep(experiment, compiled.compiled, model, state, settings.best_by)
             bar.epoch_end(state)
     return f"{why}; best epoch {state.best_epoch} by validation {settings.best_by}"
 
@@ -157,12 +157,12 @@ def _with_batch_size(
 def _one_step(configuration: Configuration) -> Callable[[int], object]:
     """Trains a network of its own on so many empty patches."""
     settings, attributes = configuration.training_settings, configuration.data_attributes
-    learner = learner_of(build_model(configuration), dataclasses.replace(settings, batch_size=1))
+    model = compile_model(build_model(configuration), dataclasses.replace(settings, batch_size=1))
     patch = (attributes.patch_height, attributes.patch_width)
 
     def compute(size: int) -> object:
         x, y = (np.zeros((size, *patch, channels), np.float32) for channels in (1, 2))
-        return learner.train_on_batch(x, y)
+        return model.train_on_batch(x, y)
 
     return compute
 
@@ -176,8 +176,8 @@ def _initial_model(configuration: Configuration) -> keras.Model:
 
 
 def _train_epoch(
-    trainee: Trainee,
-    patches: PatchSequence,
+    compiled: CompiledModel,
+    patches: PatchBatches,
     fixed: dict[str, FixedPatches],
     settings: TrainingSettings,
     callbacks: list[keras.callbacks.Callback],
@@ -188,7 +188,7 @@ def _train_epoch(
     AUC, and all of the validation part, are of the network as it is at the end.
     """
     started = time.monotonic()
-    fitted, model = trainee.fit(patches, callbacks), trainee.model
+    fitted, model = compiled.fit(patches, callbacks), compiled.model
     row = {name: fitted[name][0] for name in ("loss", "accuracy")}
     row["auc"] = _measure(model, fixed["train"], settings)["auc"]
     validation = _measure(model, fixed["validation"], settings)
@@ -233,7 +233,7 @@ def _too_large(configuration: Configuration, folder: Path) -> UserError:
 
 def _keep(
     experiment: Experiment,
-    learner: keras.Model,
+    compiled: keras.Model,
     model: keras.Model,
     state: TrainingState,
     best_by: str,
@@ -246,12 +246,12 @@ def _keep(
     files = [folder / "history.csv", folder / "learning_curves.png", experiment.weights("last")]
     if state.best_epoch == state.epochs_done:
         files.append(experiment.weights("best"))
-    with written_beside(*files, experiment.checkpoint) as (table, curves, *weights, checkpoint):
+    with written_atomically(*files, experiment.checkpoint) as (table, curves, *weights, checkpoint):
         write_text(table, _as_csv(state.history))
         learning_curves(curves, state.history, best_by)
         for file in weights:
             save_weights(model, file)
-        save_checkpoint(checkpoint, learner, state)
+        save_checkpoint(checkpoint, compiled, state)
         keep_previous(experiment.checkpoint)
 
 
@@ -263,7 +263,7 @@ def _as_csv(history: list[dict[str, float]]) -> str:
     return table.getvalue()
 
 
-def _draw_samples(experiment: Experiment, patches: PatchSequence) -> None:
+def _draw_samples(experiment: Experiment, patches: PatchBatches) -> None:
     batches = [patches[i] for i in range(min(len(patches), -(-SAMPLE // patches.batch_size)))]
     for number, name in enumerate(("sample_input_imgs", "sample_input_masks")):
         drawn = np.concatenate([batch[number][..., 0] for batch in batches])[:SAMPLE]
@@ -298,7 +298,7 @@ def _announce_validation(
 class _StopAtNotFinite(keras.callbacks.Callback):
     """Ends the training at the first step whose loss is NaN or infinite, and names its images."""
 
-    def __init__(self, patches: PatchSequence, epoch: int, folder: Path) -> None:
+    def __init__(self, patches: PatchBatches, epoch: int, folder: Path) -> None:
         super().__init__()
         self._patches, self._epoch, self._folder = patches, epoch, folder
 

@@ -9,9 +9,9 @@ from lib.configuration.reading import Configuration
 from lib.datasets.prepared_hdf5 import read_part
 from lib.images.preprocessing import network_input, preprocess
 from lib.runtime.errors import UserError
-from lib.training.data_parallel import hosts
-from lib.training.patch_batches import PatchSequence
-from lib.training.patch_sampler import PatchSampler, TrainingImage, cut
+from lib.training.data_parallel import process_number_and_count
+from lib.training.patch_batches import PatchBatches
+from lib.training.patch_sampler import PatchSampler, TrainingImage, cut_patches
 
 # What a stream of random numbers is for: seeds are [seed, purpose, epoch].
 TRAINING, AUGMENTATION, FIXED = range(3)
@@ -111,11 +111,11 @@ def patch_sampler(
 
 def epoch_patches(
     configuration: Configuration, images: list[TrainingImage], sampler: PatchSampler, epoch: int
-) -> PatchSequence:
+) -> PatchBatches:
     """The patches of one epoch: a function of seed and epoch, so that a resumed run has the same."""
     settings, attributes = configuration.training_settings, configuration.data_attributes
     generator = np.random.default_rng([settings.seed, TRAINING, epoch])
-    return PatchSequence(
+    return PatchBatches(
         images,
         sampler.draw(settings.steps * settings.batch_size, generator),
         (attributes.patch_height, attributes.patch_width),
@@ -123,7 +123,7 @@ def epoch_patches(
         loss_in_FOV=settings.loss_in_FOV,
         augmentation=configuration.augmentation,
         seed=(settings.seed, AUGMENTATION, epoch),
-        share=hosts(),
+        share=process_number_and_count(),
     )
 
 
@@ -141,7 +141,7 @@ def fixed_patches(
     generator = np.random.default_rng([settings.seed, FIXED])
     corners = patch_sampler(configuration, images, truth_centred_share=0).draw(number, generator)
     levels, truth, field_of_view = (
-        cut([getattr(i, name) for i in images], corners, *patch)
+        cut_patches([getattr(i, name) for i in images], corners, *patch)
         for name in ("levels", "truth", "field_of_view")
     )
     inside = field_of_view > 0

@@ -11,7 +11,7 @@ import pytest
 import models
 from models import blocks
 from models.drop_block import DropBlock
-from models.folding import folded
+from models.folding import fold_batch_normalisation
 
 FILTERS = (4, 8)
 LADDERS = [name for name in models.ARCHITECTURES if "laddernet" in name]
@@ -117,7 +117,7 @@ class TestEveryArchitecture:
             values = keras.ops.convert_to_numpy(weight)
             weight.assign(values * random.uniform(0.7, 1.3, values.shape) + (values == 0) * 0.1)
         expected = predict(network, images(2, 13, 9))
-        ready = folded(network)
+        ready = fold_batch_normalisation(network)
         np.testing.assert_allclose(predict(ready, images(2, 13, 9)), expected, atol=2e-6)
         followed = [layer.name for layer in network.layers if after_a_convolution(layer)]
         assert bool(followed) == batch_normalisation

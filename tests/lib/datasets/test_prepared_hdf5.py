@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lib.datasets.prepared_hdf5 import PreparedImage, members_of, read_part, write_part
-from lib.runtime.atomic_files import written_beside
+from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
@@ -271,7 +271,7 @@ def test_ctrl_c_in_the_midst_of_a_write_is_ctrl_c(files):
 
     before = sys.gettrace()
     try:
-        with pytest.raises(KeyboardInterrupt), written_beside(*files) as beside:
+        with pytest.raises(KeyboardInterrupt), written_atomically(*files) as beside:
             sys.settrace(interrupt)
             write_part(tuple(beside), noise(9, 100), (9, 100, 100, 1))
     finally:

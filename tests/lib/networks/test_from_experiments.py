@@ -11,7 +11,7 @@ from lib.evaluation.pixel_scores import choose_threshold
 from lib.evaluation.pooled_pixels import PooledPixels
 from lib.evaluation.test_run import predicted_images
 from lib.evaluation.test_run import test as run_test
-from lib.networks.from_experiments import averaged, read_keras_ensemble, read_keras_network
+from lib.networks.from_experiments import mean_model, read_keras_ensemble, read_keras_network
 from lib.networks.keras_model import trained_model
 from lib.prediction.image_file import predict_file
 from lib.runtime.errors import UserError
@@ -60,7 +60,7 @@ def test_probabilities_are_averaged(members):
     image = np.random.default_rng(0).random((2, 32, 48, 1), dtype=np.float32)
     both = models(members)
     mean = np.mean([np.asarray(model(image)) for model in both], axis=0)
-    np.testing.assert_allclose(averaged(both).predict_on_batch(image), mean, atol=1e-6)
+    np.testing.assert_allclose(mean_model(both).predict_on_batch(image), mean, atol=1e-6)
 
 
 def test_the_ensemble_is_tested_in_a_folder_of_its_own(prepared, members):

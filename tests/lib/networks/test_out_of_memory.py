@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from lib.networks.batches import HalvedBatches
+from lib.networks.batches import HalfBatchRetry
 from lib.runtime.errors import UserError
 from tests.hungry_layer import hungry
 
@@ -19,7 +19,7 @@ def images():
 
 
 def test_batches_are_halved_once_and_stay_so(network, images, capsys):
-    predict = HalvedBatches(hungry(network, 4).predict_on_batch)
+    predict = HalfBatchRetry(hungry(network, 4).predict_on_batch)
     expected = network.predict_on_batch(images)
     for _ in range(2):
         np.testing.assert_allclose(predict(images), expected, atol=1e-6)
@@ -31,7 +31,7 @@ def test_batches_are_halved_once_and_stay_so(network, images, capsys):
 
 @pytest.mark.parametrize(("number", "most", "told"), [(7, 3, "4 of 9x8"), (1, 0, "1 of 9x8")])
 def test_what_is_too_much_even_then_is_a_line(network, images, number, most, told):
-    predict = HalvedBatches(hungry(network, most).predict_on_batch)
+    predict = HalfBatchRetry(hungry(network, most).predict_on_batch)
     for _ in range(2):
         with pytest.raises(
             UserError, match=f"^not enough memory for {told} pixels at once: lower .*$"
@@ -44,4 +44,4 @@ def test_other_errors_are_not_taken_for_it(images):
         raise ValueError("channels")
 
     with pytest.raises(ValueError, match="channels"):
-        HalvedBatches(predict)(images)
+        HalfBatchRetry(predict)(images)

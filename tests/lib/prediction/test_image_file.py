@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.configuration.reading import read_configuration
-from lib.prediction.sliding_window import predict_image, spread_starts, tile
+from lib.prediction.sliding_window import predict_image, spread_starts, tile_size_and_step
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 SETTINGS = dataclasses.replace(
@@ -62,7 +62,7 @@ def test_tta_is_the_mean_over_the_four_mirror_images():
 @given(st.integers(1, 2000), st.integers(1, 600), st.data())
 def test_tiles_are_few_overlap_as_asked_and_are_no_longer_than_need_be(size, longest, data):
     overlap = data.draw(st.integers(0, longest - 1))
-    length, step = tile(size, longest, overlap)
+    length, step = tile_size_and_step(size, longest, overlap)
     starts = spread_starts(size, length, step)
     assert length <= longest and starts[-1] + length == size
     if size <= longest:
@@ -74,7 +74,10 @@ def test_tiles_are_few_overlap_as_asked_and_are_no_longer_than_need_be(size, lon
 
 
 def test_tiles_of_an_angiogram():
-    assert tile(768, 512, 48) == (408, 360) and tile(512, 512, 48) == (512, 512)
+    assert tile_size_and_step(768, 512, 48) == (408, 360) and tile_size_and_step(512, 512, 48) == (
+        512,
+        512,
+    )
 
 
 def test_tiles_weigh_patches_by_a_gaussian_of_an_eighth_of_their_size():

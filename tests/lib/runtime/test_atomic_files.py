@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from lib.runtime.atomic_files import write_text, written_beside
+from lib.runtime.atomic_files import write_text, written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
@@ -29,7 +29,7 @@ def test_of_files_that_belong_together_none_is_new_where_one_cannot_be_written(
     with (
         small_files_only(1000),
         pytest.raises(UserError, match="one and what belongs to it: cannot be written"),
-        written_beside(one, other) as (first, second),
+        written_atomically(one, other) as (first, second),
     ):
         first.write_text("new")
         second.write_text("new" * 1000)

@@ -20,7 +20,12 @@ from lib.prediction.folder import predict_images
 from lib.prediction.found_images import find_images
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
-from lib.runtime.ray_cluster import ClusterOptions, add_cluster, connected, outcomes
+from lib.runtime.ray_cluster import (
+    ClusterOptions,
+    add_cluster_options,
+    cluster_connection,
+    results_as_completed,
+)
 from tests.conftest import tiny_settings
 from tests.lib.experiments.test_running import plan_file
 
@@ -100,11 +105,11 @@ def finished(process: subprocess.Popen) -> str:
 def test_a_cluster_that_cannot_be_is_told_at_once(options, message, monkeypatch):
     pytest.importorskip("ray", reason=NO_RAY)
     parser = argparse.ArgumentParser()
-    add_cluster(parser)
+    add_cluster_options(parser)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     with (
         pytest.raises(UserError, match=message),
-        connected(ClusterOptions.of(parser.parse_args(options))),
+        cluster_connection(ClusterOptions.of(parser.parse_args(options))),
     ):
         pass
 
@@ -115,7 +120,7 @@ def test_where_ray_is_missing_its_installation_is_named(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     with (
         pytest.raises(UserError, match=r"pip install -r requirements/cluster\.txt"),
-        connected(ClusterOptions(at_once=2)),
+        cluster_connection(ClusterOptions(at_once=2)),
     ):
         pass
 
@@ -123,14 +128,14 @@ def test_where_ray_is_missing_its_installation_is_named(monkeypatch):
 @pytest.mark.cluster
 def test_calls_have_their_cores_and_one_that_fails_does_not_end_the_others(cluster):
     options = ClusterOptions(cluster.address)
-    with connected(options):
+    with cluster_connection(options):
         calls = [("wrong", ("{",)), ("right", ("{}",))]
-        found = dict(outcomes(json.loads, calls, options, own_process=False))
+        found = dict(results_as_completed(json.loads, calls, options, own_process=False))
         assert found.pop("wrong").startswith("JSONDecodeError: Expecting property name")
         assert found == {"right": {}}
         names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC", "PYTHONPATH")
         calls = ((name, (name,)) for name in names)
-        found = dict(outcomes(os.getenv, calls, options, own_process=True))
+        found = dict(results_as_completed(os.getenv, calls, options, own_process=True))
     assert found == dict.fromkeys(names, "1") | {"PYTHONPATH": str(PROJECT)}
 
 
@@ -138,7 +143,7 @@ def test_calls_have_their_cores_and_one_that_fails_does_not_end_the_others(clust
 def test_what_no_machine_can_run_is_refused_at_once(cluster):
     options = ClusterOptions(cluster.address, cpus=1, gpus=1)
     message = "no machine of the cluster has 1 cores and 1 GPUs for one run; .* 1 cores, 0 GPUs"
-    with pytest.raises(UserError, match=message), connected(options):
+    with pytest.raises(UserError, match=message), cluster_connection(options):
         pass
 
 

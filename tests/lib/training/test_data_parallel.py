@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from lib.runtime.keras_startup import start_keras
 start_keras()
-from lib.training import train
+from lib.training.train import train
 from lib.runtime.errors import UserError
 from tests.conftest import tiny_configuration
 for run in sys.argv[2:]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from lib.prediction.sliding_window import Recomposition, spread_starts, window_starts
 from lib.runtime.errors import UserError
-from lib.training.patch_sampler import PatchSampler, TrainingImage, cut
+from lib.training.patch_sampler import PatchSampler, TrainingImage, cut_patches
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
@@ -52,7 +52,7 @@ def test_overlapping_patches_are_averaged_hand_worked():
 def test_cut_takes_what_plain_slicing_takes():
     images = [training_image(30, 41, 1), training_image(25, 33, 2)]
     corners = PatchSampler(images, 8, 11).draw(57, np.random.default_rng(0))
-    patches = cut([i.levels for i in images], corners, 8, 11)
+    patches = cut_patches([i.levels for i in images], corners, 8, 11)
     for patch, image, row, column in zip(
         patches, corners.image, corners.row, corners.column, strict=True
     ):
@@ -80,7 +80,7 @@ def test_corners_reach_the_whole_image_evenly():
 def test_inside_FOV_keeps_every_pixel_of_a_patch_inside():
     image = training_image(64, 50)
     corners = PatchSampler([image], 16, 12, inside_FOV=True).draw(20_000, np.random.default_rng(0))
-    assert cut([image.field_of_view], corners, 16, 12).all()
+    assert cut_patches([image.field_of_view], corners, 16, 12).all()
     allowed = {
         (r, c)
         for r in range(49)

@@ -14,12 +14,12 @@ from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
 import models.unet
-from lib.configuration.experiment_folder import Experiment, alone_in
+from lib.configuration.experiment_folder import Experiment, training_lock
 from lib.networks.batches import SIZES
 from lib.networks.keras_model import build_model
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
-from lib.training.compiled_model import learner_of
+from lib.training.compiled_model import compile_model
 from lib.training.patch_sampler import PatchSampler
 from lib.training.train import train
 from lib.training.training_patches import epoch_patches, patch_sampler, training_images
@@ -181,7 +181,7 @@ def test_a_diverging_training_stops_and_keeps_what_was_good(prepared):
 def test_a_second_training_in_the_folder_is_refused(prepared):
     configuration = tiny_configuration(prepared, "experiment name.name=taken")
     with (
-        alone_in(Experiment.of(configuration)),
+        training_lock(Experiment.of(configuration)),
         pytest.raises(UserError, match=r"taken: another training is running in it \(process"),
     ):
         train(configuration, fresh=True)
@@ -228,7 +228,7 @@ def test_patches_without_non_perfusion_are_named(prepared):
 
 def test_drop_block_grows_with_the_epochs(prepared):
     from lib.networks.keras_model import build_model
-    from lib.training.compiled_model import grow_dropout
+    from lib.training.compiled_model import set_drop_block_rate
     from models.drop_block import DropBlock
 
     configuration = tiny_configuration(
@@ -241,7 +241,7 @@ def test_drop_block_grows_with_the_epochs(prepared):
     model = build_model(configuration)
     rates = []
     for epochs_done in (0, 1, 4, 9):
-        grow_dropout(model, configuration.training_settings, epochs_done)
+        set_drop_block_rate(model, configuration.training_settings, epochs_done)
         rates.append({float(x.rate_now) for x in model.layers if isinstance(x, DropBlock)})
     assert [len(r) for r in rates] == [1] * 4
     assert [r.pop() for r in rates] == pytest.approx([0, 0.05, 0.2, 0.2])
@@ -346,12 +346,12 @@ def test_a_training_is_traced_once(prepared):
 
     model = build_model(configuration)
     model = keras.Model(model.input, Traced()(model.output))
-    learner = learner_of(model, configuration.training_settings)
+    compiled = compile_model(model, configuration.training_settings)
     after = []
     for epoch in range(3):
         patches = epoch_patches(configuration, images, sampler, epoch)
         assert [len(patches[i][0]) for i in range(len(patches))] == [16] * 4
-        learner.fit(patches, shuffle=False, verbose=0)
+        compiled.fit(patches, shuffle=False, verbose=0)
         after.append(len(traces))
     assert len(set(after)) == 1
 
