@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
@@ -42,15 +43,18 @@ class CompiledModel:
             if several:
                 network = build_model(configuration)
                 network.set_weights(model.get_weights())
-            return cls(model, network, compile_model(network, settings), scope)
+            compiled = compile_model(network, settings)
+            # Else the first `fit` of a process builds the metrics from the first batch and trains on that
+            # batch last (Keras 3.15 under JAX), so that a resumed epoch would have another order.
+            attributes = configuration.data_attributes
+            patches = (settings.batch_size, attributes.patch_height, attributes.patch_width)
+            x, y = (np.zeros((*patches, channels), np.float32) for channels in (1, 2))
+            compiled.test_on_batch(x, y)
+        return cls(model, network, compiled, scope)
 
     def fit(self, patches: PatchBatches, callbacks: list) -> dict[str, list[float]]:
         """Train on all patches once; returns the mean of loss and metrics."""
         with self.scope():
-            if not all(metric.built for metric in self.compiled.metrics):
-                # The first `fit` of a process builds the metrics from the first batch, and then (Keras 3.15
-                # under JAX) trains on that batch last, so that a resumed epoch would have another order.
-                self.compiled.test_on_batch(*patches[0])
             # Keras would shuffle the batches by a random state that no checkpoint holds.
             fitted = self.compiled.fit(patches, shuffle=False, verbose=0, callbacks=callbacks)
         if self.network is not self.model:
@@ -59,7 +63,7 @@ class CompiledModel:
 
 
 def compile_model(model: keras.Model, settings: TrainingSettings) -> keras.Model:
-    """The model with loss and optimizer; with `rough_map_loss_weight`, of the same weights, with both maps."""
+    """The model with loss and optimizer; with `rough_map_loss_weight`, both maps, of the same weights."""
     loss, weight = LOSSES[settings.loss], settings.rough_map_loss_weight
     if weight:
         try:

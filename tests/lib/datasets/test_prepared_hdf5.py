@@ -216,9 +216,9 @@ def test_a_bomb_is_refused_by_what_it_would_unpack_to(files):
 FULL_DISKS = """
 import resource, sys
 from pathlib import Path
-from lib.runtime.command_line import PROJECT
-from lib.runtime.atomic_files import written_beside
-from lib.hdf5 import write_part
+from lib.runtime.paths import PROJECT
+from lib.runtime.atomic_files import written_atomically
+from lib.datasets.prepared_hdf5 import write_part
 from lib.runtime.errors import UserError
 from tests.lib.datasets.test_prepared_hdf5 import noise
 
@@ -227,7 +227,7 @@ said = set()
 for limit in range(1, 60_000, 1777):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
-        with written_beside(*files) as beside:
+        with written_atomically(*files) as beside:
             write_part(tuple(beside), noise(9, 100), (9, 100, 100, 1))
     except UserError as error:
         said.add(str(error).partition(":")[2][:43])
