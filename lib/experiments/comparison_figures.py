@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from lib.evaluation.bland_altman_and_calibration import limits_of_agreement
 from lib.evaluation.patient_statistics import SCORES, PatientCounts
+from lib.evaluation.pixel_scores import f1_score
 from lib.experiments.pooled_folds import DARKNESS, HUMAN, Pooled, Variant
 from lib.figures.style import (
     BLUE,
@@ -126,8 +127,7 @@ def box_plot(file: Path, variants: Sequence[Variant]) -> None:
     scatter = np.random.default_rng(0)
     for number, variant in enumerate(variants):
         _, fp, fn, tp = np.moveaxis(variant.confusion, -1, 0)
-        with np.errstate(invalid="ignore"):
-            dice = (2 * tp / (2 * tp + fp + fn)).mean(axis=0)
+        dice = np.mean(f1_score(tp, fp, fn), axis=0)
         dice = dice[np.isfinite(dice)]  # no positive pixel, predicted or true: not defined
         axes.boxplot(
             dice,
@@ -208,9 +208,8 @@ def calibration(file: Path, variants: Sequence[Variant]) -> None:
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=":", label="perfect")
     for number, variant in enumerate(variants):
         found, style = variant.reliability, _line(number)
-        filled = found.pixels > 0
         label = f"{found.expected_calibration_error:.3f}  {variant.name}"
-        points = found.probability[filled], found.frequency[filled]
+        points = found.probability, found.frequency
         axes.plot(*points, marker="o", markersize=4.5, linewidth=1.6, label=label, **style)
         edges = np.linspace(0, 1, found.pixels.size + 1)
         below.stairs(found.pixels / found.pixels.sum(), edges, linewidth=1.4, **style)
