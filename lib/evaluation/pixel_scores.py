@@ -85,14 +85,14 @@ def score_pool(
         auc_roc, auc_pr, curves = _areas_and_curves(pool)
     if threshold is None:
         return Scores(pool.negatives + pool.positives, auc_roc=auc_roc, auc_pr=auc_pr), curves
-    return _scores(pool, threshold, *pool.at_least(threshold), auc_roc, auc_pr), curves
+    return _scores(pool, threshold, pool.at_least(threshold), (auc_roc, auc_pr)), curves
 
 
 def score_nothing_predicted(pool: PooledPixels) -> Scores:
     """Scores of a prediction of 0 for every pixel; both areas are those of chance."""
-    both = pool.negatives and pool.positives
     prevalence = _ratio(pool.positives, pool.negatives + pool.positives)
-    return _scores(pool, 0.5, 0, 0, *((0.5, prevalence) if both else (None, None)))
+    both_classes = pool.negatives and pool.positives
+    return _scores(pool, 0.5, (0, 0), (0.5, prevalence) if both_classes else (None, None))
 
 
 def choose_threshold(pool: PooledPixels) -> float:
@@ -122,20 +122,14 @@ def _areas_and_curves(pool: PooledPixels) -> tuple[float, float, Curves]:
     area = average_precision = 0.0
     parts = []
     for counted in pool.by_score():
-        hits, false_positives = counted.positives, counted.false_positives
-        precision = counted.true_positives / counted.predicted
+        hits, tp, fp = counted.positives, counted.true_positives, counted.false_positives
+        precision = tp / (tp + fp)
         # np.sum instead of `@`: BLAS would keep every core busy.
-        area += np.sum(hits * (pool.negatives - false_positives + counted.negatives / 2))
+        area += np.sum(hits * (pool.negatives - fp + counted.negatives / 2))
         average_precision += np.sum(hits * precision)
         # Points where a run of negatives begins or ends; the curves are straight between them.
         corners = (hits > 0) | np.append(True, hits[:-1] > 0)
-        rates = np.stack(
-            [
-                false_positives[corners] / pool.negatives,
-                counted.true_positives[corners] / pool.positives,
-                precision[corners],
-            ]
-        )
+        rates = np.stack([fp / pool.negatives, tp / pool.positives, precision])[:, corners]
         parts.append(rates[:, np.union1d(_spread(*rates[:2]), _spread(*rates[1:]))])
     end = [[0], [0], [1]]
     false_positive_rate, recall, precision = np.concatenate([*parts, end], axis=1)
@@ -158,18 +152,17 @@ def _spread(x: np.ndarray, y: np.ndarray, points: int = 2000) -> np.ndarray:
 def _scores(
     pool: PooledPixels,
     threshold: float,
-    fp: int,
-    tp: int,
-    auc_roc: float | None,
-    auc_pr: float | None,
+    positives: tuple[int, int],
+    areas: tuple[float | None, float | None],
 ) -> Scores:
+    """Scores at a threshold, from the false and true positives and the areas under the two curves."""
+    fp, tp = positives
     tn, fn = pool.negatives - fp, pool.positives - tp
     return Scores(
         tn + fp + fn + tp,
         threshold,
         *(tn, fp, fn, tp),
-        auc_roc=auc_roc,
-        auc_pr=auc_pr,
+        *areas,
         accuracy=_ratio(tp + tn, tp + tn + fp + fn),
         sensitivity=_ratio(tp, tp + fn),
         specificity=_ratio(tn, tn + fp),

@@ -34,11 +34,6 @@ class Counted(NamedTuple):
     false_positives: np.ndarray
     true_positives: np.ndarray
 
-    @property
-    def predicted(self) -> np.ndarray:
-        """Pixels with at least that score."""
-        return self.false_positives + self.true_positives
-
 
 class PooledPixels:
     """Scores with their truth. Each pixel is stored as one integer: the bits of the score, then the label.

@@ -109,14 +109,9 @@ def write_results(
 ) -> Measurement:
     """Write probability map, mask, overlay and LabelMe file of one image; returns its row of the table."""
     field_of_view, probability = prediction.field_of_view, prediction.probability
+    spacing = prediction.pixel_spacing_mm
     mask = binary_mask(probability, field_of_view, network.threshold, network.min_area_px)
-    measured = measure(
-        mask,
-        probability,
-        field_of_view,
-        pixel_spacing_mm=prediction.pixel_spacing_mm,
-        fovea=fovea,
-    )
+    measured = measure(mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea)
     levels = np.rint(probability * 65535).astype(np.uint16)
     write_png(output / f"{image.name}_probability.png", levels)
     write_png(output / f"{image.name}_mask.png", mask.astype(np.uint8) * 255)

@@ -44,7 +44,7 @@ def _predict_windows(predict: Predict, levels: np.ndarray, settings: TestingSett
         return np.asarray(whole, np.float32)[0, ..., 0]
     windows = _sliding_window(levels.shape, settings)
     number = len(windows.starts)
-    size = _batch_size(number, settings)
+    size = min(_batch_size(settings), number)
 
     def predict_batch(chosen: slice) -> np.ndarray:
         patches = network_input(windows.extract(levels, chosen))[..., None]
@@ -70,13 +70,12 @@ def _sliding_window(shape: tuple[int, ...], settings: TestingSettings) -> "Slidi
     return SlidingWindow(shape, patch, stride)
 
 
-def _batch_size(number: int, settings: TestingSettings) -> int:
-    """Tiles are large and are predicted one by one."""
-    if settings.window == "tiles":
+def _batch_size(settings: TestingSettings) -> int:
+    if settings.window == "tiles":  # tiles are large
         return 1
     if isinstance(settings.test_batch_size, str):
         raise ValueError("test_batch_size = auto: with_batch_size must choose a number before")
-    return min(settings.test_batch_size, number)
+    return settings.test_batch_size
 
 
 def _in_two_threads(
@@ -168,13 +167,7 @@ class SlidingWindow:
 
 
 def strided_starts(size: int, patch: int, stride: int) -> np.ndarray:
-    """Starts of patches along one side: every `stride` pixels, and one more at the end if pixels remain.
-
-    Args:
-        size: of the side, at least `patch`.
-        patch: length of a patch.
-        stride: at most `patch`.
-    """
+    """Starts of patches along one side (size >= patch >= stride): every `stride` pixels, and at the end."""
     starts = np.arange(0, size - patch + 1, stride)
     return starts if starts[-1] == size - patch else np.append(starts, size - patch)
 
