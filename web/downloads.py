@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib.images.labelme import labelme_document
 from lib.images.masks import binary_mask
-from lib.images.outlines import draw_outlines
+from lib.images.outlines import draw_prediction
 from lib.images.reading import read_image
 from lib.prediction.measurement import measure
 from web.models import Result
@@ -86,7 +86,7 @@ def mask_png(measured: Measured) -> bytes:
 def overlay_png(measured: Measured) -> bytes:
     """The picture with the outlines."""
     picture = read_image(measured.result.picture_file)
-    return _png(draw_outlines(picture, measured.mask, measured.field_of_view))
+    return _png(draw_prediction(picture, measured.mask, measured.field_of_view))
 
 
 def labelme_json(measured: Measured) -> bytes:

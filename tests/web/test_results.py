@@ -12,7 +12,7 @@ from PIL import Image
 
 from lib.images.labelme import rasterise, read_labelme
 from lib.images.masks import without_small_areas
-from lib.images.outlines import draw_outlines
+from lib.images.outlines import draw_prediction
 from tests.web.conftest import analyse_all, encoded, files_kept, network, page_client, png, send
 
 
@@ -67,7 +67,7 @@ def test_downloads_are_made_at_the_threshold_asked_for(client, result, tmp_path,
     assert (drawn & expected).sum() / (drawn | expected).sum() >= 0.99
 
     overlay = picture(client.get(f"{address}/overlay", choice()))
-    assert (overlay == draw_outlines(angiogram.image, expected, ~np.isnan(found))).all()
+    assert (overlay == draw_prediction(angiogram.image, expected, ~np.isnan(found))).all()
 
 
 def test_the_table_has_the_columns_of_run_prediction(client, result):
