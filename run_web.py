@@ -27,7 +27,7 @@ def main() -> None:
         os.environ["CNP_WEB_ENGINE"] = arguments.engine
     if arguments.model:
         os.environ["CNP_WEB_MODEL"] = str(arguments.model.resolve())
-    # Imported here, so that run_script reports a missing package.
+    # A missing package must be reported by run_script.
     from web.server import serve
 
     serve(arguments.host, arguments.port, arguments.certificate, arguments.key)
@@ -35,26 +35,13 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--model", type=Path, metavar="FILE.onnx", help="network (default: the newest export)"
-    )
-    parser.add_argument(
-        "--engine",
-        choices=("onnx", "openvino"),
-        help="inference engine (default: onnx, by onnxruntime)",
-    )
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to serve at (default: 127.0.0.1, without accounts)",
-    )
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000")
-    parser.add_argument(
-        "--certificate", type=Path, metavar="FILE.pem", help="certificate for https"
-    )
-    parser.add_argument(
-        "--key", type=Path, metavar="FILE.pem", help="private key of the certificate"
-    )
+    add = parser.add_argument
+    add("--model", type=Path, metavar="FILE.onnx", help="network (default: the newest export)")
+    add("--engine", choices=("onnx", "openvino"), help="default: onnx, by onnxruntime")
+    add("--host", default="127.0.0.1", help="default: 127.0.0.1, without accounts")
+    add("--port", type=int, default=8000, help="default: 8000")
+    add("--certificate", type=Path, metavar="FILE.pem", help="certificate for https")
+    add("--key", type=Path, metavar="FILE.pem", help="private key of the certificate")
     return parser.parse_args()
 
 

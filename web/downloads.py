@@ -3,17 +3,17 @@
 import csv
 import json
 from dataclasses import dataclass
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import PurePath
 
 import numpy as np
 from django import forms
 from django.utils.translation import gettext_lazy as _
-from PIL import Image
 
 from lib.images.labelme import labelme_document
 from lib.images.masks import binary_mask
 from lib.images.outlines import draw_outlines
+from lib.images.png import encode_png
 from lib.images.reading import read_image
 from lib.prediction.measurement import measure
 from web.models import Result
@@ -80,13 +80,13 @@ def measure_result(result: Result, choice: dict) -> MeasuredResult:
 
 def mask_png(measured: MeasuredResult) -> bytes:
     """The mask as PNG: 255 in non-perfused areas, else 0."""
-    return _png(measured.mask.astype(np.uint8) * 255)
+    return encode_png(measured.mask.astype(np.uint8) * 255)
 
 
 def overlay_png(measured: MeasuredResult) -> bytes:
     """The picture with outlines of areas and field of view, as PNG."""
     picture = read_image(measured.result.picture_file)
-    return _png(draw_outlines(picture, measured.mask, measured.field_of_view))
+    return encode_png(draw_outlines(picture, measured.mask, measured.field_of_view))
 
 
 def labelme_json(measured: MeasuredResult) -> bytes:
@@ -126,9 +126,3 @@ DOWNLOADS = {
 def _not_a_formula(text: str) -> str:
     """Quote a name that a spreadsheet would execute as a formula."""
     return f"'{text}" if text[:1] in "=+-@" else text
-
-
-def _png(array: np.ndarray) -> bytes:
-    data = BytesIO()
-    Image.fromarray(array).save(data, "PNG")
-    return data.getvalue()

@@ -8,7 +8,7 @@ from pathlib import Path
 def main() -> None:
     """Run the command that is given on the command line."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "web.settings")
-    # Here, so that run_script reports a missing package.
+    # A missing package must be reported by run_script.
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)
