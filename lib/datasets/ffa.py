@@ -20,7 +20,7 @@ from lib.datasets.packing import Source, duplicates, pack, same_size
 from lib.datasets.patient_split import Member, Split
 from lib.datasets.prepared_hdf5 import PreparedImage
 from lib.images.checked_files import file_sha256
-from lib.images.dicom import has_writing
+from lib.images.dicom import has_burned_in_annotation
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.info_banner import find_banner
 from lib.images.labelme import rasterise, read_labelme
@@ -254,7 +254,7 @@ def read_angiogram(
     banner = settings.info_banner
     if banner == "auto":
         banner = find_banner(image)
-        if banner is None and has_writing(angiogram.image):
+        if banner is None and has_burned_in_annotation(angiogram.image):
             raise UserError(
                 f"{angiogram.image}: its header says that writing is burned into the picture, maybe the "
                 "patient's name, and no banner was found; look at it, then set [preparation] "

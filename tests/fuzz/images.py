@@ -13,13 +13,13 @@ with instrumented():
     from PIL import Image
     from pydicom import examples, pixels  # noqa: F401 - else imported, unguided, when first needed
 
-    from lib.images.dicom import has_writing, pixel_spacing_mm
+    from lib.images.dicom import has_burned_in_annotation, pixel_spacing_mm
     from lib.images.reading import read_image, read_mask
     from lib.runtime.errors import UserError
 
     Image.init()  # imports the formats
 
-READERS = (read_image, read_mask, pixel_spacing_mm, has_writing)
+READERS = (read_image, read_mask, pixel_spacing_mm, has_burned_in_annotation)
 
 
 def read(file: Path) -> None:

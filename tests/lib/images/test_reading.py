@@ -262,8 +262,8 @@ def png_header(width, height):
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b"hello, this is no image" * 20, "is no image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no image"),
+        (b"hello, this is no image" * 20, "is not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image"),
         (png_header(40_000, 40_000), "more than 89 million pixels"),
         (png_header(12_000, 9_000), "more than 89 million pixels"),
         (png_header(10, 10), "cannot be read, damaged"),
@@ -310,12 +310,12 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
     (tmp_path / "folder.png").mkdir()
     for name in ("fifo.png", "folder.png"):
         for read in (read_image, read_mask, file_sha256):
-            with pytest.raises(UserError, match="no regular file"):
+            with pytest.raises(UserError, match="not a regular file"):
                 read(tmp_path / name)
     with pytest.raises(UserError, match="no such file"):
         read_image(tmp_path / "absent.png")
     (tmp_path / "text.dcm").write_text("no DICOM")
-    with pytest.raises(UserError, match="is no DICOM file"):
+    with pytest.raises(UserError, match="is not a DICOM file"):
         read_image(tmp_path / "text.dcm")
 
 
@@ -373,7 +373,7 @@ def test_decode_mask_names_its_source(tmp_path):
     path = tmp_path / "mask.png"
     Image.fromarray(MASK * 255).save(path)
     np.testing.assert_array_equal(decode_mask(path.read_bytes(), "shape 3"), MASK)
-    with pytest.raises(UserError, match=r"^shape 3: is no image"):
+    with pytest.raises(UserError, match=r"^shape 3: is not an image"):
         decode_mask(b"junk", "shape 3")
 
 
