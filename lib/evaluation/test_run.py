@@ -18,7 +18,7 @@ from lib.datasets.leakage import (
     refuse_trained_images,
     validation_images_used_for_training,
 )
-from lib.datasets.prepared_hdf5 import members_of, read_part
+from lib.datasets.prepared_hdf5 import names_and_patients, read_part
 from lib.evaluation.performance_report import write_performances
 from lib.evaluation.pixel_scores import choose_threshold
 from lib.evaluation.pooled_pixels import PooledPixels
@@ -163,7 +163,7 @@ def predicted_images(
 ) -> Iterator[PredictedImage]:
     """Predict the images of one part, one at a time."""
     files = configuration.data_paths.hdf5(part)
-    number = len(members_of(files)[:limit])
+    number = len(names_and_patients(files)[:limit])
     predict = HalfBatchRetry(model.predict_on_batch)
     settings = with_batch_size(model.predict_on_batch, configuration.testing_settings)
     for image in progress(read_part(files, limit), f"predicting {part}", number):

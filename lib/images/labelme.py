@@ -29,11 +29,11 @@ MAX_POINTS = 100_000
 LABELME_VERSION = "5.5.0"
 """Version whose file layout is written."""
 
-_POINTS_EXPECTED = {
-    "polygon": "at least 3 points",
-    "rectangle": "2 or 4 points",
-    "circle": "2 points",
-    "mask": "2 points",
+_POINTS_EXPECTED: dict[str, tuple[Collection[int], str]] = {
+    "polygon": (range(3, MAX_POINTS + 1), "at least 3 points"),
+    "rectangle": ((2, 4), "2 or 4 points"),
+    "circle": ((2,), "2 points"),
+    "mask": ((2,), "2 points"),
 }
 
 
@@ -255,8 +255,9 @@ def _fault(shape: Shape, height: int, width: int) -> str | None:
         return f"encloses no area; expected {', '.join(_POINTS_EXPECTED)}"
     if len(points) > MAX_POINTS:
         return f"has {len(points)} points, expected at most {MAX_POINTS}"
-    if not _is_expected_number(shape.kind, len(points)):
-        return f"has {len(points)} points, expected {_POINTS_EXPECTED[shape.kind]}"
+    numbers, expected = _POINTS_EXPECTED[shape.kind]
+    if len(points) not in numbers:
+        return f"has {len(points)} points, expected {expected}"
     size = np.array([width, height])
     outside = ((points < -size) | (points > 2 * size)).any(axis=1)
     if outside.any():
@@ -270,12 +271,6 @@ def _fault(shape: Shape, height: int, width: int) -> str | None:
     elif _is_degenerate(shape):
         return "all its points are on one line; delete it or draw it again"
     return None
-
-
-def _is_expected_number(kind: str, number: int) -> bool:
-    if kind == "polygon":
-        return number >= 3
-    return number == 2 or (kind == "rectangle" and number == 4)
 
 
 def _is_degenerate(shape: Shape) -> bool:
