@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from lib.configuration.ini_file import ini_sections
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.values import experiment_name
+from lib.datasets.vessel_sets import VESSEL_SETS
 from lib.runtime.errors import UserError
 
 KEYS = {
@@ -44,7 +45,7 @@ class Plan:
     Attributes:
         name: of the whole; its runs lie in a folder of that name.
         base: the configuration that all runs share.
-        data_set: FFA, DRIVE, STARE or CHASE_DB1: how each fold is prepared; empty if there are no folds.
+        data_set: FFA or a name in `VESSEL_SETS`, which prepares each fold; empty if there are no folds.
         runs: in the order in which they are run.
         reference: published AUC-ROC by name of test image, to stand beside ours.
         reference_source: whose that is.
@@ -82,9 +83,9 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
         raise UserError(f"{file}: [experiments] unknown key '{unknown.pop()}'")
     folds = _whole_number(head.get("folds") or "0", f"{file}: [experiments] folds")
     data_set = head.get("data_set", "")
-    if folds and data_set not in {"FFA", "DRIVE", "STARE", "CHASE_DB1"}:
+    if folds and data_set not in (known := ("FFA", *VESSEL_SETS)):
         raise UserError(
-            f"{file}: [experiments] data_set = {data_set!r}: expected FFA, DRIVE, STARE or CHASE_DB1, "
+            f"{file}: [experiments] data_set = {data_set!r}: expected one of {', '.join(known)}, "
             "since every fold is prepared anew"
         )
     try:

@@ -117,7 +117,7 @@ def test_what_is_laid_over_holds_for_every_run(tmp_path):
         ("name = plan", "name = plan\nseed = 3", "unknown key 'seed'"),
         ("name = plan", "name = ../plan", r"name = '\.\./plan': expected"),
         ("[settings]", "settings", "no value|parsing errors"),
-        ("[settings]", "folds = 3\n[settings]", "expected FFA, DRIVE, STARE or CHASE_DB1"),
+        ("[settings]", "folds = 3\n[settings]", "expected one of FFA, DRIVE, STARE, CHASE_DB1"),
         ("[settings]", "folds = x\n[settings]", "expected a whole number"),
         ("[settings]", "seeds = 1 x\n[settings]", "seeds = 'x': expected a whole number"),
         ("[settings]", "seeds = 1 2 1\n[settings]", "expected each seed once"),

@@ -147,7 +147,7 @@ def test_no_shape_no_size_and_default_kind(path):
     np.testing.assert_array_equal(mask_of(write(path, shape)), pillow_polygon(TRIANGLE))
 
 
-def test_broken_image_data_does_not_matter(path):
+def test_invalid_image_data_is_ignored(path):
     write(path, item(), imageData="no base64 !")
     assert mask_of(path).any()
 
@@ -217,7 +217,7 @@ def test_faults_of_the_content(path, changes, reason):
         (item([[i % 9, i % 7] for i in range(MAX_POINTS + 1)]), "at most 100000"),
     ],
 )
-def test_wanted_shapes_that_cannot_be_drawn(path, shape, reason):
+def test_shapes_with_a_wanted_label_that_cannot_be_drawn(path, shape, reason):
     write(path, shape)
     with pytest.raises(UserError, match=reason):
         mask_of(path)
@@ -234,7 +234,7 @@ def test_all_faults_at_once(path):
     assert "shape 4 (NP, polygon): has 2 points" in message
 
 
-def test_a_million_points_are_refused_soon():
+def test_a_million_points_are_refused_fast():
     points = np.random.default_rng(0).random((10**6, 2)) * 30
     annotation = Annotation(Path("a"), "a.jpg", 32, 48, (Shape(1, "NP", "polygon", points),))
     start = time.monotonic()
