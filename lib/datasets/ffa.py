@@ -6,7 +6,7 @@ FFA/1-1 _021.jpg   FFA/masks/1-1 _021.png       as a mask image (also in a folde
 """
 
 import zlib
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,11 +71,12 @@ def find_angiograms(folder: Path) -> tuple[list[Angiogram], list[str]]:
     if not images:
         raise UserError(f"{folder}: contains no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     stems = {image.stem: image for image in images}
-    faults = [f"two images are named {n}" for n, files in _by_stem(images).items() if files[1:]]
+    names = Counter(image.stem for image in images)
+    faults = [f"two images are named {name}" for name, number in names.items() if number > 1]
     faults += [
         f"{image.name!a}: its name is not UTF-8 text; rename it"
         for image in images
-        if not _is_utf8(image.name)
+        if any("\ud800" <= character <= "\udfff" for character in image.name)  # surrogates
     ]
     truths, unmatched = _labelme_truths(folder, images)
     masks, unmatched_masks = _masks_of_folder(folder, "masks", stems)
@@ -98,18 +99,6 @@ def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and not f.is_dir())
-
-
-def _is_utf8(name: str) -> bool:
-    """Whether a file name can be stored in HDF5: it has no surrogate characters."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-def _by_stem(files: list[Path]) -> dict[str, list[Path]]:
-    grouped: dict[str, list[Path]] = defaultdict(list)
-    for file in files:
-        grouped[file.stem].append(file)
-    return grouped
 
 
 def _labelme_truths(folder: Path, images: list[Path]) -> tuple[dict[Path, Path], list[str]]:
@@ -147,11 +136,11 @@ def _masks_of_folder(
     files = [
         f for f in inside or _files(folder.parent / name) if f.suffix.lower() in IMAGE_SUFFIXES
     ]
-    grouped = _by_stem(files)
-    faults = [f"{name}: two files are named {s}" for s, same in grouped.items() if same[1:]]
+    numbers = Counter(file.stem for file in files)
+    faults = [f"{name}: two files are named {s}" for s, number in numbers.items() if number > 1]
     if inside:
         faults += [f"{name}/{f.name}: no image of that name" for f in files if f.stem not in stems]
-    return {stem: same[0] for stem, same in grouped.items() if stem in stems}, faults
+    return {file.stem: file for file in files if file.stem in stems}, faults
 
 
 def _check_folder(folder: Path, settings: Preparation) -> list[tuple[CheckedImage, Banner | None]]:
