@@ -63,16 +63,17 @@ def main() -> None:
     arguments = _parser().parse_args()
 
     from lib.prediction.folder import predict_images
-    from lib.prediction.found_images import find_images, read_fovea
+    from lib.prediction.found_images import find_images
+    from lib.prediction.fovea import read_foveae
     from lib.prediction.on_cluster import cluster_prediction
 
     cluster = ClusterOptions.of(arguments)
     images = find_images(arguments.images, arguments.output)
-    foveae = read_fovea(arguments.fovea, images)
+    foveae = read_foveae(arguments.fovea, images)
     chosen = _chosen(arguments)
     network = chosen.read()
-    with cluster_prediction(cluster, chosen, arguments.output, foveae) as elsewhere:
-        table, failures = predict_images(network, images, arguments.output, foveae, elsewhere)
+    with cluster_prediction(cluster, chosen, arguments.output, foveae) as predict_many:
+        table, failures = predict_images(network, images, arguments.output, foveae, predict_many)
     print(f"{len(images) - len(failures)} images predicted, {table}")
     if failures:
         print("\n".join([f"failed ({len(failures)}):", *(f"  - {line}" for line in failures)]))

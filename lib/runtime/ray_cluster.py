@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
@@ -128,13 +128,16 @@ def cluster_connection(options: ClusterOptions) -> Iterator[None]:
         ray.shutdown()
 
 
+Name = TypeVar("Name", bound=Hashable)
+
+
 def results_as_completed(
     function: Callable,
-    calls: Iterable[tuple[Hashable, tuple]],
+    calls: Iterable[tuple[Name, tuple]],
     options: ClusterOptions,
     *,
     own_process: bool,
-) -> Iterator[tuple[Hashable, Any]]:
+) -> Iterator[tuple[Name, Any]]:
     """Call `function` for each of `calls`, its name and its arguments, on the cluster that is connected.
 
     A call whose process or machine dies is made again elsewhere.
@@ -156,9 +159,9 @@ def results_as_completed(
         max_retries=RETRIES,
         max_calls=1 if own_process else 0,
     )(function)
-    calls, pending = iter(calls), {}
+    waiting, pending = iter(calls), dict[Any, Name]()
     while True:
-        for name, arguments in itertools.islice(calls, IN_FLIGHT - len(pending)):
+        for name, arguments in itertools.islice(waiting, IN_FLIGHT - len(pending)):
             pending[task.remote(*arguments)] = name
         if not pending:
             return
