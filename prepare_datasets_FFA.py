@@ -28,7 +28,7 @@ def main() -> None:
 
     from lib.configuration.reading import read_configuration
     from lib.datasets.ffa import prepare
-    from lib.datasets.packing import table
+    from lib.datasets.packing import split_table
     from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
     from lib.runtime.progress import progress
 
@@ -44,7 +44,7 @@ def main() -> None:
         print(f"{arguments.synthetic} synthetic angiograms: {paths.path_images}")
     split, banners = prepare(configuration)
 
-    print(table(split, configuration.data_attributes.structure))
+    print(split_table(split, configuration.data_attributes.structure))
     for banner, number in Counter(str(b) for b in banners.values()).items():
         print(f"information banner cut off {number} image(s): {banner}")
     print(f"\nwritten to {paths.path_local}; look at {paths.path_local / 'prepared.png'}")

@@ -1,7 +1,8 @@
-"""Pack DRIVE, STARE or CHASE_DB1 into HDF5 files."""
+"""Write a vessel data set (DRIVE, STARE or CHASE_DB1) as HDF5 files."""
 
 from pathlib import Path
 
+from lib.datasets.vessel_sets import VESSEL_SETS
 from lib.runtime.command_line import next_command, run_script, script_parser
 from lib.runtime.paths import PROJECT
 
@@ -11,7 +12,7 @@ def main() -> None:
     parser = script_parser(
         __doc__, default="the set's own, e.g. configurations/drive_retina_unet.txt"
     )
-    parser.add_argument("set", choices=("DRIVE", "STARE", "CHASE_DB1"))
+    parser.add_argument("set", choices=tuple(VESSEL_SETS))
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="the set's folder (default: path_images)"
     )
@@ -23,8 +24,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from lib.configuration.reading import read_configuration
-    from lib.datasets.packing import table
-    from lib.datasets.vessels import VESSEL_SETS, named_split, prepare
+    from lib.datasets.packing import split_table
+    from lib.datasets.vessels import named_split, prepare
 
     if arguments.config is None:
         arguments.config = PROJECT / "configurations" / VESSEL_SETS[arguments.set].configuration
@@ -37,7 +38,7 @@ def main() -> None:
     configuration = read_configuration(arguments.config, overrides)
     split = prepare(configuration, arguments.set)
 
-    print(table(split, configuration.data_attributes.structure))
+    print(split_table(split, configuration.data_attributes.structure))
     if any(member.truth_fraction is None for member in split["test"]):
         print("the test images came without truth: they are packed, but cannot be scored")
     paths = configuration.data_paths

@@ -122,7 +122,7 @@ def test_no_test_image_may_have_trained_any_member(prepared, members, tmp_path):
     leaky = copy_with_split(
         members[1], tmp_path / "second", lambda parts: parts["train"].extend(parts["test"])
     )
-    with pytest.raises(UserError, match="second has been trained on images"):
+    with pytest.raises(UserError, match="second was trained on images"):
         run_test(of_both(prepared), [members[0], leaky])
 
 

@@ -78,7 +78,9 @@ def test_an_import_is_an_experiment_that_names_its_source_and_what_it_was_traine
     published, tmp_path
 ):
     settings = configuration(drive(tmp_path), "DRIVE", "experiment name.name=published")
-    with pytest.raises(UserError, match=r"split\.json: no such file; run prepare_datasets_vessels"):
+    with pytest.raises(
+        UserError, match=r"split\.json: no such file; expected DRIVE; run prepare_datasets_vessels"
+    ):
         import_published_weights(settings, published)
     prepare(settings, "DRIVE")
     import_published_weights(settings, published)
