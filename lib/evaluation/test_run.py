@@ -42,9 +42,17 @@ from lib.figures.roc_and_precision_recall import precision_recall_figure, roc_fi
 from lib.figures.style import format_score
 from lib.images.preprocessing import preprocess
 from lib.networks.batches import HalfBatchRetry, with_batch_size
-from lib.networks.from_experiments import FIXED_BY_TRAINING, SHARED, mean_model
+from lib.networks.from_experiments import (
+    SECTIONS_EQUAL_IN_ENSEMBLE,
+    SECTIONS_FIXED_BY_TRAINING,
+    mean_model,
+)
 from lib.networks.keras_model import trained_model
-from lib.networks.operating_point import OperatingPoint, chosen_by_testing, write_operating_point
+from lib.networks.operating_point import (
+    OperatingPoint,
+    configured_operating_point,
+    write_operating_point,
+)
 from lib.prediction.sliding_window import predict_image
 from lib.runtime.background import BackgroundThread
 from lib.runtime.errors import UserError
@@ -107,7 +115,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         context["masks of run_prediction.py"] = (
             f"areas below {pixels} pixels dropped: F1 {format_score(f1)}; kept in all figures here"
         )
-    if chosen_by_testing(settings):
+    if configured_operating_point(settings) is None:
         write_operating_point(experiment.operating_point, point, settings)
     write_performances(results.folder, evaluation, context)  # last: it says that all is there
     return evaluation
@@ -125,7 +133,8 @@ def _networks(
             raise UserError(
                 f"{weights}: no trained network of that name; run run_training.py first"
             )
-        refuse_other_settings(member, configuration, SHARED if members else FIXED_BY_TRAINING)
+        fixed = SECTIONS_EQUAL_IN_ENSEMBLE if members else SECTIONS_FIXED_BY_TRAINING
+        refuse_other_settings(member, configuration, fixed)
         refuse_trained_images(member, configuration, validation=not members)
         trained = read_configuration(member.configuration) if members else configuration
         refuse_initial_weights(dataclasses.replace(trained, data_paths=configuration.data_paths))
