@@ -1,16 +1,12 @@
-"""The folder of an experiment: the name of each file in it, its lock, and whether its settings still hold."""
+"""The folder of an experiment: the name of each file in it, and checks that its settings still hold."""
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import json
-import os
-import platform
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,37 +101,6 @@ class Experiment:
     def checkpoint(self) -> Path:
         """The state after the last whole epoch."""
         return self.file("_checkpoint.npz")
-
-
-class FolderLocked(UserError):
-    """Another training is running in the experiment's folder."""
-
-
-@contextmanager
-def training_lock(experiment: Experiment) -> Iterator[None]:
-    """Keep other trainings out of the folder; the lock ends with its process, however that ends.
-
-    Raises:
-        FolderTaken: another training has it.
-    """
-    experiment.folder.mkdir(parents=True, exist_ok=True)
-    file = experiment.folder / "training.lock"  # never removed: two could then lock two files
-    with file.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise FolderLocked(
-                f"{experiment.folder}: another training is running in it ({lock.read().strip()}); "
-                "wait for it or end it, or choose another [experiment name] name"
-            ) from None
-        except OSError as error:
-            print(
-                f"{file}: no locks here ({error.strerror}); start no second training in this folder"
-            )
-        lock.truncate(0)
-        print(f"process {os.getpid()} on {platform.node()}", file=lock, flush=True)
-        yield
 
 
 def refuse_other_settings(

@@ -177,7 +177,7 @@ def test_a_plan_is_finished_though_it_is_interrupted_and_a_machine_dies(
     with start(*command) as process:
         wait_for(lambda: any(n > before.get(run, 0) for run, n in epochs().items()), process)
         killed = next(run for run, n in epochs().items() if n > before.get(run, 0))
-        kill_machine(cluster, int((killed / "training.lock").read_text().split()[1]))
+        kill_machine(cluster, int((killed / "training.lock.txt").read_text().split()[1]))
         done = epochs()[killed]
         output = finished(process)
     assert output.count(": finished") == 2 and "[2/2]" in output

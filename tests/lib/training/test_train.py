@@ -14,7 +14,8 @@ from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
 import models.unet
-from lib.configuration.experiment_folder import Experiment, training_lock
+from lib.configuration.experiment_folder import Experiment
+from lib.configuration.training_lock import training_lock
 from lib.networks.batches import SIZES
 from lib.networks.keras_model import build_model
 from lib.runtime.errors import UserError
