@@ -99,7 +99,7 @@ def finished(process: subprocess.Popen) -> str:
         (["--cluster", "127.0.0.1:1"], r"no answer \(.*\); is Ray running there"),
         (["--cluster", "ray"], "expected HOST:PORT, e.g. 10.0.0.1:6379, or local"),
         (["--at_once", "0"], "expected at least 1"),
-        (["--cluster", "a:1", "--at_once", "2"], "--at_once is of --cluster local"),
+        (["--cluster", "a:1", "--at_once", "2"], "--at_once needs --cluster local"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_told_at_once(options, message, monkeypatch):
