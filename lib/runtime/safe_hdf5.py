@@ -33,13 +33,13 @@ class _DelayedErrors(FileIO):
     _error: BaseException | None = None
 
     def write(self, data: Any, /) -> int:
-        rest = whole = memoryview(data)
-        try:
+        try:  # around all: an exception that reaches HDF5 crashes the process
+            rest = memoryview(data)
             while rest and not self._error:
                 rest = rest[super().write(rest) :]
         except BaseException as error:
             self._error = error
-        return len(whole)
+        return len(data)
 
     def truncate(self, size: int | None = None) -> int:
         try:
