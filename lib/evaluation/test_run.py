@@ -10,7 +10,11 @@ from tempfile import TemporaryDirectory
 import keras
 import numpy as np
 
-from lib.configuration.experiment_folder import Experiment, refuse_other_settings
+from lib.configuration.experiment_folder import (
+    Experiment,
+    refuse_other_settings,
+    refuse_untrained,
+)
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import by_validation
 from lib.datasets.leakage import (
@@ -129,10 +133,7 @@ def _networks(
     networks = []
     for member in members or [Experiment.of(configuration)]:
         weights = member.weights(configuration.testing_settings.best_last)
-        if not weights.is_file():
-            raise UserError(
-                f"{weights}: no trained network of that name; run run_training.py first"
-            )
+        refuse_untrained(member, weights)
         fixed = SECTIONS_EQUAL_IN_ENSEMBLE if members else SECTIONS_FIXED_BY_TRAINING
         refuse_other_settings(member, configuration, fixed)
         refuse_trained_images(member, configuration, validation=not members)

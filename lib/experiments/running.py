@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.training_lock import FolderLocked
 from lib.experiments.plan import Plan, Run
 from lib.runtime.errors import UserError
 from lib.runtime.ray_cluster import ClusterOptions, cluster_connection, results_as_completed
@@ -74,8 +75,6 @@ def carry_out_alone(plan: Plan, run: Run) -> str | None:
 
 def _carry_out_when_free(plan: Plan, run: Run) -> None:
     """Wait for a machine that was given up: its training may hold the folder for a while."""
-    from lib.configuration.experiment_folder import FolderLocked
-
     for _ in range(WAIT_FOR_FOLDER // 5):
         try:
             return _carry_out(plan, run)

@@ -5,7 +5,12 @@ from dataclasses import replace
 
 import keras
 
-from lib.configuration.experiment_folder import Experiment, ensemble_name, refuse_other_settings
+from lib.configuration.experiment_folder import (
+    Experiment,
+    ensemble_name,
+    refuse_other_settings,
+    refuse_untrained,
+)
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import by_validation
 from lib.images.checked_files import file_sha256
@@ -35,6 +40,7 @@ def read_keras_network(
     settings = configuration.testing_settings
     point = read_operating_point(experiment.operating_point, settings)
     weights = experiment.weights(settings.best_last)
+    refuse_untrained(experiment, weights)
     model = fold_batch_normalisation(trained_model(configuration, weights, point.precision))
     network = TrainedNetwork(
         name=experiment.name,
@@ -109,8 +115,7 @@ def experiment_configuration(experiment: Experiment, overrides: Sequence[str]) -
     Raises:
         UserError: there is no such experiment, or an override changes `SECTIONS_FIXED_BY_TRAINING`.
     """
-    if not experiment.configuration.is_file():
-        raise UserError(f"{experiment.folder}: no trained experiment; run run_training.py first")
+    refuse_untrained(experiment)
     configuration = read_configuration(experiment.configuration, overrides)
     refuse_other_settings(experiment, configuration, SECTIONS_FIXED_BY_TRAINING)
     return configuration

@@ -51,7 +51,7 @@ def trained_model(
         UserError: the file does not exist, or holds weights of another network.
     """
     if not weights.is_file():
-        raise UserError(f"{weights}: no trained network of that name; run run_training.py first")
+        raise UserError(f"{weights}: no such file; expected weights that run_training.py wrote")
     model = build_model(configuration, precision)
     try:
         _check_numbers(weights, model)

@@ -17,9 +17,9 @@ def data_parallel(settings: TrainingSettings) -> tuple[Scope, bool]:
     """Divide each batch among `devices`.
 
     `batch_size` is the number of patches on all devices together, so that neither the number of steps nor
-    the learning rate depends on the number of devices. With JAX, loss and batch normalisation are those of the
-    whole batch. With TensorFlow (`tf.distribute.MirroredStrategy`) each device has its own, and the
-    gradients are averaged.
+    the learning rate depends on the number of devices. With JAX, the loss and batch normalisation use the
+    whole batch. With TensorFlow (`tf.distribute.MirroredStrategy`) they use the part of the batch on each
+    device, and the gradients are averaged.
 
     Returns:
         The scope, and whether it has more than one device.

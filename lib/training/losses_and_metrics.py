@@ -1,7 +1,7 @@
 """Losses, accuracy and exact AUC-ROC.
 
-In losses and accuracy, `y_true` is (N, h, w, 2) float32: the truth and the weight of each pixel, 0 or 1; `y_pred`
-is (N, h, w, 1): the probability.
+In losses and accuracy, `y_true` is (N, h, w, 2) float32: the truth and the weight of each pixel, 0 or 1;
+`y_pred` is (N, h, w, 1): the probability.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Training: from prepared HDF5 files to weights, history and learning curves; continues after an interruption."""
+"""Training: from prepared data to weights, history and learning curves; continues after an interruption."""
 
 import csv
 import dataclasses
@@ -17,10 +17,10 @@ from lib.configuration.experiment_folder import (
     Experiment,
     refuse_other_settings,
     refuse_other_split,
-    training_lock,
 )
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
+from lib.configuration.training_lock import training_lock
 from lib.datasets.leakage import refuse_initial_weights
 from lib.figures.charts import learning_curves
 from lib.figures.mosaics import sample_patches

@@ -83,9 +83,9 @@ def patch_sampler(
 class PatchBatches(keras.utils.PyDataset):
     """Batches of patches, which are cut from images in memory when Keras needs them.
 
-    A batch is `(x, y)`: `x` (N, h, w, 1) float32 in [0, 1]; `y` (N, h, w, 2) float32, the truth and the weight
-    of each pixel in the loss. Batch `i` depends only on the seed and `i`, so that any thread can make it and
-    a resumed training gets the same batches.
+    A batch is `(x, y)`: `x` (N, h, w, 1) float32 in [0, 1]; `y` (N, h, w, 2) float32, the truth and the
+    weight of each pixel in the loss. Batch `i` depends only on the seed and `i`, so that any thread can make
+    it and a resumed training gets the same batches.
 
     Args:
         images: images that are at least as large as a patch.
@@ -147,7 +147,7 @@ class PatchBatches(keras.utils.PyDataset):
 def epoch_patches(
     configuration: Configuration, images: list[TrainingImage], sampler: PatchSampler, epoch: int
 ) -> PatchBatches:
-    """The patches of an epoch. They depend only on the seed and the epoch: a resumed training has the same."""
+    """The patches of an epoch. They depend only on seed and epoch: a resumed training has the same."""
     settings, attributes = configuration.training_settings, configuration.data_attributes
     generator = np.random.default_rng([settings.seed, TRAINING, epoch])
     return PatchBatches(

@@ -61,7 +61,7 @@ def test_a_training_ends_at_once_when_told_to_and_keeps_others_out_until_then(pr
         output, errors = process.communicate(timeout=60)
     assert time.monotonic() - started < 20  # a step takes milliseconds; the machine may be busy
     assert process.returncode == code
-    assert "to go on after the last whole epoch, start it again" in output
+    assert "run the same command again to continue after the last whole epoch" in output
     assert errors.strip() == f"stopped by {'SIGTERM' if code == 143 else 'Ctrl-C'}"
     assert not unfinished(folder)
     done = history(folder)

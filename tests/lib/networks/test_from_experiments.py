@@ -165,7 +165,9 @@ def test_the_other_validation_images_choose_it(prepared, members, tmp_path):
 
 
 def test_an_untrained_member_is_named(prepared, members, tmp_path):
-    with pytest.raises(UserError, match=r"nobody_best.*no trained network of that name"):
+    with pytest.raises(
+        UserError, match=r"no trained experiment nobody \(.*nobody_best\.weights\.h5 does"
+    ):
         run_test(of_both(prepared), [members[0], Experiment(tmp_path, "nobody")])
 
 

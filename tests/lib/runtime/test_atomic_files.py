@@ -28,7 +28,7 @@ def test_of_files_that_belong_together_none_is_new_where_one_cannot_be_written(
     write_text(one, "old")
     with (
         small_files_only(1000),
-        pytest.raises(UserError, match="one and what belongs to it: cannot be written"),
+        pytest.raises(UserError, match="one and the files written with it: cannot be written"),
         written_atomically(one, other) as (first, second),
     ):
         first.write_text("new")

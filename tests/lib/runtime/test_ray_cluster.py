@@ -99,7 +99,7 @@ def finished(process: subprocess.Popen) -> str:
         (["--cluster", "127.0.0.1:1"], r"no answer \(.*\); is Ray running there"),
         (["--cluster", "ray"], "expected HOST:PORT, e.g. 10.0.0.1:6379, or local"),
         (["--at_once", "0"], "expected at least 1"),
-        (["--cluster", "a:1", "--at_once", "2"], "--at_once is of --cluster local"),
+        (["--cluster", "a:1", "--at_once", "2"], "--at_once needs --cluster local"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_told_at_once(options, message, monkeypatch):
@@ -177,7 +177,7 @@ def test_a_plan_is_finished_though_it_is_interrupted_and_a_machine_dies(
     with start(*command) as process:
         wait_for(lambda: any(n > before.get(run, 0) for run, n in epochs().items()), process)
         killed = next(run for run, n in epochs().items() if n > before.get(run, 0))
-        kill_machine(cluster, int((killed / "training.lock").read_text().split()[1]))
+        kill_machine(cluster, int((killed / "training.lock.txt").read_text().split()[1]))
         done = epochs()[killed]
         output = finished(process)
     assert output.count(": finished") == 2 and "[2/2]" in output

@@ -14,7 +14,8 @@ from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
 import models.unet
-from lib.configuration.experiment_folder import Experiment, training_lock
+from lib.configuration.experiment_folder import Experiment
+from lib.configuration.training_lock import training_lock
 from lib.networks.batches import SIZES
 from lib.networks.keras_model import build_model
 from lib.runtime.errors import UserError
@@ -262,9 +263,9 @@ def test_dropout_cannot_grow_where_there_is_no_drop_block(prepared):
     ("number", "expected"), [(20, (18, 18)), (10, (9, 9)), (16, (14, 15)), (8, (7, 8)), (1, (0, 1))]
 )
 def test_the_last_tenth_cuts_an_image_only_where_ten_does_not_divide(number, expected):
-    from lib.training.training_patches import images_of_the_last_tenth
+    from lib.training.training_patches import bounds_of_the_last_tenth
 
-    assert images_of_the_last_tenth(number) == expected
+    assert bounds_of_the_last_tenth(number) == expected
 
 
 def test_a_training_with_a_loss_on_the_rough_map_is_resumed_to_the_same_numbers(prepared):
