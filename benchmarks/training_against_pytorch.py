@@ -105,7 +105,7 @@ def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]
     from lib.networks.keras_model import build_model
     from lib.training.callbacks import ProgressBar, StopAtNonFiniteLoss
     from lib.training.compiled_model import compile_model
-    from lib.training.training_patches import epoch_patches, patch_sampler
+    from lib.training.training_patches import PatchBatches, patch_sampler
     from models.folding import fold_batch_normalisation
 
     configuration = configured(name, steps)
@@ -120,7 +120,7 @@ def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]
     )  # before compiling, as run_testing.py does: a clone takes the loss along
     compiled = compile_model(model, settings, settings.steps)
     sampler = patch_sampler(configuration, images, truth_centred_share=0)
-    patches = epoch_patches(configuration, images, sampler, 0)
+    patches = PatchBatches(configuration, images, sampler, 0)
     callbacks = [StopAtNonFiniteLoss(patches, 1, Path()), ProgressBar(settings, 0)]
     x, _ = patches[0]
 

@@ -25,7 +25,7 @@ def throughput(architecture: str, filters: str) -> dict[str, float]:
     from lib.networks.keras_model import build_model
     from lib.training.callbacks import ProgressBar
     from lib.training.compiled_model import compile_model
-    from lib.training.training_patches import epoch_patches, patch_sampler, training_images
+    from lib.training.training_patches import PatchBatches, patch_sampler, training_images
 
     settings = [f"model.architecture={architecture}", f"model.filters={filters}"]
     settings.append(f"training settings.N_subimgs={PATCHES}")
@@ -34,7 +34,7 @@ def throughput(architecture: str, filters: str) -> dict[str, float]:
     sampler = patch_sampler(configuration, images, truth_centred_share=0)
     training = configuration.training_settings
     model = compile_model(build_model(configuration), training, training.steps)
-    patches = epoch_patches(configuration, images, sampler, 0)
+    patches = PatchBatches(configuration, images, sampler, 0)
     x, y = (
         np.concatenate(arrays)
         for arrays in zip(*(patches[i] for i in range(len(patches))), strict=True)

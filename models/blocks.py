@@ -4,8 +4,6 @@ Feature maps are (N, H, W, C) in the compute dtype. `keras.models.model_from_jso
 this module was imported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The cost of a network: parameters, multiply-adds of a forward pass, receptive field."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

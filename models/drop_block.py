@@ -1,7 +1,5 @@
 """DropBlock (Ghiasi, Lin, Le, NeurIPS 2018): dropout of contiguous squares."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

@@ -1,7 +1,5 @@
 """Dropout layers that are faster on a CPU than those of Keras."""
 
-from __future__ import annotations
-
 import keras
 from keras import layers, ops
 

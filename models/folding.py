@@ -1,7 +1,5 @@
 """Folding: batch normalisation becomes part of the convolutions, for faster prediction."""
 
-from __future__ import annotations
-
 from typing import Any, TypeAlias
 
 import keras

@@ -1,7 +1,5 @@
 """LadderNet (Zhuang, arXiv 1810.07810) and its four variants from the Enhance LadderNet paper."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -26,15 +24,13 @@ def build(
 ) -> keras.Model:
     """Build two U's in a row, with sums as skip connections (arguments and shapes: see `models.build`).
 
-    Args:
-        name: name of the model.
-        filters: widths of the levels, each of which ends with down-sampling; the bottleneck has the last.
-        dropout: dropout rate in the shared blocks.
-        reduction_ratio: reduction ratio of CBAM.
-        batch_normalisation: after every convolution except the transposed ones and the last.
-        vgg_encoder: VGG blocks instead of shared blocks and strided convolutions in the encoder of the
-            first U.
-        cbam: the part of the first U in which attention follows each level.
+    * filters: widths of the levels, each of which ends with down-sampling; the bottleneck has the last.
+    * dropout: dropout rate in the shared blocks.
+    * reduction_ratio: reduction ratio of CBAM.
+    * batch_normalisation: after every convolution except the transposed ones and the last.
+    * vgg_encoder: VGG blocks instead of shared blocks and strided convolutions in the encoder of the
+      first U.
+    * cbam: the part of the first U in which attention follows each level.
     """
     convolution = partial(blocks.convolution, batch_normalisation=batch_normalisation)
     shared_block = partial(

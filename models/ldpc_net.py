@@ -4,8 +4,6 @@ A cascade of two U's: the first computes a rough map; the second gets the image 
 the rough map.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import keras
@@ -30,14 +28,11 @@ def build(
 ) -> keras.Model:
     """Build the cascade (arguments and shapes: see `models.build`).
 
-    Args:
-        name: name of the model.
-        filters: widths of the levels, 64 128 256 in LDPC-Net; the last is the width of the bottleneck.
-        dropout: rate of DropBlock in the structured-discarding (SD) blocks.
-        reduction_ratio: not used; the network has no attention.
-        batch_normalisation: after every 3x3 convolution.
-        structured_discarding: SD blocks; otherwise the two plain convolutions of U-Net.
-        resaspp: residual atrous pyramid in the bottleneck of each U.
+    * filters: widths of the levels, 64 128 256 in LDPC-Net; the last is the width of the bottleneck.
+    * dropout: rate of DropBlock in the structured-discarding (SD) blocks.
+    * batch_normalisation: after every 3x3 convolution.
+    * structured_discarding: SD blocks; otherwise the two plain convolutions of U-Net.
+    * resaspp: residual atrous pyramid in the bottleneck of each U.
     """
 
     def normalised(x: Tensor) -> Tensor:

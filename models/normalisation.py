@@ -1,7 +1,5 @@
 """Batch normalisation that is faster than Keras' layer in training with TensorFlow on a CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import keras

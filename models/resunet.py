@@ -1,7 +1,5 @@
 """Deep residual U-Net (Zhang, Liu, Wang, arXiv 1711.10684)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import keras
@@ -21,12 +19,9 @@ def build(
 ) -> keras.Model:
     """Build one U of pre-activation residual units (arguments and shapes: see `models.build`).
 
-    Args:
-        name: name of the model.
-        filters: widths of the levels; the last is the width of the bridge, as in table 1 of the paper.
-        dropout: between the two convolutions of a unit; the paper has none.
-        reduction_ratio: not used; the network has no attention.
-        batch_normalisation: before every 3x3 convolution except the first.
+    * filters: widths of the levels; the last is the width of the bridge, as in table 1 of the paper.
+    * dropout: between the two convolutions of a unit; the paper has none.
+    * batch_normalisation: before every 3x3 convolution except the first.
     """
 
     def activated(x: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """retina-unet and retina-gnet (github.com/orobix/retina-unet, 2016-2018), built for vessels on DRIVE."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 
@@ -40,14 +38,11 @@ def build(
 ) -> keras.Model:
     """Build retina-unet or retina-gnet (arguments and shapes: see `models.build`).
 
-    Args:
-        name: name of the model.
-        filters: widths of the levels, 32 64 128 in the original; the last is the width of the bottleneck.
-        dropout: between the two convolutions of a level, 0.2 in the original.
-        reduction_ratio: not used; the network has no attention.
-        batch_normalisation: after every 3x3 convolution; the original has none.
-        upsampled_first: retina-gnet: the U is between an up-sampling and a pooling, so that it works at
-            twice the resolution. It has one more level, of half the first width.
+    * filters: widths of the levels, 32 64 128 in the original; the last is the width of the bottleneck.
+    * dropout: between the two convolutions of a level, 0.2 in the original.
+    * batch_normalisation: after every 3x3 convolution; the original has none.
+    * upsampled_first: retina-gnet: the U is between an up-sampling and a pooling, so that it works at
+      twice the resolution. It has one more level, of half the first width.
     """
     convolution = partial(
         blocks.convolution,

@@ -1,7 +1,5 @@
 """U-Net (Ronneberger, Fischer, Brox, MICCAI 2015), plain or with VGG blocks as its encoder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 
@@ -23,14 +21,11 @@ def build(
 ) -> keras.Model:
     """Build one U; skip connections concatenate (arguments and shapes: see `models.build`).
 
-    Args:
-        name: name of the model.
-        filters: widths of the levels. The last is the width of the bottleneck; with `vgg_encoder` the last
-            level and the bottleneck have this width.
-        dropout: between the two convolutions of a level, as in retina-unet; none in VGG blocks.
-        reduction_ratio: not used; the network has no attention.
-        batch_normalisation: after every 3x3 convolution.
-        vgg_encoder: VGG blocks with their pooling as encoder.
+    * filters: widths of the levels. The last is the width of the bottleneck; with `vgg_encoder` the last
+      level and the bottleneck have this width.
+    * dropout: between the two convolutions of a level, as in retina-unet; none in VGG blocks.
+    * batch_normalisation: after every 3x3 convolution.
+    * vgg_encoder: VGG blocks with their pooling as encoder.
     """
     convolution = partial(blocks.convolution, batch_normalisation=batch_normalisation)
     *levels, bottleneck = (*filters, filters[-1]) if vgg_encoder else filters

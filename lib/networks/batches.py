@@ -50,13 +50,9 @@ def with_batch_size(predict: Predict, settings: TestingSettings) -> TestingSetti
     """The settings with a number instead of `test_batch_size = auto`: the fastest batch size."""
     if settings.test_batch_size != "auto":
         return settings
-    patch = (settings.test_patch_height, settings.test_patch_width)
-    in_patches = settings.window in {"overlap", "side_by_side"}
-    size = (
-        fastest_batch_size(lambda number: predict(np.zeros((number, *patch, 1), np.float32)))
-        if in_patches
-        else 1
-    )
+    size, patch = 1, (settings.test_patch_height, settings.test_patch_width)
+    if settings.window in {"overlap", "side_by_side"}:
+        size = fastest_batch_size(lambda n: predict(np.zeros((n, *patch, 1), np.float32)))
     return replace(settings, test_batch_size=size)
 
 

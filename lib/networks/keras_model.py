@@ -21,9 +21,7 @@ from lib.runtime.safe_hdf5 import plain_datasets
 def build_model(configuration: Configuration, precision: str | None = None) -> keras.Model:
     """The network of section [model] with random weights, which follow from the seed of the training.
 
-    Args:
-        configuration: the configuration of the experiment.
-        precision: the dtype policy of Keras; None for that of the training.
+    `precision` is the dtype policy of Keras; None for that of the training.
     """
     keras.config.set_dtype_policy(precision or configuration.training_settings.precision)
     keras.utils.set_random_seed(configuration.training_settings.seed)
@@ -42,10 +40,7 @@ def trained_model(
 ) -> keras.Model:
     """The network of section [model] with the weights of a file, from which nothing else is read.
 
-    Args:
-        configuration: the configuration of the experiment.
-        weights: the `.weights.h5` file.
-        precision: the dtype policy of Keras; it may differ from that of the training.
+    `precision` is the dtype policy of Keras; it may differ from that of the training.
 
     Raises:
         UserError: the file does not exist, or holds weights of another network.
@@ -66,11 +61,7 @@ def trained_model(
 
 
 def save_weights(model: keras.Model, file: Path) -> None:
-    """Write the complete `.weights.h5` file, or nothing.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write the complete `.weights.h5` file, or nothing and raise a `UserError`."""
     without_optimizer = keras.Model(model.inputs, model.outputs)
     with written_atomically(file) as (beside,):
         # On a full disk HDF5 aborts the process, but Python raises an error: reserve the space first.

@@ -1,7 +1,4 @@
-"""Description of the network in an ONNX file: writing it, and checking and reading it.
-
-A file may come from elsewhere, so that it is checked before any engine loads it.
-"""
+"""Description of the network in an ONNX file: write it; read it, after the file was checked for safety."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,25 +19,11 @@ MAX_FILE_BYTES = 2 * 2**30
 STORED_SECTIONS = ("preprocessing", "testing settings")
 """Sections of the configuration that prediction needs. They hold no path: a path could be confidential."""
 
-CHANGEABLE_KEYS = (
-    "threshold",
-    "min_area_px",
-    "pixel_spacing_mm",
-    "test_batch_size",
-    "precision",
-)
+CHANGEABLE_KEYS = ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size", "precision")
 """Keys of [testing settings] that may change after the export, since probabilities stay almost the same."""
 
-SCALAR_FIELDS = {
-    "name": str,
-    "architecture": str,
-    "structure": str,
-    "label": str,
-    "threshold": float,
-    "threshold_source": str,
-    "min_area_px": int,
-    "weights_sha256": str,
-}
+TEXT_FIELDS = ("name", "architecture", "structure", "label", "threshold_source", "weights_sha256")
+SCALAR_FIELDS = {**dict.fromkeys(TEXT_FIELDS, str), "threshold": float, "min_area_px": int}
 """Fields of `TrainedNetwork` with a single value, and their types."""
 
 
@@ -85,12 +68,7 @@ def read_checked_file(file: Path) -> tuple[bytes, str]:
 
 
 def network_fields(metadata: str, file: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """All fields of `TrainedNetwork` except `predict`.
-
-    Args:
-        metadata: the description from `read_checked_file`.
-        file: the ONNX file, for messages.
-        overrides: changes of settings, "section.key=value".
+    """All fields of `TrainedNetwork` except `predict`, from the description and `overrides`.
 
     Raises:
         UserError: the description is damaged, or an override changes other than `CHANGEABLE_KEYS`.

@@ -27,13 +27,9 @@ CHOICE_KEYS = ("threshold", "min_area_px", "best_last", *PREDICTION_KEYS)
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """The values that turn an image into a mask.
+    """Pixels of at least probability `threshold` are positive, in areas of at least `min_area_px` pixels.
 
-    Attributes:
-        threshold: a pixel with at least this probability is positive.
-        threshold_source: how the threshold was chosen.
-        min_area_px: areas with fewer pixels are removed.
-        precision: the dtype policy of the prediction: "float32" or "mixed_bfloat16".
+    The probabilities are computed in `precision`, "float32" or "mixed_bfloat16".
     """
 
     threshold: float

@@ -74,7 +74,7 @@ class StopAtNonFiniteLoss(keras.callbacks.Callback):
 
 
 def diverged(found: str, folder: Path) -> UserError:
-    """The error for a loss that is not finite; `found` says where."""
+    """The error for a loss that is not finite; `found` says where it was found."""
     return UserError(
         f"{found}: the training has diverged; lower [training settings] learning_rate. The weights of the "
         f"epochs before, if any, are in {folder}; start again with --fresh for another learning rate"

@@ -1,5 +1,6 @@
 """Compiling a network for a training: loss, optimizer, learning rate schedule, one device or several."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -10,7 +11,7 @@ from lib.configuration.sections import TrainingSettings
 from lib.networks.keras_model import build_model, has_gpu
 from lib.runtime.errors import UserError
 from lib.training.data_parallel import Scope, data_parallel
-from lib.training.losses_and_metrics import LOSSES, Loss, accuracy, per_replica, with_rough_map
+from lib.training.losses_and_metrics import LOSSES, accuracy, per_replica, with_rough_map
 from lib.training.training_patches import PatchBatches
 from models.drop_block import DropBlock
 from models.ldpc_net import rough_map
@@ -44,7 +45,7 @@ class TrainingModels:
             compiled = compile_model(trained, settings, settings.steps)
             # Build the metrics now. Otherwise the first `fit` of a process builds them from the first batch
             # and trains on that batch last (Keras 3.15 with JAX): after a resume the order would differ.
-            compiled.test_on_batch(*empty_patches(configuration, settings.fixed_batch_size))
+            compiled.test_on_batch(*_empty_patches(configuration, settings.fixed_batch_size))
         return cls(model, trained, compiled, scope)
 
     def fit(
@@ -81,15 +82,21 @@ def compile_model(model: keras.Model, settings: TrainingSettings, steps: int) ->
             ) from None
         loss = with_rough_map(loss, weight)
         model = keras.Model(model.input, keras.layers.Concatenate()([model.output, rough]))
-    _compile(model, settings, steps, loss)
+    rate = settings.learning_rate
+    if settings.learning_rate_schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps * settings.N_epochs)
+    optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[settings.optimizer]
+    # XLA makes a training faster on a GPU, and 1.2 to 1.8 times slower on a CPU. JAX always uses it.
+    xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"
+    model.compile(optimizer(rate), per_replica(loss), metrics=[accuracy], jit_compile=xla)
     return model
 
 
-def empty_patches(configuration: Configuration, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (number, h, w, 1) and truth with weights (number, h, w, 2), all 0, float32."""
-    attributes = configuration.data_attributes
-    patches = (number, attributes.patch_height, attributes.patch_width)
-    return np.zeros((*patches, 1), np.float32), np.zeros((*patches, 2), np.float32)
+def training_step(configuration: Configuration) -> Callable[[int], object]:
+    """A function that trains a new network for one step on the given number of empty patches."""
+    # The number of steps has no influence on the speed.
+    model = compile_model(build_model(configuration), configuration.training_settings, steps=1)
+    return lambda number: model.train_on_batch(*_empty_patches(configuration, number))
 
 
 def set_drop_block_rate(model: keras.Model, settings: TrainingSettings, epochs_done: int) -> None:
@@ -110,11 +117,8 @@ def set_drop_block_rate(model: keras.Model, settings: TrainingSettings, epochs_d
         layer.rate_now.assign(layer.rate * share)
 
 
-def _compile(model: keras.Model, settings: TrainingSettings, steps: int, loss: Loss) -> None:
-    rate = settings.learning_rate
-    if settings.learning_rate_schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps * settings.N_epochs)
-    optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[settings.optimizer]
-    # XLA makes a training faster on a GPU, and 1.2 to 1.8 times slower on a CPU. JAX always uses it.
-    xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"
-    model.compile(optimizer(rate), per_replica(loss), metrics=[accuracy], jit_compile=xla)
+def _empty_patches(configuration: Configuration, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (number, h, w, 1) and truth with weights (number, h, w, 2), all 0, float32."""
+    attributes = configuration.data_attributes
+    patches = (number, attributes.patch_height, attributes.patch_width)
+    return np.zeros((*patches, 1), np.float32), np.zeros((*patches, 2), np.float32)

@@ -21,19 +21,10 @@ class TrainingImage:
 
     def at_least(self, height: int, width: int) -> "TrainingImage":
         """The image, padded with 0 at the bottom and the right to at least (height, width)."""
-        rows, columns = (
-            max(0, wanted - size)
-            for wanted, size in zip((height, width), self.truth.shape, strict=True)
-        )
-        if not rows and not columns:
-            return self
-        margins = ((0, rows), (0, columns))
-        return TrainingImage(
-            self.name,
-            np.pad(self.levels, margins),
-            np.pad(self.truth, margins),
-            np.pad(self.field_of_view, margins),
-        )
+        rows, columns = self.truth.shape
+        margins = ((0, max(0, height - rows)), (0, max(0, width - columns)))
+        arrays = (self.levels, self.truth, self.field_of_view)
+        return TrainingImage(self.name, *(np.pad(array, margins) for array in arrays))
 
 
 @dataclass(frozen=True)
@@ -78,10 +69,8 @@ class PatchSampler:
         self._patch = (height, width)
         self._share = truth_centred_share
         # Number of rows and columns in which a corner can be. A corner has one index: row * columns + column.
-        self._spans = [
-            (i.truth.shape[0] - height + 1, i.truth.shape[1] - width + 1) for i in images
-        ]
-        self._allowed = [self._inside(i) if inside_FOV else None for i in images]
+        self._spans = [self._span(image) for image in images]
+        self._allowed = [self._inside(image) if inside_FOV else None for image in images]
         self._centred = [
             self._centred_on_truth(image, allowed) if truth_centred_share else None
             for image, allowed in zip(images, self._allowed, strict=True)
@@ -111,15 +100,18 @@ class PatchSampler:
             others = generator.choice(allowed, number)
         return np.concatenate([*chosen, others])
 
+    def _span(self, image: TrainingImage) -> tuple[int, int]:
+        (rows, columns), (height, width) = image.truth.shape, self._patch
+        return rows - height + 1, columns - width + 1
+
     def _inside(self, image: TrainingImage) -> np.ndarray:
-        height, width = self._patch
+        rows, columns = self._span(image)
         # Erosion with anchor (0, 0) leaves exactly the corners whose patch is completely inside.
-        eroded = cv2.erode(
-            image.field_of_view, np.ones((height, width), np.uint8), anchor=(0, 0), borderValue=0
-        )
-        rows, columns = image.truth.shape
-        inside = np.flatnonzero(eroded[: rows - height + 1, : columns - width + 1])
+        patch = np.ones(self._patch, np.uint8)
+        eroded = cv2.erode(image.field_of_view, patch, anchor=(0, 0), borderValue=0)
+        inside = np.flatnonzero(eroded[:rows, :columns])
         if not inside.size:
+            height, width = self._patch
             raise UserError(
                 f"{image.name}: no patch of {height}x{width} lies completely in the field of view; "
                 "set [training settings] inside_FOV = False, or choose smaller patches"
@@ -127,12 +119,10 @@ class PatchSampler:
         return inside
 
     def _centred_on_truth(self, image: TrainingImage, allowed: np.ndarray | None) -> np.ndarray:
-        height, width = self._patch
-        span = (image.truth.shape[0] - height + 1, image.truth.shape[1] - width + 1)
+        (height, width), (rows, columns) = self._patch, self._span(image)
         row, column = np.nonzero(image.truth)
-        row = np.clip(row - height // 2, 0, span[0] - 1)
-        column = np.clip(column - width // 2, 0, span[1] - 1)
-        corners = row * span[1] + column
+        row = np.clip(row - height // 2, 0, rows - 1)
+        corners = row * columns + np.clip(column - width // 2, 0, columns - 1)
         return corners if allowed is None else corners[np.isin(corners, allowed)]
 
 

@@ -2,11 +2,9 @@
 
 import csv
 import dataclasses
-import io
 import json
 import math
 import time
-from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -42,12 +40,7 @@ from lib.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from lib.training.compiled_model import (
-    TrainingModels,
-    compile_model,
-    empty_patches,
-    set_drop_block_rate,
-)
+from lib.training.compiled_model import TrainingModels, set_drop_block_rate, training_step
 from lib.training.data_parallel import is_first_process
 from lib.training.early_stopping import TrainingState, last_epoch_is_best, reason_to_stop
 from lib.training.losses_and_metrics import LOSSES, accuracy, auc_roc
@@ -55,7 +48,6 @@ from lib.training.patch_sampler import PatchSampler, TrainingImage
 from lib.training.training_patches import (
     FixedPatches,
     PatchBatches,
-    epoch_patches,
     fixed_patches,
     patch_sampler,
     refuse_unprepared,
@@ -108,15 +100,13 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Data:
-    """Images and patches of a training."""
-
+class _TrainingData:
     images: dict[str, list[TrainingImage]]
     fixed: dict[str, FixedPatches]
     sampler: PatchSampler
 
     @classmethod
-    def of(cls, configuration: Configuration) -> "_Data":
+    def of(cls, configuration: Configuration) -> "_TrainingData":
         images = training_images(configuration)
         fixed = {part: fixed_patches(configuration, part, images[part]) for part in images}
         share = configuration.training_settings.truth_centred_share
@@ -124,8 +114,7 @@ class _Data:
         return cls(images, fixed, sampler)
 
     def of_epoch(self, configuration: Configuration, epoch: int) -> PatchBatches:
-        """The patches of an epoch, from 0."""
-        return epoch_patches(configuration, self.images["train"], self.sampler, epoch)
+        return PatchBatches(configuration, self.images["train"], self.sampler, epoch)
 
 
 def _train(experiment: Experiment, configuration: Configuration, *, resuming: bool) -> str:
@@ -135,7 +124,7 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
         refuse_other_split(experiment, configuration)
     configuration = _with_batch_size(configuration, experiment, resuming=resuming)
     settings = configuration.training_settings
-    data = _Data.of(configuration)
+    data = _TrainingData.of(configuration)
     # A resumed training takes the weights from its checkpoint.
     model = build_model(configuration) if resuming else _initial_model(configuration)
     keras_models, state = TrainingModels.of(model, configuration), TrainingState()
@@ -163,17 +152,10 @@ def _with_batch_size(
     if resuming:
         size = json.loads(experiment.versions.read_text(encoding="utf-8"))["batch_size"]
     else:
-        size = fastest_batch_size(_training_step(configuration))
+        size = fastest_batch_size(training_step(configuration))
     print(f"batch_size = auto: {size} patches a step")
     settings = dataclasses.replace(settings, batch_size=size)
     return dataclasses.replace(configuration, training_settings=settings)
-
-
-def _training_step(configuration: Configuration) -> Callable[[int], object]:
-    """A function that trains a new network for one step on the given number of empty patches."""
-    # The number of steps has no influence on the speed.
-    model = compile_model(build_model(configuration), configuration.training_settings, steps=1)
-    return lambda number: model.train_on_batch(*empty_patches(configuration, number))
 
 
 def _initial_model(configuration: Configuration) -> keras.Model:
@@ -187,7 +169,7 @@ def _initial_model(configuration: Configuration) -> keras.Model:
 def _train_epochs(
     experiment: Experiment,
     configuration: Configuration,
-    data: _Data,
+    data: _TrainingData,
     keras_models: TrainingModels,
     state: TrainingState,
 ) -> str:
@@ -262,20 +244,15 @@ def _write_epoch(
     if state.best_epoch == state.epochs_done:
         files.append(experiment.weights("best"))
     with written_atomically(*files, experiment.checkpoint) as (table, curves, *weights, checkpoint):
-        write_text(table, _as_csv(state.history))
+        with table.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, state.history[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(state.history)
         learning_curves(curves, state.history, best_by)
         for file in weights:
             save_weights(keras_models.saved, file)
         save_checkpoint(checkpoint, keras_models.compiled, state)
         keep_previous_checkpoint(experiment.checkpoint)
-
-
-def _as_csv(history: list[dict[str, float]]) -> str:
-    table = io.StringIO()
-    writer = csv.DictWriter(table, history[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return table.getvalue()
 
 
 def _draw_sample_patches(experiment: Experiment, patches: PatchBatches) -> None:

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from lib.configuration.reading import Configuration
-from lib.configuration.sections import Augmentation
 from lib.datasets.prepared_hdf5 import read_part
 from lib.images.preprocessing import network_input, preprocess
 from lib.runtime.errors import UserError
@@ -81,42 +80,37 @@ def patch_sampler(
 
 
 class PatchBatches(keras.utils.PyDataset):
-    """Batches of patches, which are cut from images in memory when Keras needs them.
+    """The patches of an epoch in batches, which are cut from images in memory when Keras needs them.
 
     A batch is `(x, y)`: `x` (N, h, w, 1) float32 in [0, 1]; `y` (N, h, w, 2) float32, the truth and the
-    weight of each pixel in the loss. Batch `i` depends only on the seed and `i`, so that any thread can make
-    it and a resumed training gets the same batches.
+    weight of each pixel in the loss. It depends only on the seed, the epoch and the index of the batch, so
+    that any thread can make it and a resumed training gets the same batches. With several processes each gets
+    its part of every batch.
 
     Args:
+        configuration: seed, size of patches, batch size, augmentation, field of view in the loss.
         images: images that are at least as large as a patch.
-        corners: the corners of all patches of the epoch, in order.
-        patch: height and width of a patch.
-        batch_size: number of patches in a batch, of all processes together.
-        loss_in_FOV: give pixels outside the field of view the weight 0.
-        augmentation: how patches are changed at random; None: not at all.
-        seed: the seed of the augmentation.
-        share: index of this process and number of processes; each gets its part of every batch.
+        sampler: draws the positions of the patches in `images`.
+        epoch: index of the epoch, from 0.
     """
 
     def __init__(
         self,
+        configuration: Configuration,
         images: Sequence[TrainingImage],
-        corners: Corners,
-        patch: tuple[int, int],
-        batch_size: int,
-        *,
-        loss_in_FOV: bool = False,
-        augmentation: Augmentation | None = None,
-        seed: Sequence[int] = (0,),
-        share: tuple[int, int] = (0, 1),
+        sampler: PatchSampler,
+        epoch: int,
     ) -> None:
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
-        self._names = [i.name for i in images]
-        self._levels = [i.levels for i in images]
+        settings, attributes = configuration.training_settings, configuration.data_attributes
+        self._settings, self._augmentation = settings, configuration.augmentation
+        self._names = [image.name for image in images]
+        self._levels = [image.levels for image in images]
         self._aligned = [[i.truth for i in images], [i.field_of_view for i in images]]
-        self._corners, self._patch, self.batch_size = corners, patch, batch_size
-        self._loss_in_FOV, self._augmentation, self._seed = loss_in_FOV, augmentation, seed
-        self._share = share
+        self._patch = (attributes.patch_height, attributes.patch_width)
+        self.batch_size, self._epoch = settings.fixed_batch_size, epoch
+        generator = np.random.default_rng([settings.seed, TRAINING, epoch])
+        self._corners = sampler.draw(settings.steps * self.batch_size, generator)
 
     def __len__(self) -> int:
         return math.ceil(len(self._corners) / self.batch_size)
@@ -127,12 +121,11 @@ class PatchBatches(keras.utils.PyDataset):
         y = np.stack(
             [cut_patches(arrays, corners, *self._patch) for arrays in self._aligned], axis=-1
         )
-        if self._augmentation:
-            generator = np.random.default_rng([*self._seed, index])
-            x, y = augment(x, y, self._augmentation, generator)
-        if not self._loss_in_FOV:
+        generator = np.random.default_rng([self._settings.seed, AUGMENTATION, self._epoch, index])
+        x, y = augment(x, y, self._augmentation, generator)
+        if not self._settings.loss_in_FOV:
             y[..., 1] = 1
-        process, count = self._share
+        process, count = process_index(), process_count()
         part = slice(len(x) * process // count, len(x) * (process + 1) // count)
         return x[part, ..., None], y[part].astype(np.float32)
 
@@ -142,24 +135,6 @@ class PatchBatches(keras.utils.PyDataset):
 
     def _corners_of_batch(self, index: int) -> Corners:
         return self._corners[index * self.batch_size : (index + 1) * self.batch_size]
-
-
-def epoch_patches(
-    configuration: Configuration, images: list[TrainingImage], sampler: PatchSampler, epoch: int
-) -> PatchBatches:
-    """The patches of an epoch. They depend only on seed and epoch: a resumed training has the same."""
-    settings, attributes = configuration.training_settings, configuration.data_attributes
-    generator = np.random.default_rng([settings.seed, TRAINING, epoch])
-    return PatchBatches(
-        images,
-        sampler.draw(settings.steps * settings.fixed_batch_size, generator),
-        (attributes.patch_height, attributes.patch_width),
-        settings.fixed_batch_size,
-        loss_in_FOV=settings.loss_in_FOV,
-        augmentation=configuration.augmentation,
-        seed=(settings.seed, AUGMENTATION, epoch),
-        share=(process_index(), process_count()),
-    )
 
 
 @dataclass(frozen=True)

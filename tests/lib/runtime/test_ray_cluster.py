@@ -185,7 +185,7 @@ def test_a_plan_is_finished_though_it_is_interrupted_and_a_machine_dies(
         with (folder / run / "history.csv").open() as table:
             assert [row["epoch"] for row in csv.DictReader(table)] == list("12345678")
     log = (killed / f"{killed.name}_training.nohup").read_text()
-    resumed = int(log.rpartition("\ngoing on after epoch ")[2].partition(";")[0])
+    resumed = int(log.rpartition("\ncontinuing after epoch ")[2].partition(";")[0])
     assert done - 1 <= resumed <= done < 8  # history.csv comes a moment before the checkpoint
     expected = tmp_path / "undisturbed" / "experiments" / "plan" / "results.json"
     assert content(folder / "results.json") == content(expected)
