@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import math
 import time
 from contextlib import closing, nullcontext
@@ -150,7 +149,7 @@ def _with_batch_size(
     if settings.batch_size != "auto":
         return configuration
     if resuming:
-        size = json.loads(experiment.versions.read_text(encoding="utf-8"))["batch_size"]
+        size = experiment.training_record()["batch_size"]
     else:
         size = fastest_batch_size(training_step(configuration))
     print(f"batch_size = auto: {size} patches a step")
@@ -239,16 +238,16 @@ def _write_epoch(
 
     The checkpoint is renamed last: if it is there, the other files are there too.
     """
-    folder = experiment.folder
-    files = [folder / "history.csv", folder / "learning_curves.png", experiment.weights("last")]
+    curves = experiment.folder / "learning_curves.png"
+    files = [experiment.history_file, curves, experiment.weights("last")]
     if state.best_epoch == state.epochs_done:
         files.append(experiment.weights("best"))
-    with written_atomically(*files, experiment.checkpoint) as (table, curves, *weights, checkpoint):
+    with written_atomically(*files, experiment.checkpoint) as (table, picture, *weights, checkpoint):
         with table.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, state.history[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(state.history)
-        learning_curves(curves, state.history, best_by)
+        learning_curves(picture, state.history, best_by)
         for file in weights:
             save_weights(keras_models.saved, file)
         save_checkpoint(checkpoint, keras_models.compiled, state)
