@@ -1,4 +1,4 @@
-"""Serve the web page on this computer, or with accounts on the network."""
+"""Serve the web page: on this computer without accounts, or on the network with accounts."""
 
 import argparse
 import os
@@ -9,12 +9,12 @@ from lib.runtime.errors import UserError
 
 
 def main() -> None:
-    """Read the options, look at the network, serve until Ctrl-C."""
+    """Check the options, then serve until Ctrl-C."""
     arguments = _arguments()
     is_local = arguments.host in {"127.0.0.1", "localhost", "::1"}
     has_tls = arguments.certificate is not None
     if has_tls != (arguments.key is not None):
-        raise UserError("--certificate and --key belong together: give both")
+        raise UserError("--certificate needs --key and --key needs --certificate: give both")
     for file in filter(None, (arguments.certificate, arguments.key)):
         if not file.is_file():
             raise UserError(f"{file}: no such file; expected a certificate or key in PEM")
@@ -27,6 +27,7 @@ def main() -> None:
         os.environ["CNP_WEB_ENGINE"] = arguments.engine
     if arguments.model:
         os.environ["CNP_WEB_MODEL"] = str(arguments.model.resolve())
+    # A missing package must be reported by run_script.
     from web.server import serve
 
     serve(arguments.host, arguments.port, arguments.certificate, arguments.key)
@@ -34,18 +35,13 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--model", type=Path, metavar="FILE.onnx", help="default: the newest export"
-    )
-    parser.add_argument(
-        "--engine", choices=("onnx", "openvino"), help="default: onnx, that is onnxruntime"
-    )
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="default: 127.0.0.1, no accounts needed"
-    )
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000")
-    parser.add_argument("--certificate", type=Path, metavar="FILE.pem", help="for https")
-    parser.add_argument("--key", type=Path, metavar="FILE.pem", help="of the certificate")
+    add = parser.add_argument
+    add("--model", type=Path, metavar="FILE.onnx", help="network (default: the newest export)")
+    add("--engine", choices=("onnx", "openvino"), help="default: onnx, by onnxruntime")
+    add("--host", default="127.0.0.1", help="default: 127.0.0.1, without accounts")
+    add("--port", type=int, default=8000, help="default: 8000")
+    add("--certificate", type=Path, metavar="FILE.pem", help="certificate for https")
+    add("--key", type=Path, metavar="FILE.pem", help="private key of the certificate")
     return parser.parse_args()
 
 

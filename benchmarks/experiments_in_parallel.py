@@ -20,7 +20,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from lib.configuration.reading import read_configuration
 from lib.runtime.atomic_files import write_text
 from lib.runtime.paths import PROJECT
 
@@ -53,7 +52,7 @@ def prepare(folder: Path, plan: Path) -> None:
 
     write_synthetic_angiograms(folder / "angiograms", 16, seed=1)
     read = read_plan(plan)
-    ffa.prepare(read_configuration(read.base, read.runs[0].overrides))
+    ffa.prepare(read.runs[0].configuration)
 
 
 def seconds(folder: Path, plan: Path, cores: list[int], *options: str) -> float:

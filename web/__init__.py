@@ -1,1 +1,1 @@
-"""The web page: upload angiograms, see and measure non-perfusion, take files home."""
+"""The web page: upload angiograms, view and measure non-perfusion, download the results."""

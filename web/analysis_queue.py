@@ -1,4 +1,4 @@
-"""The queue: images wait their turn, one thread a process analyses them, old ones are deleted."""
+"""The queue: one thread of each process analyses the images in order and deletes expired results."""
 
 import contextlib
 import logging
@@ -18,43 +18,45 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_noop
 
 from lib.images.png import write_png
+from lib.networks.from_onnx import read_onnx_network
 from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.image_file import Prediction, predict_file
 from lib.prediction.measurements_table import provenance
 from lib.runtime.errors import UserError
 from web.models import Result
+from web.start import migrate_database, model_file
 
 INTERRUPTED = gettext_noop("The analysis was interrupted; send the image again.")
-FAILED = gettext_noop("The analysis failed; the server's log says why.")
+FAILED = gettext_noop("The analysis failed; see the server's log.")
 
-SECONDS_BETWEEN_LOOKS = 2
-"""At the queue, where other processes put images, too."""
+SECONDS_BETWEEN_POLLS = 2
+"""Interval at which the queue is read; other processes add images to it."""
 SECONDS_BETWEEN_CLEANINGS = 60
 
-SIZE_AT_START = (768, 768)
-"""Of most fundus cameras' angiograms, in pixels."""
+WARM_UP_SIZE = (768, 768)
+"""Size of most fundus cameras' angiograms in pixels."""
 
 _log = logging.getLogger(__name__)
 
 
 class QueueFullError(Exception):
-    """No more images can wait, or be kept."""
+    """The queue, the number of stored results or the disk is full."""
 
 
 class AnalysisThread(threading.Thread):
-    """Analyses one image at a time, until the process ends or `ending` is set."""
+    """Analyses one image at a time until the process ends or `ending` is set."""
 
     def __init__(self) -> None:
         super().__init__(name="analysis", daemon=True)
         self.ending = threading.Event()
 
     def run(self) -> None:
-        """Whatever became of one image, the next has its turn."""
+        """Analyse and clean up in a loop; a failure does not stop it."""
         web = apps.get_app_config("web")
-        # The first prediction takes memory, and so twice as long as all later ones: not a user's. What
-        # may go wrong, the first image's analysis will say.
+        # The first prediction allocates memory and takes twice as long as later ones; no user should wait
+        # for this. An error here occurs again, and is reported, in the first analysis.
         with contextlib.suppress(Exception):
-            web.network.predict(np.zeros((1, *SIZE_AT_START, 1), np.float32))
+            web.network.predict(np.zeros((1, *WARM_UP_SIZE, 1), np.float32))
         cleaned = -float("inf")
         while not self.ending.is_set():
             web.uploaded.clear()
@@ -65,13 +67,26 @@ class AnalysisThread(threading.Thread):
                 while analyse_next(web.network):
                     pass
             except Exception:
-                _log.exception("the queue cannot be worked on")
+                _log.exception("the queue cannot be processed")
             connection.close()
-            web.uploaded.wait(SECONDS_BETWEEN_LOOKS)
+            web.uploaded.wait(SECONDS_BETWEEN_POLLS)
+
+
+def start_analysis() -> None:
+    """Read the network and start the analysis thread.
+
+    Raises:
+        UserError: there is no ONNX file, or it cannot be read.
+    """
+    migrate_database()
+    file = model_file(settings.MODEL)
+    apps.get_app_config("web").network = read_onnx_network(file, engine=settings.ENGINE)
+    fail_interrupted()
+    AnalysisThread().start()
 
 
 def check_room() -> None:
-    """Raises QueueFullError where another image could not wait or be kept."""
+    """Raise QueueFullError if the server cannot accept another image."""
     waiting = Result.kept().filter(state=Result.State.WAITING).count()
     if (
         waiting >= settings.MAX_WAITING
@@ -82,10 +97,10 @@ def check_room() -> None:
 
 
 def enqueue(result: Result) -> None:
-    """Put an image, whose `upload_file` is there, at the end of the queue.
+    """Add an image to the end of the queue; its `upload_file` must exist.
 
     Raises:
-        QueueFullError: there is no room.
+        QueueFullError: the server cannot accept another image.
     """
     with transaction.atomic():
         check_room()
@@ -94,54 +109,54 @@ def enqueue(result: Result) -> None:
 
 
 def analyse_next(network: TrainedNetwork) -> bool:
-    """Analyse the image that has waited longest; False if none waits."""
+    """Analyse the image that has waited longest; return False if none waits."""
     result = _next()
     if result is None:
         return False
     try:
         prediction = predict_file(network, result.upload_file)
-        _keep(result, prediction, network)
+        _save(result, prediction, network)
     except UserError as error:
         _fail(result, without_path(error, result.upload_file))
     except Exception:
         _log.exception("the analysis failed")
         _fail(result, FAILED)
     result.upload_file.unlink(missing_ok=True)
-    if not Result.objects.filter(pk=result.pk).exists():  # deleted meanwhile
+    if not Result.objects.filter(pk=result.pk).exists():  # deleted during the analysis
         shutil.rmtree(result.folder, ignore_errors=True)
     return True
 
 
 def without_path(error: UserError, file: Path) -> str:
-    """A message of lib without this machine's name for the file."""
+    """The message of an error without the file's path on the server."""
     return str(error).removeprefix(f"{file}: ")[:300]
 
 
 def delete(results: QuerySet) -> None:
-    """Delete results with all that lies on the disk."""
+    """Delete results and their folders."""
     for result in results:
         Result.objects.filter(pk=result.pk).delete()
         shutil.rmtree(result.folder, ignore_errors=True)
 
 
 def delete_expired() -> None:
-    """Delete results, and what killed processes left, after `KEPT_SECONDS`; ended sessions, too."""
+    """Delete expired results and sessions, and old files that killed processes left."""
     delete(Result.objects.filter(uploaded__lte=Result.oldest_kept()))
     too_old = Result.oldest_kept().timestamp()
     for left in (*settings.RESULTS_FOLDER.iterdir(), *settings.UPLOAD_FOLDER.iterdir()):
-        with contextlib.suppress(FileNotFoundError):  # another was first
+        with contextlib.suppress(FileNotFoundError):  # another process deleted it
             if left.stat().st_mtime < too_old:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
     SessionStore.clear_expired()
 
 
 def delete_results_at_logout(request: HttpRequest, **_: object) -> None:
-    """Receives Django's signal: the next person at the computer finds nothing."""
+    """Receiver of Django's signal `user_logged_out`."""
     delete(Result.objects.filter(owner=request.session.get("owner", "")))
 
 
-def give_up_interrupted() -> None:
-    """Mark as failed what a process analysed that is no more; call before this one analyses."""
+def fail_interrupted() -> None:
+    """Mark analyses of ended processes as failed; call this before the analysis thread starts."""
     for result in Result.objects.filter(state=Result.State.RUNNING):
         if result.process == os.getpid() or not _is_alive(result.process):
             result.upload_file.unlink(missing_ok=True)
@@ -167,15 +182,18 @@ def _next() -> Result | None:
     return result
 
 
-def _keep(result: Result, prediction: Prediction, network: TrainedNetwork) -> None:
+def _save(result: Result, prediction: Prediction, network: TrainedNetwork) -> None:
     write_png(result.picture_file, prediction.original)
     inside = prediction.field_of_view > 0
     probability = np.where(inside, prediction.probability, np.float32(np.nan)).astype("<f4")
     result.probability_file.write_bytes(probability.tobytes())
-    found = {"label": network.label, "provenance": provenance(network, prediction)}
-    if prediction.pixel_spacing_mm:  # of the network's settings, which go before DICOM's
-        found["row_spacing_mm"], found["column_spacing_mm"] = prediction.pixel_spacing_mm
-    _update(result, state=Result.State.DONE, **found)
+    values: dict[str, object] = {
+        "label": network.label,
+        "provenance": provenance(network, prediction),
+    }
+    if prediction.pixel_spacing_mm:  # the network's setting overrides the DICOM file's
+        values["row_spacing_mm"], values["column_spacing_mm"] = prediction.pixel_spacing_mm
+    _update(result, state=Result.State.DONE, **values)
 
 
 def _fail(result: Result, message: str) -> None:
@@ -184,5 +202,5 @@ def _fail(result: Result, message: str) -> None:
 
 
 def _update(result: Result, **changes: object) -> None:
-    """Change the row, unless it was deleted meanwhile."""
+    """Change the row if it still exists."""
     Result.objects.filter(pk=result.pk).update(**changes)

@@ -1,4 +1,4 @@
-"""The application: what a process of the server holds."""
+"""The Django application and the objects that one server process holds."""
 
 import threading
 
@@ -9,12 +9,12 @@ from lib.networks.trained_network import TrainedNetwork
 
 
 class WebConfig(AppConfig):
-    """What a process of the server holds.
+    """Objects of one server process.
 
     Attributes:
-        network: set when the process starts to serve; commands such as `migrate` need none.
-        uploaded: set when an image has come in, to wake the thread that analyses.
-        decoding: one upload is decoded at a time, so that memory is bounded.
+        network: set when the process starts to serve; commands such as `migrate` run without it.
+        uploaded: set after an upload, to wake the analysis thread.
+        decoding: held while an upload is decoded; one at a time limits the memory.
     """
 
     name = "web"
@@ -26,7 +26,8 @@ class WebConfig(AppConfig):
         self.decoding = threading.Lock()
 
     def ready(self) -> None:
-        """Who logs out leaves nothing for the next at the same computer."""
+        """Delete a user's results at log-out: the next person may use the same computer."""
+        # Models can be imported only after Django has loaded the applications.
         from web.analysis_queue import delete_results_at_logout
 
         user_logged_out.connect(delete_results_at_logout)

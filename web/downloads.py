@@ -1,26 +1,26 @@
-"""What can be taken home of a result, at the threshold chosen: mask, overlay, LabelMe JSON, CSV."""
+"""Downloads of a result at the chosen threshold: mask, overlay, LabelMe JSON, CSV."""
 
 import csv
 import json
 from dataclasses import dataclass
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import PurePath
 
 import numpy as np
 from django import forms
 from django.utils.translation import gettext_lazy as _
-from PIL import Image
 
 from lib.images.labelme import labelme_document
 from lib.images.masks import binary_mask
-from lib.images.outlines import draw_outlines
+from lib.images.outlines import draw_prediction
+from lib.images.png import encode_png
 from lib.images.reading import read_image
 from lib.prediction.measurement import measure
 from web.models import Result
 
 
 class ChoiceForm(forms.Form):
-    """What the sliders and fields of the page say."""
+    """Settings that the user chose with the sliders and fields of the page."""
 
     threshold = forms.FloatField(min_value=0, max_value=1)
     min_area_px = forms.IntegerField(min_value=0, max_value=10**9)
@@ -29,7 +29,7 @@ class ChoiceForm(forms.Form):
     fovea_column = forms.FloatField(min_value=0, required=False)
 
     def clean(self) -> dict:
-        """Half a position is none."""
+        """Check that the fovea has both coordinates or none."""
         cleaned = super().clean()
         if (cleaned.get("fovea_row") is None) != (cleaned.get("fovea_column") is None):
             raise forms.ValidationError(_("The fovea needs a row and a column."))
@@ -37,15 +37,15 @@ class ChoiceForm(forms.Form):
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """A result at one threshold.
+class MeasuredResult:
+    """The mask and measurements of a result at one threshold.
 
     Attributes:
-        result: of the analysis.
+        result: row of the database.
         mask: (H, W) bool.
         field_of_view: (H, W) uint8 in {0, 1}.
-        measurement: columns of `measurements.csv`.
-        provenance: its last columns.
+        measurement: first columns of `measurements.csv`.
+        provenance: last columns of `measurements.csv`.
     """
 
     result: Result
@@ -55,11 +55,11 @@ class Measured:
     provenance: dict[str, float | int | str | None]
 
 
-def measured(result: Result, choice: dict) -> Measured:
-    """Measure a result as the page's controls stand (`ChoiceForm.cleaned_data`).
+def measure_result(result: Result, choice: dict) -> MeasuredResult:
+    """Measure a result with the settings of `ChoiceForm.cleaned_data`.
 
     Raises:
-        UserError: the fovea lies outside the image.
+        UserError: the fovea is outside the image.
     """
     probability, field_of_view = result.probability_and_field_of_view()
     mask = binary_mask(probability, field_of_view, choice["threshold"], choice["min_area_px"])
@@ -75,35 +75,35 @@ def measured(result: Result, choice: dict) -> Measured:
     }
     if provenance["threshold"] != result.provenance["threshold"]:
         provenance["threshold_source"] = "chosen on the web page"
-    return Measured(result, mask, field_of_view, measurement, provenance)
+    return MeasuredResult(result, mask, field_of_view, measurement, provenance)
 
 
-def mask_png(measured: Measured) -> bytes:
-    """White where the retina is not perfused."""
-    return _png(measured.mask.astype(np.uint8) * 255)
+def mask_png(measured: MeasuredResult) -> bytes:
+    """The mask as PNG: 255 in non-perfused areas, else 0."""
+    return encode_png(measured.mask.astype(np.uint8) * 255)
 
 
-def overlay_png(measured: Measured) -> bytes:
-    """The picture with the outlines."""
+def overlay_png(measured: MeasuredResult) -> bytes:
+    """The picture with outlines of areas and field of view, as PNG."""
     picture = read_image(measured.result.picture_file)
-    return _png(draw_outlines(picture, measured.mask, measured.field_of_view))
+    return encode_png(draw_prediction(picture, measured.mask, measured.field_of_view))
 
 
-def labelme_json(measured: Measured) -> bytes:
-    """To be put beside the image and corrected; a DICOM file's picture is embedded."""
+def labelme_json(measured: MeasuredResult) -> bytes:
+    """Annotation to correct in LabelMe; for a DICOM file it contains the picture."""
     result, image_png = measured.result, None
     image_path = result.file_name
-    if result.is_dicom:  # which LabelMe does not read
+    if result.is_dicom:  # LabelMe cannot read it
         image_png = result.picture_file.read_bytes()
         image_path = f"{PurePath(image_path).stem}.png"
     document = labelme_document(measured.mask, result.label, image_path, image_png=image_png)
     return json.dumps(document, ensure_ascii=False).encode()
 
 
-def measurements_csv(measured: Measured) -> bytes:
-    """The row that run_prediction.py writes; the mark at its start makes spreadsheets read UTF-8."""
+def measurements_csv(measured: MeasuredResult) -> bytes:
+    """Header and row as run_prediction.py writes them; with a BOM, spreadsheets read the text as UTF-8."""
     values = {
-        "image": _harmless(measured.result.file_name),
+        "image": _not_a_formula(measured.result.file_name),
         **measured.measurement,
         **measured.provenance,
     }
@@ -120,15 +120,9 @@ DOWNLOADS = {
     "labelme": (".json", "application/json", labelme_json),
     "measurements": ("_measurements.csv", "text/csv", measurements_csv),
 }
-"""Name in the address: (what is put behind the image's name, content type, what makes it)."""
+"""Name in the URL: (suffix of the file name, content type, function that makes the content)."""
 
 
-def _harmless(text: str) -> str:
-    """A spreadsheet would run a name that begins like a formula."""
+def _not_a_formula(text: str) -> str:
+    """Quote a name that a spreadsheet would execute as a formula."""
     return f"'{text}" if text[:1] in "=+-@" else text
-
-
-def _png(array: np.ndarray) -> bytes:
-    data = BytesIO()
-    Image.fromarray(array).save(data, "PNG")
-    return data.getvalue()

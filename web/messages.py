@@ -1,23 +1,23 @@
-"""What the page's scripts say, in the user's language."""
+"""Messages of the page's scripts, translated into the user's language."""
 
 from django.utils.translation import gettext as _
 
 
 def script_messages() -> dict[str, str]:
-    """By the names that web/static uses; {words} in braces are filled in there."""
+    """Messages by the names used in web/static, which also replaces the {words} in braces."""
     return {
         "sending": _("Sending"),
         "waiting": _("Waiting, number {position} in the queue"),
         "running": _("Being analysed"),
         "done": _("Ischaemic index {index}"),
-        "busy": _("The server is busy; sent again in {seconds} s"),
+        "busy": _("The server is busy; next attempt in {seconds} s"),
         "tooLarge": _("The file is too large."),
         "unreachable": _("The server cannot be reached."),
         "analysed": _("{name} is analysed: ischaemic index {index}, {areas} areas."),
         "deleted": _("{name} was deleted."),
         "allDeleted": _("All images were deleted."),
-        "keptUntil": _("Deleted from the server at {time}"),
-        "banner": _("A strip with writing was left out ({banner})."),
+        "keptUntil": _("The server deletes this image at {time}"),
+        "banner": _("The information banner was excluded ({banner})."),
         "spacingOfFile": _("{height} × {width} (from the file)"),
         "unknown": _("unknown"),
         "markFovea": _("Click on the fovea in the picture"),

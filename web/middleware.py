@@ -1,4 +1,4 @@
-"""What holds for every request: size, account, headers of the answer."""
+"""Checks of every request (size, account) and headers of every response."""
 
 from collections.abc import Callable
 
@@ -9,39 +9,39 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
 
-from web.problems import RESULTS_PATH, Refused, is_for_a_program, problem
+from web.problems import RESULTS_PATH, Refused, is_from_script, problem
 from web.uploads import too_many_bytes
 
-Answer = Callable[[HttpRequest], HttpResponse]
+GetResponse = Callable[[HttpRequest], HttpResponse]
 
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _DRAINED_AT_MOST = 10
-"""Times the limit: a body up to there is read and dropped, for a browser that is cut off while
-sending never shows the answer."""
+"""Multiple of the limit: a longer body is not read. A shorter one is read and dropped, because a browser
+that is disconnected while it sends does not show the response."""
 
 
-def response_headers(get_response: Answer) -> Answer:
-    """Nothing from elsewhere runs in the page; no angiogram stays in a cache."""
+def response_headers(get_response: GetResponse) -> GetResponse:
+    """Allow only our own scripts and styles in the page; keep angiograms out of caches."""
 
-    def answer(request: HttpRequest) -> HttpResponse:
+    def respond(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         response["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
         if request.path.startswith(settings.STATIC_URL):
-            patch_cache_control(response, no_cache=True)  # asked for again after an update
+            patch_cache_control(response, no_cache=True)  # browsers check for an update each time
         else:
             patch_cache_control(response, no_store=True, private=True)
         return response
 
-    return answer
+    return respond
 
 
 class Refusals:
-    """Answers what a view refuses by raising."""
+    """Turns a `Refused` that a view raises into a response."""
 
-    def __init__(self, get_response: Answer) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
@@ -55,13 +55,13 @@ class Refusals:
         return None
 
 
-def upload_size_limit(get_response: Answer) -> Answer:
-    """Refuse a body by the length that its header states, before any of it is kept.
+def upload_size_limit(get_response: GetResponse) -> GetResponse:
+    """Refuse a body by its Content-Length, before any of it is stored.
 
-    The server reads no further than the stated length, so it cannot be understated.
+    The server reads no more than this length, so that a wrong header gains nothing.
     """
 
-    def answer(request: HttpRequest) -> HttpResponse:
+    def respond(request: HttpRequest) -> HttpResponse:
         length = int(request.META.get("CONTENT_LENGTH") or 0)
         is_upload = request.path == RESULTS_PATH
         limit = settings.MAX_UPLOAD_BYTES if is_upload else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
@@ -72,19 +72,19 @@ def upload_size_limit(get_response: Answer) -> Answer:
                 pass
         return problem(request, 413, too_many_bytes())
 
-    return answer
+    return respond
 
 
 class AccountRequired(LoginRequiredMiddleware):
-    """On the network nothing is shown without an account; on 127.0.0.1 none is needed."""
+    """Require an account on the network; 127.0.0.1 needs none."""
 
-    def __init__(self, get_response: Answer) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         if not settings.ACCOUNTS_REQUIRED:
             raise MiddlewareNotUsed
         super().__init__(get_response)
 
-    def handle_no_permission(self, request: HttpRequest, view_func: Answer) -> HttpResponse:
-        """The log-in page; a message for the page's scripts."""
-        if is_for_a_program(request):
+    def handle_no_permission(self, request: HttpRequest, view_func: GetResponse) -> HttpResponse:
+        """Redirect to the log-in page; send a message to the page's scripts."""
+        if is_from_script(request):
             return problem(request, 403, _("You are logged out; log in again."))
         return super().handle_no_permission(request, view_func)

@@ -1,4 +1,4 @@
-"""The queue and the results: one row an image; its arrays lie in a folder of the same unguessable name."""
+"""The table of queue and results: one row for each image; its arrays are in the folder named by its key."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -11,26 +11,26 @@ from django.utils import timezone
 
 
 def unguessable_name() -> str:
-    """192 random bits, fit for an address and a folder."""
+    """192 random bits as text that is valid in a URL and as a folder name."""
     return secrets.token_urlsafe(24)
 
 
 class Result(models.Model):
-    """An uploaded image: waiting, being analysed, done or failed.
+    """An uploaded image and the result of its analysis.
 
     Attributes:
-        key: names it in addresses and on the disk.
-        owner: the session that uploaded it.
-        file_name: as the user's machine calls it; shown, never used as a path here.
-        message: why it failed.
-        process: id of the process that analyses it.
-        row_spacing_mm, column_spacing_mm: height and width of a pixel, where known.
-        label: of the network that analysed it, for LabelMe.
-        provenance: what the measurements rest on (`lib.prediction.measurements_table.provenance`).
+        key: its name in URLs and on the disk.
+        owner: identifier of the session that uploaded it.
+        file_name: name on the user's computer; displayed, never used as a path on the server.
+        message: reason of a failure.
+        process: ID of the process that analyses it.
+        row_spacing_mm, column_spacing_mm: height and width of a pixel, if known.
+        label: LabelMe label of the network that analysed it.
+        provenance: network and settings of the analysis (`lib.prediction.measurements_table.provenance`).
     """
 
     class State(models.TextChoices):
-        """Where an image is on its way."""
+        """Progress of an image."""
 
         WAITING = "waiting"
         RUNNING = "running"
@@ -57,22 +57,22 @@ class Result(models.Model):
 
     @classmethod
     def kept(cls) -> models.QuerySet:
-        """Those whose time is not over."""
+        """Results that have not expired."""
         return cls.objects.filter(uploaded__gt=cls.oldest_kept())
 
     @staticmethod
     def oldest_kept() -> datetime:
-        """What was uploaded then is deleted now."""
+        """Earlier uploads have expired."""
         return timezone.now() - timedelta(seconds=settings.KEPT_SECONDS)
 
     @property
     def deleted_at(self) -> datetime:
-        """When its time is over."""
+        """Time at which the result expires."""
         return self.uploaded + timedelta(seconds=settings.KEPT_SECONDS)
 
     @property
     def position(self) -> int | None:
-        """In the queue, from 1; None for one that does not wait."""
+        """Position in the queue, from 1; None unless the image waits."""
         if self.state != self.State.WAITING:
             return None
         waiting = Result.kept().filter(state=self.State.WAITING)
@@ -80,27 +80,27 @@ class Result(models.Model):
 
     @property
     def folder(self) -> Path:
-        """Holds `upload.png` until the analysis, then the picture and the probability."""
+        """Contains `upload.png` before the analysis; the picture and the probability after it."""
         return settings.RESULTS_FOLDER / self.key
 
     @property
     def upload_file(self) -> Path:
-        """The image as uploaded, in pixels alone: EXIF and DICOM headers were left behind."""
+        """Pixels of the upload, without its EXIF or DICOM header."""
         return self.folder / "upload.png"
 
     @property
     def picture_file(self) -> Path:
-        """The image, black where the information banner was."""
+        """The image with a blackened information banner."""
         return self.folder / "picture.png"
 
     @property
     def probability_file(self) -> Path:
-        """float32, little endian, row by row; NaN outside the field of view."""
+        """Little-endian float32, row by row; NaN outside the field of view."""
         return self.folder / "probability"
 
     @property
     def pixel_spacing_mm(self) -> tuple[float, float] | None:
-        """Height and width of a pixel, where known."""
+        """Height and width of a pixel, if known."""
         if self.row_spacing_mm is None or self.column_spacing_mm is None:
             return None
         return self.row_spacing_mm, self.column_spacing_mm

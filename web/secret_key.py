@@ -1,4 +1,4 @@
-"""Django's secret key: made once, kept in a private file, refused where it is weak."""
+"""Django's secret key: created once, stored in a private file, refused if it is weak."""
 
 import contextlib
 import os
@@ -13,33 +13,41 @@ _LEAST_LENGTH, _LEAST_CHARACTERS = 50, 5
 
 
 def kept_secret_key(folder: Path) -> str:
-    """The key in `folder`, which is made on first use; only the user who runs the server can read it."""
+    """Return the key in `folder`; create it at the first use, readable only by the server's user.
+
+    Raises:
+        UserError: other users can read the file.
+    """
     file = folder / "secret_key"
     if not file.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / ".gitignore").write_text("*\n", encoding="ascii")
-        beside = folder / f".secret_key-{os.getpid()}"
-        beside.touch(0o600)
-        beside.write_text(get_random_secret_key() + get_random_secret_key(), encoding="ascii")
+        temporary = folder / f".secret_key-{os.getpid()}"
+        temporary.touch(0o600)
+        temporary.write_text(get_random_secret_key() + get_random_secret_key(), encoding="ascii")
         with contextlib.suppress(FileExistsError):  # another process was first
-            os.link(beside, file)
-        beside.unlink()
+            os.link(temporary, file)
+        temporary.unlink()
     if file.stat().st_mode & 0o077:
-        raise UserError(f"{file}: others can read it; delete it (a new one is made)")
+        raise UserError(
+            f"{file}: other users can read it; delete it (the next start creates a new one)"
+        )
     return file.read_text(encoding="ascii")
 
 
 def checked_secret_key(key: str, *, debug: bool) -> None:
-    """Refuse what must not be seen from the network.
+    """Refuse settings that are unsafe on the network.
 
     Raises:
-        UserError: DEBUG is on, or the key is an example's, short or monotonous.
+        UserError: DEBUG is on; or the key is short, has few different characters, or is Django's example.
     """
     if debug:
-        raise UserError("CNP_WEB_DEBUG=yes shows the program's insides: only on 127.0.0.1")
+        raise UserError(
+            "CNP_WEB_DEBUG=yes shows source code and settings; use it only on 127.0.0.1"
+        )
     weak = len(key) < _LEAST_LENGTH or len(set(key)) < _LEAST_CHARACTERS
     if weak or key.startswith("django-insecure-"):
         raise UserError(
-            "CNP_WEB_SECRET_KEY is a default or too short; leave it out (a key is made), "
+            "CNP_WEB_SECRET_KEY is an example or too short; remove it (the server creates a key), "
             f"or give {_LEAST_LENGTH} random characters"
         )

@@ -1,4 +1,4 @@
-"""gunicorn as run_web.py starts it: one process, which analyses, with threads that answer meanwhile."""
+"""The gunicorn server of run_web.py: one process with an analysis thread and several request threads."""
 
 import os
 import shlex
@@ -9,16 +9,18 @@ from pathlib import Path
 
 import django
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import connections
 from gunicorn.app.base import BaseApplication
 
 from lib.networks.from_onnx import read_onnx_network
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
+from web.start import migrate_database, model_file
 
 
 class Server(BaseApplication):
-    """gunicorn with options from here instead of its command line."""
+    """gunicorn with options from Python instead of its command line."""
 
     def __init__(self, options: dict[str, object]) -> None:
         self.options = options
@@ -31,6 +33,7 @@ class Server(BaseApplication):
 
     def load(self) -> object:
         """Called by gunicorn in the process that serves."""
+        # This import starts the analysis thread, which only the serving process must have.
         from web.wsgi import application
 
         return application
@@ -40,24 +43,22 @@ def serve(host: str, port: int, certificate: Path | None, key: Path | None) -> N
     """Serve until Ctrl-C.
 
     Raises:
-        UserError: no network, a port that is taken, settings that must not be seen from the network.
+        UserError: there is no ONNX file, the port is in use, or a setting is unsafe on the network.
     """
     django.setup()
-    from web.start import make_tables, model_file
-
-    make_tables()
+    migrate_database()
     file = model_file(settings.MODEL)
     os.environ["CNP_WEB_MODEL"] = str(file)
-    # A mistake in the file is one line here, in gunicorn's process many. Not in this process: onnxruntime
-    # must not have run where gunicorn forks.
+    # Read the file before gunicorn starts, so that a fault is reported in one line. Read it in another
+    # process, because gunicorn cannot fork safely after onnxruntime has started threads.
     with get_context("fork").Pool(1) as pool:
         print(f"network: {pool.apply(_described, [file])}, {file}")
     _check_port(host, port)
     if settings.ACCOUNTS_REQUIRED:
-        _say_how_to_log_in()
+        _print_accounts()
     scheme = "https" if certificate else "http"
-    called = socket.gethostname() if host in {"0.0.0.0", "::"} else _in_address(host)
-    print(f"open {scheme}://{called}:{port}/ (Ctrl-C ends it)", flush=True)
+    name = socket.gethostname() if host in {"0.0.0.0", "::"} else _in_address(host)
+    print(f"open {scheme}://{name}:{port}/ (Ctrl-C stops the server)", flush=True)
     options = {
         "bind": f"{_in_address(host)}:{port}",
         "worker_class": "gthread",
@@ -68,7 +69,7 @@ def serve(host: str, port: int, certificate: Path | None, key: Path | None) -> N
         "control_socket_disable": True,
         "loglevel": "warning",
     }
-    connections.close_all()  # SQLite's must not be carried into gunicorn's process
+    connections.close_all()  # a SQLite connection must not be used after a fork
     Server({name: value for name, value in options.items() if value is not None}).run()
 
 
@@ -88,19 +89,17 @@ def _check_port(host: str, port: int) -> None:
             raise UserError(f"cannot serve at {host}:{port}: {reason}; try --port 8001") from None
 
 
-def _say_how_to_log_in() -> None:
-    from django.contrib.auth.models import User
-
+def _print_accounts() -> None:
     if not settings.TLS:
         print(
-            "warning: passwords and angiograms cross the network unencrypted; give --certificate and "
-            "--key, or put a proxy with TLS before it",
+            "warning: passwords and angiograms are sent unencrypted; give --certificate and --key, or use "
+            "a proxy with TLS",
             file=sys.stderr,
         )
-    print(f"called by the name {', '.join(settings.ALLOWED_HOSTS)}; other names: CNP_WEB_HOSTS")
+    print(f"host names: {', '.join(settings.ALLOWED_HOSTS)}; to allow others, set CNP_WEB_HOSTS")
     manage = shlex.quote(str(PROJECT / "web" / "manage.py"))
-    accounts = User.objects.count()
-    print(f"{accounts} accounts; make one: python {manage} createsuperuser")
+    accounts = get_user_model().objects.count()
+    print(f"accounts: {accounts}; to create one: python {manage} createsuperuser")
 
 
 def _in_address(host: str) -> str:

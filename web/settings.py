@@ -1,13 +1,13 @@
-"""Django's settings. Without any variable they are those of a ward's server: accounts, TLS, no DEBUG.
+"""Django's settings. The defaults are for a server on a hospital's network: accounts, TLS, no DEBUG.
 
-CNP_WEB_ACCESS   network (default) | local (what run_web.py sets on 127.0.0.1: no accounts, no TLS)
-CNP_WEB_FOLDER   where everything is kept (default: web_data beside the scripts)
+CNP_WEB_ACCESS   network (default) | local: no accounts, no TLS (run_web.py sets it for 127.0.0.1)
+CNP_WEB_FOLDER   folder of database, key, uploads and results (default: web_data beside the scripts)
 CNP_WEB_MODEL    the network, an ONNX file (default: the newest export)
-CNP_WEB_ENGINE   what computes it: onnx (default: onnxruntime) or openvino
-CNP_WEB_HOSTS    names by which browsers call the server, separated by commas (default: the machine's name)
-CNP_WEB_SECRET_KEY  instead of the one that is made and kept in CNP_WEB_FOLDER
-CNP_WEB_TLS      yes (default) | no: pages cross the network unencrypted
-CNP_WEB_DEBUG    yes: Django's error pages; local access alone
+CNP_WEB_ENGINE   onnx (default: onnxruntime) | openvino
+CNP_WEB_HOSTS    host names that browsers may use, separated by commas (default: the machine's name)
+CNP_WEB_SECRET_KEY  Django's secret key (default: created and stored in CNP_WEB_FOLDER)
+CNP_WEB_TLS      yes (default) | no: pages are sent unencrypted
+CNP_WEB_DEBUG    yes: Django's error pages; only with local access
 """
 
 import os
@@ -29,16 +29,16 @@ SECRET_KEY = os.environ.get("CNP_WEB_SECRET_KEY") or kept_secret_key(FOLDER)
 if not LOCAL:
     checked_secret_key(SECRET_KEY, debug=DEBUG)
 
-# What may be uploaded, and what is kept.
+# Limits of uploads and of stored results.
 MAX_UPLOAD_BYTES = 64 * 2**20
 MAX_PIXELS = 20_000_000
-"""Of an upload: a fundus camera's 12 to 16 million. At most lib.images.checked_files.MAX_PIXELS."""
+"""Pixels of one upload; fundus cameras have 12 to 16 million. At most lib.images.checked_files.MAX_PIXELS."""
 MAX_WAITING = 12
-"""Images in the queue, of all users; more are answered 503."""
+"""Images in the queue, of all users; more get status 503."""
 MAX_RESULTS = 200
-"""Images kept at a time, of all users: 5 bytes a pixel each."""
+"""Stored images, of all users: 5 bytes for each pixel."""
 MIN_FREE_BYTES = 2**30
-"""On the disk, else uploads are answered 503."""
+"""Free bytes on the disk; with less, uploads get status 503."""
 KEPT_SECONDS = 3600
 
 RESULTS_FOLDER = FOLDER / "results"
@@ -47,7 +47,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 2**10
 for folder in (FOLDER, RESULTS_FOLDER, UPLOAD_FOLDER):
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-if LOCAL:  # no other name, or a foreign page could reach this one by DNS rebinding
+if LOCAL:  # no other name, to prevent DNS rebinding attacks
     ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 else:
     ALLOWED_HOSTS = os.environ.get("CNP_WEB_HOSTS", socket.gethostname()).split(",")
@@ -62,6 +62,8 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "web.middleware.response_headers",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",  # the middleware above adds headers to static files
     "web.middleware.Refusals",
     "web.middleware.upload_size_limit",  # before CsrfViewMiddleware, which reads the whole body
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -70,7 +72,6 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "web.middleware.AccountRequired",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "web.urls"
@@ -88,14 +89,16 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "/static/"
-STATIC_FOLDER = PROJECT / "web" / "static"
+STATIC_ROOT = PROJECT / "web" / "static"  # the sources: collectstatic is not needed
+WHITENOISE_MAX_AGE = None  # web.middleware.response_headers sets Cache-Control
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": FOLDER / "database.sqlite3",
         "OPTIONS": {
-            "transaction_mode": "IMMEDIATE",  # so that counting and adding to the queue is one step
+            "transaction_mode": "IMMEDIATE",  # makes check_room and save in enqueue() one step
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         },
@@ -117,7 +120,7 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
-# Passwords cannot be tried out: after so many wrong ones from one address its user waits.
+# Against password guessing: after 10 failures, a user name is locked for the address they came from.
 AXES_ENABLED = ACCOUNTS_REQUIRED
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=15)
@@ -147,8 +150,8 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
-        "axes": {"level": "CRITICAL"},  # a password typed into the wrong field would be in the log
+        "axes": {"level": "CRITICAL"},  # it would log a password that is typed into the name field
         "django": {"handlers": [], "level": "ERROR", "propagate": True},
-        "django.security": {"level": "CRITICAL"},  # what strangers try, answered 400
+        "django.security": {"level": "CRITICAL"},  # attacks, which get status 400
     },
 }

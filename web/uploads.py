@@ -1,4 +1,4 @@
-"""What is let in: an upload is judged by its size and header before a pixel of it is decoded."""
+"""Uploads: size and header are checked before any pixel is decoded."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +26,7 @@ from web.problems import Refused
 
 
 class UploadForm(forms.Form):
-    """What the page says of a file."""
+    """Name of the uploaded file."""
 
     name = forms.CharField(
         max_length=200,
@@ -39,13 +39,13 @@ class UploadForm(forms.Form):
     )
 
 
-def received(request: HttpRequest, owner: str) -> Result:
-    """Check the image in the request's body, keep its pixels and put it into the queue.
+def receive_upload(request: HttpRequest, owner: str) -> Result:
+    """Check the image in the request's body, store its pixels and add it to the queue.
 
-    The file itself, with whatever its header says of the patient, is gone at the end of the request.
+    The uploaded file, whose header may identify the patient, is deleted at the end of the request.
 
     Raises:
-        Refused: 400 for what is no image, 413 for what is too large, 503 where there is no room.
+        Refused: 400 if it is not an image, 413 if it is too large, 503 if the server is full.
     """
     form = UploadForm(request.GET)
     if not form.is_valid():
@@ -56,9 +56,8 @@ def received(request: HttpRequest, owner: str) -> Result:
             while block := request.read(2**16):
                 stream.write(block)
             stream.flush()
-            result = _decoded(
-                Path(stream.name), Result(owner=owner, file_name=form.cleaned_data["name"])
-            )
+            result = Result(owner=owner, file_name=form.cleaned_data["name"])
+            _decode(Path(stream.name), result)
         try:
             enqueue(result)
         except QueueFullError:
@@ -70,16 +69,16 @@ def received(request: HttpRequest, owner: str) -> Result:
 
 
 def too_many_bytes() -> str:
-    """In the user's language."""
+    """Message, in the user's language, for a file that is too large."""
     megabytes = settings.MAX_UPLOAD_BYTES // 2**20
     return _("The file is too large; the limit is %(limit)s MB.") % {"limit": megabytes}
 
 
 def check_header(file: Path) -> None:
-    """Refuse by what the file says of itself; no pixel is decoded.
+    """Check format and size from the header; no pixel is decoded.
 
     Raises:
-        Refused: 400 for an empty file or an unknown format, 413 for too many pixels.
+        Refused: 400 if the file is empty or its format unknown, 413 if it has too many pixels.
     """
     if not file.stat().st_size:
         raise Refused(400, _("The file is empty."))
@@ -89,7 +88,7 @@ def check_header(file: Path) -> None:
         raise
     except Image.DecompressionBombError:
         raise Refused(413, too_many_pixels()) from None
-    except Exception:  # parsers raise nearly anything on a damaged header
+    except Exception:  # a damaged header can raise nearly any exception
         kinds = "PNG, JPEG, TIFF, BMP, PGM/PPM, GIF, DICOM"
         message = _("This is not an image that can be read; expected: %(kinds)s.")
         raise Refused(400, message % {"kinds": kinds}) from None
@@ -98,13 +97,13 @@ def check_header(file: Path) -> None:
 
 
 def is_dicom(file: Path) -> bool:
-    """Whether the file has the signature of DICOM."""
+    """Whether the file has the DICOM signature."""
     with file.open("rb") as stream:
         return has_dicom_signature(stream)
 
 
 def too_many_pixels() -> str:
-    """In the user's language."""
+    """Message, in the user's language, for an image that is too large."""
     limit = settings.MAX_PIXELS // 1_000_000
     return _("The image has too many pixels; the limit is %(limit)s million.") % {"limit": limit}
 
@@ -121,8 +120,8 @@ def _dicom_size(file: Path) -> tuple[int, int]:
     return dataset.Rows, dataset.Columns
 
 
-def _decoded(file: Path, result: Result) -> Result:
-    """The result with its size and, in its folder, the pixels of the file."""
+def _decode(file: Path, result: Result) -> None:
+    """Decode the file into the result's folder; set the result's size and pixel spacing."""
     check_header(file)
     result.is_dicom = is_dicom(file)
     with apps.get_app_config("web").decoding:
@@ -135,4 +134,3 @@ def _decoded(file: Path, result: Result) -> Result:
         write_png(result.upload_file, picture)
     result.height, result.width = picture.shape[:2]
     result.row_spacing_mm, result.column_spacing_mm = spacing or (None, None)
-    return result

@@ -1,11 +1,9 @@
-"""Addresses."""
+"""URLs of the page."""
 
-from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 from django.views.i18n import set_language
-from django.views.static import serve
 
 from web import views
 
@@ -20,13 +18,6 @@ urlpatterns = [
     path("login/", LoginView.as_view(template_name="web/login.html"), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("language/", login_not_required(set_language), name="set_language"),
-    # A dozen small files: no package for static files is needed, and no collectstatic.
-    path(
-        "static/<path:path>",
-        login_not_required(serve),
-        {"document_root": settings.STATIC_FOLDER},
-        name="static",
-    ),
 ]
 handler400 = "web.views.bad_request"
 handler404 = "web.views.not_found"

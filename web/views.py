@@ -1,4 +1,4 @@
-"""The page, and what its scripts ask for."""
+"""Views: the page and the requests of its scripts."""
 
 import secrets
 from pathlib import Path, PurePath
@@ -18,17 +18,17 @@ from django.views.decorators.http import require_safe
 
 from lib.runtime.errors import UserError
 from web.analysis_queue import delete
-from web.downloads import DOWNLOADS, ChoiceForm, Measured, measured
+from web.downloads import DOWNLOADS, ChoiceForm, MeasuredResult, measure_result
 from web.messages import script_messages
 from web.models import Result
 from web.problems import Refused, problem
-from web.uploads import received
+from web.uploads import receive_upload
 
 
 @require_safe
 @ensure_csrf_cookie
 def page(request: HttpRequest) -> HttpResponse:
-    """The one page there is."""
+    """The page itself."""
     context = {
         "network": apps.get_app_config("web").network,
         "kept_minutes": settings.KEPT_SECONDS // 60,
@@ -44,92 +44,94 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 class Results(View):
-    """All images of a session."""
+    """Requests about all images of a session."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """What became of them: the page asks while any is not done."""
+        """List the images; the page repeats this until all are analysed."""
         return JsonResponse({"results": [_described(result) for result in _own(request)]})
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """An image, as the request's body; its file name as `name` in the address."""
+        """Upload an image: the request's body; `name` in the URL is its file name."""
         owner = request.session.setdefault("owner", secrets.token_urlsafe(24))
-        return JsonResponse(_described(received(request, owner)), status=201)
+        return JsonResponse(_described(receive_upload(request, owner)), status=201)
 
     def delete(self, request: HttpRequest) -> HttpResponse:
-        """Delete now, without waiting for the hour."""
+        """Delete all images before they expire."""
         delete(_own(request))
         return HttpResponse(status=204)
 
 
 class OneResult(View):
-    """One image of a session."""
+    """Requests about one image of a session."""
 
     def delete(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Delete now, whatever its state."""
+        """Delete the image in any state."""
         delete(_own(request).filter(pk=_found(request, key).pk))
         return HttpResponse(status=204)
 
 
 @require_safe
 def picture(request: HttpRequest, key: str) -> HttpResponse:
-    """The image as it was analysed, PNG."""
+    """The analysed image as PNG."""
     return _file(_done(request, key).picture_file, "image/png")
 
 
 @require_safe
 def probability(request: HttpRequest, key: str) -> HttpResponse:
-    """float32, little endian, row by row; NaN outside the field of view.
+    """Probabilities as little-endian float32, row by row; NaN outside the field of view.
 
-    Not a picture: browsers may round what is read back from a canvas, and some add noise to it.
+    No PNG, because a browser may round or change pixels that a script reads from a canvas.
     """
     return _file(_done(request, key).probability_file, "application/octet-stream")
 
 
 @require_safe
 def measurement(request: HttpRequest, key: str) -> HttpResponse:
-    """Columns of `measurements.csv` for the choice in the address."""
-    return JsonResponse(_measured(request, key).measurement)
+    """Columns of `measurements.csv` for the settings in the URL."""
+    return JsonResponse(_measure(request, key).measurement)
 
 
 @require_safe
 def download(request: HttpRequest, key: str, kind: str) -> HttpResponse:
-    """A file for the choice in the address."""
+    """A file to download for the settings in the URL."""
     if kind not in DOWNLOADS:
         raise Refused(404, _("There is no such file."))
-    of_choice = _measured(request, key)
-    ending, content_type, content = DOWNLOADS[kind]
-    name = f"{PurePath(of_choice.result.file_name).stem}{ending}"
-    response = HttpResponse(content(of_choice), content_type=content_type)
+    measured = _measure(request, key)
+    suffix, content_type, content = DOWNLOADS[kind]
+    name = f"{PurePath(measured.result.file_name).stem}{suffix}"
+    response = HttpResponse(content(measured), content_type=content_type)
     response["Content-Disposition"] = content_disposition_header(True, name)
     return response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler400."""
+    """Django's handler for status 400."""
     if isinstance(exception, DisallowedHost):
-        return problem(request, 400, _("The server does not go by this name; see CNP_WEB_HOSTS."))
+        return problem(
+            request, 400, _("The server does not accept this host name; see CNP_WEB_HOSTS.")
+        )
     return problem(request, 400, _("The request cannot be understood."))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler404."""
+    """Django's handler for status 404."""
     return problem(request, 404, _("There is no such page."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500."""
-    return problem(request, 500, _("The server made a mistake; its log says which."))
+    """Django's handler for status 500."""
+    return problem(request, 500, _("An error occurred on the server; see its log."))
 
 
 def locked_out(request: HttpRequest, *_arguments: object) -> HttpResponse:
-    """Too many wrong passwords."""
+    """Response of django-axes to too many wrong passwords."""
     minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
     message = _("Too many attempts to log in; try again in {minutes} minutes.")
     return problem(request, 429, message.format(minutes=minutes))
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """The setting CSRF_FAILURE_VIEW."""
+    """Response to a request without a valid CSRF token."""
     return problem(request, 403, _("The page is out of date; reload it."))
 
 
@@ -139,7 +141,7 @@ def _own(request: HttpRequest) -> QuerySet:
 
 def _found(request: HttpRequest, key: str) -> Result:
     result = _own(request).filter(key=key).first()
-    if result is None:  # another session's is not told from one that never was
+    if result is None:  # also for a key of another session
         raise _gone()
     return result
 
@@ -151,14 +153,14 @@ def _done(request: HttpRequest, key: str) -> Result:
     return result
 
 
-def _measured(request: HttpRequest, key: str) -> Measured:
+def _measure(request: HttpRequest, key: str) -> MeasuredResult:
     result = _done(request, key)
     form = ChoiceForm(request.GET)
     if not form.is_valid():
-        found = "; ".join(f"{field}: {' '.join(faults)}" for field, faults in form.errors.items())
-        raise Refused(400, found.removeprefix("__all__: "))
+        faults = "; ".join(f"{field}: {' '.join(texts)}" for field, texts in form.errors.items())
+        raise Refused(400, faults.removeprefix("__all__: "))
     try:
-        return measured(result, form.cleaned_data)
+        return measure_result(result, form.cleaned_data)
     except UserError as error:
         raise Refused(400, str(error)) from None
 
@@ -175,7 +177,7 @@ def _gone() -> Refused:
 
 
 def _described(result: Result) -> dict:
-    """For the page's scripts."""
+    """The JSON object that the page's scripts receive."""
     described = {
         "key": result.key,
         "fileName": result.file_name,

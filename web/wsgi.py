@@ -1,4 +1,4 @@
-"""What gunicorn serves: `gunicorn web.wsgi`."""
+"""The WSGI application, for `gunicorn web.wsgi`; its import also starts the analysis thread."""
 
 import os
 
@@ -7,6 +7,7 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "web.settings")
 application = get_wsgi_application()
 
-from web.start import start  # noqa: E402  (Django must be set up first)
+# Models can be imported only after Django has loaded the applications.
+from web.analysis_queue import start_analysis  # noqa: E402
 
-start()
+start_analysis()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import hashlib
 import json
@@ -9,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lib.configuration.reading import Configuration, read_configuration
 from lib.runtime.errors import UserError, raise_all
@@ -76,6 +78,27 @@ class Experiment:
     def source(self) -> Path:
         """Where imported weights come from; absent if the network was trained here."""
         return self.file("_source.json")
+
+    @property
+    def history_file(self) -> Path:
+        """One row for each epoch of the training."""
+        return self.folder / "history.csv"
+
+    @property
+    def performances(self) -> Path:
+        """The scores of the test; written last, so that it says that the test is complete."""
+        return self.folder / "performances.json"
+
+    def history(self) -> list[dict[str, float]]:
+        """The rows of history.csv; none for imported weights or before the first epoch has ended."""
+        if not self.history_file.is_file():
+            return []
+        with self.history_file.open(encoding="utf-8", newline="") as stream:
+            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+
+    def training_record(self) -> dict[str, Any]:
+        """The content of `versions`: parameters, batch size, device, versions of the packages."""
+        return json.loads(self.versions.read_text(encoding="utf-8"))
 
     def clear(self) -> None:
         """Remove the files of an earlier training with this name, so that none is mistaken for a new one."""

@@ -57,6 +57,11 @@ class DataPaths:
     test_groundTruth: str = key(file_name)
     test_border_masks: str = key(file_name)
 
+    @property
+    def split(self) -> Path:
+        """The split of the prepared images."""
+        return self.path_local / "split.json"
+
     def hdf5(self, part: str) -> tuple[Path, Path, Path]:
         """The files of images, truth and field of view of a part: train, validation or test."""
         folder = self.path_test if part == "test" and self.path_test else self.path_local

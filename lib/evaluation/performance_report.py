@@ -1,4 +1,4 @@
-"""What testing measured, as text for people, JSON for programs and a table for a spreadsheet."""
+"""The scores of a test: written as text, JSON and CSV, and read from the JSON file."""
 
 import csv
 import dataclasses
@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.evaluation.connectivity import MEASURES
+from tabulate import tabulate
+
+from lib.evaluation.connectivity import MEASURES, Connectivity
 from lib.evaluation.pixel_scores import RATES, Scores
-from lib.evaluation.scoring import Evaluation, average
+from lib.evaluation.scoring import Average, Evaluation, ImageScores, average
 from lib.runtime.atomic_files import written_atomically
+from lib.runtime.errors import UserError
 
 ROWS = {
     "auc_roc": "AUC-ROC",
@@ -28,7 +31,7 @@ ROWS = {
     "true_negatives": "True negatives",
     "pixels": "Pixels",
 }
-"""The rows of the table: a field of `Scores`, and what it is called."""
+"""The rows of the table: a field of `Scores`, and its title."""
 
 CONNECTIVITY_ROWS = {
     "components": "Components, predicted",
@@ -44,12 +47,12 @@ CONNECTIVITY_ROWS = {
 def write_performances(folder: Path, evaluation: Evaluation, context: Mapping[str, str]) -> None:
     """Write performances.txt, performances.json and per_image.csv; all three or none.
 
-    What is not defined is "n/a" in the text and the table, null in the JSON.
+    A score that is not defined is "n/a" in the text and the table, null in the JSON.
 
     Args:
-        folder: where to; made if it is missing.
-        evaluation: what was measured.
-        context: what the figures belong to, e.g. {"threshold": "0.5 (configuration)",
+        folder: folder of the three files; made if it is missing.
+        evaluation: the scores.
+        context: title and value of lines above the scores, e.g. {"threshold": "0.5 (configuration)",
             "network": "enhance_laddernet", "weights": "FFA_best.weights.h5"}.
     """
     names = ("performances.txt", "performances.json", "per_image.csv")
@@ -61,6 +64,35 @@ def write_performances(folder: Path, evaluation: Evaluation, context: Mapping[st
             encoding="utf-8",
         )
         _write_per_image(table, evaluation)
+
+
+def read_performances(file: Path) -> Evaluation:
+    """Read performances.json; the curves are not stored in it and are None.
+
+    Raises:
+        UserError: the file is damaged or of another version.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        second = content["second_observer_in_field_of_view"]
+        return Evaluation(
+            threshold=content["threshold"],
+            in_field_of_view=Scores(**content["network_in_field_of_view"]),
+            whole_image=Scores(**content["network_on_whole_image"]),
+            blurred_darkness=Scores(**content["blurred_darkness_in_field_of_view"]),
+            all_background=Scores(**content["all_background_in_field_of_view"]),
+            second_observer=Scores(**second) if second else None,
+            per_image=tuple(
+                ImageScores(image["name"], image["patient"], Scores(**image["scores"]))
+                for image in content["per_image"]
+            ),
+            connectivity=tuple(Connectivity(**one) for one in content["connectivity"]),
+            averages={k: Average(**v) for k, v in content["averages_over_images"].items()},
+            curves=None,
+            darkness_curves=None,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: not the scores of this version ({error}); test again") from None
 
 
 def performances_text(evaluation: Evaluation, context: Mapping[str, str]) -> str:
@@ -164,11 +196,9 @@ def _connectivity(evaluation: Evaluation) -> list[str]:
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in lines
-    ]
+    align = ("left", *["right"] * (len(lines[0]) - 1))
+    table = tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=align)
+    return [line.rstrip() for line in table.splitlines()]
 
 
 def _shown(value: float | None) -> str:
@@ -197,7 +227,7 @@ def _as_json(evaluation: Evaluation, context: Mapping[str, str]) -> dict:
 
 
 def _write_per_image(file: Path, evaluation: Evaluation) -> None:
-    # The byte order mark is what makes Excel read the names as UTF-8.
+    # Excel reads the names as UTF-8 only with a byte order mark.
     with file.open("w", encoding="utf-8-sig", newline="") as stream:
         writer = csv.writer(stream)
         fields = [field.name for field in dataclasses.fields(Scores)]

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +24,7 @@ from lib.datasets.leakage import (
 )
 from lib.datasets.prepared_hdf5 import members_of, read_part
 from lib.evaluation.performance_report import write_performances
-from lib.evaluation.pixel_scores import choose_threshold
+from lib.evaluation.pixel_scores import Curves, Scores, choose_threshold
 from lib.evaluation.pooled_pixels import PooledPixels
 from lib.evaluation.precision_choice import PRECISIONS, choose_precision
 from lib.evaluation.predictions_file import (
@@ -42,8 +42,13 @@ from lib.evaluation.scoring import (
 )
 from lib.figures.mosaics import ImageGrid, labelled_rows
 from lib.figures.overlay import overlay
-from lib.figures.roc_and_precision_recall import precision_recall_figure, roc_figure
-from lib.figures.style import format_score
+from lib.figures.roc_and_precision_recall import (
+    Curve,
+    Point,
+    precision_recall_figure,
+    roc_figure,
+)
+from lib.figures.style import BLUE, ORANGE, VERMILION, format_score
 from lib.images.preprocessing import preprocess
 from lib.networks.batches import HalfBatchRetry, with_batch_size
 from lib.networks.from_experiments import FIXED_BY_TRAINING, SHARED, mean_model
@@ -293,7 +298,8 @@ def score_and_draw(
     cases = progress(read_predictions(results.predictions), "scoring and drawing", len(sizes))
     with BackgroundThread() as thread:
         for number, case in enumerate(cases):
-            thread.run(overlay, results.file(f"_overlay{number}.png"), case, scoring.add(case))
+            file = results.file(f"_overlay{number}.png")
+            thread.run(draw_overlay, file, case, scoring.add(case), threshold)
             for attribute, grid in grids.items():
                 grid.add(getattr(case, attribute))
             row.append(case)
@@ -304,9 +310,79 @@ def score_and_draw(
         for name, attribute in GRIDS.items():
             thread.run(grids[attribute].save, folder / f"{name}.png")
         evaluation = scoring.evaluation()
-    roc_figure(folder / "ROC.png", evaluation)
-    precision_recall_figure(folder / "Precision_recall.png", evaluation)
+    draw_curves(folder, evaluation)
     return evaluation
+
+
+def draw_overlay(file: Path, case: PredictedImage, scores: Scores, threshold: float) -> None:
+    """Write the overlay of one image with its scores inside the field of view."""
+    overlay(
+        file,
+        name=case.name,
+        original=case.original,
+        truth=case.truth,
+        probability=case.probability,
+        field_of_view=case.field_of_view,
+        threshold=threshold,
+        caption=f"Dice {format_score(scores.f1)} · AUC-ROC {format_score(scores.auc_roc)} · FOV pixels, "
+        f"threshold {threshold:.3g}",
+    )
+
+
+def draw_curves(folder: Path, evaluation: Evaluation) -> None:
+    """Write ROC.png and Precision_recall.png: the network, blurred darkness and the second observer."""
+    images = len(evaluation.per_image)
+    subtitle = f"FOV pixels pooled over {images} test image{'s' * (images != 1)}"
+    scores = evaluation.all_background  # its false negatives are all positive pixels
+    prevalence = (scores.false_negatives or 0) / scores.pixels if scores.pixels else None
+    roc_figure(
+        folder / "ROC.png",
+        _curves(evaluation, "auc_roc", lambda c: (c.false_positive_rate, c.true_positive_rate)),
+        _points(evaluation, lambda s: (_complement(s.specificity), s.sensitivity)),
+        subtitle=subtitle,
+    )
+    precision_recall_figure(
+        folder / "Precision_recall.png",
+        # scikit-learn's last point (recall 0, precision 1) is by definition, not measured.
+        _curves(evaluation, "auc_pr", lambda c: (c.recall[:-1], c.precision[:-1])),
+        _points(evaluation, lambda s: (s.sensitivity, s.precision)),
+        prevalence=prevalence,
+        subtitle=subtitle,
+    )
+
+
+def _curves(
+    evaluation: Evaluation,
+    area: str,
+    axes: Callable[[Curves], tuple[np.ndarray, np.ndarray]],
+) -> list[Curve]:
+    drawn = []
+    for curves, scores, name, colour, width in (
+        (evaluation.curves, evaluation.in_field_of_view, "network", BLUE, 2.2),
+        (evaluation.darkness_curves, evaluation.blurred_darkness, "blurred darkness", ORANGE, 1.2),
+    ):
+        if curves is not None:
+            label = f"{name} (area {format_score(getattr(scores, area))})"
+            drawn.append(Curve(label, *axes(curves), colour, width))
+    return drawn
+
+
+def _points(
+    evaluation: Evaluation, axes: Callable[[Scores], tuple[float | None, float | None]]
+) -> list[Point]:
+    """Operating points of the network and of the second observer, where they are defined."""
+    found = []
+    scores, human = evaluation.in_field_of_view, evaluation.second_observer
+    x, y = axes(scores)
+    if x is not None and y is not None:
+        label = f"threshold {evaluation.threshold:.3g}: sensitivity {format_score(scores.sensitivity)}, "
+        label += f"specificity {format_score(scores.specificity)}, precision {format_score(scores.precision)}"
+        found.append(Point(label, x, y))
+    x, y = axes(human) if human else (None, None)
+    if human and x is not None and y is not None:
+        label = f"second observer (F1 {format_score(human.f1)})"
+        found.append(Point(label, x, y, VERMILION, "D"))
+    return found
 
 
 def original_truth_prediction(file: Path, cases: Sequence[PredictedImage]) -> None:
@@ -317,3 +393,7 @@ def original_truth_prediction(file: Path, cases: Sequence[PredictedImage]) -> No
         "Prediction": [case.probability for case in cases],
     }
     labelled_rows(file, rows, [case.name for case in cases])
+
+
+def _complement(rate: float | None) -> float | None:
+    return None if rate is None else 1 - rate

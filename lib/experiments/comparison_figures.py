@@ -1,125 +1,136 @@
-"""Pictures of all variants of a plan in one: curves, boxes, agreement of areas, calibration."""
+"""Figures that compare all variants of a plan: curves, Dice of each image, areas, calibration."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lib.evaluation.bland_altman_and_calibration import limits_of_agreement
 from lib.evaluation.patient_statistics import SCORES, PatientCounts
 from lib.experiments.pooled_folds import DARKNESS, HUMAN, Pooled, Variant
+from lib.figures.roc_and_precision_recall import (
+    Curve,
+    Point,
+    precision_recall_figure,
+    roc_figure,
+)
 from lib.figures.style import (
     BLUE,
     FAINT,
     INK,
     NETWORKS,
     VERMILION,
+    legend_right,
     new_figure,
     save_figure,
     style_axes,
+    title_and_subtitle,
 )
 
 GRID = np.linspace(0, 1, 1001)
 """Where curves of several seeds are averaged, vertically (Fawcett, Pattern Recogn. Lett. 27, 2006)."""
 
-Curve = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, np.ndarray]]
-"""From pixels found and falsely marked at falling thresholds, and all there are, to x and y."""
-
-
-# --- curves ---------------------------------------------------------------------------------------
+Rates = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, np.ndarray]]
+"""From true and false positives at falling thresholds, and all positives and negatives, to x and y."""
 
 
 def roc_curves(file: Path, variants: Sequence[Variant]) -> None:
     """ROC curves of all variants and of blurred darkness over the pooled FOV pixels of all patients."""
-    figure, axes = _curve_axes("ROC curve", variants)
-    axes.set_xlabel("1 − specificity (false positive rate)")
-    axes.set_ylabel("Sensitivity (true positive rate)")
-    _draw_curves(axes, variants, "auc_roc", lambda tp, fp, p, n: (fp / n, tp / p))
-    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=":", label="chance")
-    _legend_right(axes, "AUC-ROC [95 % interval]")
-    save_figure(figure, file)
+
+    def rates(tp: np.ndarray, fp: np.ndarray, p: float, n: float) -> tuple[np.ndarray, np.ndarray]:
+        return fp / n, tp / p
+
+    roc_figure(
+        file,
+        _curves(variants, "auc_roc", rates),
+        _points(variants, rates),
+        subtitle=_subtitle(variants),
+        legend_title="AUC-ROC [95 % interval]",
+    )
 
 
 def precision_recall_curves(file: Path, variants: Sequence[Variant]) -> None:
     """Precision over recall of all variants and of blurred darkness, as `roc_curves`."""
-    figure, axes = _curve_axes("Precision-recall curve", variants)
-    axes.set_xlabel("Recall (sensitivity)")
-    axes.set_ylabel("Precision")
-    _draw_curves(
-        axes, variants, "auc_pr", lambda tp, fp, p, n: (tp / p, tp / np.maximum(tp + fp, 1))
-    )
+
+    def rates(tp: np.ndarray, fp: np.ndarray, p: float, n: float) -> tuple[np.ndarray, np.ndarray]:
+        return tp / p, tp / np.maximum(tp + fp, 1)
+
     tn, fp, fn, tp = variants[0].confusion[0].sum(axis=0)
-    prevalence = (tp + fn) / (tn + fp + fn + tp)
-    label = f"chance: prevalence {prevalence:.3f}"
-    axes.axhline(prevalence, color=FAINT, linewidth=1, linestyle=":", label=label)
-    _legend_right(axes, "AUC-PR [95 % interval]")
-    save_figure(figure, file)
+    precision_recall_figure(
+        file,
+        _curves(variants, "auc_pr", rates),
+        _points(variants, rates),
+        prevalence=float((tp + fn) / (tn + fp + fn + tp)),
+        subtitle=_subtitle(variants),
+        legend_title="AUC-PR [95 % interval]",
+    )
 
 
-def _curve_axes(title: str, variants: Sequence[Variant]) -> tuple[Figure, Axes]:
-    figure = new_figure(8.6, 5.6)
-    axes = figure.add_axes((0.08, 0.1, 0.8 * 5.6 / 8.6, 0.8))
-    style_axes(axes)
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    _title(axes, title, variants)
-    return figure, axes
-
-
-def _draw_curves(axes: Axes, variants: Sequence[Variant], area: str, curve: Curve) -> None:
-    """Each variant's curve with its operating point, the baseline's, and the second observer."""
-    baselines = variants[0].baselines
-    if np.isnan(baselines[DARKNESS].estimate.values[SCORES.index(area)]):
-        axes.text(0.5, 0.55, "n/a: all FOV pixels are of one class", ha="center", color=INK)
-        return
+def _curves(variants: Sequence[Variant], area: str, rates: Rates) -> list[Curve]:
+    """The mean curve of each variant and that of blurred darkness; none where no area is defined."""
+    darkness = variants[0].baselines[DARKNESS]
+    if not _is_defined(darkness, area):
+        return []
+    curves = []
     for number, variant in enumerate(variants):
-        style = _line(number)
-        _draw_curve(axes, variant.name, variant.network, area, curve, linewidth=1.8, **style)
-        x, y = _mean_point(variant.network, curve)
-        axes.plot(x, y, "o", color=style["color"], markeredgecolor="white", markersize=7, zorder=5)
-    darkness = {"color": FAINT, "linewidth": 1.8, "linestyle": "--"}
-    _draw_curve(axes, DARKNESS, baselines[DARKNESS], area, curve, **darkness)
-    axes.plot([], [], "o", color=INK, markeredgecolor="white", label="at the networks' thresholds")
+        label, (colour, dashed) = _label(variant.name, variant.network, area), _line(number)
+        x, y = _mean_curve(variant.network, area, rates)
+        curves.append(Curve(label, x, y, colour, dashed=dashed))
+    x, y = _mean_curve(darkness, area, rates)
+    return [*curves, Curve(_label(DARKNESS, darkness, area), x, y, FAINT, dashed=True)]
+
+
+def _points(variants: Sequence[Variant], rates: Rates) -> list[Point]:
+    """The operating point of each variant, the mean over its seeds, and that of a second observer."""
+    baselines = variants[0].baselines
+    if not _is_defined(baselines[DARKNESS], "auc_roc"):
+        return []
+    points = []
+    for number, variant in enumerate(variants):
+        label = "" if number else "at the networks' thresholds"
+        points.append(Point(label, *_mean_point(variant.network, rates), _line(number)[0]))
     if HUMAN in baselines:
-        x, y = _mean_point(baselines[HUMAN], curve)
-        axes.plot(x, y, "D", color=INK, linestyle="none", zorder=5, label=HUMAN)
+        points.append(Point(HUMAN, *_mean_point(baselines[HUMAN], rates), INK, "D"))
+    return points
 
 
-def _draw_curve(
-    axes: Axes, name: str, pooled: Pooled, area: str, curve: Curve, **style: object
-) -> None:
+def _is_defined(pooled: Pooled, area: str) -> bool:
+    return bool(np.isfinite(pooled.estimate.values[SCORES.index(area)]))
+
+
+def _label(name: str, pooled: Pooled, area: str) -> str:
     row = SCORES.index(area)
     low, high = pooled.estimate.interval()[row]
     interval = f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else ""
-    label = f"{pooled.estimate.values[row]:.3f}{interval}  {name}"
-    # Precision of the first few pixels found is noise.
+    return f"{pooled.estimate.values[row]:.3f}{interval}  {name}"
+
+
+def _mean_curve(pooled: Pooled, area: str, rates: Rates) -> tuple[np.ndarray, np.ndarray]:
+    # The precision of the first few pixels is noise.
     grid = GRID if area == "auc_roc" else GRID[5:]
-    lines = [np.interp(grid, *_points(counts, curve)) for counts in pooled.counts]
-    axes.plot(grid, np.mean(lines, axis=0), label=label, **style)
+    lines = [np.interp(grid, *_whole_curve(counts, rates)) for counts in pooled.counts]
+    return grid, np.mean(lines, axis=0)
 
 
-def _points(counts: PatientCounts, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """The whole curve, from nothing found on."""
+def _whole_curve(counts: PatientCounts, rates: Rates) -> tuple[np.ndarray, np.ndarray]:
+    """From the threshold that marks no pixel to the one that marks all."""
     tp = np.cumsum(counts.positives.sum(axis=0)[::-1])
     fp = np.cumsum(counts.negatives.sum(axis=0)[::-1])
-    return curve(np.append(0, tp), np.append(0, fp), tp[-1], fp[-1])
+    return rates(np.append(0, tp), np.append(0, fp), tp[-1], fp[-1])
 
 
-def _mean_point(pooled: Pooled, curve: Curve) -> np.ndarray:
-    """(2,): x and y, the mean over the seeds."""
+def _mean_point(pooled: Pooled, rates: Rates) -> tuple[float, float]:
     points = []
     for counts in pooled.counts:
         tn, fp, fn, tp = counts.confusion.sum(axis=0)
-        points.append(curve(tp, fp, tp + fn, tn + fp))
-    return np.mean(points, axis=0)
-
-
-# --- images ---------------------------------------------------------------------------------------
+        points.append(rates(tp, fp, tp + fn, tn + fp))
+    x, y = np.mean(points, axis=0)
+    return float(x), float(y)
 
 
 def box_plot(file: Path, variants: Sequence[Variant]) -> None:
-    """Dice of every image, a box a variant, the mean over the seeds of training."""
+    """Dice of each image, one box for each variant; with several seeds the mean over the seeds."""
     figure = new_figure(7.5, 1.3 + 0.5 * len(variants))
     axes = figure.subplots()
     style_axes(axes)
@@ -128,7 +139,7 @@ def box_plot(file: Path, variants: Sequence[Variant]) -> None:
         _, fp, fn, tp = np.moveaxis(variant.confusion, -1, 0)
         with np.errstate(invalid="ignore"):
             dice = (2 * tp / (2 * tp + fp + fn)).mean(axis=0)
-        dice = dice[np.isfinite(dice)]  # no positive pixel, predicted or true: not defined
+        dice = dice[np.isfinite(dice)]  # not defined without a positive pixel, predicted or true
         axes.boxplot(
             dice,
             positions=[-number],
@@ -145,7 +156,7 @@ def box_plot(file: Path, variants: Sequence[Variant]) -> None:
     axes.set_yticks(-np.arange(len(variants)), [variant.name for variant in variants])
     axes.set(xlim=(-0.02, 1.02), ylim=(0.6 - len(variants), 0.6))
     axes.set_xlabel("Dice (box: median and quartiles; whiskers: up to 1.5 box lengths)")
-    _title(axes, "Dice of every image", variants)
+    title_and_subtitle(axes, "Dice of each image", _subtitle(variants))
     figure.tight_layout()
     save_figure(figure, file)
 
@@ -155,8 +166,8 @@ def bland_altman(file: Path, variants: Sequence[Variant], structure: str) -> Non
 
     Args:
         file: the PNG.
-        variants: a panel each; every seed's prediction of an image is a point.
-        structure: whose area it is, e.g. "CNP".
+        variants: one panel for each; one point for each image and seed.
+        structure: what the areas are, e.g. "CNP".
     """
     columns = min(4, len(variants))
     rows = -(-len(variants) // columns)
@@ -165,7 +176,7 @@ def bland_altman(file: Path, variants: Sequence[Variant], structure: str) -> Non
     for axes in grid.flat[len(variants) :]:
         axes.set_axis_off()
     for axes in grid.flat[len(variants) - columns :]:
-        axes.tick_params(labelbottom=True)  # also above an empty place
+        axes.tick_params(labelbottom=True)  # also above an empty panel
     for axes, variant in zip(grid.flat, variants, strict=False):
         tn, fp, fn, tp = np.moveaxis(variant.confusion.reshape(-1, 4), -1, 0) * 100
         pixels = (tn + fp + fn + tp) / 100
@@ -187,7 +198,7 @@ def _draw_agreement(axes: Axes, name: str, predicted: np.ndarray, true: np.ndarr
     axes.axhline(0, color=FAINT, linewidth=0.8)
     about = f"bias {limits.bias:+.1f}"
     axes.axhline(limits.bias, color=VERMILION, linewidth=1.6)
-    if limits.lower is not None:
+    if limits.lower is not None and limits.upper is not None:
         for limit in (limits.lower, limits.upper):
             axes.axhline(limit, color=VERMILION, linewidth=1.1, linestyle="--")
         about += f", 95 % limits {limits.lower:+.1f} to {limits.upper:+.1f}"
@@ -196,24 +207,24 @@ def _draw_agreement(axes: Axes, name: str, predicted: np.ndarray, true: np.ndarr
     axes.text(0, 1.03, about, transform=axes.transAxes, fontsize=8.5, color=INK)
 
 
-# --- calibration ----------------------------------------------------------------------------------
-
-
 def calibration(file: Path, variants: Sequence[Variant]) -> None:
-    """Reliability diagram, expected calibration errors, and how many pixels each bin holds."""
+    """Reliability diagram, expected calibration errors, and the share of pixels in each bin."""
     figure = new_figure(8.6, 6.8)
     left, width = 0.1, 0.66 * 6.8 / 8.6
     axes = figure.add_axes((left, 0.26, width, 0.66))
     below = figure.add_axes((left, 0.08, width, 0.14), sharex=axes)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=":", label="perfect")
     for number, variant in enumerate(variants):
-        found, style = variant.reliability, _line(number)
+        found = variant.reliability
+        colour, dashed = _line(number)
+        style = "--" if dashed else "-"
         filled = found.pixels > 0
         label = f"{found.expected_calibration_error:.3f}  {variant.name}"
         points = found.probability[filled], found.frequency[filled]
-        axes.plot(*points, marker="o", markersize=4.5, linewidth=1.6, label=label, **style)
+        axes.plot(*points, style, color=colour, marker="o", markersize=4.5, label=label)
         edges = np.linspace(0, 1, found.pixels.size + 1)
-        below.stairs(found.pixels / found.pixels.sum(), edges, linewidth=1.4, **style)
+        shares = found.pixels / found.pixels.sum()
+        below.stairs(shares, edges, linewidth=1.4, color=colour, linestyle=style)
     for one in (axes, below):
         style_axes(one)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
@@ -222,44 +233,19 @@ def calibration(file: Path, variants: Sequence[Variant]) -> None:
     below.set_yscale("log")
     below.set_ylabel("Share of\nall pixels", fontsize=9)
     below.set_xlabel("Predicted probability")
-    _title(axes, "Calibration", variants)
-    _legend_right(axes, "Expected calibration error")
+    title_and_subtitle(axes, "Calibration", _subtitle(variants))
+    legend_right(axes, "Expected calibration error")
     save_figure(figure, file)
 
 
-# --- what they share ------------------------------------------------------------------------------
+def _line(number: int) -> tuple[str, bool]:
+    """Colour of the n-th variant, and whether its line is dashed: so the colours repeat."""
+    return NETWORKS[number % len(NETWORKS)], number // len(NETWORKS) % 2 == 1
 
 
-def _line(number: int) -> dict[str, str]:
-    """The colours come again, dashed, where they do not suffice."""
-    again = number // len(NETWORKS) % 2
-    return {"color": NETWORKS[number % len(NETWORKS)], "linestyle": "--" if again else "-"}
-
-
-def _title(axes: Axes, text: str, variants: Sequence[Variant]) -> None:
-    """What is drawn, and below it of how many images and patients."""
+def _subtitle(variants: Sequence[Variant]) -> str:
     images = max(len(variant.images) for variant in variants)
     patients = max(len(variant.network.counts[0].patients) for variant in variants)
-    axes.set_title(text, loc="left", color=INK, fontsize=12, fontweight="bold", pad=22)
-    axes.annotate(
-        f"FOV of {images} image{'s' * (images != 1)} of {patients} patient{'s' * (patients != 1)}",
-        (0, 1),
-        (0, 7),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=9,
-        color=INK,
+    return (
+        f"FOV of {images} image{'s' * (images != 1)} of {patients} patient{'s' * (patients != 1)}"
     )
-
-
-def _legend_right(axes: Axes, title: str) -> None:
-    legend = axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1.02),
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-        title=title,
-        title_fontproperties={"size": 9, "weight": "bold"},
-    )
-    legend.set_alignment("left")

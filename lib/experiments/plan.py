@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path, PurePath
 
+from lib.configuration.experiment_folder import Experiment
 from lib.configuration.ini_file import ini_sections
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.values import experiment_name
+from lib.datasets.vessels import VESSEL_SETS
 from lib.runtime.errors import UserError
 
 KEYS = {
@@ -20,57 +22,72 @@ KEYS = {
 }
 
 
+DATA_SETS = ("FFA", *VESSEL_SETS)
+
+
 @dataclass(frozen=True)
 class Run:
-    """One training.
+    """One training and its test.
 
     Attributes:
-        name: of its experiment.
-        variant: what distinguishes it but for its fold and seed, e.g. "unet".
-        seed: of training, where the plan gives seeds.
-        fold: from 1, where the plan has folds.
-        overrides: what it lays over the base.
+        name: name of its experiment.
+        variant: the values that [vary] gives it, e.g. "unet"; runs that differ in fold and seed share it.
+        seed: seed of the training; None where the plan gives no seeds.
+        fold: number of the fold, from 1; None where the plan has no folds.
+        configuration: all its settings.
     """
 
     name: str
     variant: str
     seed: int | None
     fold: int | None
-    overrides: tuple[str, ...]
+    configuration: Configuration = field(compare=False, repr=False)
+
+    @property
+    def experiment(self) -> Experiment:
+        """The folder of its training."""
+        return Experiment.of(self.configuration)
+
+    @property
+    def results(self) -> Experiment:
+        """The folder of its test: that of the training, or a folder in it for images of another data set."""
+        return Experiment(self.configuration.results_folder, self.name)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A file of experiments, read.
+    """A plan file, read.
 
     Attributes:
-        name: of the whole; its runs lie in a folder of that name.
-        base: the configuration that all runs share.
-        data_set: FFA, DRIVE, STARE or CHASE_DB1: how each fold is prepared; empty if there are no folds.
-        runs: in the order in which they are run.
-        reference: published AUC-ROC by name of test image, to stand beside ours.
-        reference_source: whose that is.
+        name: name of the plan, and of the folder that holds its runs.
+        data_set: how each fold is prepared, one of `DATA_SETS`; empty without folds.
+        runs: all runs, in the order in which they are carried out; at least one.
+        reference: published AUC-ROC for each name of a test image.
+        reference_source: where these were published.
     """
 
     name: str
-    base: Path
     data_set: str
     runs: tuple[Run, ...]
     reference: Mapping[str, float]
     reference_source: str
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the runs and of the tables."""
+        return self.runs[0].configuration.experiment_name.path_experiments
+
 
 def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
-    """Read a file of experiments; `overrides` of the form "section.key=value" hold for all its runs.
+    """Read a plan file; `overrides` of the form "section.key=value" hold for all its runs.
 
-    [experiments] holds `name`, `base` (a configuration, relative to the file), where folds are run
-    `data_set` and `folds`, and where trainings are repeated their `seeds`. [settings] holds
-    `section.key = value` for all runs; [vary] holds `section.key = value | value ...`, of which every
-    combination is run, under every seed, in every fold. [reference] holds `source` and a published AUC
-    for each image.
+    [experiments] holds `name` and `base` (a configuration, relative to the file); for a cross-validation
+    `data_set` and `folds`; for repeated trainings `seeds`. [settings] holds `section.key = value` for all
+    runs. [vary] holds `section.key = value | value ...`: each combination is run with each seed in each
+    fold. [reference] holds `source` and a published AUC-ROC for each test image.
 
     Raises:
-        UserError: not such a file.
+        UserError: the file, or the configuration of one of its runs, has a fault.
     """
     sections = ini_sections(file, "no such file of experiments", delimiters=("=",))
     if unknown := set(sections) - {"experiments", "settings", "vary", "reference"}:
@@ -84,10 +101,10 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
         raise UserError(f"{file}: [experiments] unknown key '{unknown.pop()}'")
     folds = _whole_number(head.get("folds") or "0", f"{file}: [experiments] folds")
     data_set = head.get("data_set", "")
-    if folds and data_set not in {"FFA", "DRIVE", "STARE", "CHASE_DB1"}:
+    if folds and data_set not in DATA_SETS:
         raise UserError(
-            f"{file}: [experiments] data_set = {data_set!r}: expected FFA, DRIVE, STARE or CHASE_DB1, "
-            "since every fold is prepared anew"
+            f"{file}: [experiments] data_set = {data_set!r}: expected one of {', '.join(DATA_SETS)}, "
+            "since each fold is prepared separately"
         )
     try:
         experiment_name(head["name"])
@@ -103,29 +120,22 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     vary = sections.get("vary", {})
     seeds = _seeds(head.get("seeds", ""), [*settings, *vary], file)
     runs = tuple(_runs(head["name"], base, settings, vary, seeds, folds))
-    _check_runs(runs, base, file)
+    for run, number in Counter(run.name for run in runs).items():
+        if number > 1:
+            raise UserError(f"{file}: [vary] gives {number} runs of the name {run}")
     values = {image: _number(v, f"{file}: [reference] {image}") for image, v in reference.items()}
-    return Plan(head["name"], base, data_set, runs, values, source)
+    return Plan(head["name"], data_set, runs, values, source)
 
 
 def _seeds(text: str, settings: Sequence[str], file: Path) -> list[int | None]:
-    """The seeds of training, [None] where the plan leaves them to the configuration."""
+    """The seeds of training; [None] where the configuration sets the seed."""
     where = f"{file}: [experiments] seeds"
-    seeds = [_whole_number(word, where) for word in text.split()]
+    seeds: list[int | None] = [_whole_number(word, where) for word in text.split()]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"{where} = {text!r}: expected each seed once")
     if seeds and any(s.partition("=")[0].strip() == "training settings.seed" for s in settings):
         raise UserError(f"{where} and training settings.seed are both given: expected one of them")
     return seeds or [None]
-
-
-def _check_runs(runs: Sequence[Run], base: Path, file: Path) -> None:
-    """Before hours are spent on the first of them."""
-    for name, number in Counter(run.name for run in runs).items():
-        if number > 1:
-            raise UserError(f"{file}: [vary] gives {number} runs of the name {name}")
-    for run in runs:
-        read_configuration(base, run.overrides)
 
 
 def _runs(
@@ -139,7 +149,7 @@ def _runs(
     folder = read_configuration(base, settings).experiment_name.path_experiments / name
     choices = [[(key, v.strip()) for v in values.split("|")] for key, values in vary.items()]
     for chosen in product(*choices):
-        # Of a file its name will do.
+        # A weight file is named without its folder and ending.
         shown = [PurePath(value).name.removesuffix(".weights.h5") for _, value in chosen]
         varied = [
             f"{key.rpartition('.')[2]}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', value)}"
@@ -158,11 +168,12 @@ def _runs(
                 parts.append(f"fold{fold:02d}")
                 changed += _in_fold(configuration, name, fold, folds)
             run = "_".join(parts) or "run"
-            yield Run(run, variant, seed, fold, (*changed, f"experiment name.name={run}"))
+            changed.append(f"experiment name.name={run}")
+            yield Run(run, variant, seed, fold, read_configuration(base, changed))
 
 
 def _in_fold(configuration: Configuration, name: str, fold: int, folds: int) -> list[str]:
-    """Overrides that prepare the fold in a folder whose name says all that its split depends on."""
+    """Overrides that prepare the fold in a folder of its own, named by fold, folds and seed of the split."""
     local = configuration.data_paths.path_local
     packed = f"fold{fold}of{folds}_seed{configuration.preparation.split_seed}"
     return [

@@ -1,15 +1,14 @@
-"""What the runs of a plan predicted, pooled: every image by a network that has not seen its patient."""
+"""The predictions of all folds of a plan, pooled (out-of-fold predictions).
 
-import csv
-import json
+Each image is predicted by a network that was not trained on its patient.
+"""
+
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lib.configuration.experiment_folder import Experiment
-from lib.configuration.reading import read_configuration
 from lib.evaluation.bland_altman_and_calibration import Reliability, reliability
 from lib.evaluation.patient_statistics import (
     SCORES,
@@ -19,8 +18,9 @@ from lib.evaluation.patient_statistics import (
     count_patients,
     estimate,
 )
+from lib.evaluation.performance_report import read_performances
 from lib.evaluation.predictions_file import read_predictions
-from lib.evaluation.scoring import PredictedImage, blurred_darkness
+from lib.evaluation.scoring import Evaluation, PredictedImage, blurred_darkness
 from lib.experiments.plan import Plan, Run
 
 CHOSEN = "chosen by validation, fold by fold"
@@ -32,8 +32,8 @@ class Pooled:
     """The pooled pixels of all patients.
 
     Attributes:
-        counts: of each patient, one for each seed of training; all of the same patients.
-        estimate: their scores.
+        counts: the pixel counts of each patient, one for each seed; all of the same patients.
+        estimate: the scores of the pooled pixels.
     """
 
     counts: tuple[PatientCounts, ...]
@@ -45,12 +45,12 @@ class Variant:
     """One variant of a plan on the images of all its folds.
 
     Attributes:
-        name: e.g. "unet".
-        images: name of every image, sorted.
+        name: the values that [vary] gives it, e.g. "unet".
+        images: name of each image, sorted.
         confusion: (seeds, images, 4) float64: TN, FP, FN, TP of FOV pixels.
-        reliability: of its probabilities, all seeds pooled.
-        network: its pixels.
-        baselines: by name what it has to beat, on the same patients.
+        reliability: calibration of the probabilities, all seeds pooled.
+        network: pixels and scores of the network.
+        baselines: for each baseline its pixels and scores on the same patients.
     """
 
     name: str
@@ -62,66 +62,54 @@ class Variant:
 
 
 def read_variants(plan: Plan) -> list[Variant]:
-    """Each variant of which every seed of training has predicted a patient, from the finished runs."""
+    """The variants for which at least one patient was predicted with every seed, from the finished runs."""
     names = dict.fromkeys(run.variant for run in plan.runs)
     found = (
-        _read_variant(plan, name, [run for run in plan.runs if run.variant == name])
-        for name in names
+        _read_variant(name, [run for run in plan.runs if run.variant == name]) for name in names
     )
     return [variant for variant in found if variant]
 
 
-def chosen_in_each_fold(plan: Plan) -> list[Variant]:
-    """Of a cross-validation of several variants one more: that of the best validation AUC in each fold.
+def best_in_each_fold(plan: Plan) -> list[Variant]:
+    """One more variant for a cross-validation of several: in each fold that with the best validation AUC.
 
-    What choosing among the variants is worth where no tested patient has a say (nested cross-validation;
-    Varma and Simon, BMC Bioinformatics 7:91, 2006).
+    It scores the choice among the variants itself, made without the test patients (nested
+    cross-validation; Varma and Simon, BMC Bioinformatics 7:91, 2006).
     """
-    scores = {run: score for run in plan.runs if run.fold and (score := _validation_auc(plan, run))}
+    scores = {
+        run: max(row["val_auc"] for row in history)
+        for run in plan.runs
+        if run.fold and (history := run.experiment.history())
+    }
     if len({run.variant for run in scores}) < 2:
         return []
     groups = dict.fromkeys((run.seed, run.fold) for run in scores)
-    chosen = [
-        max((run for run in scores if (run.seed, run.fold) == group), key=scores.get)
+    best = [
+        max((run for run in scores if (run.seed, run.fold) == group), key=lambda run: scores[run])
         for group in groups
     ]
-    variant = _read_variant(plan, CHOSEN, chosen)
+    variant = _read_variant(CHOSEN, best)
     return [variant] if variant else []
 
 
-def _validation_auc(plan: Plan, run: Run) -> float | None:
-    """The best of all its epochs; None where it has not been trained."""
-    history = read_configuration(plan.base, run.overrides).experiment_name.folder / "history.csv"
-    if not history.is_file():
-        return None
-    with history.open(encoding="utf-8", newline="") as file:
-        return max(float(row["val_auc"]) for row in csv.DictReader(file))
-
-
-def results_of(plan: Plan, run: Run) -> Experiment:
-    """Where the run was tested: its folder, or one within it for another set's images."""
-    configuration = read_configuration(plan.base, run.overrides)
-    return Experiment(configuration.results_folder, configuration.experiment_name.name)
-
-
-def read_cases(plan: Plan, runs: Iterable[Run]) -> Iterator[tuple[dict, PredictedImage]]:
-    """Every image that the runs have tested, with what testing measured in its run."""
+def read_tested_images(runs: Iterable[Run]) -> Iterator[tuple[Evaluation, PredictedImage]]:
+    """Each image that the runs have tested, with the scores of its run."""
     for run in runs:
-        results = results_of(plan, run)
-        measured = results.folder / "performances.json"
-        if measured.is_file() and results.predictions.is_file():
-            content = json.loads(measured.read_text(encoding="utf-8"))
-            yield from ((content, case) for case in read_predictions(results.predictions))
+        results = run.results
+        if results.performances.is_file() and results.predictions.is_file():
+            evaluation = read_performances(results.performances)
+            yield from ((evaluation, image) for image in read_predictions(results.predictions))
 
 
-def _read_variant(plan: Plan, name: str, runs: Sequence[Run]) -> Variant | None:
-    seeds, baselines = [], defaultdict(list)
+def _read_variant(name: str, runs: Sequence[Run]) -> Variant | None:
+    seeds: list[list[ScoredImage]] = []
+    baselines = defaultdict(list)
     for seed in dict.fromkeys(run.seed for run in runs):
         images = []
-        for measured, case in read_cases(plan, [run for run in runs if run.seed == seed]):
-            images.append(_scored(case, case.probability, measured["threshold"]))
-            if not seeds:  # baselines know no seed
-                for baseline, image in _baselines(measured, case):
+        for tested, case in read_tested_images(run for run in runs if run.seed == seed):
+            images.append(_scored(case, case.probability, tested.threshold))
+            if not seeds:  # the baselines are the same for every seed
+                for baseline, image in _baselines(tested, case):
                     baselines[baseline].append(image)
         seeds.append(images)
     patients = set.intersection(*({image.patient for image in images} for images in seeds))
@@ -137,7 +125,7 @@ def _read_variant(plan: Plan, name: str, runs: Sequence[Run]) -> Variant | None:
         {
             baseline: _pooled([chosen], has_areas=baseline != HUMAN)
             for baseline, images in baselines.items()
-            # A second observer counts who has drawn every image.
+            # Leaves out a second observer who has not drawn every image.
             if len(chosen := _of_patients(images, patients)) == len(seeds[0])
         },
     )
@@ -146,7 +134,7 @@ def _read_variant(plan: Plan, name: str, runs: Sequence[Run]) -> Variant | None:
 def _pooled(seeds: Sequence[Sequence[ScoredImage]], *, has_areas: bool = True) -> Pooled:
     counts = tuple(count_patients(images) for images in seeds)
     estimated = estimate(counts)
-    if not has_areas:  # a mask is one point of a curve
+    if not has_areas:  # a mask gives one point of a curve
         estimated.values[[SCORES.index("auc_roc"), SCORES.index("auc_pr")]] = np.nan
     return Pooled(counts, estimated)
 
@@ -155,8 +143,8 @@ def _of_patients(images: Sequence[ScoredImage], patients: set[str]) -> list[Scor
     return sorted((i for i in images if i.patient in patients), key=lambda i: i.name)
 
 
-def _baselines(measured: dict, case: PredictedImage) -> Iterator[tuple[str, ScoredImage]]:
-    threshold = measured["blurred_darkness_in_field_of_view"]["threshold"]
+def _baselines(tested: Evaluation, case: PredictedImage) -> Iterator[tuple[str, ScoredImage]]:
+    threshold = tested.blurred_darkness.threshold
     yield DARKNESS, _scored(case, blurred_darkness(case.original), threshold)
     yield BACKGROUND, _scored(case, np.zeros(case.truth.shape, np.float32), 0.5)
     if case.second_observer is not None:

@@ -1,4 +1,4 @@
-"""What many runs came to: tables, statistics over patients, and pictures of all variants together."""
+"""Tables of a plan (results.md, .csv, .json) and the figures that compare its variants."""
 
 import csv
 import io
@@ -7,11 +7,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from lib.configuration.experiment_folder import Experiment
-from lib.configuration.reading import read_configuration
+import numpy as np
+
 from lib.evaluation.patient_statistics import SCORES
-from lib.evaluation.performance_report import ROWS
+from lib.evaluation.performance_report import ROWS, read_performances
+from lib.evaluation.scoring import average
 from lib.experiments.comparison_figures import (
     bland_altman,
     box_plot,
@@ -20,7 +22,7 @@ from lib.experiments.comparison_figures import (
     roc_curves,
 )
 from lib.experiments.plan import Plan, Run
-from lib.experiments.pooled_folds import Variant, read_cases, results_of
+from lib.experiments.pooled_folds import Variant, read_tested_images
 from lib.experiments.statistics_report import (
     COMPARED_BY,
     compare,
@@ -40,8 +42,8 @@ SHOWN_SIDE_BY_SIDE = 6
 def write_table(plan: Plan, variants: Sequence[Variant] = ()) -> Path:
     """Write results.md, .csv and .json of the runs that are finished so far.
 
-    With `variants` there are statistics over patients too, in results_estimates.csv and
-    results_paired_tests.csv as well.
+    With `variants` the tables also hold the statistics over patients, and results_estimates.csv and
+    results_paired_tests.csv are written.
     """
     rows = [row for run in plan.runs if (row := _row(plan, run))]
     columns = [
@@ -63,9 +65,9 @@ def write_table(plan: Plan, variants: Sequence[Variant] = ()) -> Path:
     tests = [test for score in COMPARED_BY for test in compare(score, variants)]
     lines = [f"# {plan.name}", "", f"{len(rows)} of {len(plan.runs)} runs are finished."]
     lines += [f"Published: {plan.reference_source}"] if plan.reference else []
-    lines += ["", *markdown_table(columns, table)]
+    lines += ["", markdown_table(columns, table)]
     lines += statistics_text(variants, tests) if variants else []
-    folder = _folder(plan)
+    folder = plan.folder
     content = {"runs": rows, "estimates": estimates, "paired_tests": [asdict(t) for t in tests]}
     write_text(folder / "results.md", "\n".join(lines) + "\n")
     write_text(
@@ -88,10 +90,10 @@ def _write_csv(file: Path, rows: Sequence[Mapping], columns: Sequence[str]) -> N
 
 
 def write_comparison(plan: Plan, variants: Sequence[Variant]) -> None:
-    """Draw the scores as bars, all variants' curves, agreement and calibration, and what they predict."""
+    """Draw scores as bars, curves, Dice of each image, Bland-Altman plots, calibration and predictions."""
     if not variants:
         return
-    folder = _folder(plan)
+    folder = plan.folder
     titles = [ROWS[score].split(" (")[0] for score in SCORES]
     groups = {
         v.name: dict(zip(titles, map(defined, v.network.estimate.values), strict=True))
@@ -105,57 +107,49 @@ def write_comparison(plan: Plan, variants: Sequence[Variant]) -> None:
         "calibration": calibration,
     }.items():
         draw(folder / f"{name}.png", variants)
-    structure = read_configuration(plan.base, plan.runs[0].overrides).data_attributes.structure
+    structure = plan.runs[0].configuration.data_attributes.structure
     bland_altman(folder / "bland_altman.png", variants, structure)
     _side_by_side(plan, variants)
 
 
 def _side_by_side(plan: Plan, variants: Sequence[Variant]) -> None:
-    """The first images, their truths, and what each variant makes of them under its first seed."""
+    """The first images, their truths, and the probabilities of each variant with its first seed."""
     common = set.intersection(*(set(v.images) for v in variants))
     names = sorted(common)[:SHOWN_SIDE_BY_SIDE]
     if not names:
         return
-    pictures = {"Original": {}, "Ground truth": {}}
+    pictures: dict[str, dict[str, np.ndarray]] = {"Original": {}, "Ground truth": {}}
     for variant in variants:
         runs = [run for run in plan.runs if run.variant == variant.name]
         pictures[variant.name] = {}
-        for _, case in read_cases(plan, [run for run in runs if run.seed == runs[0].seed]):
+        for _, case in read_tested_images(run for run in runs if run.seed == runs[0].seed):
             if case.name in names:
                 pictures["Original"][case.name] = case.original
                 pictures["Ground truth"][case.name] = case.truth
                 pictures[variant.name][case.name] = case.probability
     rows = {title: [images[name] for name in names] for title, images in pictures.items()}
-    labelled_rows(_folder(plan) / "comparison.png", rows, names, side=256)
+    labelled_rows(plan.folder / "comparison.png", rows, names, side=256)
 
 
-def _folder(plan: Plan) -> Path:
-    configuration = read_configuration(plan.base, plan.runs[0].overrides)
-    return configuration.experiment_name.path_experiments
-
-
-def _row(plan: Plan, run: Run) -> dict | None:
-    experiment = Experiment.of(read_configuration(plan.base, run.overrides))
-    file = results_of(plan, run).folder / "performances.json"
-    if not file.is_file():
+def _row(plan: Plan, run: Run) -> dict[str, Any] | None:
+    """The columns of a finished run; None if it is not finished."""
+    if not run.results.performances.is_file():
         return None
-    measured = json.loads(file.read_text(encoding="utf-8"))
-    about = json.loads(experiment.file("_versions.json").read_text(encoding="utf-8"))
-    with (experiment.folder / "history.csv").open(encoding="utf-8", newline="") as stream:
-        seconds = sum(float(epoch["seconds"]) for epoch in csv.DictReader(stream))
-    images = [image["name"] for image in measured["per_image"]]
-    row = {
+    tested = read_performances(run.results.performances)
+    seconds = sum(epoch["seconds"] for epoch in run.experiment.history())
+    images = [image.name for image in tested.per_image]
+    row: dict[str, Any] = {
         "run": run.name,
         "variant": run.variant,
         "test images": ", ".join(images) if len(images) <= 3 else f"{len(images)} images",
-        "parameters": about["parameters"],
+        "parameters": run.experiment.training_record()["parameters"],
         "training minutes": round(seconds / 60, 2),
     }
-    row |= {rate: measured["network_in_field_of_view"][rate] for rate in SCORES}
-    row["accuracy, whole image"] = measured["network_on_whole_image"]["accuracy"]
+    row |= {score: getattr(tested.in_field_of_view, score) for score in SCORES}
+    row["accuracy, whole image"] = tested.whole_image.accuracy
     for name in ("cal", "cl_dice"):
-        values = [one[name] for one in measured["connectivity"] if one[name] is not None]
-        row |= {name: statistics.mean(values)} if values else {}
+        mean = average(tested.connectivity, name).mean
+        row |= {} if mean is None else {name: mean}
     published = [plan.reference[name] for name in images if name in plan.reference]
     return row | ({"published AUC": statistics.mean(published)} if published else {})
 

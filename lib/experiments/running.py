@@ -1,4 +1,4 @@
-"""Many trainings from one file: what varies, every run an experiment of its own, one table at the end."""
+"""Carry out the runs of a plan, one after the other or on a cluster, and write its tables."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,41 +6,43 @@ from contextlib import redirect_stdout
 from itertools import chain
 from pathlib import Path
 
-from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.reading import read_configuration
 from lib.configuration.training_lock import FolderLocked
+from lib.datasets import ffa, vessels
 from lib.experiments.plan import Plan, Run
+from lib.experiments.pooled_folds import best_in_each_fold, read_variants
+from lib.experiments.results_table import write_comparison, write_table
 from lib.runtime.errors import UserError
+from lib.runtime.keras_startup import start_keras
 from lib.runtime.ray_cluster import ClusterOptions, cluster_connection, results_as_completed
 
 WAIT_FOR_FOLDER = 60
-"""Seconds."""
+"""Seconds for which a run waits while another process holds the lock of its folder."""
 
 
 def run_plan(plan: Plan, cluster: ClusterOptions | None = None) -> tuple[Path, list[str]]:
-    """Prepare, train and test every run that is not finished; write the table after each.
+    """Prepare, train and test each run that is not finished; write the table after each.
 
     Args:
-        plan: what to run.
-        cluster: where runs are computed at once; None runs one after the other in this process.
+        plan: the runs.
+        cluster: carries out several runs at once; None carries out one after the other in this process.
 
     Returns:
-        The table's file, and a line for each run that failed.
+        The table's file, and one line for each run that failed.
     """
-    from lib.experiments.pooled_folds import chosen_in_each_fold, read_variants
-    from lib.experiments.results_table import write_comparison, write_table
-
     failures = {}
-    for run, failure in _at_once(plan, cluster) if cluster else _one_after_the_other(plan):
+    for run, failure in _on_cluster(plan, cluster) if cluster else _one_by_one(plan):
         if failure:
             failures[run] = f"{run.name}: {failure}"
         write_table(plan)
     variants = read_variants(plan)
     write_comparison(plan, variants)
-    told = [failures[run] for run in plan.runs if run in failures]
-    return write_table(plan, [*variants, *chosen_in_each_fold(plan)]), told
+    table = write_table(plan, [*variants, *best_in_each_fold(plan)])
+    return table, [failures[run] for run in plan.runs if run in failures]
 
 
-def _one_after_the_other(plan: Plan) -> Iterator[tuple[Run, str | None]]:
+def _one_by_one(plan: Plan) -> Iterator[tuple[Run, str | None]]:
+    """Carry out one run after the other; yields each with the reason why it failed, if it did."""
     for number, run in enumerate(plan.runs, 1):
         print(f"[{number}/{len(plan.runs)}] {run.name}", flush=True)
         failure = carry_out(plan, run)
@@ -49,32 +51,28 @@ def _one_after_the_other(plan: Plan) -> Iterator[tuple[Run, str | None]]:
         yield run, failure
 
 
-def _at_once(plan: Plan, cluster: ClusterOptions) -> Iterator[tuple[Run, str | None]]:
-    """Carry the runs out on a cluster; yields each when it has ended, with why it failed."""
+def _on_cluster(plan: Plan, cluster: ClusterOptions) -> Iterator[tuple[Run, str | None]]:
+    """Carry out the runs on a cluster; yields each when it has ended, as `_one_by_one` does."""
     with cluster_connection(cluster):
         failed = {run: why for run in plan.runs if (why := _failure(_prepare_fold, plan, run))}
         calls = ((run, (plan, run)) for run in plan.runs if run not in failed)
-        carried_out = results_as_completed(carry_out_alone, calls, cluster, own_process=True)
-        for number, (run, failure) in enumerate(chain(failed.items(), carried_out), 1):
-            ended = failure or "finished"
-            print(f"[{number}/{len(plan.runs)}] {run.name}: {ended}", flush=True)
+        ended = results_as_completed(carry_out_alone, calls, cluster, own_process=True)
+        for number, (run, failure) in enumerate(chain(failed.items(), ended), 1):
+            print(f"[{number}/{len(plan.runs)}] {run.name}: {failure or 'finished'}", flush=True)
             yield run, failure
 
 
 def carry_out_alone(plan: Plan, run: Run) -> str | None:
-    """`carry_out` in a process of its own, whose console goes to a file in the run's folder."""
-    from lib.runtime.keras_startup import start_keras
-
+    """`carry_out` in a process of its own; its console is appended to a file in the folder of the run."""
     start_keras()
-    name = read_configuration(plan.base, run.overrides).experiment_name
-    name.folder.mkdir(parents=True, exist_ok=True)
-    log = name.folder / f"{name.name}_training.nohup"
+    run.experiment.folder.mkdir(parents=True, exist_ok=True)
+    log = run.experiment.file("_training.nohup")
     with log.open("a", encoding="utf-8") as console, redirect_stdout(console):
-        return _failure(_carry_out_when_free, plan, run)
+        return _failure(_carry_out_when_unlocked, plan, run)
 
 
-def _carry_out_when_free(plan: Plan, run: Run) -> None:
-    """Wait for a machine that was given up: its training may hold the folder for a while."""
+def _carry_out_when_unlocked(plan: Plan, run: Run) -> None:
+    """Wait for a lock: a machine that the cluster gave up may still be training in the folder."""
     for _ in range(WAIT_FOR_FOLDER // 5):
         try:
             return _carry_out(plan, run)
@@ -84,23 +82,23 @@ def _carry_out_when_free(plan: Plan, run: Run) -> None:
 
 
 def carry_out(plan: Plan, run: Run) -> str | None:
-    """Prepare, train and test a run unless it is finished; returns why it failed."""
+    """Prepare, train and test a run unless it is finished; returns why it failed, None if it did not."""
     return _failure(_carry_out, plan, run)
 
 
 def _carry_out(plan: Plan, run: Run) -> None:
+    # These start Keras, which must not start before a run of its own process begins.
     import keras
 
     from lib.evaluation.test_run import test
     from lib.training.train import train
 
-    configuration = read_configuration(plan.base, run.overrides)
-    if _finished(configuration):
+    if _is_finished(run):
         return
     _prepare_fold(plan, run)
     keras.backend.clear_session()
-    train(configuration)
-    test(configuration)
+    train(run.configuration)
+    test(run.configuration)
 
 
 def _failure(step: Callable[[Plan, Run], None], plan: Plan, run: Run) -> str | None:
@@ -112,27 +110,21 @@ def _failure(step: Callable[[Plan, Run], None], plan: Plan, run: Run) -> str | N
     return None
 
 
-def _finished(configuration: Configuration) -> bool:
-    """Whether the run has been tested, under these very settings."""
-    name = configuration.experiment_name
-    stored = name.folder / f"{name.name}_configuration.txt"
+def _is_finished(run: Run) -> bool:
+    """Whether the run has been tested under the same settings."""
+    stored = run.experiment.configuration
     return (
-        (configuration.results_folder / "performances.json").is_file()
+        run.results.performances.is_file()
         and stored.is_file()
-        and read_configuration(stored).texts == configuration.texts
+        and read_configuration(stored).texts == run.configuration.texts
     )
 
 
 def _prepare_fold(plan: Plan, run: Run) -> None:
-    configuration = read_configuration(plan.base, run.overrides)
-    if (
-        not configuration.preparation.fold
-        or (configuration.data_paths.path_local / "split.json").is_file()
-    ):
+    paths = run.configuration.data_paths
+    if not run.configuration.preparation.fold or paths.split.is_file():
         return
-    from lib.datasets import ffa, vessels
-
     if plan.data_set == "FFA":
-        ffa.prepare(configuration)
+        ffa.prepare(run.configuration)
     else:
-        vessels.prepare(configuration, plan.data_set)
+        vessels.prepare(run.configuration, plan.data_set)

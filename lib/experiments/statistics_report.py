@@ -1,8 +1,9 @@
-"""Statistics over patients as rows for programs and as sections of results.md."""
+"""Statistics over patients: rows for results.json and .csv, and sections of results.md."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from tabulate import tabulate
 
 from lib.evaluation.patient_statistics import (
     FEWEST_PATIENTS,
@@ -17,21 +18,21 @@ from lib.evaluation.performance_report import ROWS
 from lib.experiments.pooled_folds import DARKNESS, Variant
 
 NETWORK, DIFFERENCE = "network", f"minus {DARKNESS}"
-"""What is estimated, beside the baselines."""
+"""Names of the estimates beside those of the baselines."""
 
 COMPARED_BY = ("f1", "auc_roc")
-"""Scores of each patient by which networks are compared."""
+"""Scores of each patient that the paired tests compare."""
 
 
 def _estimates(variant: Variant) -> dict[str, Estimate]:
-    """What stands in the tables of a variant, by name."""
+    """All estimates of a variant, by name."""
     network = variant.network.estimate
     baselines = {name: pooled.estimate for name, pooled in variant.baselines.items()}
     return {NETWORK: network, **baselines, DIFFERENCE: network.minus(baselines[DARKNESS])}
 
 
 def estimate_rows(variant: Variant) -> Iterator[dict]:
-    """A row for each score of the network, of its baselines, and of the difference; None: not defined."""
+    """One row for each score of the network, of each baseline and of the difference; None: not defined."""
     for name, estimate in _estimates(variant).items():
         for score, value, ends in zip(SCORES, estimate.values, estimate.interval(), strict=True):
             yield {
@@ -60,7 +61,7 @@ def compare(score: str, variants: Sequence[Variant]) -> list[PairedTest]:
 
 
 def statistics_text(variants: Sequence[Variant], tests: Sequence[PairedTest]) -> list[str]:
-    """The sections of results.md that speak of patients."""
+    """The lines of the sections of results.md with the statistics over patients."""
     titles = [ROWS[score] for score in SCORES]
     networks, baselines, differences = [], {}, []
     for variant in variants:
@@ -77,18 +78,18 @@ def statistics_text(variants: Sequence[Variant], tests: Sequence[PairedTest]) ->
         "",
         "## Pooled over all patients",
         "",
-        "FOV pixels of all images, each predicted by a network that has not seen its patient, pooled; "
-        "under several seeds of training the mean over them.",
-        f"In brackets the 95 % percentile interval of {RESAMPLES} bootstrap samples of whole patients.",
+        "The FOV pixels of all images are pooled; each image is predicted by a network that was not trained "
+        "on its patient. With several seeds of training the scores are means over the seeds.",
+        f"In brackets: 95 % percentile interval of a patient-level bootstrap ({RESAMPLES} samples).",
         *_few_patients(variants),
         "",
-        *markdown_table(["", "images", "patients", *titles], [*networks, *baselines.values()]),
+        markdown_table(["", "images", "patients", *titles], [*networks, *baselines.values()]),
         "",
         f"## Difference to {DARKNESS}",
         "",
-        "On the same bootstrap samples. Where the interval holds 0, no difference has been shown.",
+        "On the same bootstrap samples. An interval that contains 0 shows no difference.",
         "",
-        *markdown_table(["", *titles], differences),
+        markdown_table(["", *titles], differences),
         *(_tests_section(tests) if tests else []),
     ]
 
@@ -98,8 +99,8 @@ def _few_patients(variants: Sequence[Variant]) -> list[str]:
     if fewest >= FEWEST_PATIENTS:
         return []
     return [
-        f"**Of {fewest} patients only a handful of different samples can be drawn: these intervals are no "
-        "guide.** Cross-validate (`folds`)."
+        f"**A bootstrap of {fewest} patients has few different samples: do not rely on these intervals.** "
+        "Use a cross-validation (`folds`)."
     ]
 
 
@@ -123,10 +124,10 @@ def _tests_section(tests: Sequence[PairedTest]) -> list[str]:
         "",
         "## Paired tests",
         "",
-        "Wilcoxon's signed-rank test, two-sided, on the same patients; Holm's correction for all pairs "
-        "that are compared by one score.",
+        "Wilcoxon signed-rank test, two-sided, on the same patients; Holm's correction over all pairs of one "
+        "score.",
         "",
-        *markdown_table(columns, rows),
+        markdown_table(columns, rows),
     ]
 
 
@@ -153,7 +154,6 @@ def defined(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines of a table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return [f"| {' | '.join(map(str, cells))} |" for cells in lines]
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table of results.md; numbers are written as they are given."""
+    return tabulate(rows, columns, "github", disable_numparse=True)

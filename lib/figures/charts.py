@@ -12,7 +12,7 @@ from lib.figures.style import (
     INK,
     NETWORKS,
     VERMILION,
-    legend,
+    legend_inside,
     mark_operating_point,
     new_figure,
     save_figure,
@@ -24,12 +24,12 @@ from lib.figures.style import (
 def learning_curves(
     file: Path, history: Sequence[Mapping[str, float | None]], best_by: str = "auc"
 ) -> None:
-    """Loss, accuracy and AUC over the epochs, the best epoch marked.
+    """Loss, accuracy and AUC over the epochs, with a mark at the best epoch.
 
     Args:
         file: the PNG.
-        history: one row an epoch with `epoch` and any of `loss`, `accuracy`, `auc` and the same
-            behind `val_`; a value may be missing, None or not finite.
+        history: one row for each epoch, from the first, with any of `loss`, `accuracy`, `auc`, `val_loss`,
+            `val_accuracy`, `val_auc`; a value may be missing, None or not finite.
         best_by: "auc" (greatest `val_auc`) or "loss" (least `val_loss`).
     """
     figure = new_figure(12, 3.7)
@@ -43,7 +43,7 @@ def learning_curves(
         style_axes(axes)
         axes.set_title(title, loc="left", color=INK, fontweight="bold")
         axes.set_xlabel("Epoch")
-        axes.set_xlim(0.5, max((row["epoch"] for row in history), default=1) + 0.5)
+        axes.set_xlim(0.5, max(len(history), 1) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
         if best is not None:
             axes.axvline(best, color=FAINT, linewidth=1, linestyle="--")
@@ -66,7 +66,7 @@ def learning_curves(
                 if best in epochs and key.startswith("val_"):
                     value = values[epochs.index(best)]
                     mark_operating_point(axes, best, value, f"best epoch {best:g}: {value:.4f}")
-        if not legend(axes, "best"):
+        if not legend_inside(axes):
             write_in_middle(axes, "no values yet")
     figure.subplots_adjust(left=0.045, right=0.985, bottom=0.15, top=0.9, wspace=0.16)
     save_figure(figure, file, dots_per_inch=100)
@@ -82,8 +82,10 @@ def _best_epoch(history: Sequence[Mapping[str, float | None]], best_by: str) -> 
 def _series(
     history: Sequence[Mapping[str, float | None]], key: str
 ) -> tuple[list[float], list[float]]:
-    rows = [row for row in history if row.get(key) is not None and np.isfinite(row[key])]
-    return [row["epoch"] for row in rows], [row[key] for row in rows]
+    """The epochs with a finite value of `key`, numbered from 1, and the values."""
+    values = [(epoch, row.get(key)) for epoch, row in enumerate(history, 1)]
+    defined = [(epoch, v) for epoch, v in values if v is not None and np.isfinite(v)]
+    return [float(epoch) for epoch, _ in defined], [v for _, v in defined]
 
 
 def bar_chart(file: Path, groups: Mapping[str, Mapping[str, float | None]]) -> None:

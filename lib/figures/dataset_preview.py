@@ -1,4 +1,4 @@
-"""prepared.png and preprocessing.png: what a data set holds, and what preprocessing makes of it."""
+"""prepared.png, thumbnails of a data set, and preprocessing.png, one image after each step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from lib.figures.style import (
     style_axes,
     write,
 )
-from lib.images.outlines import closed_outlines
+from lib.images.outlines import contours
 
 
 class ContactSheetEntry(NamedTuple):
@@ -53,7 +53,7 @@ def contact_sheet(
 
     Args:
         file: the PNG.
-        parts: the images of train, validation and test; each is called for when it is drawn.
+        parts: for train, validation and test functions that read one image each, called when it is drawn.
         structure: what the truth outlines, for the legend.
         limit: if there are more images than this, each part shows an equal number of its first
             ones, and a note says how many more it has.
@@ -135,6 +135,6 @@ def _outlined_thumbnail(entry: ContactSheetEntry, side: int) -> np.ndarray:
     scale = side / max(entry.image.shape[:2])
     for mask, colour in ((entry.field_of_view, SKY), (entry.truth, YELLOW)):
         rgb = tuple(bytes.fromhex(colour[1:]))
-        lines = [np.round(line * scale).astype(np.int32) for line in closed_outlines(mask)]
+        lines = [np.round(line * scale).astype(np.int32) for line in contours(mask)]
         cv2.polylines(thumbnail, lines, True, rgb, 1, cv2.LINE_AA)
     return thumbnail

@@ -1,4 +1,4 @@
-"""Images as pictures: overlays, grids, contact sheets; one function, one PNG, whole or not at all."""
+"""Several images in one PNG: grids, training patches, rows with titles."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

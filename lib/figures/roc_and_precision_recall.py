@@ -1,115 +1,171 @@
-"""Curves and charts of one experiment: one function, one PNG, which appears whole or not at all."""
+"""ROC and precision-recall curves of one network or of several."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from lib.evaluation.pixel_scores import Curves
-from lib.evaluation.scoring import Evaluation
 from lib.figures.style import (
-    BLUE,
     FAINT,
     INK,
-    ORANGE,
-    VERMILION,
     legend_below,
-    mark_operating_point,
+    legend_right,
     new_figure,
     save_figure,
     style_axes,
+    title_and_subtitle,
     write_in_middle,
 )
 
 
-def roc_figure(file: Path, evaluation: Evaluation) -> None:
-    """The ROC curve of the network and of blurred darkness over the pooled FOV pixels."""
-    figure, axes = _square_axes("ROC curve", evaluation)
-    axes.set_xlabel("1 − specificity (false positive rate)")
-    axes.set_ylabel("Sensitivity (true positive rate)")
-    _draw_both(
-        axes,
-        evaluation,
-        "auc_roc",
-        lambda curves: (curves.false_positive_rate, curves.true_positive_rate),
-    )
-    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--", label="chance (0.500)")
-    scores = evaluation.in_field_of_view
-    if scores.sensitivity is not None and scores.specificity is not None:
-        mark_operating_point(
-            axes,
-            1 - scores.specificity,
-            scores.sensitivity,
-            f"threshold {scores.threshold:.3g}: sensitivity {scores.sensitivity:.3f}, "
-            f"specificity {scores.specificity:.3f}",
-        )
-    human = evaluation.second_observer
-    if human and None not in (human.sensitivity, human.specificity):
-        _human(axes, 1 - human.specificity, human.sensitivity, human.f1)
-    legend_below(axes)
-    save_figure(figure, file)
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One curve.
+
+    Attributes:
+        label: in the legend.
+        x: (points,) false positive rate, or recall.
+        y: (points,) true positive rate, or precision.
+        colour: as Matplotlib takes it.
+        width: of the line, in points.
+        dashed: whether the line is dashed.
+    """
+
+    label: str
+    x: np.ndarray
+    y: np.ndarray
+    colour: str
+    width: float = 2.0
+    dashed: bool = False
 
 
-def precision_recall_figure(file: Path, evaluation: Evaluation) -> None:
-    """Precision over recall of the network and of blurred darkness over the pooled FOV pixels."""
-    figure, axes = _square_axes("Precision-recall curve", evaluation)
-    axes.set_xlabel("Recall (sensitivity)")
-    axes.set_ylabel("Precision")
-    # The curve ends, as scikit-learn's, with an invented point at recall 0, precision 1.
-    _draw_both(
-        axes, evaluation, "auc_pr", lambda curves: (curves.recall[:-1], curves.precision[:-1])
-    )
-    scores = evaluation.in_field_of_view
-    if scores.pixels:
-        prevalence = (scores.true_positives + scores.false_negatives) / scores.pixels
-        label = f"chance: prevalence {prevalence:.3f}"
-        axes.axhline(prevalence, color=FAINT, linewidth=1, linestyle="--", label=label)
-    if scores.sensitivity is not None and scores.precision is not None:
-        mark_operating_point(
-            axes,
-            scores.sensitivity,
-            scores.precision,
-            f"threshold {scores.threshold:.3g}: recall {scores.sensitivity:.3f}, "
-            f"precision {scores.precision:.3f}",
-        )
-    human = evaluation.second_observer
-    if human and None not in (human.sensitivity, human.precision):
-        _human(axes, human.sensitivity, human.precision, human.f1)
-    legend_below(axes)
-    save_figure(figure, file)
+@dataclass(frozen=True)
+class Point:
+    """One operating point; "o" is a network at its threshold, "D" a second observer.
+
+    Attributes:
+        label: in the legend; empty for none.
+        x: false positive rate, or recall.
+        y: true positive rate, or precision.
+        colour: as Matplotlib takes it.
+        marker: "o" or "D".
+    """
+
+    label: str
+    x: float
+    y: float
+    colour: str = INK
+    marker: Literal["o", "D"] = "o"
 
 
-def _square_axes(title: str, evaluation: Evaluation) -> tuple[Figure, Axes]:
-    figure = new_figure(5.8, 7.1)
-    axes = figure.add_axes((0.12, 0.22, 0.84, 0.84 * 5.8 / 7.1))
+def roc_figure(
+    file: Path,
+    curves: Sequence[Curve],
+    points: Sequence[Point],
+    *,
+    subtitle: str,
+    legend_title: str = "",
+) -> None:
+    """Draw ROC curves, the diagonal of chance, and operating points.
+
+    Args:
+        file: the PNG.
+        curves: x is the false positive rate; none where the area under the curve is not defined.
+        points: operating points.
+        subtitle: which pixels are counted.
+        legend_title: puts the legend, with this title, to the right of the axes; empty: below them.
+    """
+    labels = ("1 − specificity (false positive rate)", "Sensitivity (true positive rate)")
+    chance = Curve("chance (0.500)", np.array([0, 1]), np.array([0, 1]), FAINT, 1, dashed=True)
+    _draw(file, ("ROC curve", subtitle), labels, curves, chance, points, legend_title)
+
+
+def precision_recall_figure(
+    file: Path,
+    curves: Sequence[Curve],
+    points: Sequence[Point],
+    *,
+    prevalence: float | None,
+    subtitle: str,
+    legend_title: str = "",
+) -> None:
+    """Draw precision over recall, the line of chance, and operating points, as `roc_figure`.
+
+    Args:
+        file: the PNG.
+        curves: x is the recall.
+        points: operating points.
+        prevalence: share of the positive pixels, the precision of chance; None without pixels.
+        subtitle: which pixels are counted.
+        legend_title: as in `roc_figure`.
+    """
+    chance = None
+    if prevalence is not None:
+        label, level = f"chance: prevalence {prevalence:.3f}", np.full(2, prevalence)
+        chance = Curve(label, np.array([0, 1]), level, FAINT, 1, dashed=True)
+    titles = ("Precision-recall curve", subtitle)
+    labels = ("Recall (sensitivity)", "Precision")
+    _draw(file, titles, labels, curves, chance, points, legend_title)
+
+
+def _draw(
+    file: Path,
+    titles: tuple[str, str],
+    axis_labels: tuple[str, str],
+    curves: Sequence[Curve],
+    chance: Curve | None,
+    points: Sequence[Point],
+    legend_title: str,
+) -> None:
+    width, height = (8.6, 5.6) if legend_title else (5.8, 7.1)
+    side = 0.8 * height if legend_title else 0.84 * width
+    figure = new_figure(width, height)
+    bottom = 0.1 if legend_title else 0.22
+    axes = figure.add_axes((0.7 / width, bottom, side / width, side / height))
     style_axes(axes)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    images = len(evaluation.per_image)
-    counted = f"FOV pixels pooled over {images} test image{'s' * (images != 1)}"
-    axes.set_title(title, loc="left", color=INK, fontweight="bold", fontsize=12, pad=22)
-    axes.text(0, 1.02, counted, transform=axes.transAxes, fontsize=9, color=INK)
-    return figure, axes
-
-
-def _draw_both(
-    axes: Axes,
-    evaluation: Evaluation,
-    area: str,
-    points: Callable[[Curves], tuple[np.ndarray, np.ndarray]],
-) -> None:
-    for curves, scores, name, colour, width in (
-        (evaluation.curves, evaluation.in_field_of_view, "network", BLUE, 2.2),
-        (evaluation.darkness_curves, evaluation.blurred_darkness, "blurred darkness", ORANGE, 1.2),
-    ):
-        if curves is not None:
-            label = f"{name} (area {getattr(scores, area):.3f})"
-            axes.plot(*points(curves), color=colour, linewidth=width, label=label, zorder=width)
-    if evaluation.curves is None:
+    axes.set(xlabel=axis_labels[0], ylabel=axis_labels[1])
+    title_and_subtitle(axes, *titles)
+    for number, curve in enumerate(curves):
+        _plot_curve(axes, curve, zorder=3 - number / len(curves))
+    if not curves:
         write_in_middle(axes, "n/a: all FOV pixels are of one class")
+    if chance:
+        _plot_curve(axes, chance, zorder=1)
+    for point in points:
+        _plot_point(axes, point)
+    if legend_title:
+        legend_right(axes, legend_title)
+    else:
+        legend_below(axes)
+    save_figure(figure, file)
 
 
-def _human(axes: Axes, x: float, y: float, f1: float) -> None:
-    label = f"second observer (F1 {f1:.3f})"
-    axes.plot([x], [y], linestyle="none", marker="D", color=VERMILION, zorder=5, label=label)
+def _plot_curve(axes: Axes, curve: Curve, zorder: float) -> None:
+    axes.plot(
+        curve.x,
+        curve.y,
+        color=curve.colour,
+        linewidth=curve.width,
+        linestyle="--" if curve.dashed else "-",
+        label=curve.label,
+        zorder=zorder,
+    )
+
+
+def _plot_point(axes: Axes, point: Point) -> None:
+    axes.plot(
+        [point.x],
+        [point.y],
+        linestyle="none",
+        marker=point.marker,
+        markersize=7,
+        markerfacecolor="white" if point.marker == "o" else point.colour,
+        markeredgecolor=point.colour,
+        markeredgewidth=1.6,
+        zorder=5,
+        label=point.label or None,
+    )

@@ -1,11 +1,12 @@
-"""What all figures share: colours, fonts, axes, legends, saving.
+"""Colours, fonts, axes, legends and saving for all figures.
 
-Matplotlib's objects are used without pyplot, so that nothing is global and any thread may draw.
-Colours are those of Okabe and Ito (2008), told apart under the common forms of colour blindness.
+Matplotlib is used without pyplot: no global state, so that any thread may draw. The colours are those of
+Okabe and Ito (2008), which people with colour blindness can distinguish.
 """
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ from lib.runtime.atomic_files import written_atomically
 BLUE, ORANGE, VERMILION, YELLOW, SKY = "#0072B2", "#E69F00", "#D55E00", "#F0E442", "#56B4E9"
 INK, FAINT = "#222222", "#9A9A9A"
 NETWORKS = (BLUE, VERMILION, "#009E73", "#CC79A7", SKY, ORANGE, INK)
-"""One colour a network where several are compared."""
+"""Colours of the networks that one figure compares."""
 
 CHINESE_FONTS = (
     "Noto Sans CJK SC",
@@ -32,7 +33,7 @@ CHINESE_FONTS = (
     "Heiti TC",
     "Arial Unicode MS",
 )
-"""For file names; the first that is installed is used."""
+"""Fonts for Chinese file names; the first one that is installed is used."""
 
 DOTS_PER_INCH = 300
 
@@ -51,13 +52,13 @@ def _known_characters() -> frozenset[int]:
 
 
 def drawable(text: str) -> str:
-    """The text with "?" for what no installed font can draw: Matplotlib would warn of each."""
+    """The text, with "?" for each character that no installed font has; Matplotlib would warn of it."""
     known = _known_characters()
     return "".join(c if ord(c) in known and c.isprintable() else "?" for c in text)
 
 
 def shortened(text: str, length: int) -> str:
-    """At most `length` characters, the middle left out."""
+    """The text, cut in its middle to at most `length` characters."""
     if len(text) <= length:
         return text
     return f"{text[: length // 2]}…{text[-(length - length // 2 - 1) :]}"
@@ -68,8 +69,8 @@ def format_score(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
 
 
-def write(axes: Axes, text: str, x: float, y: float, size: float, **style: object) -> None:
-    """Text as it is, never as a formula, in fonts that have its characters."""
+def write(axes: Axes, text: str, x: float, y: float, size: float, **style: Any) -> None:
+    """Write text without math mode, in fonts that have its characters."""
     style = {"va": "center", "color": INK} | style
     axes.text(
         x, y, drawable(text), fontsize=size, parse_math=False, fontfamily=font_families(), **style
@@ -77,7 +78,7 @@ def write(axes: Axes, text: str, x: float, y: float, size: float, **style: objec
 
 
 def write_in_middle(axes: Axes, text: str) -> None:
-    """Instead of a curve that is not defined."""
+    """Write text where a curve would be that is not defined."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=INK)
 
 
@@ -89,7 +90,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def pixel_axes(height: int, width: int) -> tuple[Figure, Axes]:
-    """A figure without a ground, of `width` by `height` dots, in whose axes a unit is a dot."""
+    """A transparent figure of `width` by `height` pixels; one unit of its axes is one pixel."""
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="none")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
@@ -98,7 +99,7 @@ def pixel_axes(height: int, width: int) -> tuple[Figure, Axes]:
 
 
 def style_axes(axes: Axes) -> None:
-    """Faint lines, no frame."""
+    """Draw the axes with a faint grid and without a frame."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.grid(color="#E6E6E6", linewidth=0.7)
@@ -106,8 +107,36 @@ def style_axes(axes: Axes) -> None:
     axes.tick_params(color=FAINT, labelcolor=INK, labelsize=9)
 
 
+def title_and_subtitle(axes: Axes, title: str, subtitle: str) -> None:
+    """Write the title above the axes, and a smaller line below it."""
+    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=22)
+    axes.annotate(
+        subtitle,
+        (0, 1),
+        (0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=9,
+        color=INK,
+    )
+
+
+def legend_right(axes: Axes, title: str) -> None:
+    """Put the legend to the right of the axes."""
+    legend = axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.02),
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        title=title,
+        title_fontproperties={"size": 9, "weight": "bold"},
+    )
+    legend.set_alignment("left")
+
+
 def legend_below(axes: Axes) -> None:
-    """Where it hides no curve; whatever there is to explain."""
+    """Put the legend below the axes, where it hides no curve."""
     if not axes.get_legend_handles_labels()[0]:
         return
     axes.legend(
@@ -119,12 +148,12 @@ def legend_below(axes: Axes) -> None:
     )
 
 
-def legend(axes: Axes, place: str) -> bool:
-    """Whether there was anything to explain."""
-    anything = bool(axes.get_legend_handles_labels()[0])
-    if anything:
-        axes.legend(loc=place, fontsize=8.5, framealpha=0.9, edgecolor="none", labelcolor=INK)
-    return anything
+def legend_inside(axes: Axes) -> bool:
+    """Add a legend if there are labels; returns whether there are."""
+    has_labels = bool(axes.get_legend_handles_labels()[0])
+    if has_labels:
+        axes.legend(loc="best", fontsize=8.5, framealpha=0.9, edgecolor="none", labelcolor=INK)
+    return has_labels
 
 
 def mark_operating_point(axes: Axes, x: float, y: float, label: str) -> None:
@@ -144,7 +173,7 @@ def mark_operating_point(axes: Axes, x: float, y: float, label: str) -> None:
 
 
 def save_figure(figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
-    """Write a PNG that appears whole; the figure is empty afterwards."""
+    """Write the PNG in one step (no partial file); the figure is empty afterwards."""
     with written_atomically(file) as (beside,):
         figure.savefig(
             beside, format="png", dpi=dots_per_inch, pil_kwargs={"compress_level": COMPRESSION}
@@ -153,11 +182,11 @@ def save_figure(figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH) 
 
 
 def save_with_canvas(figure: Figure, pixels: np.ndarray, file: Path) -> None:
-    """Write a PNG of pixels (H, W, 3) uint8 over which a figure of `pixel_axes` is drawn, as `save_figure`.
+    """Write `pixels`, (H, W, 3) uint8, with a figure of `pixel_axes` drawn over them, as `save_figure` does.
 
-    Matplotlib's own ways to show an image resample it, in several copies as floats.
+    Matplotlib's own functions for images resample the image, in several copies of floats.
     """
-    renderer = figure.canvas.get_renderer()
+    renderer = FigureCanvasAgg(figure).get_renderer()
     drawn = np.asarray(renderer.buffer_rgba())
     drawn[..., :3], drawn[..., 3] = pixels, 255
     figure.draw(renderer)
@@ -166,6 +195,6 @@ def save_with_canvas(figure: Figure, pixels: np.ndarray, file: Path) -> None:
 
 
 def _empty(figure: Figure) -> None:
-    # A figure and its parts hold each other: the pixels of many would wait for the garbage collector.
+    # Reference cycles would keep the pixels of many figures until the garbage collector runs.
     figure.clear()
     FigureCanvasBase(figure)

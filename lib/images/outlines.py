@@ -1,5 +1,6 @@
 """Outlines of areas: as polygons that a doctor can correct, and drawn on the picture."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -54,14 +55,23 @@ def areas(mask: np.ndarray) -> list[Area]:
     return found
 
 
-def draw_outlines(original: np.ndarray, mask: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
-    """The picture, (H, W) or (H, W, 3) uint8, in RGB with the outlines of both masks, (H, W)."""
+def draw_outlines(
+    original: np.ndarray, outlines: Sequence[tuple[np.ndarray, tuple[int, int, int]]]
+) -> np.ndarray:
+    """The picture, (H, W) or (H, W, 3) uint8, in RGB with the outline of each mask, (H, W), in its colour."""
     colours = original if original.ndim == 3 else original[..., None]
-    picture = np.array(np.broadcast_to(colours, (*mask.shape, 3)), order="C")
-    thickness = max(1, round(max(mask.shape) / 700))
-    for drawn, colour in ((field_of_view, FIELD_OF_VIEW_COLOUR), (mask, AREA_COLOUR)):
-        cv2.polylines(picture, contours(drawn), True, colour, thickness, cv2.LINE_AA)
+    picture = np.array(np.broadcast_to(colours, (*original.shape[:2], 3)), order="C")
+    thickness = max(1, round(max(original.shape[:2]) / 700))
+    for mask, colour in outlines:
+        cv2.polylines(picture, contours(mask), True, colour, thickness, cv2.LINE_AA)
     return picture
+
+
+def draw_prediction(
+    original: np.ndarray, mask: np.ndarray, field_of_view: np.ndarray
+) -> np.ndarray:
+    """The picture in RGB with the outlines of the predicted mask and of the field of view."""
+    return draw_outlines(original, [(field_of_view, FIELD_OF_VIEW_COLOUR), (mask, AREA_COLOUR)])
 
 
 def contours(mask: np.ndarray) -> list[np.ndarray]:
@@ -187,8 +197,3 @@ def _overlap(corners: np.ndarray, area: np.ndarray) -> float:
     ImageDraw.Draw(canvas).polygon(corners.ravel().tolist(), outline=1, fill=1)
     drawn = np.asarray(canvas) > 0
     return np.count_nonzero(drawn & area) / np.count_nonzero(drawn | area)
-
-
-def closed_outlines(mask: np.ndarray) -> list[np.ndarray]:
-    """Closed outlines of a mask and its holes, each (points, 2) float64 of x, y in pixels."""
-    return [np.concatenate([c, c[:1]]).astype(float) for c in contours(mask)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.images.labelme import labelme_document
 from lib.images.masks import binary_mask
-from lib.images.outlines import draw_outlines
+from lib.images.outlines import draw_prediction
 from lib.images.png import encode_png, write_png
 from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.found_images import FoundImage, Foveae
@@ -118,7 +118,7 @@ def write_results(
     levels = np.rint(probability * 65535).astype(np.uint16)
     write_png(output / f"{image.name}_probability.png", levels)
     write_png(output / f"{image.name}_mask.png", mask.astype(np.uint8) * 255)
-    picture = draw_outlines(prediction.original, mask, field_of_view)
+    picture = draw_prediction(prediction.original, mask, field_of_view)
     write_png(output / f"{image.name}_overlay.png", picture)
     is_dicom = image.file.suffix.lower() in {".dcm", ".dicom"}  # LabelMe cannot read it
     document = labelme_document(

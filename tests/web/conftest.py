@@ -16,7 +16,7 @@ from tests.conftest import weightless_network
 
 
 def darkness(images: np.ndarray) -> np.ndarray:
-    """A network of no weights: what is dark after a blur is not perfused."""
+    """Probability of non-perfusion without a trained network: high where the blurred image is dark."""
     blurred = np.stack([cv2.GaussianBlur(image[..., 0], (0, 0), 5) for image in images])
     return (1 / (1 + np.exp(60 * (blurred - 0.09)))).astype(np.float32)[..., None]
 
@@ -34,7 +34,7 @@ def network(predict=darkness) -> TrainedNetwork:
 
 @pytest.fixture(scope="session")
 def web(tmp_path_factory):
-    """The application, set up once with tables in a folder of its own; its network is replaceable."""
+    """The application with a database in a temporary folder; tests may replace its network."""
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "web.settings",
         "CNP_WEB_FOLDER": str(tmp_path_factory.mktemp("web")),
@@ -43,15 +43,15 @@ def web(tmp_path_factory):
     pytest.importorskip("django", reason="pip install -r requirements/web.txt").setup()
     from django.apps import apps
 
-    from web.start import make_tables
+    from web.start import migrate_database
 
-    make_tables()
+    migrate_database()
     return apps.get_app_config("web")
 
 
 @pytest.fixture(autouse=True)
 def clean(web):
-    """No image in the queue, none kept."""
+    """Each test starts with an empty queue and no stored results."""
     from web.analysis_queue import delete
     from web.models import Result
 
@@ -73,7 +73,7 @@ def client(web):
 
 
 def page_client():
-    """A browser that has opened the page: with a session of its own and a CSRF token."""
+    """A test client that has opened the page; it has an own session and a CSRF token."""
     from django.test import Client
 
     client = Client(enforce_csrf_checks=True, headers={"host": "127.0.0.1"})
@@ -105,7 +105,7 @@ def encoded(array: np.ndarray, kind: str, **options) -> bytes:
 
 
 def files_kept(settings) -> list[str]:
-    """Everything on the disk that came out of an upload."""
+    """All files on the disk that an upload created."""
     folders = (settings.RESULTS_FOLDER, settings.UPLOAD_FOLDER)
     return [str(path) for folder in folders for path in folder.rglob("*")]
 
@@ -117,7 +117,7 @@ def angiogram():
 
 @pytest.fixture
 def server(web):
-    """The address of a running server with threads, and its queue at work."""
+    """URL of a running server with request threads and an analysis thread."""
     from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
     from django.core.wsgi import get_wsgi_application
 

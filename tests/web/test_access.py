@@ -1,4 +1,4 @@
-"""Who may see the page, and with which settings it does not start."""
+"""Access to the page, and settings that the server refuses."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from tests.web.conftest import page_client, png, send
 
 
 def command(folder, *arguments, **environment) -> subprocess.CompletedProcess:
-    """Run a script as a user would, on a fresh machine."""
+    """Run a script with none of the web page's variables but these."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CNP_WEB_", "DJANGO_"))}
     kept |= {"CNP_WEB_FOLDER": str(folder), **environment}
     return subprocess.run(
@@ -20,14 +20,14 @@ def command(folder, *arguments, **environment) -> subprocess.CompletedProcess:
     )
 
 
-def one_line(finished: subprocess.CompletedProcess) -> str:
+def one_line_error(finished: subprocess.CompletedProcess) -> str:
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: ")
     assert finished.stderr.count("\n") == 1
     return finished.stderr
 
 
-def test_the_production_settings_pass_djangos_check(tmp_path):
+def test_default_settings_pass_djangos_deployment_check(tmp_path):
     finished = command(tmp_path, "web/manage.py", "check", "--deploy", "--fail-level", "INFO")
     assert finished.returncode == 0, finished.stderr
     assert "no issues (0 silenced)" in finished.stdout
@@ -42,12 +42,12 @@ def test_the_production_settings_pass_djangos_check(tmp_path):
         ({"CNP_WEB_SECRET_KEY": "a" * 60}, "CNP_WEB_SECRET_KEY"),
     ],
 )
-def test_the_network_is_not_served_with_weak_settings(tmp_path, environment, named):
+def test_weak_settings_are_refused_on_the_network(tmp_path, environment, named):
     for script in (["web/manage.py", "check"], ["run_web.py", "--host", "0.0.0.0"]):
-        assert named in one_line(command(tmp_path, *script, **environment))
+        assert named in one_line_error(command(tmp_path, *script, **environment))
 
 
-def test_the_secret_key_is_private_and_stays(tmp_path):
+def test_secret_key_is_created_once_and_private(tmp_path):
     from web.secret_key import kept_secret_key
 
     key = kept_secret_key(tmp_path / "web")
@@ -59,17 +59,17 @@ def test_the_secret_key_is_private_and_stays(tmp_path):
     file.chmod(0o644)
     from lib.runtime.errors import UserError
 
-    with pytest.raises(UserError, match="others can read it"):
+    with pytest.raises(UserError, match="other users can read it"):
         kept_secret_key(tmp_path / "web")
 
 
-def test_a_missing_model_is_one_line(tmp_path):
-    told = one_line(command(tmp_path, "run_web.py", "--model", str(tmp_path / "no.onnx")))
-    assert "no.onnx: no such file" in told
-    assert "python run_export.py NAME" in told
+def test_missing_onnx_file_is_one_line_error(tmp_path):
+    error = one_line_error(command(tmp_path, "run_web.py", "--model", str(tmp_path / "no.onnx")))
+    assert "no.onnx: no such file" in error
+    assert "python run_export.py NAME" in error
 
 
-def test_on_this_computer_no_account_is_needed(client):
+def test_local_access_needs_no_account(client):
     assert client.get("/").status_code == 200
     assert client.get("/", headers={"host": "evil.example"}).status_code == 400
 
@@ -82,7 +82,7 @@ def on_the_network(web, settings):
         yield
 
 
-def test_passwords_cannot_be_tried_out(on_the_network):
+def test_wrong_passwords_lock_a_user_name_for_one_address(on_the_network):
     from axes.models import AccessAttempt
     from django.contrib.auth.models import User
     from django.test import Client
@@ -102,13 +102,13 @@ def test_passwords_cannot_be_tried_out(on_the_network):
         (kept,) = AccessAttempt.objects.all()
         assert kept.username == "nurse" and "password=no" not in kept.post_data
         elsewhere = log_in("a long enough one", "10.0.0.8")
-        assert elsewhere.status_code == 302  # nobody is locked out by others
+        assert elsewhere.status_code == 302  # the lock holds for one address only
     finally:
         AccessAttempt.objects.all().delete()
         User.objects.all().delete()
 
 
-def test_on_the_network_nothing_is_shown_without_an_account(on_the_network, settings):
+def test_network_access_needs_an_account(on_the_network, settings):
     from django.contrib.auth.models import User
     from django.test import Client
 
@@ -142,7 +142,7 @@ def test_on_the_network_nothing_is_shown_without_an_account(on_the_network, sett
         User.objects.all().delete()
 
 
-def test_nothing_but_the_static_folder_is_served(client):
+def test_files_outside_the_static_folder_are_not_served(client):
     for address in (
         "/static/../settings.py",
         "/static/%2e%2e/settings.py",
@@ -150,6 +150,21 @@ def test_nothing_but_the_static_folder_is_served(client):
         "/web_data/",
     ):
         assert client.get(address).status_code in {400, 404}
+
+
+def test_static_files_have_the_security_headers(client):
+    for name, content_type in (("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")):
+        answer = client.get(f"/static/{name}")
+        assert answer["Content-Type"].startswith(content_type)
+        assert answer["Cache-Control"] == "no-cache"
+        assert "default-src 'none'" in answer["Content-Security-Policy"]
+        assert answer["X-Frame-Options"] == "DENY"
+        assert answer["X-Content-Type-Options"] == "nosniff"
+        assert "Access-Control-Allow-Origin" not in answer
+        unchanged = client.get(
+            f"/static/{name}", headers={"if-modified-since": answer["Last-Modified"]}
+        )
+        assert unchanged.status_code == 304
 
 
 def test_headers(client):

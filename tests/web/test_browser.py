@@ -1,4 +1,4 @@
-"""A doctor's visit in a real browser: upload, threshold, fovea, download, delete."""
+"""The page in a real browser: upload, threshold, fovea, download, delete."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ FLAGS = [
 
 @pytest.fixture
 def chromium(tmp_path):
-    """A browser with a profile of its own; skipped where there is none."""
+    """A browser with an empty profile; skips the test if Chromium is missing."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     if program is None:
         pytest.skip("no browser: apt-get install chromium")
@@ -44,7 +44,7 @@ def chromium(tmp_path):
 
 @pytest.fixture
 def faults(chromium):
-    """What went wrong in the page, the content security policy's refusals included."""
+    """Errors of the page, including violations of the content security policy."""
     found = []
     chromium.on("console", lambda m: found.append(m.text) if m.type == "error" else None)
     chromium.on("weberror", lambda error: found.append(str(error.error)))
@@ -68,7 +68,7 @@ def downloaded(page, kind: str) -> str:
     return waiting.value
 
 
-def test_a_visit(chromium, faults, server, tmp_path):
+def test_upload_measure_download_delete(chromium, faults, server, tmp_path):
     angiogram = synthetic_angiogram(seed=7, index=0, size=512)
     write_png(tmp_path / "1-1 _010.png", angiogram.image)
     page = chromium.new_page()
@@ -96,7 +96,7 @@ def test_a_visit(chromium, faults, server, tmp_path):
 
     page.screenshot(path=tmp_path / "page.png")
     shown = np.asarray(Image.open(tmp_path / "page.png"))[..., :3]
-    assert (shown == (240, 228, 66)).all(axis=2).sum() > 500  # outlines are drawn
+    assert (shown == (240, 228, 66)).all(axis=2).sum() > 500  # pixels of outlines
 
     labelme = downloaded(page, "labelme")
     assert labelme.suggested_filename == "1-1 _010.json"
@@ -104,7 +104,7 @@ def test_a_visit(chromium, faults, server, tmp_path):
     assert document["imagePath"] == "1-1 _010.png"
     assert len(document["shapes"]) == int(page.inner_text("#areas")) > 0
 
-    # The page counts as the server does.
+    # Page and server measure the same.
     header, values = downloaded(page, "measurements").path().read_text("utf-8-sig").splitlines()
     table = dict(zip(header.split(","), values.split(","), strict=True))
     assert percent(page) == round(100 * float(table["ischaemic_index"]), 1)
@@ -117,7 +117,7 @@ def test_a_visit(chromium, faults, server, tmp_path):
     assert faults == []
 
 
-def test_keyboard_phone_and_chinese(chromium, faults, server, tmp_path):
+def test_keyboard_small_screen_and_chinese(chromium, faults, server, tmp_path):
     page = chromium.new_page()
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(server)
@@ -143,7 +143,7 @@ def test_keyboard_phone_and_chinese(chromium, faults, server, tmp_path):
     assert page.inner_text("#threshold-value") == "0.350"
     assert page.inner_text("#index") != before
 
-    page.reload()  # the session's images are still there
+    page.reload()  # the server still has the session's images
     page.wait_for_selector("#list li:nth-child(2)[data-state=done]")
     unnamed = page.locator(
         "button, input, select, canvas:not([aria-hidden]), a[href]"

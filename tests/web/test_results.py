@@ -1,4 +1,4 @@
-"""What becomes of an upload: queue, picture, measurements, downloads, ownership, deletion."""
+"""Results of an upload: queue, picture, measurements, downloads, ownership, deletion."""
 
 import csv
 import json
@@ -12,13 +12,13 @@ from PIL import Image
 
 from lib.images.labelme import rasterise, read_labelme
 from lib.images.masks import without_small_areas
-from lib.images.outlines import draw_outlines
+from lib.images.outlines import draw_prediction
 from tests.web.conftest import analyse_all, encoded, files_kept, network, page_client, png, send
 
 
 @pytest.fixture
 def result(web, client, angiogram):
-    """An analysed angiogram, as the page's scripts see it."""
+    """An analysed angiogram, in the JSON form that the page's scripts receive."""
     assert send(client, png(angiogram.image), "3-1 眼.png").status_code == 201
     analyse_all(web)
     (result,) = client.get("/results/").json()["results"]
@@ -39,7 +39,7 @@ def choice(**other) -> dict:
     return {"threshold": 0.3, "min_area_px": 60} | other
 
 
-def test_the_page_gets_picture_and_probability(client, result, angiogram):
+def test_picture_and_probability_of_a_result(client, result, angiogram):
     assert (picture(client.get(f"{result['url']}picture")) == angiogram.image).all()
     found = probability(client, result)
     outside = np.isnan(found)
@@ -49,7 +49,7 @@ def test_the_page_gets_picture_and_probability(client, result, angiogram):
     assert result["minAreaPx"] == 20
 
 
-def test_downloads_are_made_at_the_threshold_asked_for(client, result, tmp_path, angiogram):
+def test_downloads_use_the_chosen_threshold(client, result, tmp_path, angiogram):
     found = probability(client, result)
     expected = without_small_areas(found >= np.float32(0.3), 60)
     assert expected.any()
@@ -67,10 +67,10 @@ def test_downloads_are_made_at_the_threshold_asked_for(client, result, tmp_path,
     assert (drawn & expected).sum() / (drawn | expected).sum() >= 0.99
 
     overlay = picture(client.get(f"{address}/overlay", choice()))
-    assert (overlay == draw_outlines(angiogram.image, expected, ~np.isnan(found))).all()
+    assert (overlay == draw_prediction(angiogram.image, expected, ~np.isnan(found))).all()
 
 
-def test_the_table_has_the_columns_of_run_prediction(client, result):
+def test_downloaded_table_has_the_columns_of_run_prediction(client, result):
     fovea = {"fovea_row": 100, "fovea_column": 120, "pixel_spacing_mm": 0.02}
     text = client.get(f"{result['url']}download/measurements", choice(**fovea)).content
     (row,) = csv.DictReader(StringIO(text.decode("utf-8-sig")))
@@ -105,13 +105,13 @@ def test_the_table_has_the_columns_of_run_prediction(client, result):
         {"fovea_row": 3, "fovea_column": 256},
     ],
 )
-def test_a_wrong_choice_is_refused(client, result, wrong):
+def test_wrong_settings_are_refused(client, result, wrong):
     answer = client.get(f"{result['url']}measurement", choice(**wrong))
     assert answer.status_code == 400
     assert answer.json()["message"]
 
 
-def test_a_formula_is_no_file_name(web, client, angiogram):
+def test_file_name_like_a_formula_is_quoted_in_the_table(web, client, angiogram):
     send(client, png(angiogram.image), "=1+1.png")
     analyse_all(web)
     (result,) = client.get("/results/").json()["results"]
@@ -119,7 +119,7 @@ def test_a_formula_is_no_file_name(web, client, angiogram):
     assert b"\n'=1+1.png," in text
 
 
-def test_another_session_finds_nothing(client, result):
+def test_results_are_hidden_from_other_sessions(client, result):
     stranger = page_client()
     parts = ["picture", "probability", "measurement?threshold=.5&min_area_px=0"]
     parts += [f"download/{kind}?threshold=.5&min_area_px=0" for kind in ("mask", "labelme")]
@@ -135,20 +135,20 @@ def test_another_session_finds_nothing(client, result):
 
 
 @pytest.mark.parametrize("key", ["x", "..%2f..%2fsecret_key", "0" * 32])
-def test_an_invented_result(client, key):
+def test_unknown_key_is_not_found(client, key):
     answer = client.get(f"/results/{key}/picture")
     assert answer.status_code == 404
     assert answer.json()["message"]
 
 
-def test_delete_now(client, settings, result):
+def test_delete_one_result(client, settings, result):
     assert files_kept(settings) != []
     assert client.delete(result["url"]).status_code == 204
     assert files_kept(settings) == []
     assert client.get(f"{result['url']}picture").status_code == 404
 
 
-def test_delete_all_now_keeps_those_of_others(web, client, settings, result, angiogram):
+def test_delete_all_keeps_results_of_other_sessions(web, client, settings, result, angiogram):
     other = page_client()
     send(other, png(angiogram.image))
     assert client.delete("/results/").status_code == 204
@@ -156,7 +156,7 @@ def test_delete_all_now_keeps_those_of_others(web, client, settings, result, ang
     assert client.get("/results/").json() == {"results": []}
 
 
-def test_an_hour_later_it_is_gone(client, settings, result):
+def test_expired_results_are_hidden_and_deleted(client, settings, result):
     from web.analysis_queue import delete_expired
     from web.models import Result
 
@@ -164,13 +164,13 @@ def test_an_hour_later_it_is_gone(client, settings, result):
     delete_expired()
     assert files_kept(settings) != []
     Result.objects.update(uploaded=kept.uploaded - timedelta(seconds=settings.KEPT_SECONDS + 1))
-    assert client.get(f"{result['url']}picture").status_code == 404  # before any cleaning
+    assert client.get(f"{result['url']}picture").status_code == 404  # before delete_expired runs
     delete_expired()
     assert files_kept(settings) == []
     assert not Result.objects.exists()
 
 
-def test_what_a_killed_process_left_is_cleaned_up(settings):
+def test_old_files_of_killed_processes_are_deleted(settings):
     from web.analysis_queue import delete_expired
 
     orphan, upload = settings.RESULTS_FOLDER / "orphan", settings.UPLOAD_FOLDER / "tmp1"
@@ -185,19 +185,19 @@ def test_what_a_killed_process_left_is_cleaned_up(settings):
     assert files_kept(settings) == []
 
 
-def test_an_interrupted_analysis_is_said_to_have_failed(client, settings, angiogram):
-    from web.analysis_queue import _next, give_up_interrupted
+def test_interrupted_analysis_is_marked_as_failed(client, settings, angiogram):
+    from web.analysis_queue import _next, fail_interrupted
 
     send(client, png(angiogram.image))
     assert _next().process == os.getpid()
-    give_up_interrupted()
+    fail_interrupted()
     (result,) = client.get("/results/").json()["results"]
     assert result["state"] == "failed"
     assert "interrupted" in result["message"]
     assert files_kept(settings) == []
 
 
-def test_a_failing_network_does_not_stop_the_queue(web, client, settings, angiogram, caplog):
+def test_failed_analysis_does_not_stop_the_queue(web, client, settings, angiogram, caplog):
     def failing(images):
         raise RuntimeError("no memory")
 
@@ -209,7 +209,7 @@ def test_a_failing_network_does_not_stop_the_queue(web, client, settings, angiog
     send(client, png(angiogram.image))
     analyse_all(web)
     failed, black, done = client.get("/results/").json()["results"]
-    assert failed["message"] == "The analysis failed; the server's log says why."
+    assert failed["message"] == "The analysis failed; see the server's log."
     assert "no memory" in caplog.text
     assert "field of view is empty" in black["message"]
     assert str(settings.FOLDER) not in black["message"]
@@ -217,22 +217,22 @@ def test_a_failing_network_does_not_stop_the_queue(web, client, settings, angiog
     assert len(list(settings.RESULTS_FOLDER.iterdir())) == 1
 
 
-def test_deleted_while_it_is_analysed(web, client, settings, angiogram):
+def test_delete_during_the_analysis(web, client, settings, angiogram):
     from tests.web.conftest import darkness
 
     url = send(client, png(angiogram.image)).json()["url"]
 
-    def network_that_is_overtaken(images):
+    def deleting_network(images):
         assert client.delete(url).status_code == 204
         return darkness(images)
 
-    web.network = network(network_that_is_overtaken)
+    web.network = network(deleting_network)
     analyse_all(web)
     assert files_kept(settings) == []
     assert client.get("/results/").json() == {"results": []}
 
 
-def test_the_position_in_the_queue(client, angiogram):
+def test_position_in_the_queue(client, angiogram):
     other = page_client()
     for sender in (client, other, client):
         send(sender, png(angiogram.image))
@@ -240,7 +240,7 @@ def test_the_position_in_the_queue(client, angiogram):
     assert [r["position"] for r in other.get("/results/").json()["results"]] == [2]
 
 
-def test_a_banner_is_blackened_and_said(web, client, angiogram):
+def test_banner_is_blackened_and_reported(web, client, angiogram):
     from PIL import ImageDraw
 
     frame = Image.new("L", (256, 300), 30)
@@ -257,7 +257,7 @@ def test_a_banner_is_blackened_and_said(web, client, angiogram):
     assert json.loads(document)["imageHeight"] == 300
 
 
-def test_the_page_in_both_languages(client):
+def test_page_in_both_languages(client):
     english = client.get("/").content.decode()
     assert "Not a medical device" in english
     assert "ischaemic index" in english
@@ -269,8 +269,7 @@ def test_the_page_in_both_languages(client):
     assert send(client, b"").json()["message"] == "文件为空。"
 
 
-def test_every_text_has_its_chinese(settings):
-    """And the compiled catalogue is that of the source."""
+def test_chinese_catalogue_is_complete_and_compiled(settings):
     import gettext
     import re
 
@@ -281,7 +280,7 @@ def test_every_text_has_its_chinese(settings):
         compiled = gettext.GNUTranslations(stream)
     assert {text: compiled.gettext(text) for text in written} == written
     assert all(written.values())
-    templates = settings.STATIC_FOLDER.parent / "templates"
+    templates = settings.STATIC_ROOT.parent / "templates"
     used = {
         text
         for file in templates.rglob("*.html")

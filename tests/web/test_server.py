@@ -1,4 +1,4 @@
-"""run_web.py and gunicorn, with a real ONNX file, from start to end."""
+"""run_web.py and gunicorn with a real ONNX file."""
 
 import http.client
 import json
@@ -60,7 +60,7 @@ def onnx_file(tmp_path):
     return tmp_path / "darkness.onnx"
 
 
-def ask(
+def request(
     port: int, method: str, address: str, body: bytes = b"", **headers
 ) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -70,7 +70,7 @@ def ask(
     return answer
 
 
-def test_from_start_to_end(onnx_file, tmp_path, angiogram):
+def test_start_upload_analyse_stop(onnx_file, tmp_path, angiogram):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -86,10 +86,10 @@ def test_from_start_to_end(onnx_file, tmp_path, angiogram):
         try:
             assert "darkness (one layer), threshold 0.5" in server.stdout.readline()
             assert f"http://127.0.0.1:{port}/" in server.stdout.readline()
-            page = wait_for(lambda: ask(port, "GET", "/"), (ConnectionError,))
+            page = wait_for(lambda: request(port, "GET", "/"), (ConnectionError,))
             token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.body.decode())[1]
             cookie = page.headers["Set-Cookie"].partition(";")[0]
-            answer = ask(
+            answer = request(
                 port, "POST", "/results/?name=1.png", png(angiogram.image),
                 **{"Cookie": cookie, "X-CSRFToken": token},
             )  # fmt: skip
@@ -97,13 +97,13 @@ def test_from_start_to_end(onnx_file, tmp_path, angiogram):
             session = answer.headers["Set-Cookie"].partition(";")[0]
 
             def done():
-                (result,) = json.loads(ask(port, "GET", "/results/", Cookie=session).body)[
+                (result,) = json.loads(request(port, "GET", "/results/", Cookie=session).body)[
                     "results"
                 ]
                 return result if result["state"] == "done" else None
 
             url = wait_for(done)["url"]
-            data = ask(port, "GET", f"{url}probability", Cookie=session).body
+            data = request(port, "GET", f"{url}probability", Cookie=session).body
             probability = np.frombuffer(data, "<f4").reshape(angiogram.image.shape)
             assert np.nanmax(probability) == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-6)
             second = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
@@ -115,7 +115,7 @@ def test_from_start_to_end(onnx_file, tmp_path, angiogram):
 
 
 def wait_for(result, errors=()):
-    """What `result()` returns once it is something."""
+    """Call `result` until it returns a true value; return this value."""
     for _ in range(200):
         try:
             if found := result():
@@ -123,4 +123,4 @@ def wait_for(result, errors=()):
         except errors:
             pass
         time.sleep(0.1)
-    raise AssertionError("waited in vain")
+    raise AssertionError("no result within 20 s")

@@ -1,4 +1,4 @@
-"""Bad uploads: answered, nothing left behind, the server alive."""
+"""Bad uploads get an error response, leave no file, and do not stop the server."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png_bomb(side: int) -> bytes:
-    """A valid black PNG of `side` x `side`: one deflated block of a megabyte of zeros, over and over."""
+    """A valid black PNG of `side` x `side` pixels: copies of one compressed block of 1 MiB of zeros."""
     packer = zlib.compressobj(9, wbits=-15)
     block = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
     size = side * (side + 1)
@@ -36,7 +36,7 @@ def png_bomb(side: int) -> bytes:
     )
 
 
-def test_the_bomb_is_a_picture():
+def test_png_bomb_is_a_valid_image():
     assert not np.asarray(Image.open(BytesIO(png_bomb(2000)))).any()
 
 
@@ -81,7 +81,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_file_is_refused_and_nothing_is_left(client, settings, kind):
+def test_bad_file_is_refused_and_leaves_no_file(client, settings, kind):
     data, status = BAD[kind]
     answer = send(client, data, "1-1.png")
     assert answer.status_code == status
@@ -92,7 +92,7 @@ def test_a_bad_file_is_refused_and_nothing_is_left(client, settings, kind):
     assert send(client, png(GREY)).status_code == 201
 
 
-def test_a_bomb_is_refused_by_its_header(client, settings, monkeypatch):
+def test_png_bomb_is_refused_by_its_header(client, settings, monkeypatch):
     data = png_bomb(40_000)
     assert len(data) < 2_000_000
     monkeypatch.setattr("PIL.Image.Image.load", lambda self: pytest.fail("a pixel was decoded"))
@@ -105,17 +105,17 @@ def test_a_bomb_is_refused_by_its_header(client, settings, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["../../evil.png", "..\\evil.png", "/etc/passwd", "..", "a\nb.png", "", "x" * 201]
 )
-def test_a_name_with_a_path_is_refused(client, settings, name):
+def test_file_name_with_a_path_is_refused(client, settings, name):
     assert send(client, png(GREY), name).status_code == 400
     assert files_kept(settings) == []
 
 
-def test_a_name_is_nowhere_on_the_disk(client, settings):
+def test_no_file_on_the_disk_has_the_uploaded_name(client, settings):
     assert send(client, png(GREY), "姓名 (1).png").json()["fileName"] == "姓名 (1).png"
     assert [name for name in files_kept(settings) if "姓名" in name] == []
 
 
-def test_without_csrf_token(web, client, settings):
+def test_request_without_csrf_token_is_refused(web, client, settings):
     del client.defaults["HTTP_X_CSRFTOKEN"]
     answer = send(client, png(GREY))
     assert answer.status_code == 403
@@ -123,13 +123,13 @@ def test_without_csrf_token(web, client, settings):
     assert files_kept(settings) == []
 
 
-def test_a_form_is_refused(client, settings):
+def test_multipart_form_is_refused(client, settings):
     answer = client.post("/results/?name=1.png", {"image": BytesIO(png(GREY))})
     assert answer.status_code == 400
     assert files_kept(settings) == []
 
 
-def test_200_megabytes_are_refused_unread(server, settings):
+def test_200_megabytes_are_refused_and_not_stored(server, settings):
     connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=60)
     block, size = bytes(2**20), 200 * 2**20
     body = (block for _ in range(size // len(block)))
@@ -142,7 +142,7 @@ def test_200_megabytes_are_refused_unread(server, settings):
     assert http_status(server) == 200
 
 
-def test_a_body_that_ends_early(server, settings):
+def test_incomplete_body_leaves_no_file(server, settings):
     connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=60)
     connection.putrequest("POST", "/results/?name=1.png")
     connection.putheader("Content-Length", "100000")
@@ -152,23 +152,23 @@ def test_a_body_that_ends_early(server, settings):
     assert files_kept(settings) == []
 
 
-def test_twenty_at_once(web, server, settings):
-    """Some wait, the others are told to come again; one is analysed at a time."""
+def test_twenty_simultaneous_uploads(web, server, settings):
+    """The queue takes some, the others get status 503; one image is analysed at a time."""
     from tests.web.conftest import darkness, network
 
-    go_on, running, most = threading.Event(), [], []
+    finish, running, most = threading.Event(), [], []
 
     def slow(images):
         running.append(1)
         most.append(len(running))
-        go_on.wait(30)
+        finish.wait(30)
         running.pop()
         return darkness(images)
 
     web.network = network(slow)
     statuses, clients = [], [page_client() for _ in range(20)]
     threads = [
-        threading.Thread(target=lambda c=c: statuses.append(sent(server, c, png(GREY))))
+        threading.Thread(target=lambda c=c: statuses.append(send_to(server, c, png(GREY))))
         for c in clients
     ]
     for thread in threads:
@@ -176,9 +176,9 @@ def test_twenty_at_once(web, server, settings):
     for thread in threads:
         thread.join()
     accepted = statuses.count(201)
-    assert settings.MAX_WAITING <= accepted <= settings.MAX_WAITING + 1  # one may be under way
+    assert settings.MAX_WAITING <= accepted <= settings.MAX_WAITING + 1  # one may be in analysis
     assert statuses.count(503) == 20 - accepted
-    go_on.set()
+    finish.set()
     for _ in range(300):
         results = [r for c in clients for r in c.get("/results/").json()["results"]]
         if all(result["state"] == "done" for result in results):
@@ -189,7 +189,7 @@ def test_twenty_at_once(web, server, settings):
     assert http_status(server) == 200
 
 
-def test_a_full_queue_says_when_to_come_again(client, settings):
+def test_full_queue_returns_retry_after(client, settings):
     for _ in range(settings.MAX_WAITING):
         assert send(client, png(GREY)).status_code == 201
     before = files_kept(settings)
@@ -199,9 +199,9 @@ def test_a_full_queue_says_when_to_come_again(client, settings):
     assert files_kept(settings) == before
 
 
-def test_metadata_is_dropped_at_once(client, settings):
+def test_metadata_of_the_file_is_not_stored(client, settings):
     exif = Image.Exif()
-    exif[0x010E], exif[0x0112] = "Secret Name", 6  # turned by a quarter
+    exif[0x010E], exif[0x0112] = "Secret Name", 6  # rotated by 90 degrees
     assert send(client, encoded(GREY[:32], "JPEG", exif=exif), "1.jpg").status_code == 201
     assert send(client, dicom(GREY), "1.dcm").status_code == 201
     kept = [path for path in settings.FOLDER.rglob("*") if path.is_file()]
@@ -210,7 +210,7 @@ def test_metadata_is_dropped_at_once(client, settings):
     assert sizes == {(32, 64), (64, 64)}
 
 
-def test_dicom_brings_its_pixel_spacing(web, client, angiogram):
+def test_pixel_spacing_is_read_from_dicom(web, client, angiogram):
     send(client, dicom(angiogram.image, PixelSpacing=[0.01, 0.02]), "1.dcm")
     analyse_all(web)
     (result,) = client.get("/results/").json()["results"]
@@ -219,7 +219,7 @@ def test_dicom_brings_its_pixel_spacing(web, client, angiogram):
     assert "0.01 0.02" in table.content.decode("utf-8-sig")
 
 
-def sent(server: str, client, data: bytes) -> int:
+def send_to(server: str, client, data: bytes) -> int:
     connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=60)
     cookies = "; ".join(f"{c.key}={c.value}" for c in client.cookies.values())
     headers = {"Cookie": cookies, "X-CSRFToken": client.defaults["HTTP_X_CSRFTOKEN"]}

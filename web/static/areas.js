@@ -1,10 +1,10 @@
-// The mask at a threshold and what it measures. The same arithmetic as lib/prediction/measurement.py: probabilities
-// and threshold in 32 bits, areas of pixels that touch, also by a corner.
+// The mask at a threshold and its measurements. The arithmetic is that of lib/prediction/measurement.py: 32-bit
+// probabilities and threshold, areas of 8-connected pixels.
 
 export function measureAreas(probability, width, height, threshold, minArea) {
   const mask = new Uint8Array(probability.length);
   const least = Math.fround(threshold);
-  for (let i = 0; i < mask.length; i++) mask[i] = probability[i] >= least; // NaN is not
+  for (let i = 0; i < mask.length; i++) mask[i] = probability[i] >= least; // false for NaN
   const runs = labelledRuns(mask, width, height);
   const sizes = new Map();
   for (let r = 0; r < runs.parent.length; r++) {
@@ -32,7 +32,7 @@ export function measureAreas(probability, width, height, threshold, minArea) {
   };
 }
 
-// Rows of set pixels, [start, end) in the flat array, joined with those they touch in the row above.
+// Horizontal runs of set pixels, [start, end) in the flat array; union-find joins runs that touch a run above.
 function labelledRuns(mask, width, height) {
   const start = [];
   const end = [];
@@ -49,7 +49,7 @@ function labelledRuns(mask, width, height) {
       while (i < rowEnd && mask[i]) i++;
       end.push(i);
       parent.push(run);
-      const [from, to] = [start[run] - width, i - width]; // moved up; a corner may touch
+      const [from, to] = [start[run] - width, i - width]; // shifted up by a row and widened by the corners
       while (candidate < first && end[candidate] < from) candidate++;
       for (let c = candidate; c < first && start[c] <= to; c++) {
         parent[rootOf(parent, run)] = rootOf(parent, c);
@@ -68,10 +68,10 @@ function rootOf(parent, run) {
   return run;
 }
 
-// The edges between pixels that are in and out, as lines on the pixels' borders.
+// The borders between pixels inside and outside, as horizontal and vertical lines.
 export function outlinePath(isInside, width, height) {
   const path = new Path2D();
-  const since = new Int32Array(width + 1).fill(-1); // row where the vertical edge left of a column begins
+  const since = new Int32Array(width + 1).fill(-1); // row where the vertical line to the left of a column starts
   for (let y = 0; y <= height; y++) {
     let from = -1;
     for (let x = 0; x <= width; x++) {

@@ -1,4 +1,4 @@
-// The list of images, each a button that shows it and one that deletes it.
+// The list of images; each has a button to show it and a button to delete it.
 
 const THUMBNAIL_PX = 96;
 
@@ -18,12 +18,12 @@ export class ImageList {
     const thumbnail = document.createElement("canvas");
     thumbnail.width = thumbnail.height = THUMBNAIL_PX;
     thumbnail.ariaHidden = "true";
-    const words = document.createElement("span");
+    const texts = document.createElement("span");
     const name = document.createElement("strong");
     name.textContent = name.title = image.fileName;
     const state = document.createElement("span");
-    words.append(name, state);
-    show.append(thumbnail, words);
+    texts.append(name, state);
+    show.append(thumbnail, texts);
     show.className = "show";
     show.addEventListener("click", () => this.select_(image));
     const remove = document.createElement("button");

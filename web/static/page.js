@@ -25,7 +25,7 @@ const viewer = new Viewer(at("canvas"), placeFovea);
 const list = new ImageList(at("list"), { select, remove, text: stateText });
 let selected = null;
 let isPolling = false;
-let sectorsAsked = null; // aborts the last question to the server
+let sectorsRequest = null; // AbortController of the last request for sectors
 
 // ---------------------------------------------------------------- sending
 
@@ -78,7 +78,7 @@ async function refresh() {
   }
 }
 
-// After a reload, or in another language: the session's images are still there.
+// Show the session's images again after a reload or a change of language.
 async function restore() {
   for (const result of await server.list()) adopt(list.add({ fileName: result.fileName }), result);
   showOrHide();
@@ -126,7 +126,7 @@ function select(image) {
   show();
 }
 
-// The mask, its areas and their outline at the image's threshold.
+// Compute the mask, its areas and their outline at the image's threshold.
 function apply(image) {
   const { probability, width, height, threshold, minArea } = image;
   image.found = measureAreas(probability, width, height, threshold, minArea);
@@ -191,7 +191,7 @@ function choiceOf({ threshold, minArea, spacingGiven, fovea }) {
   return choice;
 }
 
-// Fields hold what was typed: they are written only where another image is shown.
+// Called only when another image is shown, because the fields contain what the user types.
 function showFields() {
   const { fovea, pixelSpacing } = selected;
   at("name").textContent = selected.fileName;
@@ -238,18 +238,18 @@ function typedFovea() {
   show();
 }
 
-// The server counts these: the table in the download and the one on the page are the same.
+// The server measures the sectors, so that the page and the downloaded table agree.
 async function showSectors(choice) {
-  sectorsAsked?.abort();
+  sectorsRequest?.abort();
   at("sectors").hidden = at("clear-fovea").hidden = !selected.fovea;
   at("sectors-fault").textContent = "";
   if (!selected.fovea) return;
-  const asked = (sectorsAsked = new AbortController());
-  await wait(120); // a slider that is moved asks once
-  if (asked.signal.aborted) return;
+  const request = (sectorsRequest = new AbortController());
+  await wait(120); // one request while a slider moves
+  if (request.signal.aborted) return;
   try {
-    const measured = await server.measurement(selected, choice, asked.signal);
-    if (asked.signal.aborted) return;
+    const measured = await server.measurement(selected, choice, request.signal);
+    if (request.signal.aborted) return;
     const rows = SECTORS.filter((sector) => measured[`area_px_${sector}`] !== null).map((sector) => {
       const [index, area] = [measured[`ischaemic_index_${sector}`], measured[`area_px_${sector}`]];
       const share = index === null ? "–" : percent.format(index);
@@ -279,7 +279,7 @@ async function remove(image) {
   try {
     if (image.url) await server.delete(image.url);
   } catch (error) {
-    if (error.status !== 404) return announce(error.message); // 404: the server was first
+    if (error.status !== 404) return announce(error.message); // 404: the server has deleted it already
   }
   forget(image);
   announce(fill(messages.deleted, { name: image.fileName }));
@@ -298,7 +298,7 @@ async function removeAll() {
 function forget(image) {
   list.remove(image);
   if (image === selected) {
-    sectorsAsked?.abort();
+    sectorsRequest?.abort();
     selected = null;
     const next = list.all().find(({ state }) => state === "done");
     if (next) select(next);
@@ -338,7 +338,7 @@ function listen() {
   const input = at("files");
   input.addEventListener("change", () => {
     send(input.files);
-    input.value = ""; // the same file may be chosen again
+    input.value = ""; // so that the same file can be chosen again
   });
   const drop = at("drop");
   for (const kind of ["dragenter", "dragover"]) {

@@ -1,4 +1,4 @@
-// What the page asks of the server.
+// Requests of the page to the server.
 
 export class Refusal extends Error {
   constructor(status, message, retrySeconds) {
@@ -16,33 +16,33 @@ export class Server {
   }
 
   async list() {
-    return (await (await this.#ask(this.results)).json()).results;
+    return (await (await this.#request(this.results)).json()).results;
   }
 
   async send(file) {
     const address = `${this.results}?${new URLSearchParams({ name: file.name })}`;
     const headers = { "Content-Type": "application/octet-stream" };
-    return (await this.#ask(address, { method: "POST", body: file, headers })).json();
+    return (await this.#request(address, { method: "POST", body: file, headers })).json();
   }
 
   async picture(result) {
-    return createImageBitmap(await (await this.#ask(`${result.url}picture`)).blob());
+    return createImageBitmap(await (await this.#request(`${result.url}picture`)).blob());
   }
 
   // NaN outside the field of view.
   async probability(result) {
-    return new Float32Array(await (await this.#ask(`${result.url}probability`)).arrayBuffer());
+    return new Float32Array(await (await this.#request(`${result.url}probability`)).arrayBuffer());
   }
 
   async measurement(result, choice, signal) {
-    return (await this.#ask(`${result.url}measurement?${choice}`, { signal })).json();
+    return (await this.#request(`${result.url}measurement?${choice}`, { signal })).json();
   }
 
   async delete(address) {
-    await this.#ask(address, { method: "DELETE" });
+    await this.#request(address, { method: "DELETE" });
   }
 
-  async #ask(address, options = {}) {
+  async #request(address, options = {}) {
     const headers = { "X-CSRFToken": this.token, ...options.headers };
     let response;
     try {

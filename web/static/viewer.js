@@ -1,10 +1,10 @@
-// The canvas: the picture, the areas, the fovea; zoom and pan by mouse, finger and keyboard.
+// The canvas: picture, areas and fovea; zoom and pan with mouse, touch and keyboard.
 
 const AREA = "240, 228, 66"; // the colours of lib/images/outlines.py
 const FIELD_OF_VIEW = "86, 180, 233";
 const RING_RADII_MM = [0.5, 1.5, 3];
 const MOST_ZOOM = 40;
-const CLICK_PX = 5; // a pointer that moves less between down and up has clicked
+const CLICK_PX = 5; // a pointer that moves less between down and up is a click
 
 export class Viewer {
   constructor(canvas, onClick) {
@@ -51,10 +51,10 @@ export class Viewer {
   }
 
   draw() {
-    if (this.isAsked) return;
-    this.isAsked = true; // many events, one picture a frame
+    if (this.isRequested) return;
+    this.isRequested = true; // one drawing for each frame, also after many events
     requestAnimationFrame(() => {
-      this.isAsked = false;
+      this.isRequested = false;
       if (this.image) this.#paint();
     });
   }
@@ -80,7 +80,7 @@ export class Viewer {
   }
 
   #paintFovea({ row, column }, spacing) {
-    const [x, y] = [column + 0.5, row + 0.5]; // positions count from the first pixel's centre
+    const [x, y] = [column + 0.5, row + 0.5]; // positions are relative to the centre of the first pixel
     const path = new Path2D();
     const arm = 9 / this.scale;
     path.moveTo(x - arm, y);
@@ -138,7 +138,7 @@ export class Viewer {
 
   #moved() {
     this.isFitted = false;
-    const { x, y } = this.#centre(); // which must stay on the picture
+    const { x, y } = this.#centre(); // the centre stays on the picture
     this.x = Math.min(Math.max(this.x, x - this.image.width * this.scale), x);
     this.y = Math.min(Math.max(this.y, y - this.image.height * this.scale), y);
     this.draw();
@@ -159,7 +159,7 @@ export class Viewer {
     this.canvas.setPointerCapture(event.pointerId);
     const position = this.#position(event);
     this.pointers.set(event.pointerId, position);
-    this.pressed = this.pointers.size === 1 ? position : null; // two fingers do not click
+    this.pressed = this.pointers.size === 1 ? position : null; // two pointers are not a click
   }
 
   #move(event) {
@@ -210,7 +210,7 @@ function distance(a, b) {
   return Math.hypot(a.x - b.x, a.y - b.y);
 }
 
-// The mask as a picture that the canvas lays over the angiogram.
+// The mask as a picture to draw over the angiogram.
 export function fillPicture(mask, width, height) {
   const canvas = new OffscreenCanvas(width, height);
   const picture = new ImageData(width, height);

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -11,6 +12,9 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from lib.datasets.ffa import prepare
 from lib.datasets.prepared_hdf5 import read_part
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
+from lib.evaluation.performance_report import read_performances, write_performances
+from lib.evaluation.scoring import PredictedImage, evaluate
+from lib.evaluation.test_run import draw_curves
 from lib.evaluation.test_run import test as run_test
 from lib.networks.from_experiments import read_keras_network
 from lib.runtime.errors import UserError
@@ -201,3 +205,51 @@ def test_test_images_without_truth_are_refused(prepared, tested, tmp_path):
     settings = ["experiment name.name=tested", f"data paths.path_test={there}"]
     with pytest.raises(UserError, match="packed without truth and cannot be scored"):
         run_test(tiny_configuration(prepared, *settings))
+
+
+NETWORK_BLUE, DARKNESS_ORANGE = (0, 114, 178), (230, 159, 0)
+
+
+def count(file, colour):
+    """How many pixels of the PNG have the colour."""
+    pixels = np.asarray(Image.open(file).convert("RGB")).astype(int)
+    return np.count_nonzero(np.abs(pixels - colour).max(axis=-1) <= 4)
+
+
+def an_image(truth):
+    ramp = np.linspace(0.7, 0, 1600, dtype=np.float32).reshape(40, 40)
+    probability = truth * np.float32(0.2) + ramp.T
+    original = np.full((40, 40), 100, np.uint8)
+    original[::2] = 110
+    return PredictedImage("2-1", "2", probability, truth, np.ones_like(truth), original, truth)
+
+
+def test_curves_show_the_network_and_the_baseline(tmp_path):
+    truth = np.zeros((40, 40), np.uint8)
+    truth[:20] = 1
+    draw_curves(tmp_path, evaluate([an_image(truth)], 0.5, 0.5))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["Precision_recall.png", "ROC.png"]
+    for file in tmp_path.iterdir():
+        assert count(file, NETWORK_BLUE) > 1000
+        assert count(file, DARKNESS_ORANGE) > 100
+
+
+def test_curves_that_are_not_defined_are_left_out(tmp_path):
+    case = an_image(np.zeros((40, 40), np.uint8))
+    outside = dataclasses.replace(case, field_of_view=np.zeros((40, 40), np.uint8))
+    for name, image in {"no_positive": case, "no_pixel": outside}.items():
+        draw_curves(tmp_path / name, evaluate([image], 0.5))
+        for file in (tmp_path / name).iterdir():
+            assert count(file, NETWORK_BLUE) == 0
+
+
+def test_scores_are_read_back_as_they_were_written(tmp_path):
+    truth = np.zeros((40, 40), np.uint8)
+    truth[:20] = 1
+    evaluation = evaluate([an_image(truth)], 0.5, 0.5, connectivity=True)
+    write_performances(tmp_path, evaluation, {})
+    read = read_performances(tmp_path / "performances.json")
+    assert read == dataclasses.replace(evaluation, curves=None, darkness_curves=None)
+    (tmp_path / "performances.json").write_text("{}")
+    with pytest.raises(UserError, match=r"performances\.json: not the scores of this version"):
+        read_performances(tmp_path / "performances.json")

@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from lib.configuration.reading import read_configuration
 from lib.experiments.plan import read_plan
 from lib.experiments.running import run_plan
 from lib.runtime.errors import UserError
@@ -30,7 +29,7 @@ def plan_file(folder, extra=""):
 def test_shipped_plans_are_read_with_all_their_runs(file):
     plan = read_plan(file)
     for run in plan.runs:
-        read_configuration(plan.base, run.overrides)
+        assert run.configuration.experiment_name.name == run.name
     assert len({run.name for run in plan.runs}) == len(plan.runs) >= 2
 
 
@@ -47,7 +46,7 @@ def test_every_combination_is_run_in_every_fold(tmp_path):
         "architecture-unet_seed-2_fold01",
     ]
     assert len(runs) == 12
-    last = read_configuration(read_plan(file).base, runs[-1].overrides)
+    last = runs[-1].configuration
     assert (last.model.architecture, last.training_settings.seed) == ("resunet", 2)
     assert last.preparation.fold == (3, 3)
 
@@ -57,7 +56,7 @@ def test_a_file_that_varies_is_called_by_its_name(tmp_path):
     plan = read_plan(plan_file(tmp_path, vary))
     assert [run.variant for run in plan.runs] == ["none", "c_best"]
     assert [run.name for run in plan.runs] == ["initial_weights-none", "initial_weights-c_best"]
-    last = read_configuration(plan.base, plan.runs[1].overrides)
+    last = plan.runs[1].configuration
     assert last.training_settings.initial_weights == PROJECT / "a/b/c_best.weights.h5"
 
 
@@ -71,7 +70,7 @@ def test_every_run_is_repeated_under_every_seed(tmp_path):
         ("architecture-unet_seed5_fold03", 5),
         ("architecture-unet_seed1_fold01", 1),
     ]
-    read = [read_configuration(plan.base, run.overrides) for run in plan.runs[:6]]
+    read = [run.configuration for run in plan.runs[:6]]
     assert [c.training_settings.seed for c in read] == [5, 5, 5, 1, 1, 1]
     assert len({c.data_paths.path_local for c in read}) == 3  # each fold is prepared once
 
@@ -107,7 +106,7 @@ def test_finished_runs_stay_failed_ones_are_told_and_the_table_has_the_scores(
 
 def test_what_is_laid_over_holds_for_every_run(tmp_path):
     plan = read_plan(plan_file(tmp_path), ["training settings.seed=77"])
-    assert read_configuration(plan.base, plan.runs[0].overrides).training_settings.seed == 77
+    assert plan.runs[0].configuration.training_settings.seed == 77
 
 
 @pytest.mark.parametrize(
@@ -117,7 +116,7 @@ def test_what_is_laid_over_holds_for_every_run(tmp_path):
         ("name = plan", "name = plan\nseed = 3", "unknown key 'seed'"),
         ("name = plan", "name = ../plan", r"name = '\.\./plan': expected"),
         ("[settings]", "settings", "no value|parsing errors"),
-        ("[settings]", "folds = 3\n[settings]", "expected FFA, DRIVE, STARE or CHASE_DB1"),
+        ("[settings]", "folds = 3\n[settings]", "expected one of FFA, DRIVE, STARE, CHASE_DB1"),
         ("[settings]", "folds = x\n[settings]", "expected a whole number"),
         ("[settings]", "seeds = 1 x\n[settings]", "seeds = 'x': expected a whole number"),
         ("[settings]", "seeds = 1 2 1\n[settings]", "expected each seed once"),

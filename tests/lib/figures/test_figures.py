@@ -1,4 +1,3 @@
-import dataclasses
 import warnings
 from pathlib import Path
 
@@ -6,16 +5,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.evaluation.pixel_scores import score_pixels
-from lib.evaluation.scoring import PredictedImage, evaluate
-from lib.evaluation.test_run import original_truth_prediction
-from lib.figures import charts, dataset_preview
+from lib.figures import charts, dataset_preview, roc_and_precision_recall
 from lib.figures import style as figure_style
 from lib.figures.charts import learning_curves
 from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, preprocessing_figure
-from lib.figures.mosaics import ImageGrid, sample_patches
-from lib.figures.overlay import OVERLAY_COLOURS, overlay, overlay_pixels
-from lib.figures.roc_and_precision_recall import precision_recall_figure, roc_figure
+from lib.figures.mosaics import ImageGrid, labelled_rows, sample_patches
+from lib.figures.overlay import OVERLAY_COLOURS, compare, overlay, paint
+from lib.figures.roc_and_precision_recall import (
+    Curve,
+    Point,
+    precision_recall_figure,
+    roc_figure,
+)
 from lib.runtime.errors import UserError
 
 NETWORK_BLUE, DARKNESS_ORANGE, VALIDATION = (0, 114, 178), (230, 159, 0), (213, 94, 0)
@@ -52,61 +53,52 @@ def case():
     field_of_view[:, :4] = 0
     original = np.full((40, 40), 100, np.uint8)
     original[::2] = 110
-    return PredictedImage(
-        name="2-1 患者_a$x_1$b",
-        patient="2",
-        probability=probability,
-        truth=truth,
-        field_of_view=field_of_view,
-        original=original,
-    )
+    return {
+        "name": "2-1 患者_a$x_1$b",
+        "probability": probability,
+        "truth": truth,
+        "field_of_view": field_of_view,
+        "original": original,
+    }
 
 
-@pytest.mark.parametrize("draw", [roc_figure, precision_recall_figure])
-def test_curves_show_the_network_and_the_baseline(tmp_path, case, draw):
-    ramp = np.linspace(0.7, 0, 1600, dtype=np.float32).reshape(40, 40)
-    case = dataclasses.replace(case, probability=case.truth * np.float32(0.2) + ramp.T)
-    draw(tmp_path / "new" / "curve.png", evaluate([case], 0.5, 0.5))
-    pixels = read(tmp_path / "new" / "curve.png")
-    assert min(pixels.shape[:2]) > 600
-    assert count(pixels, NETWORK_BLUE) > 1000
-    assert count(pixels, DARKNESS_ORANGE) > 100
-    assert [f.name for f in (tmp_path / "new").iterdir()] == ["curve.png"]
+def test_curves_are_drawn_in_their_colours_and_the_first_one_on_top(tmp_path):
+    x = np.linspace(0, 1, 50)
+    curves = [Curve("network", x, x**0.3, "#0072B2"), Curve("darkness", x, x**0.6, "#E69F00", 1.2)]
+    point = Point("threshold 0.5", 0.2, 0.6)
+    for name, legend in {"below": "", "right": "AUC-ROC"}.items():
+        file = tmp_path / "new" / f"{name}.png"
+        roc_figure(file, curves, [point], subtitle="FOV", legend_title=legend)
+        pixels = read(file)
+        assert min(pixels.shape[:2]) > 600
+        assert count(pixels, NETWORK_BLUE) > count(pixels, DARKNESS_ORANGE) > 100
+    assert sorted(f.name for f in (tmp_path / "new").iterdir()) == ["below.png", "right.png"]
 
 
 def test_roc_goes_where_the_curve_goes(tmp_path):
-    # A perfect prediction: up the left edge, along the top, nothing of it below the diagonal.
-    probability = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
-    perfect = PredictedImage(
-        "1", "1", probability, (probability > 0.6).astype(np.uint8), np.ones((8, 8), np.uint8),
-        np.full((8, 8), 9, np.uint8),
-    )  # fmt: skip
-    roc_figure(tmp_path / "roc.png", evaluate([perfect], 0.5))
+    # A perfect prediction: up the left edge and along the top; no pixel of it below the diagonal.
+    perfect = Curve("network", np.array([0, 0, 1]), np.array([0, 1, 1]), "#0072B2")
+    roc_figure(tmp_path / "roc.png", [perfect], [], subtitle="")
     pixels = read(tmp_path / "roc.png")
-    # The axes reach from .12 to .96 of the width and from .1 to .9 of the height.
+    # The axes reach from .12 to .96 of the width and from .1 to .8 of the height.
     height, width = pixels.shape[:2]
     blue = np.abs(pixels.astype(int) - NETWORK_BLUE).max(axis=-1) <= 4
-    assert (
-        blue[int(0.15 * height) : int(0.85 * height), int(0.11 * width) : int(0.16 * width)]
-        .sum(axis=0)
-        .max()
-        > 0.6 * height
-    )
+    left = blue[int(0.15 * height) : int(0.75 * height), int(0.11 * width) : int(0.16 * width)]
+    assert left.sum(axis=0).max() > 0.55 * height
     assert blue[:, int(0.2 * width) : int(0.9 * width)].sum(axis=1).argmax() < 0.13 * height
-    assert not blue[
-        int(0.3 * height) : int(0.7 * height), int(0.6 * width) : int(0.9 * width)
-    ].any()
+    below = blue[int(0.3 * height) : int(0.7 * height), int(0.6 * width) : int(0.9 * width)]
+    assert not below.any()
 
 
-def test_undefined_curves_are_drawn_as_such(tmp_path, case):
-    empty = dataclasses.replace(case, truth=np.zeros_like(case.truth))
-    nothing = dataclasses.replace(case, field_of_view=np.zeros_like(case.truth))
-    for name, cases in {"empty": [empty], "nothing": [nothing]}.items():
-        evaluation = evaluate(cases, 0.5)
-        for draw in (roc_figure, precision_recall_figure):
-            file = tmp_path / f"{name}_{draw.__name__}.png"
-            draw(file, evaluation)
-            assert count(read(file), NETWORK_BLUE) == 0
+def test_without_curves_the_figure_says_why(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        roc_and_precision_recall, "write_in_middle", lambda axes, text: said.append(text)
+    )
+    roc_figure(tmp_path / "roc.png", [], [], subtitle="")
+    precision_recall_figure(tmp_path / "pr.png", [], [], prevalence=None, subtitle="")
+    assert said == ["n/a: all FOV pixels are of one class"] * 2
+    assert count(read(tmp_path / "roc.png"), NETWORK_BLUE) == 0
 
 
 def test_learning_curves_mark_the_best_epoch(tmp_path, monkeypatch):
@@ -180,8 +172,10 @@ def test_sample_patches_are_in_rows_of_ten(tmp_path):
     np.testing.assert_array_equal(centres, np.round(np.linspace(0, 1, 40) * 255))
 
 
-def test_overlay_colours_what_is_right_missed_and_imagined(case):
-    painted, regions = overlay_pixels(case, 0.5)
+def test_overlay_colours_true_positives_false_positives_and_false_negatives(case):
+    regions = compare(case["truth"], case["probability"], case["field_of_view"], 0.5)
+    original = case["original"]
+    painted = paint(original, regions)
     assert {name: region.sum() for name, region in regions.items()} == {
         "true positive": 20 * 16,
         "false positive": 20 * 16,
@@ -194,18 +188,13 @@ def test_overlay_colours_what_is_right_missed_and_imagined(case):
     }.items():
         mixed = 0.62 * 110 + 0.38 * np.array(OVERLAY_COLOURS[name])
         np.testing.assert_allclose(painted[row, column], mixed, atol=0.51)
-    # The true negative and what is outside the field of view stay as they were.
-    assert (painted[20:, 20:] == case.original[20:, 20:, None]).all()
-    assert (painted[:, :4] == case.original[:, :4, None]).all()
-
-
-def scores_of(case):
-    inside = case.field_of_view > 0
-    return score_pixels(case.probability[inside], case.truth[inside], 0.5)
+    # True negatives and pixels outside the field of view keep their grey.
+    assert (painted[20:, 20:] == original[20:, 20:, None]).all()
+    assert (painted[:, :4] == original[:, :4, None]).all()
 
 
 def test_overlay_has_the_colours_and_crisp_outlines(tmp_path, case):
-    overlay(tmp_path / "overlay.png", case, scores_of(case))
+    overlay(tmp_path / "overlay.png", **case, threshold=0.5, caption="Dice 0.5")
     pixels = read(tmp_path / "overlay.png")
     for colour in OVERLAY_COLOURS.values():
         assert count(pixels, colour, tolerance=25) > 200
@@ -217,9 +206,14 @@ def test_faint_patches_stay_faint(tmp_path):
     assert read(tmp_path / "patches.png")[52, 52].tolist() == [1, 1, 1]
 
 
-def test_original_truth_prediction_are_three_rows(tmp_path, case):
-    other = dataclasses.replace(case, original=np.full((40, 40, 3), (9, 200, 9), np.uint8))
-    original_truth_prediction(tmp_path / "rows.png", [case, other])
+def test_labelled_rows_place_each_image_in_its_row_and_column(tmp_path, case):
+    colour = np.full((40, 40, 3), (9, 200, 9), np.uint8)
+    rows = {
+        "Original": [case["original"], colour],
+        "Ground truth": [case["truth"]] * 2,
+        "Prediction": [case["probability"]] * 2,
+    }
+    labelled_rows(tmp_path / "rows.png", rows, ["2-1", "other"])
     pixels = read(tmp_path / "rows.png")
     head, margin, step = 50, 54, 522
     first, second = margin + 128, margin + step + 384
@@ -299,5 +293,5 @@ def test_nothing_half_written_is_left_when_drawing_fails(tmp_path, case, monkeyp
     (tmp_path / "overlay.png").write_bytes(b"earlier")
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(UserError, match=r"overlay\.png: cannot be written: disk full"):
-        overlay(tmp_path / "overlay.png", case, scores_of(case))
+        overlay(tmp_path / "overlay.png", **case, threshold=0.5, caption="Dice 0.5")
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("overlay.png", b"earlier")]
