@@ -129,6 +129,16 @@ def test_a_network_that_is_not_exported_is_an_error_with_the_command(two_trained
     assert "python run_export.py demo" in done.stderr
 
 
+def test_the_web_page_without_a_network_is_an_error_with_the_trained_experiments(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CNP_WEB_FOLDER", str(tmp_path))
+    done = run("run_web.py", "--model", "wrong.onnx", folder=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "wrong.onnx: no such file; export" in done.stderr
+    assert f"in {PROJECT / 'experiments'}" in done.stderr
+
+
 def test_without_any_trained_experiment_the_error_says_how_to_train(tmp_path):
     options = ["--set", f"experiment name.path_experiments={tmp_path}"]
     done = run("run_export.py", *options, folder=tmp_path)
