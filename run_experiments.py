@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lib.experiments.plan import read_plan
 from lib.runtime.command_line import add_set_option, run_script
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.ray_cluster import ClusterOptions, add_cluster_options
@@ -23,12 +22,14 @@ def main() -> None:
     add_set_option(parser)
     add_cluster_options(parser)
     arguments = parser.parse_args()
-    cluster = ClusterOptions.of(arguments)
-    plan = read_plan(arguments.plan, arguments.overrides)
-    start_keras()
-    from lib.experiments.running import run_plan  # run_script reports a missing package
 
-    table, failures = run_plan(plan, cluster)
+    # Imported here: it takes a second, and run_script reports a missing package.
+    from lib.experiments import plan, running
+
+    cluster = ClusterOptions.of(arguments)
+    runs = plan.read_plan(arguments.plan, arguments.overrides)
+    start_keras()
+    table, failures = running.run_plan(runs, cluster)
     print(table.read_text(encoding="utf-8"))
     print(f"written to {table}")
     if failures:

@@ -1,4 +1,4 @@
-"""Training throughput against `model.fit` on the same patches held in memory, and peak memory.
+"""Training throughput, compared with `model.fit` on the same patches in memory, and peak memory.
 
 Run `python prepare_datasets_FFA.py --config configurations/demo.txt --synthetic 16` first (make demo does).
 
@@ -55,7 +55,7 @@ def throughput(architecture: str, filters: str) -> dict[str, float]:
 
 
 def memory_of_training(number: int) -> float:
-    """MiB that run_training.py takes at most with `number` patches an epoch."""
+    """Peak memory in MiB of run_training.py with `number` patches per epoch."""
     settings = ["model.architecture=unet", "model.filters=4 8", "training settings.N_epochs=1"]
     settings += [f"training settings.N_subimgs={number}", f"experiment name.name=memory_{number}"]
     command = ["run_training.py", "--config", str(DEMO), "--fresh"]

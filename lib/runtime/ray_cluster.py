@@ -78,21 +78,13 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="head of a running Ray cluster that includes this machine (default: local)",
     )
-    group.add_argument(
-        "--at_once",
-        type=int,
-        default=1,
-        metavar="N",
-        help="with --cluster local: number at a time on this machine (default: 1)",
-    )
-    for name, default, unit in (("--cpus_per_run", 1, "cores"), ("--gpus_per_run", 0, "GPUs")):
-        group.add_argument(
-            name,
-            type=int,
-            default=default,
-            metavar="N",
-            help=f"{unit} of each (default: {default})",
-        )
+    for name, default, what in (
+        ("--at_once", 1, "with --cluster local: number at a time on this machine"),
+        ("--cpus_per_run", 1, "cores of each"),
+        ("--gpus_per_run", 0, "GPUs of each"),
+    ):
+        text = f"{what} (default: {default})"
+        group.add_argument(name, type=int, default=default, metavar="N", help=text)
 
 
 @contextmanager
