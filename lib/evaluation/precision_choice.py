@@ -1,4 +1,4 @@
-"""Whether a network may compute in bfloat16: where that is faster, and its answers stay the same."""
+"""The choice of bfloat16 for prediction: only if it is faster and gives the same probabilities."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,13 +7,13 @@ import numpy as np
 from lib.evaluation.scoring import PredictedImage
 from lib.training.losses_and_metrics import auc_roc
 
-PRECISIONS = ("float32", "mixed_bfloat16")
+PRECISIONS = FLOAT32, BFLOAT16 = ("float32", "mixed_bfloat16")
 
 LEAST_SPEED_UP = 1.1
-"""Computers without bfloat16 imitate it, and are slower."""
+"""Computers without bfloat16 emulate it and are slower."""
 
 DIFFERENCE, SHARE = 0.01, 0.99
-"""At least this share of the probabilities must stay within the difference."""
+"""At least this share of the probabilities must differ by at most `DIFFERENCE`."""
 
 AUC_DIFFERENCE = 0.0005
 
@@ -21,24 +21,24 @@ AUC_DIFFERENCE = 0.0005
 def choose_precision(
     predicted: Mapping[str, Sequence[PredictedImage]], seconds: Mapping[str, float]
 ) -> tuple[str, str]:
-    """Choose from what each of `PRECISIONS` predicted of the same images, and how long it took.
+    """Choose from the predictions of the same images in each of `PRECISIONS`, and from their times.
 
     Returns:
-        The precision, and why.
+        The precision, and the reason.
     """
-    exact, rounded = ([_inside(c, c.probability) for c in predicted[p]] for p in PRECISIONS)
-    exact, rounded = np.concatenate(exact), np.concatenate(rounded)
-    truth = np.concatenate([_inside(c, c.truth) for c in predicted[PRECISIONS[0]]]) > 0
-    speed_up = seconds[PRECISIONS[0]] / seconds[PRECISIONS[1]]
-    alike = float(np.mean(np.abs(exact - rounded) <= DIFFERENCE))
-    both_kinds = truth.any() and not truth.all()
-    moved = abs(auc_roc(exact, truth) - auc_roc(rounded, truth)) if both_kinds else 0.0
-    accepted = speed_up >= LEAST_SPEED_UP and alike >= SHARE and moved <= AUC_DIFFERENCE
-    why = (
-        f"on the validation images mixed_bfloat16 is {speed_up:.2f} times as fast, with {alike:.2%} of "
-        f"the probabilities within {DIFFERENCE} and AUC-ROC {moved:.6f} away"
+    exact = np.concatenate([_inside(c, c.probability) for c in predicted[FLOAT32]])
+    rounded = np.concatenate([_inside(c, c.probability) for c in predicted[BFLOAT16]])
+    truth = np.concatenate([_inside(c, c.truth) for c in predicted[FLOAT32]]) > 0
+    speed_up = seconds[FLOAT32] / seconds[BFLOAT16]
+    similar = float(np.mean(np.abs(exact - rounded) <= DIFFERENCE))
+    both_classes = truth.any() and not truth.all()
+    change = abs(auc_roc(exact, truth) - auc_roc(rounded, truth)) if both_classes else 0.0
+    accepted = speed_up >= LEAST_SPEED_UP and similar >= SHARE and change <= AUC_DIFFERENCE
+    reason = (
+        f"on the validation images, {BFLOAT16} is {speed_up:.2f} times as fast; {similar:.2%} of the "
+        f"probabilities differ by at most {DIFFERENCE}, and AUC-ROC differs by {change:.6f}"
     )
-    return PRECISIONS[accepted], why
+    return BFLOAT16 if accepted else FLOAT32, reason
 
 
 def _inside(case: PredictedImage, values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Predicted images kept in one HDF5 file, so that runs can be compared without predicting again."""
+"""One HDF5 file with all predicted images of a run, so that runs are compared without a second prediction."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,13 +14,13 @@ ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer"
 
 
 def write_predictions(file: Path, cases: Iterable[PredictedImage]) -> None:
-    """One group an image, in order: its arrays, compressed, and its name and patient.
+    """Write one group per image, in order: its compressed arrays, its name and its patient.
 
     Raises:
         UserError: a probability is not finite; the file cannot be written.
     """
     remove_abandoned(file)
-    with written_atomically(file) as (beside,), written_hdf5(beside) as store:
+    with written_atomically(file) as (temporary,), written_hdf5(temporary) as store:
         for number, case in enumerate(cases):
             refuse_not_finite(case)
             group = store.create_group(f"{number:06d}")
@@ -35,7 +35,7 @@ def read_predictions(file: Path) -> Iterator[PredictedImage]:
     """Yield the images one at a time.
 
     Raises:
-        UserError: there is no such file, or it is not readable.
+        UserError: the file does not exist, or it is not readable.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file; run run_testing.py first")
@@ -50,6 +50,6 @@ def read_predictions(file: Path) -> Iterator[PredictedImage]:
 
 
 def sizes_of_predictions(file: Path) -> list[tuple[int, int]]:
-    """Height and width of each image of a file that was just written."""
+    """Height and width of each image of a file that this process wrote."""
     with h5py.File(file, "r") as store:
         return [group["truth"].shape for group in store.values()]
