@@ -242,7 +242,12 @@ def _write_epoch(
     files = [experiment.history_file, curves, experiment.weights("last")]
     if state.best_epoch == state.epochs_done:
         files.append(experiment.weights("best"))
-    with written_atomically(*files, experiment.checkpoint) as (table, picture, *weights, checkpoint):
+    with written_atomically(*files, experiment.checkpoint) as (
+        table,
+        picture,
+        *weights,
+        checkpoint,
+    ):
         with table.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, state.history[0], lineterminator="\n")
             writer.writeheader()
