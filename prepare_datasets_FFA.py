@@ -1,23 +1,29 @@
-"""Pack a folder of angiograms and their LabelMe polygons (or mask images) into HDF5 files."""
+"""Write HDF5 files from a folder of angiograms with LabelMe polygons or mask images."""
+
+from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
+from lib.configuration.reading import read_configuration
 from lib.runtime.command_line import next_command, run_script, script_parser
 from lib.runtime.errors import UserError
 
 
 def main() -> None:
-    """Read the folder, check all of it, split it by patient, write HDF5, pictures and split.json."""
+    """Check all files of the folder, split them by patient, write HDF5 files, pictures and split.json."""
     parser = script_parser(__doc__)
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="the folder (default: path_images, ./FFA)"
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of the angiograms (default: path_images, ./FFA)",
     )
     parser.add_argument(
         "--synthetic",
         type=int,
         metavar="N",
-        help="first make N synthetic angiograms with exact truth in that folder",
+        help="before that, write N synthetic angiograms with exact truth into the folder",
     )
     arguments = parser.parse_args()
     overrides = list(arguments.overrides)
@@ -25,26 +31,24 @@ def main() -> None:
         overrides.append(f"data paths.path_images={arguments.images.resolve()}")
     if arguments.synthetic is not None and arguments.synthetic < 6:
         raise UserError(f"--synthetic {arguments.synthetic}: expected at least 6, for three parts")
+    configuration = read_configuration(arguments.config, overrides)
 
-    from lib.configuration.reading import read_configuration
-    from lib.datasets.ffa import prepare
-    from lib.datasets.packing import split_table
-    from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
+    # Imported here: it takes a second, and run_script reports a missing package.
+    from lib.datasets import ffa, packing, synthetic_angiograms
     from lib.runtime.progress import progress
 
-    configuration = read_configuration(arguments.config, overrides)
     paths, seed = configuration.data_paths, configuration.preparation.split_seed
     if arguments.synthetic is not None:
-        write_synthetic_angiograms(
+        synthetic_angiograms.write_synthetic_angiograms(
             paths.path_images,
             arguments.synthetic,
             seed,
             progress=lambda indices: progress(indices, "drawing"),
         )
         print(f"{arguments.synthetic} synthetic angiograms: {paths.path_images}")
-    split, banners = prepare(configuration)
+    split, banners = ffa.prepare(configuration)
 
-    print(split_table(split, configuration.data_attributes.structure))
+    print(packing.split_table(split, configuration.data_attributes.structure))
     for banner, number in Counter(str(b) for b in banners.values()).items():
         print(f"information banner cut off {number} image(s): {banner}")
     print(f"\nwritten to {paths.path_local}; look at {paths.path_local / 'prepared.png'}")

@@ -1,4 +1,6 @@
-"""Turn the published weights of another system into an experiment that run_testing.py scores."""
+"""Turn the published weights of another system into an experiment for run_testing.py."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
@@ -8,15 +10,17 @@ from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import PROJECT
 
 CONFIGURATIONS = {"retina_unet": "drive_retina_unet.txt"}
-"""The configuration of each published system's own experiment."""
+"""The configuration of the experiment that each system published."""
 
 
 def main() -> None:
-    """Read the weight file, leave an experiment, say how to score it."""
-    parser = script_parser(__doc__, default="the published experiment's own")
-    parser.add_argument("system", choices=tuple(CONFIGURATIONS))
-    parser.add_argument("file", type=Path, metavar="FILE.h5")
-    parser.add_argument("--experiment", required=True, metavar="NAME")
+    """Read the weight file, write an experiment, print how to score it."""
+    parser = script_parser(__doc__, default="that of the published experiment")
+    parser.add_argument("system", choices=tuple(CONFIGURATIONS), help="where the weights come from")
+    parser.add_argument("file", type=Path, metavar="FILE.h5", help="file of the weights")
+    parser.add_argument(
+        "--experiment", required=True, metavar="NAME", help="name of the new experiment"
+    )
     arguments = parser.parse_args()
     if arguments.config is None:
         arguments.config = PROJECT / "configurations" / CONFIGURATIONS[arguments.system]

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lib.configuration.experiment_folder import ensemble_name
+from lib.configuration.experiment_folder import (
+    Experiment,
+    ensemble_name,
+    experiment_named,
+    refuse_untrained,
+)
 from lib.networks.network_choice import NetworkChoice
 from lib.runtime.command_line import add_experiments_option, run_script, script_parser
 from lib.runtime.errors import UserError
@@ -16,7 +21,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="files and folders")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--experiment", metavar="NAME", help="default: the configuration's name")
+    which.add_argument(
+        "--experiment",
+        metavar="NAME",
+        help="name of the experiment (default: that of the configuration)",
+    )
     add_experiments_option(which.add_argument)
     parser.add_argument(
         "--output",
@@ -25,17 +34,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder for the results (default: ./predictions)",
     )
-    parser.add_argument("--engine", choices=("keras", "onnx", "openvino"), default="keras")
+    parser.add_argument(
+        "--engine",
+        choices=("keras", "onnx", "openvino"),
+        default="keras",
+        help="what computes the network (default: keras)",
+    )
     parser.add_argument(
         "--model",
         type=Path,
         metavar="FILE.onnx",
-        help="for --engine onnx or openvino; default: the experiment's",
+        help="file for --engine onnx or openvino (default: that of the experiment)",
     )
     parser.add_argument(
         "--fovea",
         metavar="ROW,COL|FILE.csv",
-        help="where the fovea lies, in pixels of the file: of a single image, or of each in a CSV file "
+        help="position of the fovea in pixels of the file: of a single image, or of each image in a CSV file "
         "with the columns image,row,column; adds quadrants and ETDRS rings to the table",
     )
     add_cluster_options(parser)
@@ -43,8 +57,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _chosen(arguments: argparse.Namespace) -> NetworkChoice:
-    from lib.configuration.reading import experiment_named
-
     if arguments.experiments:
         ensemble_name(arguments.experiments)
     names = arguments.experiments or [arguments.experiment]
@@ -53,27 +65,39 @@ def _chosen(arguments: argparse.Namespace) -> NetworkChoice:
     if arguments.engine != "keras":
         if arguments.experiments:
             raise UserError("--experiments: expected --engine keras; an ONNX file is one network")
-        file = (arguments.model or named[0].folder / f"{named[0].name}.onnx").absolute()
+        file = _onnx_file(arguments.model, named[0])
+    else:
+        for experiment in named:
+            refuse_untrained(experiment)
     experiments = tuple((one.folder, one.name) for one in named)
     return NetworkChoice(arguments.engine, file, experiments, tuple(arguments.overrides))
 
 
+def _onnx_file(given: Path | None, experiment: Experiment) -> Path:
+    if given is None and not experiment.onnx.is_file():
+        refuse_untrained(experiment)
+        raise UserError(
+            f"{experiment.onnx}: no such file; write it with: python run_export.py {experiment.name}"
+        )
+    return (given or experiment.onnx).absolute()
+
+
 def main() -> None:
-    """Read the options, predict each image, say where the results lie and what failed."""
+    """Predict each image, print where the results are and which images failed."""
     arguments = _parser().parse_args()
 
-    from lib.prediction.folder import predict_images
-    from lib.prediction.found_images import find_images
-    from lib.prediction.fovea import read_foveae
-    from lib.prediction.on_cluster import cluster_prediction
+    # Imported here, so that run_script reports a missing package.
+    from lib.prediction import folder, found_images, fovea, on_cluster
 
     cluster = ClusterOptions.of(arguments)
-    images = find_images(arguments.images, arguments.output)
-    foveae = read_foveae(arguments.fovea, images)
+    images = found_images.find_images(arguments.images, arguments.output)
+    foveae = fovea.read_foveae(arguments.fovea, images)
     chosen = _chosen(arguments)
     network = chosen.read()
-    with cluster_prediction(cluster, chosen, arguments.output, foveae) as predict_many:
-        table, failures = predict_images(network, images, arguments.output, foveae, predict_many)
+    with on_cluster.cluster_prediction(cluster, chosen, arguments.output, foveae) as predict_many:
+        table, failures = folder.predict_images(
+            network, images, arguments.output, foveae, predict_many
+        )
     print(f"{len(images) - len(failures)} images predicted, {table}")
     if failures:
         print("\n".join([f"failed ({len(failures)}):", *(f"  - {line}" for line in failures)]))

@@ -1,32 +1,38 @@
-"""Test the trained network: scores, ROC and precision-recall figures, pictures of each test image."""
+"""Score a trained network on the test images: tables, ROC and precision-recall figures, pictures."""
 
-from lib.configuration.experiment_folder import ensemble_name
+from __future__ import annotations
+
+from lib.configuration.experiment_folder import (
+    Experiment,
+    ensemble_name,
+    experiment_named,
+    refuse_untrained,
+)
+from lib.configuration.reading import read_configuration
 from lib.runtime.command_line import add_experiments_option, run_script, script_parser
+from lib.runtime.keras_startup import start_keras
+from lib.runtime.log_file import to_log_file
 
 
 def main() -> None:
-    """Read the configuration, predict and score the test images, say where the results lie."""
+    """Predict and score the test images, print the scores and where the results are."""
     parser = script_parser(__doc__)
     add_experiments_option(parser.add_argument)
     arguments = parser.parse_args()
     names, overrides = arguments.experiments, arguments.overrides
     if names:
         overrides = [*overrides, f"experiment name.name={ensemble_name(names)}"]
-
-    from lib.configuration.reading import experiment_named, read_configuration
-    from lib.runtime.keras_startup import start_keras
-    from lib.runtime.log_file import to_log_file
-
     configuration = read_configuration(arguments.config, overrides)
     members = [experiment_named(arguments.config, overrides, member) for member in names]
+    for experiment in members or [Experiment.of(configuration)]:
+        refuse_untrained(experiment)
     folder, name = configuration.results_folder, configuration.experiment_name.name
     if configuration.testing_settings.nohup:
         to_log_file(folder / f"{name}_testing.nohup")
     start_keras()
-    from lib.configuration.experiment_folder import Experiment
-    from lib.evaluation.test_run import test
+    from lib.evaluation.test_run import test  # imports Keras
 
-    test(configuration, [Experiment(one.folder, one.name) for one in members])
+    test(configuration, members)
     print((folder / "performances.txt").read_text(encoding="utf-8"))
     print(f"written to {folder}; look at ROC.png and Precision_recall.png there")
 

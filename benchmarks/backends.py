@@ -2,10 +2,10 @@
 
     python -m benchmarks.backends [--filters 8 16 16 16]
 
-Each network is trained for one epoch under each backend, saved, loaded into a fresh network and
-compared on one image. Then the weights that TensorFlow saved are loaded under each backend, and the
-outputs for images of three sizes compared. Writes docs/results/backends.json and backends.md; the
-exit code is 1 where a difference reaches `TOLERANCE`.
+Each network is trained for one epoch under each backend, saved, loaded into a new network and
+compared on one image. Then each backend loads the weights that TensorFlow saved, and the outputs for
+images of three sizes are compared. Writes docs/results/backends.json and backends.md; the exit code is
+1 if a difference is not below `TOLERANCE`.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def image(size):
 
 def run_one_backend(backend: str, folder: Path, filters: list[int]) -> None:
     """Write `<architecture>_<backend>.npz` and `<backend>.json` into folder."""
-    import keras  # the backend is chosen before this import
+    import keras  # after the backend is chosen
 
     import models
 
@@ -68,7 +68,7 @@ def run_one_backend(backend: str, folder: Path, filters: list[int]) -> None:
 
 
 def compare(folder: Path, filters: list[int]) -> dict:
-    """Gather the figures, with the largest difference from TensorFlow for each size."""
+    """Collect the figures of all backends, with the largest difference from TensorFlow for each size."""
     figures = {
         backend: json.loads((folder / f"{backend}.json").read_text()) for backend in BACKENDS
     }
@@ -90,7 +90,7 @@ def compare(folder: Path, filters: list[int]) -> dict:
 
 
 def table(results: dict) -> list[str]:
-    """One row for each network and backend."""
+    """A Markdown table with one row for each network and backend."""
     sizes = [f"{height}x{width}" for height, width in SIZES]
     lines = [
         f"Filters {' '.join(map(str, results['filters']))}, float32, on CPU.",

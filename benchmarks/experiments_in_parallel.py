@@ -1,11 +1,11 @@
-"""Two trainings at once on two workers against one after the other, one core each.
+"""Two trainings in parallel on two workers, compared with one after the other; one core each.
 
     python -m benchmarks.experiments_in_parallel
 
-Both plans are `run_experiments.py` from its start to the finished table: on two Ray workers of one core,
-which run already, and in one process that is held to one core. They take turns. Writes
-docs/results/experiments_in_parallel.json and .md; the exit code is 1 where the ratio of the medians is
-not below `WANTED`.
+Both measure `run_experiments.py` from its start to the finished table: on two running Ray workers of one
+core, and in one process that is limited to one core. The two alternate. Writes
+docs/results/experiments_in_parallel.json and .md; the exit code is 1 if the ratio of the medians is not
+below `WANTED`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ AT_ONCE, IN_TURN = "two at once", "one after the other"
 
 
 def plan_file(folder: Path, patches: int) -> Path:
-    """Two trainings that differ by their seeds."""
+    """Write a plan of two trainings with different seeds."""
     lines = ["[experiments]", "name = parallel", f"base = {DEMO}", "seeds = 1 2", "[settings]"]
     settings = {
         "data paths.path_images": folder / "angiograms",

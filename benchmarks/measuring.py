@@ -1,7 +1,6 @@
-"""How every benchmark measures, what it says of the machine, and where it writes.
+"""Time and memory measurements of all benchmarks, and their reports.
 
-A benchmark leaves docs/results/<name>.json and <name>.md; what it claims is gathered from all the JSON files
-there into performance.md.
+A benchmark writes docs/results/<name>.json and <name>.md; performance.md lists the claims of all JSON files.
 """
 
 import argparse
@@ -24,14 +23,14 @@ from lib.runtime.paths import PROJECT
 
 @dataclass(frozen=True)
 class Claim:
-    """A figure with the limit that it must keep."""
+    """A measured figure and its limit."""
 
     what: str
     found: float
     limit: float
     unit: str = ""
     at_least: bool = False
-    """The limit is a lower one."""
+    """Whether the limit is a minimum; otherwise it is a maximum."""
 
     @property
     def kept(self) -> bool:
@@ -39,18 +38,20 @@ class Claim:
 
     @property
     def row(self) -> str:
-        """Cells of a Markdown table."""
+        """The cells of a row of a Markdown table."""
         wanted = f"at {'least' if self.at_least else 'most'} {self.limit:g} {self.unit}".rstrip()
         found = f"{self.found:.4g} {self.unit}".rstrip()
         return f"{self.what} | {wanted} | {found} | {'yes' if self.kept else '**no**'}"
 
 
 def benchmark_parser(description: str, repeats: int = 5) -> argparse.ArgumentParser:
-    """A parser with --repeats and --results."""
+    """Make a parser with --repeats and --results."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--repeats", type=int, default=repeats, help="of each measurement")
+    parser.add_argument(
+        "--repeats", type=int, default=repeats, help="number of runs of each measurement"
+    )
     results = PROJECT / "docs" / "results"
-    parser.add_argument("--results", type=Path, default=results, help="where to write")
+    parser.add_argument("--results", type=Path, default=results, help="folder for the report")
     return parser
 
 
@@ -66,7 +67,7 @@ def machine(*packages: str) -> dict:
 
 
 def _cpu() -> str:
-    """Linux alone names it in /proc; by family and model where a virtual machine hides its name."""
+    """Name of the processor on Linux; family and model if a virtual machine hides the name."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     found = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
@@ -76,9 +77,9 @@ def _cpu() -> str:
 
 
 def peak_memory() -> float:
-    """MiB that this process has held at most.
+    """Peak memory of this process in MiB.
 
-    Not `ru_maxrss`, which a process inherits from the one that started it.
+    `ru_maxrss` is not used: a process inherits it from its parent.
     """
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
@@ -86,9 +87,9 @@ def peak_memory() -> float:
 
 
 def run_process(command: Sequence[str | Path]) -> tuple[float, float]:
-    """Run Python in the project's folder to the end; seconds, and MiB that it held at most.
+    """Run a Python command in the folder of the project; return seconds and peak memory in MiB.
 
-    The calling process must be the smaller one: see `peak_memory`.
+    The calling process must use less memory: see `peak_memory`.
     """
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, *command], cwd=PROJECT, stdout=subprocess.DEVNULL)
@@ -98,11 +99,11 @@ def run_process(command: Sequence[str | Path]) -> tuple[float, float]:
     return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
-def in_turn(contestants: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each run of each contestant, one after the other, `repeats` times round."""
-    seconds = {name: [] for name in contestants}
+def in_turn(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Run all candidates one after the other, `repeats` times; return the seconds of each run."""
+    seconds = {name: [] for name in candidates}
     for _ in range(repeats):
-        for name, run in contestants.items():
+        for name, run in candidates.items():
             started = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - started)
@@ -121,15 +122,15 @@ def write_report(
     result: dict,
     claims: Sequence[Claim] = (),
 ) -> None:
-    """Write <file>.json and <file>.md, and performance.md beside them anew.
+    """Write <file>.json and <file>.md, and update performance.md in the same folder.
 
     Args:
-        file: without an ending, named after the benchmark.
-        title: of the page.
-        about: of `machine`.
-        lines: Markdown below the title and the machine.
+        file: path without an ending, with the name of the benchmark.
+        title: title of the page.
+        about: the result of `machine`.
+        lines: Markdown for below the title and the machine.
         result: all figures, for the JSON file.
-        claims: what is to be seen in performance.md.
+        claims: the rows of performance.md.
     """
     content = {"title": title, "machine": about, "claims": [asdict(c) for c in claims], **result}
     write_text(file.with_suffix(".json"), json.dumps(content, indent=2) + "\n")
@@ -149,7 +150,7 @@ def _write_performance_page(folder: Path) -> None:
     lines = [
         "# Performance",
         "",
-        "What the benchmarks claim, from the last run of each on the machine that its page names.",
+        "The claims of the benchmarks, from the last run of each on the machine that its page names.",
         "",
         "| | wanted | found | kept | measured by |",
         "|---|---|---|---|---|",

@@ -1,9 +1,10 @@
-"""What overlapping patches buy and cost: retina-unet's published weights on the DRIVE test images.
+"""Scores, time and memory of overlapping patches: published weights of retina-unet on the DRIVE test images.
 
     python -m benchmarks.overlap --images DRIVE --weights test_best_weights.h5
 
-Prepares and imports into a temporary folder, then runs run_testing.py once for each setting in a process of
-its own, for its peak memory; then times the stages of one image. Writes docs/results/overlap.{json,md}.
+Prepares the images and imports the weights in a temporary folder. Then runs run_testing.py in a new process
+for each setting, to measure its peak memory, and times the stages of one image. Writes
+docs/results/overlap.{json,md}.
 """
 
 import json
@@ -37,7 +38,7 @@ KEYS = [
     "test_batch_size",
     "full_images_to_test",
 ]
-# Measured on the same kind of cores with the authors' own code (Keras 2 on TensorFlow 1.15), stride 5.
+# Measured on cores of the same kind with the code of the authors (Keras 2 on TensorFlow 1.15), stride 5.
 ORIGINAL_SECONDS = {
     "patches": 0.4,
     "prediction": 49.0,
@@ -48,7 +49,7 @@ ORIGINAL_SECONDS = {
 
 
 def measured(folder: Path, values: tuple) -> dict:
-    """Scores, seconds and memory of run_testing.py under one setting."""
+    """Scores, seconds and memory of run_testing.py with one setting."""
     settings = configured(folder)
     settings += [f"testing settings.{k}={v}" for k, v in zip(KEYS, values, strict=True)]
     sets = [word for setting in settings for word in ("--set", setting)]
@@ -107,7 +108,7 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
 
 
 def tables(result: dict) -> list[str]:
-    """The result as two tables."""
+    """The result as two Markdown tables."""
     lines = ["retina-unet's published weights, DRIVE test images, FOV pixels pooled.", ""]
     lines += [
         "| | AUC-ROC | AUC-PR | F1 | s an image | peak memory, MiB |",
@@ -129,7 +130,7 @@ def tables(result: dict) -> list[str]:
 
 
 def main() -> None:
-    """Measure, and write both files."""
+    """Measure and write both files."""
     result: dict = {"settings": {}}
     with imported_experiment(parse_arguments(__doc__)) as folder:
         for name, values in SETTINGS.items():

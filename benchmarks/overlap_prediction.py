@@ -1,9 +1,9 @@
-"""Our prediction of an image in overlapping patches against `model.predict` on the same patches.
+"""Our prediction of an image in overlapping patches, compared with `model.predict` on the same patches.
 
     python -m benchmarks.overlap_prediction [--stride 5]
 
-retina-unet with fresh weights on a synthetic angiogram of DRIVE's size. Ours is the whole way from the
-preprocessed image to the mean of all patches; `model.predict` is handed the patches ready cut.
+retina-unet with random weights on a synthetic angiogram of the size of DRIVE images. Ours includes all steps
+from the preprocessed image to the mean of all patches; `model.predict` gets patches that are already cut.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ def patches_of(levels: np.ndarray, stride: int) -> np.ndarray:
 
 
 def other_stages(file: Path, truth: np.ndarray, configuration, settings) -> dict[str, float]:
-    """Seconds of all that is done to an image but its prediction."""
+    """Seconds of each step of an image, without its prediction."""
     from lib.evaluation.pixel_scores import score_pixels
     from lib.images.field_of_view import detect_field_of_view
     from lib.images.preprocessing import preprocess
@@ -85,7 +85,7 @@ def main() -> None:
     levels = drawn.image[:, :COLUMNS]
     _, model, network = on_keras(*NETWORK)
     predict_image(network.predict, levels, settings)
-    memory = peak_memory()  # before `model.predict` is handed all patches at once
+    memory = peak_memory()  # before `model.predict` gets all patches
     patches = patches_of(levels, stride)
 
     with tempfile.TemporaryDirectory() as name:

@@ -1,9 +1,10 @@
-"""How long prepare_datasets_FFA.py takes for a large folder, and how much memory.
+"""Time and memory of prepare_datasets_FFA.py for a large folder.
 
     python -m benchmarks.packing [--number 700]
 
-A seventh of the images is packed first, to see whether memory grows with their number: a few synthetic
-angiograms under many patients' names, two pixels of each changed (the same image twice would be refused).
+It first packs a seventh of the images, to measure whether memory grows with their number. The images are
+copies of a few synthetic angiograms with the names of many patients; two pixels of each are changed, because
+the script refuses the same image twice.
 """
 
 import json
@@ -20,7 +21,7 @@ DISTINCT = 4
 
 
 def write_images(folder: Path, number: int) -> None:
-    """`number` angiograms of as many patients, each with its LabelMe file."""
+    """Write `number` angiograms of `number` patients, each with its LabelMe file."""
     folder.mkdir()
     drawn = [synthetic_angiogram(1, index, ROWS) for index in range(DISTINCT)]
     truths = [labelme_document(d.non_perfusion[:, :COLUMNS] > 0, "NP", "a.png") for d in drawn]
@@ -32,7 +33,7 @@ def write_images(folder: Path, number: int) -> None:
 
 
 def pack(temporary: Path, number: int) -> tuple[float, float]:
-    """Seconds and MiB."""
+    """Pack `number` images; return seconds and MiB."""
     images = temporary / f"images{number}"
     write_images(images, number)
     packed = f"data paths.path_local={temporary / f'packed{number}'}"

@@ -1,10 +1,10 @@
-"""How long a doctor waits: from an angiogram's file to its outlines, with full-width networks.
+"""Time from the file of an angiogram to its outlines, with full-width networks.
 
     python -m benchmarks.prediction_latency [--repeats 5]
 
-Builds each network at its paper's width with fresh weights (time does not depend on them), exports it, and
-reads, predicts, measures and outlines a synthetic angiogram of 768x868 with every engine and precision, in
-turn. Writes docs/results/prediction_latency.{json,md}.
+Builds each network with the width of its paper and random weights (time does not depend on them) and exports
+it. Then all engines and precisions in turn read, predict, measure and outline a synthetic angiogram of
+768x868. Writes docs/results/prediction_latency.{json,md}.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ HEIGHT, WIDTH = 768, 868
 
 
 def on_keras(architecture: str, filters: str, precision: str = "float32"):
-    """Configuration, model and network with fresh weights."""
+    """Build a network with random weights; return configuration, Keras model and `TrainedNetwork`."""
     from lib.networks.keras_model import build_model
     from lib.networks.trained_network import TrainedNetwork
 
@@ -42,7 +42,7 @@ def on_keras(architecture: str, filters: str, precision: str = "float32"):
         info_banner="auto",
         preprocessing=configuration.preprocessing,
         testing_settings=configuration.testing_settings,
-        threshold=0.999,  # fresh weights would make a mask of noise, a thousand areas to outline
+        threshold=0.999,  # random weights with .5 would give a mask of noise with a thousand areas
         threshold_source="benchmark",
         min_area_px=50,
         weights_sha256="",
@@ -52,7 +52,7 @@ def on_keras(architecture: str, filters: str, precision: str = "float32"):
 
 
 def engines(architecture: str, filters: str, folder: Path) -> dict:
-    """The network under every engine and precision."""
+    """Build the network for every engine and precision."""
     from lib.networks.from_onnx import read_onnx_network
     from lib.networks.onnx_export import write_onnx
 

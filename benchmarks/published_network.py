@@ -1,4 +1,4 @@
-"""retina-unet's published weights with DRIVE, as a trained experiment in a folder that passes away."""
+"""The published weights of retina-unet with DRIVE, as a trained experiment in a temporary folder."""
 
 import argparse
 import tempfile
@@ -13,7 +13,7 @@ CONFIGURATION = PROJECT / "configurations" / "drive_retina_unet.txt"
 
 
 def configured(folder: Path) -> list[str]:
-    """Settings of an experiment that lies wholly in `folder`."""
+    """Settings of an experiment with all files in `folder`."""
     return [
         f"data paths.path_local={folder / 'datasets'}",
         f"experiment name.path_experiments={folder / 'experiments'}",
@@ -22,7 +22,7 @@ def configured(folder: Path) -> list[str]:
 
 
 def parse_arguments(description: str) -> argparse.Namespace:
-    """--images and --weights."""
+    """Read the options --images and --weights."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--images", type=Path, required=True, metavar="DRIVE")
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE.h5")
@@ -31,16 +31,12 @@ def parse_arguments(description: str) -> argparse.Namespace:
 
 @contextmanager
 def imported_experiment(arguments: argparse.Namespace) -> Iterator[Path]:
-    """A folder with DRIVE packed and the weights imported."""
+    """Yield a temporary folder with the HDF5 files of DRIVE and the imported weights."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         sets = [word for setting in configured(folder) for word in ("--set", setting)]
         images = arguments.images.resolve()
         run_process(["prepare_datasets_vessels.py", "DRIVE", "--images", images, *sets])
-        importing = [
-            "run_import.py",
-            "retina_unet",
-            arguments.weights.resolve(),
-        ]
+        importing = ["run_import.py", "retina_unet", arguments.weights.resolve()]
         run_process([*importing, "--experiment", "published", *sets])
         yield folder

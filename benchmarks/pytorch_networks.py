@@ -1,7 +1,7 @@
-"""retina_unet and laddernet in plain PyTorch, for training_against_pytorch.py, which starts this file.
+"""retina_unet and laddernet in plain PyTorch; training_against_pytorch.py starts this file.
 
-Needs nothing but PyTorch. Reads requests from standard input, one line of JSON each, and answers each with a
-line when the work is done. Written from the papers' descriptions, with the same layers as those of models/.
+Needs PyTorch only. Reads requests from standard input, one line of JSON each, and answers each with a line
+when the work is done. Written from the descriptions in the papers, with the same layers as in models/.
 """
 
 import json
@@ -22,7 +22,7 @@ def convolution(channels: int, filters: int, **options) -> nn.Conv2d:
 
 
 class RetinaUnet(nn.Module):
-    """retina-unet (Cortinovis, 2016): a U of three levels, double convolutions, skips concatenated."""
+    """retina-unet (Cortinovis, 2016): a U of three levels, double convolutions, concatenated skips."""
 
     def __init__(self, filters=(32, 64, 128), dropout=0.2):
         super().__init__()
@@ -55,7 +55,7 @@ class RetinaUnet(nn.Module):
 
 
 class SharedBlock(nn.Module):
-    """One 3x3 convolution used twice, each time with a normalisation of its own, and added to x."""
+    """One 3x3 convolution used twice, each time with its own normalisation; the result is added to x."""
 
     def __init__(self, channels: int, dropout: float):
         super().__init__()
@@ -69,7 +69,7 @@ class SharedBlock(nn.Module):
 
 
 class LadderNet(nn.Module):
-    """LadderNet (Zhuang, arXiv 1810.07810): two U's, skips added; `filters` ends with the bottom's."""
+    """LadderNet (Zhuang, arXiv 1810.07810): two U's, added skips; `filters` ends with the lowest level."""
 
     def __init__(self, filters, dropout=0.25):
         super().__init__()
@@ -126,8 +126,8 @@ NETWORKS = {
 }
 
 
-class Contestant:
-    """A network in one memory format, with its optimizer and a few batches."""
+class Candidate:
+    """A network in one memory format, with its optimizer and one batch."""
 
     def __init__(self, name: str, memory_format: str):
         self.format = getattr(torch, memory_format)
@@ -153,7 +153,7 @@ class Contestant:
 
 
 def main() -> None:
-    contestants = {}
+    candidates = {}
     about = {
         "version": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -165,9 +165,9 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         key = (request["network"], request["memory_format"])
-        if key not in contestants:
-            contestants[key] = Contestant(*key)
-        getattr(contestants[key], request["work"])(request["steps"])
+        if key not in candidates:
+            candidates[key] = Candidate(*key)
+        getattr(candidates[key], request["work"])(request["steps"])
         print(json.dumps("done"), flush=True)
 
 

@@ -1,10 +1,10 @@
-"""Trainings killed by SIGKILL at random moments and started again: do they end like an uninterrupted one?
+"""Kills trainings by SIGKILL at random moments, continues them, and compares with an uninterrupted training.
 
     python -m benchmarks.random_kills [--kills 100] [--seed 0]
 
-Each is a training of six epochs of a tiny network with dropout, so small that it spends much of its time in
-writing. Compared are history.csv (without its column of seconds) and all weights, bit by bit; also that
-nothing half-written is left. Writes docs/results/random_kills.json.
+Each is a training of six epochs of a tiny network with dropout, which spends much of its time in writing
+files. The benchmark compares history.csv (without the column of seconds) and all weights bit by bit, and
+counts temporary files that are left. Writes docs/results/random_kills.json.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def settings(folder: Path, name: str) -> list[str]:
 
 
 def start(folder: Path, name: str) -> subprocess.Popen:
-    """A training in a process of its own, from the moment that it holds the experiment's folder."""
+    """Start a training in a new process and wait until it locks the folder of the experiment."""
     command = [sys.executable, str(PROJECT / "run_training.py"), "--config", str(BASE)]
     command += [part for setting in settings(folder, name) for part in ("--set", setting)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -62,7 +62,7 @@ def start(folder: Path, name: str) -> subprocess.Popen:
 
 
 def outcome(experiment: Path) -> dict[str, np.ndarray | list]:
-    """What must not depend on interruptions."""
+    """Read history and weights, which must not depend on interruptions."""
     with (experiment / "history.csv").open() as file:
         rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     found: dict[str, np.ndarray | list] = {"history": rows}
@@ -89,7 +89,7 @@ def epochs_done(experiment: Path) -> int:
 
 
 def killed(folder: Path, name: str, longest: float, moments: random.Random) -> Path:
-    """Kill a training within `longest` seconds, again and again until it was killed before its end."""
+    """Kill a training after at most `longest` seconds; repeat until one is killed before its end."""
     experiment = folder / "experiments" / name
     while True:
         shutil.rmtree(experiment, ignore_errors=True)

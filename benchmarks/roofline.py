@@ -1,10 +1,10 @@
-"""How near the networks' forward pass comes to the best that this machine makes of a 3x3 convolution.
+"""Speed of the networks' forward pass, compared with the fastest 3x3 convolution of this machine.
 
     python -m benchmarks.roofline
 
-Forward passes of an angiogram, chains of 3x3 convolutions of several widths and sizes, and the whole way from
-an angiogram's file to its probabilities take turns, in float32 and in mixed_bfloat16. FLOPs are those of
-`models.cost`: two for each multiplication with an addition in convolutions and attention.
+Measures in turn, in float32 and in mixed_bfloat16: forward passes of an angiogram, chains of 3x3 convolutions
+of several widths and sizes, and all steps from the file of an angiogram to its probabilities. FLOPs are those
+of `models.cost`: two for each multiply-add in convolutions and attention.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ CONVOLUTIONS = (
 )
 CHAIN = 12
 PRECISIONS = {"float32": 6.0, "mixed_bfloat16": 3.5}
-"""With the seconds that full-width Enhance LadderNet may take for an angiogram."""
+"""The limit in seconds for full-width Enhance LadderNet on an angiogram, for each precision."""
 FULL_WIDTH = "enhance_laddernet"
 
 
 def convolutions(images: int, rows: int, columns: int, channels: int):
-    """A chain of 3x3 convolutions ready to run, and its GFLOP; almost nothing goes in and out."""
+    """Build a chain of 3x3 convolutions with little input and output; return its call and GFLOP."""
     import keras
     from keras import layers
 
@@ -55,7 +55,7 @@ def convolutions(images: int, rows: int, columns: int, channels: int):
 
 
 def forward_pass(model, rows: int, columns: int):
-    """A network's forward pass of one image ready to run, and its GFLOP."""
+    """Return the call of a network's forward pass of one image, and its GFLOP."""
     from models.cost import multiply_adds
 
     image = np.random.default_rng(0).random((1, rows, columns, 1), np.float32)
@@ -63,7 +63,7 @@ def forward_pass(model, rows: int, columns: int):
 
 
 def measured(precision: str, shape: tuple[int, int], image: Path, repeats: int) -> dict:
-    """Seconds and GFLOP/s of everything in one precision."""
+    """Measure seconds and GFLOP/s of all candidates in one precision."""
     import keras
 
     from lib.prediction.image_file import predict_file

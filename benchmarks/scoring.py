@@ -1,9 +1,9 @@
-"""What run_testing.py does with the images that it has predicted: predictions kept, scores, figures, tables.
+"""Time and memory of run_testing.py after the prediction: writing predictions, scores, figures, tables.
 
     python -m benchmarks.scoring [--images 20]
 
-Synthetic angiograms of 768x768, their probabilities a blurred truth with noise, nearly all distinct. The peak
-memory is that of this whole process, Keras included, as in run_testing.py.
+Synthetic angiograms of 768x768, whose probabilities are a blurred truth with noise, almost all different.
+The peak memory is that of this process with Keras, as in run_testing.py.
 """
 
 import tempfile
@@ -34,11 +34,11 @@ from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 DISTINCT = 4
 MANY = 100
-"""Images for which memory is to suffice as well."""
+"""A larger number of images, to check that memory does not grow."""
 
 
 def predicted_images(number: int, size: int) -> Iterator[PredictedImage]:
-    """Turned copies of a few synthetic angiograms, each with probabilities of its own."""
+    """Yield rotated copies of a few synthetic angiograms, each with different probabilities."""
     drawn = [synthetic_angiogram(1, index, size) for index in range(DISTINCT)]
     for index in range(number):
         one, generator = drawn[index % DISTINCT], np.random.default_rng(index)
@@ -48,7 +48,7 @@ def predicted_images(number: int, size: int) -> Iterator[PredictedImage]:
         )
         logit = 6 * cv2.GaussianBlur(truth.astype(np.float32), (0, 0), 6) - 4
         noise = generator.standard_normal(truth.shape, np.float32)
-        logit += 10 * cv2.GaussianBlur(noise, (0, 0), 3)  # as smooth as a network's errors
+        logit += 10 * cv2.GaussianBlur(noise, (0, 0), 3)  # as smooth as the errors of a network
         probability = 1 / (1 + np.exp(-logit))
         yield PredictedImage(f"{index}", f"{index}", probability, truth, inside, original)
 

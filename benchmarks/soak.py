@@ -1,9 +1,9 @@
-"""Whether memory stays flat, no request fails and no file is left, over thousands of images (Linux).
+"""Checks over thousands of images that memory does not grow, no request fails and no file is left (Linux).
 
 python -m benchmarks.soak FILE.onnx [--predictions 2000] [--uploads 500] [--clients 10] [--size 768]
 
-First predictions in this process, one after the other, all results written; then uploads to the web page by
-clients in parallel, each of which sends an image, waits for the result, fetches and deletes it.
+First predicts images one after the other in this process and writes all results. Then several clients upload
+images to the web page in parallel; each waits for the result, downloads and deletes it.
 """
 
 import argparse
@@ -34,7 +34,7 @@ PORT = 8141
 
 
 def resident_mib(process: int | str) -> float:
-    """Memory of a process and of those that it started."""
+    """Memory of a process and of its child processes in MiB."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     mib = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
     started = Path(f"/proc/{process}/task/{process}/children")
@@ -42,7 +42,7 @@ def resident_mib(process: int | str) -> float:
 
 
 def second_and_last_quarter(memory: list[float]) -> dict[str, float]:
-    """The median of each, and by how much the last is larger."""
+    """The median memory of the second and the last quarter, and the growth."""
     quarter = len(memory) // 4
     second, last = (
         statistics.median(part) for part in (memory[quarter : 2 * quarter], memory[-quarter:])
@@ -52,7 +52,7 @@ def second_and_last_quarter(memory: list[float]) -> dict[str, float]:
 
 
 def predictions(model: Path, images: list[Path], number: int, folder: Path) -> dict:
-    """Predict images in turn in this process."""
+    """Predict images one after the other in this process."""
     network, memory, started = read_onnx_network(model), [], time.monotonic()
     for index in range(number):
         image = images[index % len(images)]
@@ -66,7 +66,7 @@ def predictions(model: Path, images: list[Path], number: int, folder: Path) -> d
 
 
 class Client:
-    """A browser with a session of its own."""
+    """A client of the web page with its own session."""
 
     def __init__(self) -> None:
         self._headers: dict[str, str] = {}
@@ -90,7 +90,7 @@ class Client:
         return content
 
     def upload(self, image: Path) -> None:
-        """Send, wait, fetch, delete."""
+        """Upload an image, wait for the result, download and delete it."""
         self.ask("POST", "/results/?name=a.png", image.read_bytes())
         while (result := json.loads(self.ask("GET", "/results/"))["results"][0])["state"] != "done":
             if result["state"] == "failed":
@@ -104,7 +104,7 @@ class Client:
 
 @contextmanager
 def page(model: Path, folder: Path) -> Iterator[int]:
-    """The running web page's process."""
+    """Start the web page; yield the number of its process."""
     command = [sys.executable, "run_web.py", "--model", str(model.resolve()), "--port", str(PORT)]
     environment = os.environ | {"CNP_WEB_FOLDER": str(folder)}
     with subprocess.Popen(
@@ -125,7 +125,7 @@ def page(model: Path, folder: Path) -> Iterator[int]:
 
 
 def uploads(model: Path, images: list[Path], number: int, clients: int, folder: Path) -> dict:
-    """Upload images to the web page, so many clients at a time."""
+    """Upload images to the web page with `clients` clients in parallel."""
     memory, failures, started = [], [], time.monotonic()
     with page(model, folder) as server, ThreadPoolExecutor(clients) as pool:
 

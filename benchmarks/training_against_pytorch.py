@@ -1,11 +1,11 @@
-"""Training and inference of retina_unet and laddernet against the same networks in plain PyTorch.
+"""Training and inference of retina_unet and laddernet, compared with the same networks in plain PyTorch.
 
     python -m benchmarks.training_against_pytorch --torch-python PYTHON
 
-PYTHON is one that has PyTorch (CPU); without it ours are measured alone. Batches of 32 patches of 48x48,
-Adam, binary cross-entropy. Ours trains as run_training.py does: patches are cut while the network learns, and
-accuracy is measured. PyTorch's patches lie in memory, ready cut, and nothing is measured. Ours predicts as
-run_testing.py does, batch normalisation folded into the convolutions; PyTorch's modules are as trained.
+PYTHON is an interpreter with PyTorch (CPU); without it only ours is measured. Batches of 32 patches of 48x48,
+Adam, binary cross-entropy. Ours trains as run_training.py does: it cuts patches during the training and
+measures accuracy. PyTorch gets patches from memory and measures nothing. Ours predicts as run_testing.py
+does, with batch normalisation folded into the convolutions; PyTorch keeps its modules as trained.
 """
 
 import json
@@ -27,11 +27,11 @@ BATCH = 32  # as in the configuration, and in pytorch_networks.py
 AUTHORS = "laddernet, its authors' bottom"
 FILTERS = {"retina_unet": "32 64 128", "laddernet": "10 20 40 80", AUTHORS: "10 20 40 80 160"}
 ORIGINAL_RATE = 65
-"""Patches/s that retina-unet's own stack (Keras 2 on TensorFlow 1.15) trained on cores of this kind."""
+"""Patches/s of a training with retina-unet's software (Keras 2 on TensorFlow 1.15) on cores of this kind."""
 
 
 class PyTorch:
-    """benchmarks/pytorch_networks.py in a process of its own, which waits while others are measured."""
+    """benchmarks/pytorch_networks.py in a second process, which waits while others are measured."""
 
     def __init__(self, python: Path) -> None:
         script = PROJECT / "benchmarks" / "pytorch_networks.py"
@@ -65,7 +65,7 @@ def configured(name: str, steps: int) -> Configuration:
 
 
 def laddernet_of_its_authors(filters, dropout: float):
-    """LadderNet whose bottom is twice as wide as its lowest level; `models` keeps that level's width."""
+    """LadderNet with twice the width at the bottom; `models` has the width of the lowest level there."""
     from keras import layers
 
     from models import blocks
@@ -101,11 +101,11 @@ def training_images() -> list:
 
 
 def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]:
-    """Training and inference, ready to run, and the number of trainable parameters."""
+    """Return the calls of training and inference, and the number of trainable parameters."""
     from lib.networks.keras_model import build_model
+    from lib.training.callbacks import ProgressBar, StopAtNonFiniteLoss
     from lib.training.compiled_model import compile_model
-    from lib.training.train import _ProgressBar, _StopAtNotFinite
-    from lib.training.training_patches import epoch_patches, patch_sampler
+    from lib.training.training_patches import PatchBatches, patch_sampler
     from models.folding import fold_batch_normalisation
 
     configuration = configured(name, steps)
@@ -115,13 +115,12 @@ def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]
         model = laddernet_of_its_authors(filters, configuration.model.dropout)
     else:
         model = build_model(configuration)
-    ready = fold_batch_normalisation(
-        model
-    )  # before compiling, as run_testing.py does: a clone takes the loss along
-    compiled = compile_model(model, settings)
+    # Before compiling, as in run_testing.py: a clone would copy the loss.
+    ready = fold_batch_normalisation(model)
+    compiled = compile_model(model, settings, settings.steps)
     sampler = patch_sampler(configuration, images, truth_centred_share=0)
-    patches = epoch_patches(configuration, images, sampler, 0)
-    callbacks = [_StopAtNotFinite(patches, 1, Path()), _ProgressBar(settings, 0)]
+    patches = PatchBatches(configuration, images, sampler, 0)
+    callbacks = [StopAtNonFiniteLoss(patches, 1, Path()), ProgressBar(settings, 0)]
     x, _ = patches[0]
 
     def infer() -> None:
@@ -137,29 +136,29 @@ def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]
 
 
 def measured(name: str, images: list, steps: int, repeats: int, pytorch: PyTorch | None) -> dict:
-    """Patches/s of every window, by work and contestant."""
+    """Measure patches/s of every run, by kind of work and candidate."""
     runs, parameters = ours(name, images, steps)
     if pytorch and pytorch.about["parameters"][name] != parameters:
         raise SystemExit(f"{name}: {parameters} parameters, {pytorch.about['parameters'][name]}")
     rates = {"parameters": parameters}
     for work, run in runs.items():
-        contestants = {"ours": run}
+        candidates = {"ours": run}
         for memory_format in FORMATS if pytorch else ():
-            contestants[f"PyTorch, {memory_format}"] = partial(
+            candidates[f"PyTorch, {memory_format}"] = partial(
                 pytorch.work, network=name, memory_format=memory_format, work=work, steps=steps
             )
-        in_turn(contestants, 1)  # traces, and warms caches
-        seconds = in_turn(contestants, repeats)
+        in_turn(candidates, 1)  # traces, and warms caches
+        seconds = in_turn(candidates, repeats)
         rates[work] = {c: [steps * BATCH / s for s in taken] for c, taken in seconds.items()}
         print(name, work, {c: round(statistics.median(r)) for c, r in rates[work].items()})
     return rates
 
 
 def claims(results: dict) -> list[Claim]:
-    """Each by the median, and against the faster memory format."""
+    """Claims by the median, compared with the faster memory format."""
 
-    def rate(name: str, work: str = "training", contestant: str = "ours") -> float:
-        return statistics.median(results[name][work][contestant])
+    def rate(name: str, work: str = "training", candidate: str = "ours") -> float:
+        return statistics.median(results[name][work][candidate])
 
     def ratio(name: str, work: str) -> float:
         return rate(name, work) / max(rate(name, work, f"PyTorch, {f}") for f in FORMATS)
@@ -184,9 +183,9 @@ def table(results: dict) -> list[str]:
     for name, found in results.items():
         for work in ("training", "inference"):
             lines += [
-                f"| `{name}`, {FILTERS[name]} | {found['parameters']:,} | {work} | {contestant} "
+                f"| `{name}`, {FILTERS[name]} | {found['parameters']:,} | {work} | {candidate} "
                 f"| {statistics.median(rates):.0f} | {max(rates):.0f} |"
-                for contestant, rates in found[work].items()
+                for candidate, rates in found[work].items()
             ]
     return lines
 

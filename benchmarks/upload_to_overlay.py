@@ -1,4 +1,4 @@
-"""Seconds from choosing a file in the web page to seeing its overlay, in headless Chromium.
+"""Seconds from the choice of a file in the web page to its overlay, in headless Chromium.
 
 python -m benchmarks.upload_to_overlay FILE.onnx... [--size 768]
 """

@@ -1,10 +1,9 @@
-"""Which way of predicting a whole image is worth its time: retina-unet's published weights on DRIVE.
+"""Time and scores of the ways to predict a whole image, with the published weights of retina-unet on DRIVE.
 
     python -m benchmarks.windows --images DRIVE --weights test_best_weights.h5
 
-Chooses on the twenty images that the weights were trained on: the highest AUC within a tenth of the
-time of stride 5.
-Only then scores the chosen one, the published one and the plain ones on the test images. Writes
+Chooses on the twenty training images of the weights: the highest AUC within a tenth of the time of stride 5.
+Then scores the chosen way, the published way and the simple ways on the test images. Writes
 docs/results/windows.{json,md,png}.
 """
 
@@ -27,7 +26,7 @@ from lib.runtime.paths import PROJECT
 
 PUBLISHED = "stride 5"
 REPORTED = (PUBLISHED, "stride 16", "side by side", "whole", "tiles of 512")
-"""Scored on the test images beside the chosen one."""
+"""Scored on the test images together with the chosen way."""
 
 WINDOWS = {
     PUBLISHED: {"window": "overlap", "stride": 5},
@@ -57,11 +56,11 @@ FAMILIES = {
     "tiles, half overlapping (their side)": r"tiles of (\d+), half overlapping",
     "with mirror images": r"(.+), mirrored",
 }
-"""Names of ways that are drawn alike, and what is written beside each."""
+"""Patterns of the names of ways with one colour in the figure; the group is the label of the point."""
 
 
 def candidates() -> dict[str, dict]:
-    """By name what each lays over [testing settings]."""
+    """The changes of [testing settings] for each way, by its name."""
     every = {}
     for name, chosen in WINDOWS.items():
         patch, stride = chosen.get("patch", 48), chosen.get("stride", 48)
@@ -77,7 +76,7 @@ def candidates() -> dict[str, dict]:
 
 
 def scored(model, configuration, part: str, names: list[str], limits: dict[str, int]) -> dict:
-    """Pooled AUC-ROC, AUC-PR and F1 at .5 in the FOV, and seconds an image, of each way."""
+    """Pooled AUC-ROC, AUC-PR and F1 at .5 in the FOV, and seconds per image, of each way."""
     from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
     from lib.datasets.prepared_hdf5 import read_part
@@ -110,7 +109,7 @@ def scored(model, configuration, part: str, names: list[str], limits: dict[str, 
 
 
 def draw(file: Path, result: dict) -> None:
-    """AUC against seconds on the training images, the chosen one marked."""
+    """Draw AUC against seconds on the training images and mark the chosen way."""
     from matplotlib.ticker import ScalarFormatter
 
     from lib.figures.style import (
@@ -158,7 +157,7 @@ def draw(file: Path, result: dict) -> None:
 
 
 def tables(result: dict) -> list[str]:
-    """The result as two tables."""
+    """The result as two Markdown tables."""
     head = "| | images | AUC-ROC | AUC-PR | F1 at .5 | s an image |"
     lines = [
         "retina-unet's published weights; FOV pixels pooled. Chosen on the training images: the highest",
@@ -178,7 +177,7 @@ def tables(result: dict) -> list[str]:
 
 
 def main() -> None:
-    """Measure, choose, score, and write the three files."""
+    """Measure, choose, score and write the three files."""
     arguments = parse_arguments(__doc__)
     start_keras()
     from lib.configuration.experiment_folder import Experiment

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from lib.runtime.paths import PROJECT
 from tests.conftest import tiny_settings
 
 SCRIPTS = ["prepare_datasets_FFA.py", "run_training.py", "run_testing.py"]
-ALL_SCRIPTS = [*SCRIPTS, "run_prediction.py"]
+ALL_SCRIPTS = sorted(file.name for file in PROJECT.glob("*.py"))
 
 
 def run(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
@@ -29,9 +30,12 @@ def options(folder: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.parametrize("script", ALL_SCRIPTS)
-def test_help_is_given_at_once_and_without_tensorflow(script, tmp_path):
-    done = run(script, "--help", folder=tmp_path)
-    assert done.returncode == 0 and "--config" in done.stdout and "--set" in done.stdout
+def test_help_needs_no_installed_package(script):
+    """So run_script can report a missing package or a wrong version of Python."""
+    command = [sys.executable, "-S", str(PROJECT / script), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "usage:" in done.stdout, done.stderr
+    assert ("--config" in done.stdout) == (script not in {"run_experiments.py", "run_web.py"})
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -54,14 +58,14 @@ def test_a_mistake_is_one_line_without_a_traceback_and_exit_code_2(script, tmp_p
         ),
     ],
 )
-def test_what_can_be_no_ensemble_is_told_in_one_line(script, arguments, message, tmp_path):
+def test_a_wrong_ensemble_is_an_error_of_one_line(script, arguments, message, tmp_path):
     Image.new("L", (64, 64)).save(tmp_path / "image.png")
     done = run(script, *arguments, folder=tmp_path)
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc", "..", "a\\b"])
-def test_an_experiments_name_is_no_path(name, tmp_path):
+def test_the_name_of_an_experiment_cannot_be_a_path(name, tmp_path):
     (tmp_path / "a.png").touch()
     for script, *arguments in (
         ("run_prediction.py", "a.png", "--experiment", name),
@@ -76,7 +80,73 @@ def test_an_experiments_name_is_no_path(name, tmp_path):
     assert exported.returncode == 2 and "expected a plain folder name" in exported.stderr
 
 
-def test_the_users_path_from_any_working_directory(tmp_path):
+@pytest.fixture
+def two_trained(tmp_path):
+    """Experiments "demo" and "drive", an untrained one, and the options that name their folder."""
+    for name in ("demo", "drive", "begun"):
+        folder = tmp_path / "experiments" / name
+        folder.mkdir(parents=True)
+        shutil.copy(PROJECT / "configurations" / "demo.txt", folder / f"{name}_configuration.txt")
+        if name != "begun":
+            (folder / f"{name}_best.weights.h5").touch()
+    Image.new("L", (64, 64)).save(tmp_path / "a.png")
+    return ["--set", f"experiment name.path_experiments={tmp_path / 'experiments'}"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["run_export.py"], "expected the NAME of an experiment;"),
+        (["run_export.py", "wrong"], "no trained experiment wrong ("),
+        (["run_prediction.py", "a.png"], "no trained experiment enhance_laddernet ("),
+        (["run_prediction.py", "a.png", "--experiment", "wrong"], "no trained experiment wrong ("),
+        (
+            ["run_prediction.py", "a.png", "--engine", "onnx", "--experiment", "wrong"],
+            "no trained experiment wrong (",
+        ),
+        (
+            ["run_prediction.py", "a.png", "--experiments", "demo", "wrong"],
+            "no trained experiment wrong (",
+        ),
+        (["run_testing.py"], "no trained experiment enhance_laddernet ("),
+        (["run_testing.py", "--experiments", "demo", "wrong"], "no trained experiment wrong ("),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_experiment_is_an_error_with_the_trained_ones(
+    command, message, two_trained, tmp_path
+):
+    done = run(*command, *two_trained, folder=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"error: {message}")
+    assert f"trained experiments in {tmp_path / 'experiments'}: demo, drive" in done.stderr
+
+
+def test_a_network_that_is_not_exported_is_an_error_with_the_command(two_trained, tmp_path):
+    options = ["--engine", "onnx", "--experiment", "demo", *two_trained]
+    done = run("run_prediction.py", "a.png", *options, folder=tmp_path)
+    assert done.returncode == 2 and "demo.onnx: no such file" in done.stderr
+    assert "python run_export.py demo" in done.stderr
+
+
+def test_the_web_page_without_a_network_is_an_error_with_the_trained_experiments(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CNP_WEB_FOLDER", str(tmp_path))
+    done = run("run_web.py", "--model", "wrong.onnx", folder=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "wrong.onnx: no such file; export" in done.stderr
+    assert f"in {PROJECT / 'experiments'}" in done.stderr
+
+
+def test_without_any_trained_experiment_the_error_says_how_to_train(tmp_path):
+    options = ["--set", f"experiment name.path_experiments={tmp_path}"]
+    done = run("run_export.py", *options, folder=tmp_path)
+    assert done.returncode == 2
+    assert f"no experiment in {tmp_path} is trained; run run_training.py first" in done.stderr
+
+
+def test_all_scripts_work_from_any_working_directory(tmp_path):
     made = run(
         "prepare_datasets_FFA.py", *options(tmp_path, "preparation.split_seed=1"), "--synthetic", "6", folder=tmp_path
     )  # fmt: skip
@@ -92,7 +162,7 @@ def test_the_users_path_from_any_working_directory(tmp_path):
     tested = run("run_testing.py", *options(tmp_path), folder=tmp_path)
     assert tested.returncode == 0, tested.stderr
     assert (folder / "ROC.png").is_file() and (folder / "Precision_recall.png").is_file()
-    # TensorFlow's banners say nothing to the user.
+    # Messages of TensorFlow do not help the user.
     assert tested.stderr == "" and "cuda" not in log.lower()
     predict_and_export(tmp_path)
 
@@ -126,7 +196,7 @@ def test_importing_the_configuration_does_not_import_a_framework():
     assert not {"keras", "tensorflow", "matplotlib"} & set(done.stdout.split())
 
 
-def test_a_missing_package_is_a_line_that_says_what_to_do(tmp_path):
+def test_a_missing_package_is_an_error_of_one_line_with_the_remedy(tmp_path):
     done = subprocess.run(
         [sys.executable, "-S", str(PROJECT / "run_training.py")], capture_output=True, text=True
     )
@@ -134,14 +204,14 @@ def test_a_missing_package_is_a_line_that_says_what_to_do(tmp_path):
     assert "is missing: activate the environment" in done.stderr
 
 
-def test_memory_that_is_not_there_is_a_line():
+def test_missing_memory_is_an_error_of_one_line():
     code = "import numpy, lib.runtime.command_line as c; c.run_script(lambda: numpy.ones(10**15))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: not enough memory; end other programs")
 
 
-def test_a_folder_that_cannot_be_written_is_a_line(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(tmp_path):
     (tmp_path / "datasets").write_text("a file in the way")
     done = run("prepare_datasets_FFA.py", *options(tmp_path), "--synthetic", "6", folder=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: ")

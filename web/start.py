@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.management import call_command
 from filelock import FileLock
 
+from lib.configuration.experiment_folder import trained_experiments
 from lib.networks.from_onnx import newest_export
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
@@ -23,10 +24,12 @@ def model_file(given: str) -> Path:
     Raises:
         UserError: there is no such file.
     """
-    file = Path(given) if given else newest_export(PROJECT / "experiments")
+    experiments = PROJECT / "experiments"
+    file = Path(given) if given else newest_export(experiments)
     if file is None or not file.is_file():
-        missing = f"{file}: no such file" if file else f"{PROJECT / 'experiments'}: no ONNX file"
+        missing = f"{file}: no such file" if file else f"{experiments}: no ONNX file"
         raise UserError(
-            f"{missing}; export the network of an experiment: python run_export.py NAME"
+            f"{missing}; export the network of an experiment: python run_export.py NAME; "
+            f"{trained_experiments(experiments)}"
         )
     return file

@@ -1,12 +1,15 @@
-"""The setting `info_banner`: the strip that is cut off before an image is used."""
+"""The setting `info_banner`: a strip that is cut off before an image is used."""
+
+from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from lib.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,10 @@ class Banner:
     size: int
 
     def cut(self, array: np.ndarray) -> np.ndarray:
-        """The part of an image or mask, (H, W) or (H, W, C), without the strip, as a copy.
+        """Return a copy of an image or mask, (H, W) or (H, W, C), without the strip.
 
         Raises:
-            UserError: nothing would be left.
+            UserError: the strip is as large as the image.
         """
         axis = 0 if self.side in {"top", "bottom"} else 1
         if self.size >= array.shape[axis]:
@@ -37,7 +40,9 @@ class Banner:
         return array[kept].copy() if axis == 0 else array[:, kept].copy()
 
     def put_back(self, array: np.ndarray) -> np.ndarray:
-        """What was cut, (H, W) or (H, W, C), with the strip again, as zeros."""
+        """Return an array without the strip, (H, W) or (H, W, C), with zeros in place of the strip."""
+        import numpy as np  # not at the top: the scripts read the configuration without any package
+
         margins = [(0, 0)] * array.ndim
         axis = 0 if self.side in {"top", "bottom"} else 1
         margins[axis] = (self.size, 0) if self.side in {"top", "left"} else (0, self.size)
@@ -51,7 +56,7 @@ def parse_info_banner(text: str) -> Literal["auto"] | Banner | None:
     """Read the setting `auto | none | top:N | bottom:N | left:N | right:N`.
 
     Raises:
-        ValueError: says what is expected.
+        ValueError: any other text; the message says what is expected.
     """
     text = text.strip().lower()
     if text in {"auto", "none"}:

@@ -1,17 +1,13 @@
-"""The folder of an experiment: the name of each file in it, its lock, and whether its settings still hold."""
+"""The folder of an experiment: the name of each file in it, and checks that its settings still hold."""
 
 from __future__ import annotations
 
 import csv
-import fcntl
 import glob
 import hashlib
 import json
-import os
-import platform
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +16,7 @@ from lib.configuration.reading import Configuration, read_configuration
 from lib.runtime.errors import UserError, raise_all
 
 FREE_TO_CHANGE = {"N_epochs", "patience", "devices", "nohup", "path_test"}
-"""Settings of the training that may change between a run and its continuation."""
+"""Settings that may change when a training continues."""
 
 
 @dataclass(frozen=True)
@@ -40,42 +36,47 @@ class Experiment:
         return self.folder / f"{self.name}{ending}"
 
     def weights(self, which: str) -> Path:
-        """The `best` or `last` weights."""
+        """The weights of the `best` or `last` epoch."""
         return self.file(f"_{which}.weights.h5")
 
     @property
     def configuration(self) -> Path:
-        """The configuration used."""
+        """The configuration of the training."""
         return self.file("_configuration.txt")
 
     @property
     def split(self) -> Path:
-        """The split trained on."""
+        """The split by patient that the training used."""
         return self.folder / "split.json"
 
     @property
+    def checkpoint(self) -> Path:
+        """The state of the training after the last whole epoch."""
+        return self.file("_checkpoint.npz")
+
+    @property
     def predictions(self) -> Path:
-        """The test images with their probabilities."""
+        """The test images with their probability maps."""
         return self.file("_predictions.hdf5")
 
     @property
     def operating_point(self) -> Path:
-        """Threshold and smallest area, as testing chose them."""
+        """Threshold and smallest area that testing chose."""
         return self.file("_operating_point.json")
 
     @property
     def versions(self) -> Path:
-        """What it was trained with and on."""
+        """Versions of Python and packages, device, number of parameters, batch size."""
         return self.file("_versions.json")
 
     @property
     def onnx(self) -> Path:
-        """The network as exported by run_export.py."""
+        """The network that run_export.py wrote."""
         return self.file(".onnx")
 
     @property
     def source(self) -> Path:
-        """Whence imported weights came; absent where they were trained here."""
+        """Where imported weights come from; absent if the network was trained here."""
         return self.file("_source.json")
 
     @property
@@ -100,10 +101,10 @@ class Experiment:
         return json.loads(self.versions.read_text(encoding="utf-8"))
 
     def clear(self) -> None:
-        """Remove what an earlier training of this name left, so that nothing of it is taken for new."""
+        """Remove the files of an earlier training with this name, so that none is mistaken for a new one."""
         name = glob.escape(self.name)
         for pattern in (
-            f"{name}_checkpoint*",  # first: what is left of the rest is nothing to go on from
+            f"{name}_checkpoint*",  # first: without it no training continues from the other files
             f"{name}_*",
             f"{name}.onnx",
             "*.png",
@@ -114,60 +115,61 @@ class Experiment:
             for file in self.folder.glob(pattern):
                 if file.suffix != ".nohup":
                     file.unlink()
-        for results in self.folder.glob("on_*/"):  # of other sets' images
+        for results in self.folder.glob("on_*/"):  # tests on other data sets
             shutil.rmtree(results)
 
     def remove_unfinished(self) -> None:
-        """Remove what a killed training was writing; the caller holds the lock."""
+        """Remove the temporary files of a killed training; the caller holds the lock."""
         name = glob.escape(self.name)
         for pattern in (f"{name}_*.weights.h5", f"{name}_checkpoint.npz", "history.csv", "*.png"):
             for file in self.folder.glob(f".[0-9]*-{pattern}"):
                 file.unlink()
 
-    @property
-    def checkpoint(self) -> Path:
-        """The state after the last whole epoch."""
-        return self.file("_checkpoint.npz")
 
-
-class FolderLocked(UserError):
-    """Another training is running in the experiment's folder."""
-
-
-@contextmanager
-def training_lock(experiment: Experiment) -> Iterator[None]:
-    """Keep other trainings out of the folder; the lock ends with its process, however that ends.
+def experiment_named(file: Path, overrides: Sequence[str], name: str | None) -> Experiment:
+    """The experiment `name`, or None: the one that the configuration `file` names.
 
     Raises:
-        FolderTaken: another training has it.
+        UserError: as `read_configuration`, or the name is a path.
     """
-    experiment.folder.mkdir(parents=True, exist_ok=True)
-    file = experiment.folder / "training.lock"  # never removed: two could then lock two files
-    with file.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise FolderLocked(
-                f"{experiment.folder}: another training is running in it ({lock.read().strip()}); "
-                "wait for it or end it, or choose another [experiment name] name"
-            ) from None
-        except OSError as error:
-            print(
-                f"{file}: no locks here ({error.strerror}); start no second training in this folder"
-            )
-        lock.truncate(0)
-        print(f"process {os.getpid()} on {platform.node()}", file=lock, flush=True)
-        yield
+    chosen = [] if name is None else [f"experiment name.name={name}"]
+    return Experiment.of(read_configuration(file, [*overrides, *chosen]))
+
+
+def trained_experiments(path_experiments: Path) -> str:
+    """The trained experiments of a folder, which have a configuration and weights, as a sentence."""
+    names = sorted(
+        folder.name
+        for folder in path_experiments.glob("*/")
+        if Experiment(folder, folder.name).configuration.is_file()
+        and any(folder.glob("*.weights.h5"))
+    )
+    if names:
+        return f"trained experiments in {path_experiments}: {', '.join(names)}"
+    return f"no experiment in {path_experiments} is trained; run run_training.py first"
+
+
+def refuse_untrained(experiment: Experiment, needed: Path | None = None) -> None:
+    """Refuse an experiment without the file `needed`, by default its configuration.
+
+    Raises:
+        UserError: names the trained experiments beside it.
+    """
+    needed = needed or experiment.configuration
+    if not needed.is_file():
+        raise UserError(
+            f"no trained experiment {experiment.name} ({needed} does not exist); "
+            f"{trained_experiments(experiment.folder.parent)}"
+        )
 
 
 def refuse_other_settings(
     experiment: Experiment, configuration: Configuration, sections: tuple[str, ...]
 ) -> None:
-    """Refuse to go on with, or to test, what was trained with other settings.
+    """Refuse to continue or to test a training that had other settings.
 
     Raises:
-        UserError: lists each setting of `sections` that differs from the experiment's own.
+        UserError: lists each setting of `sections` that differs from the stored configuration.
     """
     stored = read_configuration(experiment.configuration)
     free = set(FREE_TO_CHANGE)
@@ -184,15 +186,15 @@ def refuse_other_settings(
     raise_all(
         faults,
         f"{experiment.folder} was trained with other settings; restore them, choose another "
-        "[experiment name] name, or train anew: run_training.py --fresh",
+        "[experiment name] name, or start again with run_training.py --fresh",
     )
 
 
 def refuse_other_split(experiment: Experiment, configuration: Configuration) -> None:
-    """Refuse images prepared anew with another split since the training began.
+    """Refuse images that were prepared with another split after the training began.
 
     Raises:
-        UserError: says which files differ.
+        UserError: names the two files that differ.
     """
     prepared = configuration.data_paths.path_local / "split.json"
     parts = [
@@ -201,15 +203,15 @@ def refuse_other_split(experiment: Experiment, configuration: Configuration) -> 
     if parts[0] != parts[1]:
         raise UserError(
             f"{experiment.folder} was trained on another split than {prepared} holds; choose another "
-            "[experiment name] name, or train anew: run_training.py --fresh"
+            "[experiment name] name, or start again with run_training.py --fresh"
         )
 
 
 def ensemble_name(names: Sequence[str]) -> str:
-    """The name of several experiments together: joined by "+", or the first and a digest of all.
+    """Name an ensemble: the names of its experiments joined by "+", or the first and a digest of all.
 
     Raises:
-        UserError: fewer than two names, or one twice.
+        UserError: fewer than two names, or a name is given twice.
     """
     if len(set(names)) < len(names) or len(names) < 2:
         raise UserError(f"--experiments {' '.join(names)}: expected two or more different names")

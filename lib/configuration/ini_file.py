@@ -1,4 +1,6 @@
-"""Configuration files as texts: parsed, and laid over the file that their section [base] names."""
+"""Configuration files as texts of sections and keys; section [base] names a file with the other keys."""
+
+from __future__ import annotations
 
 import configparser
 import os
@@ -8,16 +10,23 @@ from typing import Any
 from lib.runtime.errors import UserError
 
 MAX_BYTES, MAX_LINE = 2**16, 2**12
-"""Of a configuration file, and characters of one of its lines: far more than any has."""
+"""Limits of a configuration file: its bytes, and the characters of one line."""
 
 
 def read_texts(
     file: Path, seen: tuple[str, ...] = ()
-) -> tuple[dict[str, dict[str, str]], dict[tuple[str, str], Path]]:
-    """Sections and keys of the file over those of the file that its section [base] names.
+) -> tuple[dict[str, dict[str, str]], dict[tuple[str, str], str]]:
+    """Read the sections and keys of a file, and those of its base that the file does not hold.
+
+    Args:
+        file: what to read.
+        seen: the files that have led to this one, to find a loop.
 
     Returns:
-        The texts, and for each section and key the file that it comes from.
+        The texts by section and key, and the file that each (section, key) comes from.
+
+    Raises:
+        UserError: a file cannot be read, or [base] is wrong.
     """
     found = ini_sections(file, "no such configuration file; name one with --config")
     texts = {
@@ -25,16 +34,16 @@ def read_texts(
         for section, keys in found.items()
     }
     base = texts.pop("base", None)
-    origins = {(section, name): file for section, keys in texts.items() for name in keys}
+    origins = {(section, name): str(file) for section, keys in texts.items() for name in keys}
     if base is None:
         return texts, origins
     if set(base) != {"configuration"}:
         raise UserError(
             f"{file}: [base] holds {', '.join(base) or 'nothing'}: expected the one key "
-            "'configuration', a file whose settings hold wherever this one is silent"
+            "'configuration', a file whose settings hold for each key that this file does not have"
         )
     under = file.parent / base["configuration"]
-    if not os.path.isfile(under):  # noqa: PTH113, which raises on no name
+    if not os.path.isfile(under):  # noqa: PTH113 (Path.is_file raises for a name with a NUL)
         raise UserError(
             f"{file}: [base] configuration = {base['configuration']}: no such file {under}"
         )
@@ -49,19 +58,19 @@ def read_texts(
 
 
 def ini_sections(file: Path, missing: str, **options: Any) -> dict[str, dict[str, str]]:
-    """Sections and keys of an INI file; keys keep their case, as N_subimgs has one.
+    """Read the sections and keys of an INI file; keys keep capital letters, e.g. N_subimgs.
 
     Args:
         file: what to read.
-        missing: what to say where there is no such file.
+        missing: the error message if the file does not exist.
         options: of `configparser.ConfigParser`.
 
     Raises:
-        UserError: too large, no text in UTF-8, or no INI file.
+        UserError: the file does not exist, is too large, is not UTF-8 text, or is not an INI file.
     """
-    # No interpolation: '%' is a character of paths.
+    # No interpolation: paths may contain '%'.
     parser = configparser.ConfigParser(interpolation=None, default_section="\0", **options)
-    parser.optionxform = str
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
         parser.read_string(_short_text(file), source=str(file))
     except FileNotFoundError:
@@ -72,7 +81,7 @@ def ini_sections(file: Path, missing: str, **options: Any) -> dict[str, dict[str
 
 
 def _short_text(file: Path) -> str:
-    """The text of a file, short enough to be parsed at once whatever it says."""
+    """Return the text of a file, if it is so short that parsing takes no time whatever it holds."""
     try:
         size = file.stat().st_size
         text = file.read_text(encoding="utf-8-sig") if size <= MAX_BYTES else ""
@@ -89,7 +98,7 @@ def _short_text(file: Path) -> str:
 
 
 def current_name(section: str, name: str, value: str) -> tuple[str, str]:
-    """retina-unet's `average_mode` under its present name."""
+    """Translate the key `average_mode` of retina-unet; return any other name and value unchanged."""
     windows = {"true": "overlap", "false": "side_by_side"}
     if (section, name) == ("testing settings", "average_mode") and value.lower() in windows:
         return "window", windows[value.lower()]

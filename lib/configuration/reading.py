@@ -1,7 +1,9 @@
-"""`configuration.txt`: read once, checked whole, handed on as frozen dataclasses.
+"""Reads and checks a configuration file; the result is frozen dataclasses.
 
-Sections and keys are those of orobix/retina-unet where it has them.
+Sections and keys have the names of orobix/retina-unet where it has them.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import difflib
@@ -29,7 +31,7 @@ from lib.runtime.errors import UserError, raise_all
 
 @dataclass(frozen=True)
 class Configuration:
-    """A whole configuration file; `texts` keeps what was written, to be stored with the experiment."""
+    """A configuration file; `texts` keeps the text of each key, to be stored with the experiment."""
 
     data_paths: DataPaths
     preparation: Preparation
@@ -44,12 +46,12 @@ class Configuration:
 
     @property
     def results_folder(self) -> Path:
-        """Where testing writes: the experiment's folder, for another set's images one within it."""
+        """The folder that testing writes to; for another data set a folder inside the experiment's."""
         folder, other = self.experiment_name.folder, self.data_paths.path_test
         return folder / f"on_{other.name}" if other else folder
 
     def as_text(self) -> str:
-        """The settings as an INI file that reads back to the same configuration."""
+        """Return the settings as an INI file; reading it gives the same configuration."""
         return "\n".join(
             "\n".join([f"[{section}]", *(f"{name} = {value}" for name, value in keys.items()), ""])
             for section, keys in self.texts.items()
@@ -57,11 +59,14 @@ class Configuration:
 
 
 def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configuration:
-    """Read and check `file`, with `overrides` of the form "section.key=value" laid over it.
+    """Read and check a configuration file.
+
+    Args:
+        file: what to read.
+        overrides: settings "section.key=value" that replace those of the file.
 
     Raises:
-        UserError: the file cannot be read, or names every unknown, missing or impossible setting,
-            one line each.
+        UserError: the file cannot be read, or settings are unknown, missing or impossible: one line for each.
     """
     texts, origins = read_texts(file)
     origins |= dict.fromkeys(apply_overrides(texts, overrides, file), f"--set over {file}")
@@ -71,10 +76,9 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
         f"{file}: section [{section}] is missing" for section in _missing(list(SECTIONS), texts)
     ]
     sections = {
-        section.replace(" ", "_"): _read_section(
-            section, kind, texts.get(section), file, faults, origins
-        )
-        for section, kind in SECTIONS.items()
+        section.replace(" ", "_"): _read_section(section, texts[section], file, faults, origins)
+        for section in SECTIONS
+        if section in texts
     }
     if not faults:
         faults += contradictions(sections, file)
@@ -82,7 +86,7 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
         raise UserError(faults[0])
     raise_all(faults, f"{file} has faults")
     ordered = {
-        # A value that goes on in a second line is kept in one.
+        # A value of several lines is stored as one line.
         section: {
             f.name: " ".join(texts[section][f.name].splitlines()).strip()
             for f in dataclasses.fields(kind)
@@ -92,33 +96,28 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
     return Configuration(**sections, texts=ordered)
 
 
-def experiment_named(file: Path, overrides: Sequence[str], name: str | None) -> ExperimentName:
-    """Name and folder of an experiment of that name, or of the configuration's own.
-
-    Raises:
-        UserError: as `read_configuration`; the name is a path.
-    """
-    chosen = [] if name is None else [f"experiment name.name={name}"]
-    return read_configuration(file, [*overrides, *chosen]).experiment_name
-
-
 def read_section(section: str, texts: dict[str, str], source: str) -> Any:
-    """One section, e.g. `Preprocessing`, from the texts of its keys as `Configuration.texts` has them.
+    """Read one section, e.g. `Preprocessing`, from the texts of its keys as in `Configuration.texts`.
+
+    Args:
+        section: its name, e.g. "preprocessing".
+        texts: the text of each key.
+        source: where the texts come from, for the messages.
 
     Raises:
-        UserError: names every unknown, missing or impossible setting, and `source`.
+        UserError: settings are unknown, missing or impossible: one line for each.
     """
-    texts = {section: dict(texts)}
-    _fill_in(texts)
-    faults = _unknown_names(texts, source)
-    origins = {(section, name): source for name in texts[section]}
-    read = _read_section(section, SECTIONS[section], texts[section], source, faults, origins)
+    completed = {section: dict(texts)}
+    _fill_in(completed)
+    faults = _unknown_names(completed, source)
+    origins = {(section, name): source for name in completed[section]}
+    read = _read_section(section, completed[section], source, faults, origins)
     raise_all(faults, f"{source} has faults")
     return read
 
 
 def _fill_in(texts: dict[str, dict[str, str]]) -> None:
-    """What keys mean that a file written before them does not have."""
+    """Add the keys that a file lacks because it is older than they are."""
     for section, kind in SECTIONS.items():
         for item in dataclasses.fields(kind):
             if section in texts and item.metadata["absent"] is not None:
@@ -131,10 +130,10 @@ def apply_overrides(
     """Change `texts` by overrides of the form "section.key=value".
 
     Returns:
-        Section and key of what was changed.
+        Section and key of each changed setting.
 
     Raises:
-        UserError: not of that form, or no such key; names `file`.
+        UserError: an override has another form, or names an unknown key.
     """
     changed = set()
     for override in overrides:
@@ -158,14 +157,14 @@ def _key_names(section: str) -> list[str]:
     return [f.name for f in dataclasses.fields(SECTIONS[section])]
 
 
-def _nearest(asked: str, known: Sequence[str]) -> str | None:
+def _nearest(name: str, known: Sequence[str]) -> str | None:
     lowered = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(asked.lower(), lowered, n=1)
+    near = difflib.get_close_matches(name.lower(), lowered, n=1)
     return lowered[near[0]] if near else None
 
 
 def _missing(known: Sequence[str], found: Iterable[str]) -> list[str]:
-    """Known names that are not found, but for misspelt ones: those are unknown, and named already."""
+    """Known names that are not found; without misspelt names, which are reported as unknown."""
     misspelt = {_nearest(name, known) for name in found if name not in known}
     return [name for name in known if name not in found and name not in misspelt]
 
@@ -191,21 +190,19 @@ def _unknown_names(texts: dict[str, dict[str, str]], file: Path | str) -> list[s
 
 def _read_section(
     section: str,
-    kind: type,
-    texts: dict[str, str] | None,
+    texts: dict[str, str],
     file: Path | str,
     faults: list[str],
-    origins: dict[tuple[str, str], Path | str],
+    origins: dict[tuple[str, str], str],
 ) -> Any:
-    """The section as its dataclass; None, and a line in `faults` for each, where there are any."""
-    if texts is None:  # named already
-        return None
+    """Read a section as its dataclass; return None and append a line to `faults` for each fault."""
+    keys = dataclasses.fields(SECTIONS[section])
     faults += [
         f"{file}: [{section}] key '{name}' is missing"
         for name in _missing(_key_names(section), texts)
     ]
     values = {}
-    for item in dataclasses.fields(kind):
+    for item in keys:
         if item.name not in texts:
             continue
         try:
@@ -215,4 +212,4 @@ def _read_section(
             faults.append(
                 f"{where}: [{section}] {item.name} = {texts[item.name]!r}: expected {error}"
             )
-    return kind(**values) if len(values) == len(dataclasses.fields(kind)) else None
+    return SECTIONS[section](**values) if len(values) == len(keys) else None

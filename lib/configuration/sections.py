@@ -1,11 +1,13 @@
 """The sections of `configuration.txt` as frozen dataclasses; a field is named like its key."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lib.configuration.banner import parse_info_banner
+from lib.configuration.banner import Banner, parse_info_banner
 from lib.configuration.values import (
     Reader,
     boolean,
@@ -29,9 +31,11 @@ from models import ARCHITECTURES
 
 
 def key(read: Reader, *, absent: str | None = None) -> Any:
-    """A configuration key that `read` turns from text into its value.
+    """Declare a key of the configuration.
 
-    Files written before there was such a key read as if they said `absent`.
+    Args:
+        read: turns the text of the key into its value.
+        absent: the text that holds for files that are older than the key; None: the key is required.
     """
     return field(metadata={"read": read, "absent": absent})
 
@@ -59,11 +63,12 @@ class DataPaths:
         return self.path_local / "split.json"
 
     def hdf5(self, part: str) -> tuple[Path, Path, Path]:
-        """Images, truth and FOV file of `part` (train, validation or test)."""
+        """The files of images, truth and field of view of a part: train, validation or test."""
         folder = self.path_test if part == "test" and self.path_test else self.path_local
-        return tuple(
-            folder / getattr(self, f"{part}_{kind}")
-            for kind in ("imgs_original", "groundTruth", "border_masks")
+        return (
+            folder / getattr(self, f"{part}_imgs_original"),
+            folder / getattr(self, f"{part}_groundTruth"),
+            folder / getattr(self, f"{part}_border_masks"),
         )
 
 
@@ -73,7 +78,7 @@ class Preparation:
 
     labels: tuple[str, ...] = key(words)
     ignore_labels: tuple[str, ...] = key(words)
-    info_banner: Any = key(parse_info_banner)
+    info_banner: Banner | Literal["auto"] | None = key(parse_info_banner)
     patient_pattern: re.Pattern[str] = key(pattern)
     split_ratio: tuple[float, float, float] = key(ratio)
     split_seed: int = key(number(int, least=0))
@@ -90,7 +95,7 @@ class ExperimentName:
 
     @property
     def folder(self) -> Path:
-        """Where everything that the experiment leaves behind lies."""
+        """The folder of all files of the experiment."""
         return self.path_experiments / self.name
 
 
@@ -149,7 +154,7 @@ class TrainingSettings:
     inside_FOV: bool = key(boolean)
     truth_centred_share: float = key(number(float, least=0, most=1))
     N_epochs: int = key(number(int, least=1))
-    batch_size: int | str = key(either("auto", number(int, least=1)))
+    batch_size: int | Literal["auto"] = key(either("auto", number(int, least=1)))
     loss: str = key(one_of("binary_crossentropy", "dice", "binary_crossentropy_and_dice"))
     loss_in_FOV: bool = key(boolean)
     optimizer: str = key(one_of("adam", "sgd"))
@@ -161,14 +166,25 @@ class TrainingSettings:
     patience: int = key(number(int, least=1))
     seed: int = key(number(int, least=0, most=2**31 - 1))
     precision: str = key(one_of("float32", "mixed_bfloat16"))
-    devices: int | str = key(either("all", number(int, least=1)), absent="1")
-    initial_weights: Path | str = key(either("none", path), absent="none")
+    devices: int | Literal["all"] = key(either("all", number(int, least=1)), absent="1")
+    initial_weights: Path | Literal["none"] = key(either("none", path), absent="none")
     nohup: bool = key(boolean)
 
     @property
     def steps(self) -> int:
-        """Batches an epoch, all of one size, so that nothing is traced or compiled twice."""
-        return -(-self.N_subimgs // self.batch_size)
+        """Batches of an epoch. All have the same size, so that TensorFlow traces one shape only."""
+        return -(-self.N_subimgs // self.fixed_batch_size)
+
+    @property
+    def fixed_batch_size(self) -> int:
+        """The batch size as a number, after the training has replaced "auto".
+
+        Raises:
+            ValueError: it is still "auto".
+        """
+        if self.batch_size == "auto":
+            raise ValueError("batch_size = auto has not been measured yet")
+        return self.batch_size
 
 
 @dataclass(frozen=True)
@@ -176,20 +192,24 @@ class TestingSettings:
     """[testing settings]"""
 
     best_last: str = key(one_of("best", "last"))
-    full_images_to_test: int | str = key(either("all", number(int, least=1)))
+    full_images_to_test: int | Literal["all"] = key(either("all", number(int, least=1)))
     N_group_visual: int = key(number(int, least=1))
     test_patch_height: int = key(number(int, least=8))
     test_patch_width: int = key(number(int, least=8))
     window: str = key(one_of("overlap", "side_by_side", "tiles", "whole"))
     stride_height: int = key(number(int, least=1))
     stride_width: int = key(number(int, least=1))
-    test_batch_size: int | str = key(either("auto", number(int, least=1)))
+    test_batch_size: int | Literal["auto"] = key(either("auto", number(int, least=1)))
     tile_size: int = key(number(int, least=64), absent="512")
     tile_overlap: int = key(number(int, least=0), absent="48")
-    threshold: float | str = key(either("validation", number(float, least=0, most=1)))
+    threshold: float | Literal["validation"] = key(
+        either("validation", number(float, least=0, most=1))
+    )
     tta: bool = key(boolean, absent="False")
     precision: str = key(one_of("float32", "mixed_bfloat16", "auto"), absent="float32")
-    min_area_px: int | str = key(either("validation", number(int, least=0)), absent="0")
+    min_area_px: int | Literal["validation"] = key(
+        either("validation", number(int, least=0)), absent="0"
+    )
     pixel_spacing_mm: float | None = key(optional_number(above=0), absent="")
     connectivity: bool = key(boolean, absent="False")
     nohup: bool = key(boolean)
@@ -209,5 +229,5 @@ SECTIONS: dict[str, type] = {
 
 
 def by_validation(settings: TestingSettings) -> bool:
-    """Whether the validation images choose the threshold or the smallest area."""
+    """Whether the threshold or the smallest area is chosen on the validation images."""
     return "validation" in (settings.threshold, settings.min_area_px)

@@ -1,4 +1,6 @@
-"""Values of configuration keys: from text to number, path, word, or to what is expected instead."""
+"""Readers of configuration values: from text to number, path or word, or an error with what is expected."""
+
+from __future__ import annotations
 
 import configparser
 import difflib
@@ -11,11 +13,11 @@ from typing import Any
 from lib.runtime.paths import PROJECT
 
 Reader = Callable[[str], Any]
-"""Turns a key's text into its value; raises `ValueError` that says what is expected."""
+"""Turns the text of a key into its value; raises `ValueError` with what is expected."""
 
 
 def boolean(value: str) -> bool:
-    """`configparser`'s own words for yes and no."""
+    """True or False, in the words that `configparser` accepts."""
     states = configparser.ConfigParser.BOOLEAN_STATES
     if value.lower() not in states:
         raise ValueError("True or False")
@@ -25,7 +27,7 @@ def boolean(value: str) -> bool:
 def number(
     kind: type, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
 ) -> Reader:
-    """A finite int or float with `least` <= value <= `most` and value > `above`."""
+    """Return a reader of a finite int or float with `least` <= value <= `most` and value > `above`."""
     bounds = [
         f"{words} {bound:g}"
         for words, bound in (("at least", least), ("above", above), ("at most", most))
@@ -48,7 +50,7 @@ def number(
 
 
 def one_of(*choices: str) -> Reader:
-    """One of the given words, in any case."""
+    """Return a reader of one of the given words, in capital or small letters."""
 
     def read(value: str) -> str:
         if value.lower() not in choices:
@@ -61,13 +63,13 @@ def one_of(*choices: str) -> Reader:
 
 
 def optional_number(**bounds: float) -> Reader:
-    """A number, or nothing."""
+    """Return a reader of a number with these bounds, or None for an empty text."""
     read = number(float, **bounds)
     return lambda value: read(value) if value else None
 
 
 def either(word: str, otherwise: Reader) -> Reader:
-    """The given word, or what `otherwise` reads."""
+    """Return a reader of the given word, or of any value that `otherwise` reads."""
 
     def read(value: str) -> Any:
         if value.lower() == word:
@@ -81,12 +83,12 @@ def either(word: str, otherwise: Reader) -> Reader:
 
 
 def words(value: str) -> tuple[str, ...]:
-    """Comma-separated words; none is allowed."""
+    """Words separated by commas; may be empty."""
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
 def whole_numbers(value: str) -> tuple[int, ...]:
-    """At least two whole numbers above 0, separated by blanks or commas."""
+    """At least two whole numbers above 0, separated by spaces or commas."""
     try:
         numbers = tuple(int(part) for part in value.replace(",", " ").split())
     except ValueError:
@@ -99,16 +101,16 @@ def whole_numbers(value: str) -> tuple[int, ...]:
 def ratio(value: str) -> tuple[float, float, float]:
     """Three shares `train:validation:test`."""
     try:
-        shares = tuple(float(part) for part in value.split(":"))
+        train, validation, test = (float(part) for part in value.split(":"))
     except ValueError:
-        shares = ()
-    if len(shares) != 3 or not all(math.isfinite(s) and s >= 0 for s in shares) or shares[0] <= 0:
+        train = validation = test = math.nan
+    if not (0 < train < math.inf and 0 <= validation < math.inf and 0 <= test < math.inf):
         raise ValueError("train:validation:test, e.g. 6:2:2")
-    return shares
+    return train, validation, test
 
 
 def pattern(value: str) -> re.Pattern[str]:
-    """A regular expression with one group: the patient."""
+    """A regular expression whose first group is the patient."""
     try:
         compiled = re.compile(value)
     except re.error as error:
@@ -119,40 +121,40 @@ def pattern(value: str) -> re.Pattern[str]:
 
 
 def title(value: str) -> str:
-    """A few words for figures and tables."""
+    """A short name for figures and tables."""
     if not value or len(value) > 40 or not value.isprintable():
         raise ValueError("a short name, e.g. CNP")
     return value
 
 
 def experiment_name(value: str) -> str:
-    """A folder's name, never a path: results must stay below `path_experiments`."""
+    """The name of a folder, not a path: results must stay inside `path_experiments`."""
     if not value or value in {".", ".."} or re.search(r'[/\\\0:*?"<>|]', value):
         raise ValueError('a plain folder name without / \\ : * ? " < > |')
     return value
 
 
 def path(value: str) -> Path:
-    """A path; one that is relative starts at the project's folder, whatever the working directory."""
+    """A path; a relative path starts at the folder of the project, not at the working directory."""
     if not value or "\0" in value:
         raise ValueError("a path")
     return PROJECT / Path(value).expanduser()
 
 
 def file_name(value: str) -> str:
-    """A file's name inside `path_local`."""
+    """The name of a file in the folder `path_local`."""
     if not value or Path(value).name != value:
         raise ValueError("a file name without folders (the folder is path_local)")
     return value
 
 
 def optional_path(value: str) -> Path | None:
-    """A path, or nothing."""
+    """A path, or None for an empty text."""
     return path(value) if value else None
 
 
 def optional_fold(value: str) -> tuple[int, int] | None:
-    """`k/n`, the k-th of n folds, or nothing."""
+    """`k/n`, the k-th of n folds, or None for an empty text."""
     if not value:
         return None
     match = re.fullmatch(r"(\d{1,4})\s*/\s*(\d{1,4})", value)
@@ -162,5 +164,5 @@ def optional_fold(value: str) -> tuple[int, int] | None:
 
 
 def optional_boolean(value: str) -> bool | None:
-    """True, False, or `auto` for what the network's paper does."""
+    """True, False, or None for `auto`: the choice of the network's paper."""
     return None if value.lower() == "auto" else boolean(value)

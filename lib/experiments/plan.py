@@ -1,5 +1,7 @@
 """A plan: a base configuration, what varies, folds and seeds, as a list of runs."""
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

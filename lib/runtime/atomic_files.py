@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written beside, then renamed."""
+"""Files that are complete or absent: written under a temporary name, then renamed."""
 
 import glob
 import os
@@ -14,7 +14,7 @@ def written_atomically(*files: Path) -> Iterator[list[Path]]:
     """Yield a temporary path for each file; rename them all at the end, or remove them on an error.
 
     Raises:
-        UserError: no place, no permission; the files are what they were.
+        UserError: the disk is full or read-only, or permission is missing; the old files are unchanged.
     """
     beside = [file.with_name(f".{os.getpid()}-{file.name}") for file in files]
     try:
@@ -23,15 +23,15 @@ def written_atomically(*files: Path) -> Iterator[list[Path]]:
         yield beside
         for temporary in beside:
             with temporary.open("rb") as written:
-                os.fsync(written.fileno())  # a rename may reach the disk before the content does
+                os.fsync(written.fileno())  # a rename could reach the disk before the content
         for temporary, file in zip(beside, files, strict=True):
             temporary.replace(file)
     except OSError as error:
-        where = files[0] if len(files) == 1 else f"{files[0].name} and what belongs to it"
+        where = files[0] if len(files) == 1 else f"{files[0].name} and the files written with it"
         reason = error.strerror or str(error).splitlines()[0]
         raise UserError(
             f"{where}: cannot be written: {reason}; is the disk full, or {files[0].parent} read-only? "
-            "What was there is unchanged"
+            "The old content is unchanged"
         ) from error
     finally:
         for temporary in beside:
@@ -40,18 +40,18 @@ def written_atomically(*files: Path) -> Iterator[list[Path]]:
 
 
 def remove_abandoned(file: Path) -> None:
-    """Remove what processes of this machine that were killed had written of the file."""
+    """Remove temporary files of `file` that killed processes of this machine left."""
     for unfinished in file.parent.glob(f".[0-9]*-{glob.escape(file.name)}"):
         try:
             os.kill(int(unfinished.name[1:].split("-")[0]), 0)
         except ProcessLookupError:
             unfinished.unlink()
-        except (OSError, ValueError, OverflowError):  # somebody else's, or no name of ours
+        except (OSError, ValueError, OverflowError):  # of another user, or not our temporary file
             continue
 
 
 def write_text(file: Path, content: str) -> None:
-    """Write UTF-8 text to a file that appears whole."""
+    """Write UTF-8 text to a file that is complete or absent."""
     with written_atomically(file) as (beside,):
-        # A file name that is no UTF-8 is told in escapes, which JSON reads back.
+        # File names that are not UTF-8 are written as escapes, which JSON can read.
         beside.write_text(content, encoding="utf-8", errors="backslashreplace")

@@ -5,10 +5,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class BackgroundThread:
-    """Runs one function at a time in a thread of its own, while the caller goes on.
+    """Runs one function at a time in a second thread, while the caller continues.
 
-    The context ends when the last function has ended. An error in a function is raised by the next call of
-    `run`, or at the end of the context.
+    The end of the context waits for the last function. An error in a function is raised by the next call
+    of `run`, or at the end of the context.
     """
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class BackgroundThread:
         self._running: Future | None = None
 
     def run(self, function: Callable[..., None], *arguments: object) -> None:
-        """Wait for the function before, then start this one."""
+        """Wait for the previous function, then start this one."""
         if self._running:
             self._running.result()
         self._running = self._executor.submit(function, *arguments)

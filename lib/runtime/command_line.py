@@ -1,8 +1,9 @@
-"""What the scripts share: their options, and how an error reaches the user."""
+"""Options and error messages that the scripts share."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import shlex
 import signal
 import sys
@@ -14,11 +15,11 @@ from lib.runtime.paths import DEFAULT_CONFIGURATION, PROJECT
 
 
 def script_parser(description: str, *, default: str = "") -> argparse.ArgumentParser:
-    """A parser with --config and --set, which every script takes.
+    """Make a parser with --config and --set.
 
     Args:
         description: what the script does.
-        default: in words, where --config stays None unless it is given.
+        default: describes the default file, if the script chooses it; then --config is None by default.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
@@ -40,24 +41,24 @@ def add_set_option(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="overrides",
         metavar='"section.key=value"',
-        help='lay one setting over the file, e.g. --set "training settings.N_epochs=10"; repeatable',
+        help='change one setting of the file, e.g. --set "training settings.N_epochs=10"; repeatable',
     )
 
 
 def add_experiments_option(add_argument: Callable[..., object]) -> None:
-    """Add --experiments by the `add_argument` of a parser, or of a group of options."""
+    """Add --experiments with the method `add_argument` of a parser or a group."""
     add_argument(
         "--experiments",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="the mean of the probabilities of these experiments' networks, "
-        "e.g. those of the folds of a cross-validation",
+        help="average the probabilities of the networks of these experiments, "
+        "e.g. of the folds of a cross-validation",
     )
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: whatever is done on Ctrl-C is done then too."""
+    """SIGTERM; handled like Ctrl-C."""
 
 
 def _terminate(signal_number: int, frame: object) -> None:
@@ -65,9 +66,10 @@ def _terminate(signal_number: int, frame: object) -> None:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run `main`; a user's mistake ends with one message and code 2, Ctrl-C with 130, SIGTERM with 143."""
+    """Run `main`; a user's error ends with one message and code 2, Ctrl-C with 130, SIGTERM with 143."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.stdout.reconfigure(errors="backslashreplace")  # any file name can be printed, as on stderr
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # prints any file name, like stderr
     try:
         if not (3, 11) <= sys.version_info < (3, 14):
             raise UserError(
@@ -84,7 +86,7 @@ def run_script(main: Callable[[], None]) -> None:
         )
     except OSError as error:
         message = (
-            f"{error.filename or 'a file'} can be neither read nor written: {error.strerror or error}; "
+            f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}; "
             "check the paths in [data paths] and path_experiments"
         )
     except KeyboardInterrupt as stop:
@@ -95,8 +97,8 @@ def run_script(main: Callable[[], None]) -> None:
         if not is_out_of_memory(error):
             raise
         message = (
-            "not enough memory; end other programs that use it (the GPU's too): smaller images, or a "
-            "smaller batch, need less"
+            "not enough memory; end other programs that use memory or the GPU: smaller images or a "
+            "smaller batch need less"
         )
     else:
         return
@@ -105,7 +107,7 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def next_command(script: str, arguments: argparse.Namespace) -> str:
-    """How to call another script, from where the user stands, with the same configuration and settings."""
+    """The command line of another script, from the working directory, with the same configuration."""
     parts = ["python", script if Path.cwd() == PROJECT else str(PROJECT / script)]
     if arguments.config != DEFAULT_CONFIGURATION:
         parts += ["--config", str(arguments.config)]

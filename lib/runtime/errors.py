@@ -1,4 +1,4 @@
-"""Errors for the person at the keyboard."""
+"""Errors whose message is for the user."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake that its maker can mend: bad file, bad setting, missing truth.
+    """An error that the user can correct: bad file, bad setting, missing truth.
 
-    The message says which file or key, what was found, what was expected and what to do. The scripts
+    The message names the file or key, what was found, what was expected and what to do. The scripts
     print it without a traceback and end with exit code 2.
     """
 
 
-# TensorFlow and JAX; torch, XLA; cuBLAS; onnxruntime; numpy: none need be imported to be understood.
+# In messages of TensorFlow and JAX; torch and XLA; cuBLAS; onnxruntime; numpy.
 _OUT_OF_MEMORY = (
     "resourceexhausted",
     "resource_exhausted",
@@ -27,9 +27,9 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception, of whatever backend, says that there was no memory, be it a GPU's."""
-    said = f"{type(error).__name__}: {error}".lower()
-    return not isinstance(error, UserError) and any(words in said for words in _OUT_OF_MEMORY)
+    """Whether an exception of any backend says that memory, of the CPU or a GPU, was missing."""
+    message = f"{type(error).__name__}: {error}".lower()
+    return not isinstance(error, UserError) and any(words in message for words in _OUT_OF_MEMORY)
 
 
 def raise_all(faults: Iterable[str], heading: str) -> None:

@@ -1,4 +1,4 @@
-"""Starting Keras: quietly, and with memory kept between steps."""
+"""Starts Keras without the messages of its backend, and keeps freed memory between training steps."""
 
 import ctypes
 import gc
@@ -12,10 +12,10 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def start_keras() -> None:
-    """Import Keras and its backend without their banners; call before anything that imports keras.
+    """Import Keras and its backend without their messages; call it before any module that imports keras.
 
-    On Linux glibc is told to keep freed memory, which a training step asks for again at once: without
-    it each step maps and unmaps its activations (10 to 20 % of a step's time on CPU).
+    On Linux glibc keeps freed memory. Otherwise each training step would return its activations to the
+    system and request them again (10 to 20 % of the time of a step on a CPU).
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
@@ -24,31 +24,35 @@ def start_keras() -> None:
             mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
             mallopt(M_TOP_PAD, 64 * 2**20)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # leaves room to others on the GPU
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # whatever ~/.keras/keras.json says
+    os.environ.setdefault(
+        "TF_FORCE_GPU_ALLOW_GROWTH", "true"
+    )  # leaves GPU memory to other programs
+    os.environ.setdefault(
+        "KERAS_BACKEND", "tensorflow"
+    )  # even if ~/.keras/keras.json names another
     with _standard_error_discarded():
-        import keras
+        import keras  # only here: it starts the backend
 
         keras.config.set_image_data_format("channels_last")
         keras.config.set_floatx("float32")
-        if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:  # before the devices are looked for
+        if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:  # before devices are listed
             keras.distribution.initialize()
-        devices = keras.distribution.list_devices()  # TensorFlow looks for a GPU, and grumbles
+        devices = keras.distribution.list_devices()  # TensorFlow prints warnings here
     gc.collect()
-    gc.freeze()  # Matplotlib's many objects would have those of the imports searched again and again
+    gc.freeze()  # garbage collections, frequent with Matplotlib, skip the objects of the imports
     if not any("gpu" in str(d) or "cuda" in str(d) for d in devices):
         print(f"{keras.backend.backend()} finds no GPU and computes on the CPU")
 
 
 @contextmanager
 def _standard_error_discarded() -> Iterator[None]:
-    # TensorFlow's C++ code writes to file descriptor 2 before its own log level is read.
+    # TensorFlow's C++ code writes to file descriptor 2 before it reads its log level.
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)
+        os.close(null)

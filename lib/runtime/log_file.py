@@ -1,4 +1,4 @@
-"""`nohup = True`: a long run that outlives the terminal and writes its console to a file."""
+"""`nohup = True`: a run that continues after the terminal closes and writes its output to a file."""
 
 import os
 import signal
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def to_log_file(file: Path) -> None:
-    """Send everything that this process prints from now on to `file`, and ignore the terminal's hang-up."""
+    """Append all further output of this process to `file`, and continue when the terminal closes."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    print(f"nohup = True: the console goes to {file}", flush=True)
+    print(f"nohup = True: output goes to {file}", flush=True)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

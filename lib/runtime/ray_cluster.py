@@ -1,7 +1,8 @@
-"""Many tasks on the machines of a Ray cluster, as many at once as fit."""
+"""Runs many tasks on the machines of a Ray cluster, as many at a time as fit."""
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import secrets
@@ -10,30 +11,29 @@ import socket
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import ModuleType
+from typing import Any, TypeVar
 
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
-if TYPE_CHECKING:
-    import argparse
-
 LOCAL = "local"
+Name = TypeVar("Name", bound=Hashable)
 RETRIES = 3
-"""Times that a task is begun again whose process or machine died."""
+"""How often Ray repeats a task whose process or machine died."""
 IN_FLIGHT = 256
-"""Tasks that are handed to Ray at once, so that an archive of any size takes the same memory."""
+"""How many tasks Ray gets at a time, so that memory does not grow with their number."""
 
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Where tasks are computed, and what each is given.
+    """Where tasks are computed, and the resources of each task.
 
     Attributes:
-        address: of a running cluster, HOST:PORT; or LOCAL.
-        at_once: tasks at a time on this machine; 1 needs no Ray.
-        cpus: cores, and threads, of each task.
-        gpus: of each task.
+        address: HOST:PORT of a running cluster, or LOCAL.
+        at_once: number of tasks at a time on this machine; 1 needs no Ray.
+        cpus: cores and threads of each task.
+        gpus: GPUs of each task.
     """
 
     address: str = LOCAL
@@ -43,10 +43,10 @@ class ClusterOptions:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> ClusterOptions | None:
-        """What the options of `add_cluster_options` choose; None: one after the other in this process.
+        """Check the parsed options; None: all tasks run one after the other in this process.
 
         Raises:
-            UserError: a number out of range, or an address that is none.
+            UserError: a number is out of range, or options contradict each other.
         """
         options = cls(
             arguments.cluster, arguments.at_once, arguments.cpus_per_run, arguments.gpus_per_run
@@ -59,51 +59,47 @@ class ClusterOptions:
             if value < least:
                 raise UserError(f"{name} {value}: expected at least {least}")
         if options.address != LOCAL and options.at_once > 1:
-            raise UserError("--at_once is of --cluster local; a cluster runs as many as fit")
+            raise UserError(
+                "--at_once needs --cluster local; another cluster runs as many tasks as fit"
+            )
         if options.address != LOCAL or options.at_once > 1:
             return options
         if options != cls():
-            raise UserError("--cpus_per_run and --gpus_per_run are of --cluster and --at_once")
+            raise UserError("--cpus_per_run and --gpus_per_run need --cluster or --at_once")
         return None
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
-    """Add --cluster and what belongs to it to a parser."""
-    group = parser.add_argument_group("more at once (pip install -r requirements/cluster.txt)")
+    """Add --cluster, --at_once, --cpus_per_run and --gpus_per_run to a parser."""
+    group = parser.add_argument_group("several at a time (pip install -r requirements/cluster.txt)")
     group.add_argument(
         "--cluster",
         default=LOCAL,
         metavar="HOST:PORT",
-        help="head of a running Ray cluster, of which this machine is part; default: local",
+        help="head of a running Ray cluster that includes this machine (default: local)",
     )
-    group.add_argument(
-        "--at_once",
-        type=int,
-        default=1,
-        metavar="N",
-        help="with --cluster local: so many at a time on this machine (default: 1)",
-    )
-    group.add_argument("--cpus_per_run", type=int, default=1, metavar="N", help="default: 1")
-    group.add_argument("--gpus_per_run", type=int, default=0, metavar="N", help="default: 0")
+    for name, default, what in (
+        ("--at_once", 1, "with --cluster local: number at a time on this machine"),
+        ("--cpus_per_run", 1, "cores of each"),
+        ("--gpus_per_run", 0, "GPUs of each"),
+    ):
+        text = f"{what} (default: {default})"
+        group.add_argument(name, type=int, default=default, metavar="N", help=text)
 
 
 @contextmanager
 def cluster_connection(options: ClusterOptions) -> Iterator[None]:
-    """Connect to the cluster, or start one on this machine; at the end nothing of it is left running.
+    """Connect to the cluster, or start one on this machine; disconnect or stop it at the end.
 
     Raises:
         UserError: Ray is not installed, the cluster does not answer, or no machine of it is large enough.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report home
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # by default Ray sends statistics
     if options.address == LOCAL and "RAY_AUTH_MODE" not in os.environ:
-        # Ray listens on all of the machine's addresses; without this secret nobody gets in.
+        # Ray listens on all addresses of the machine; only processes with this secret can connect.
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise UserError(
-            "--cluster and --at_once need Ray: pip install -r requirements/cluster.txt"
-        ) from None
+    ray = _ray()
+    where: dict[str, Any]
     if options.address == LOCAL:
         where = {"num_cpus": options.at_once * options.cpus, "include_dashboard": False}
     else:
@@ -121,14 +117,11 @@ def cluster_connection(options: ClusterOptions) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"--cluster {options.address}: {reason}") from None
     try:
-        signal.signal(signal.SIGTERM, at_sigterm)  # which Ray takes for itself
+        signal.signal(signal.SIGTERM, at_sigterm)  # Ray has replaced it
         _refuse_too_small(ray.nodes(), options)
         yield
     finally:
         ray.shutdown()
-
-
-Name = TypeVar("Name", bound=Hashable)
 
 
 def results_as_completed(
@@ -138,21 +131,18 @@ def results_as_completed(
     *,
     own_process: bool,
 ) -> Iterator[tuple[Name, Any]]:
-    """Call `function` for each of `calls`, its name and its arguments, on the cluster that is connected.
-
-    A call whose process or machine dies is made again elsewhere.
+    """Call `function` on the connected cluster; repeat a call whose process or machine died.
 
     Args:
-        function: of a module of this project.
-        calls: taken one by one, a bounded number ahead of what has finished.
-        options: what each call is given.
-        own_process: end the process after a call, and with it whatever it holds.
+        function: a function of a module of this project.
+        calls: name and arguments of each call; a limited number of calls is read in advance.
+        options: the resources of each call.
+        own_process: end the process after each call, to free its memory and locks.
 
     Yields:
-        The call's name, and what came back or a str that says what went wrong; as they finish.
+        The name of each call with its result, or with a str that describes the error; in order of completion.
     """
-    import ray
-
+    ray = _ray()
     task = ray.remote(
         num_cpus=options.cpus,
         num_gpus=options.gpus,
@@ -175,7 +165,7 @@ def results_as_completed(
 
 
 def worker_environment(options: ClusterOptions) -> dict[str, str]:
-    """Of every process that computes: this checkout, this backend, and no more threads than its cores."""
+    """Environment of each worker: import path, Keras backend, and as many threads as cores."""
     threads = (
         "OMP_NUM_THREADS",  # OpenMP, OpenBLAS, torch
         "TF_NUM_INTRAOP_THREADS",
@@ -187,8 +177,18 @@ def worker_environment(options: ClusterOptions) -> dict[str, str]:
     return dict.fromkeys(threads, str(options.cpus)) | kept | {"PYTHONPATH": str(PROJECT)}
 
 
+def _ray() -> ModuleType:
+    try:
+        import ray  # an optional package
+    except ModuleNotFoundError:
+        raise UserError(
+            "--cluster and --at_once need Ray: pip install -r requirements/cluster.txt"
+        ) from None
+    return ray
+
+
 def _refuse_unreachable(address: str) -> None:
-    """Ray itself would try for two minutes and then end the process."""
+    """Refuse an address without a server; Ray would try for two minutes and then end the process."""
     host, colon, port = address.rpartition(":")
     if not (colon and host and port.isdecimal()):
         raise UserError(f"--cluster {address}: expected HOST:PORT, e.g. 10.0.0.1:6379, or local")
@@ -201,7 +201,7 @@ def _refuse_unreachable(address: str) -> None:
 
 
 def _refuse_too_small(nodes: list[dict], options: ClusterOptions) -> None:
-    """Ray would wait for a machine that is large enough."""
+    """Refuse a task larger than each machine; Ray would wait for a larger machine."""
     sizes = [node["Resources"] for node in nodes if node["Alive"]]
     if not any(
         size.get("CPU", 0) >= options.cpus and size.get("GPU", 0) >= options.gpus for size in sizes
@@ -211,5 +211,5 @@ def _refuse_too_small(nodes: list[dict], options: ClusterOptions) -> None:
         )
         raise UserError(
             f"no machine of the cluster has {options.cpus} cores and {options.gpus} GPUs for one run; "
-            f"there are: {there}"
+            f"its machines have: {there}"
         )

@@ -1,38 +1,39 @@
-"""HDF5 files that survive a full disk when they are written, and open no other file when they are read."""
+"""HDF5 files: writing reports a full disk without a crash; reading opens no other file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import h5py
 
 FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
-"""How a data set may be packed. For any other filter HDF5 would look for a program library to load."""
+"""Filters that a data set may use. For another filter HDF5 would load a program library."""
 
 
 @contextmanager
 def written_hdf5(file: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to be written; its `flush`, and the end, raise the `OSError` of a full disk.
+    """Open a new HDF5 file; its `flush` and the end of the context raise the `OSError` of a full disk.
 
-    Where a write fails under HDF5 it crashes the process, at the latest when that ends. So here none fails.
+    A failed write inside HDF5 crashes the process. So writes always succeed for HDF5, and the error is
+    raised later.
     """
-    with _ErrorKept(file, "w+") as stream:
+    with _DelayedErrors(file, "w+") as stream:
         try:
             with _FlushedFile(stream, "w") as store:
-                store.stream = stream
                 yield store
-        finally:  # whatever else HDF5 says then is for want of what could not be written
+        finally:  # replaces any error of HDF5, which is a consequence of the failed write
             stream.raise_error()
 
 
-class _ErrorKept(FileIO):
-    """A file that takes whatever is written, and keeps the first error, or Ctrl-C, for later."""
+class _DelayedErrors(FileIO):
+    """A file whose writes never raise; it keeps the first error, or Ctrl-C, for `raise_error`."""
 
     _error: BaseException | None = None
 
-    def write(self, data: bytes) -> int:
-        try:
+    def write(self, data: Any, /) -> int:
+        try:  # around all: an exception that reaches HDF5 crashes the process
             rest = memoryview(data)
             while rest and not self._error:
                 rest = rest[super().write(rest) :]
@@ -45,25 +46,29 @@ class _ErrorKept(FileIO):
             return super().truncate(size)
         except OSError as error:
             self._error = self._error or error
-            return size
+            return size or 0
 
     def raise_error(self) -> None:
-        """Raise what was kept, if anything."""
+        """Raise the error that was kept, if there is one."""
         if self._error:
             raise self._error
 
 
 class _FlushedFile(h5py.File):
+    def __init__(self, stream: _DelayedErrors, mode: str) -> None:
+        super().__init__(stream, mode)
+        self._stream = stream
+
     def flush(self) -> None:
         super().flush()
-        self.stream.raise_error()
+        self._stream.raise_error()
 
 
 def plain_datasets(store: h5py.Group) -> dict[str, h5py.Dataset]:
-    """All data sets in and below a group, by their paths, none of them read.
+    """All data sets in and below a group by their paths; their content is not read.
 
     Raises:
-        ValueError: a link, a data set kept in other files, or one packed in an unknown way.
+        ValueError: a link, a data set in other files, or a data set with an unknown filter.
     """
     linked = store.visititems_links(
         lambda name, link: None if isinstance(link, h5py.HardLink) else name

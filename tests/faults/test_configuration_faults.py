@@ -1,4 +1,4 @@
-"""Ten thousand changed configuration files: each is read, or refused in lines that name it."""
+"""Ten thousand changed configuration files: each is read, or refused with an error that names the file."""
 
 import time
 
@@ -24,13 +24,15 @@ VALUES = st.one_of(
     st.sampled_from(
         ["", "nan", "-1", "1e999", "%(name)s", "../../x", "~", "[model]", "١٢", "a/b:c"]
     ),
-    st.from_regex(r"\A[()\[\]{}*+?|^$.\\a0-9,-]{1,30}\Z"),  # for patient_pattern, and as nonsense
+    st.from_regex(
+        r"\A[()\[\]{}*+?|^$.\\a0-9,-]{1,30}\Z"
+    ),  # for patient_pattern, and as invalid text
 )
 
 
 @st.composite
 def changed_lines(draw) -> list[str]:
-    """The shipped file with some lines gone, doubled, exchanged, invented, or of another value."""
+    """configuration.txt with some lines removed, repeated, moved, replaced by text, or with another value."""
     lines = list(LINES)
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, len(lines) - 1))
@@ -57,7 +59,7 @@ def changed_lines(draw) -> list[str]:
     suppress_health_check=list(HealthCheck),
 )
 @given(changed_lines())
-def test_ten_thousand_changed_files_are_read_or_refused_by_name(tmp_path_factory, lines):
+def test_ten_thousand_changed_files_are_read_or_refused_with_their_name(tmp_path_factory, lines):
     file = tmp_path_factory.getbasetemp() / "changed.txt"
     file.write_text("\n".join(lines), encoding="utf-8", errors="surrogatepass", newline="")
     started = time.process_time()
@@ -65,7 +67,7 @@ def test_ten_thousand_changed_files_are_read_or_refused_by_name(tmp_path_factory
         read = read_configuration(file)
     except UserError as error:
         assert "changed.txt" in str(error)
-    else:  # what is stored with the experiment means the same
+    else:  # the stored text gives the same settings
         file.write_text(read.as_text(), encoding="utf-8", newline="")
         assert read_configuration(file).texts == read.texts
     assert time.process_time() - started < 1

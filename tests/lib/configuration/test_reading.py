@@ -33,7 +33,7 @@ def fault(file: Path, *overrides: str) -> str:
 
 
 def comments(file: Path) -> dict[str, str]:
-    """What the lines above each key say of it."""
+    """The comment above each key."""
     found, above = {}, []
     for line in file.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
@@ -47,17 +47,17 @@ def comments(file: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda f: f.name)
-def test_shipped_files_are_read(file):
+def test_all_configurations_of_the_project_are_valid(file):
     read_configuration(file)
 
 
-def test_the_shipped_file_comments_every_key():
+def test_configuration_txt_has_a_comment_for_each_key():
     names = {f.name for kind in SECTIONS.values() for f in dataclasses.fields(kind)}
     explained = comments(DEFAULT_CONFIGURATION)
     assert explained.keys() == names and all(explained.values())
 
 
-def test_a_file_holds_what_differs_from_its_base(tmp_path):
+def test_a_file_overrides_keys_of_its_base(tmp_path):
     (tmp_path / "first.txt").write_text(
         f"[base]\nconfiguration = {DEFAULT_CONFIGURATION}\n[training settings]\nN_epochs = 7\nseed = 8\n"
     )
@@ -71,7 +71,7 @@ def test_a_file_holds_what_differs_from_its_base(tmp_path):
     assert read_configuration(tmp_path / "again.txt").texts == read.texts
 
 
-def test_files_that_name_each_other_in_turn_are_refused(tmp_path):
+def test_files_that_are_bases_of_each_other_are_refused(tmp_path):
     for one, other in (("a", "b"), ("b", "a")):
         (tmp_path / f"{one}.txt").write_text(f"[base]\nconfiguration = {other}.txt\n")
     assert "name each other in turn" in fault(tmp_path / "a.txt")
@@ -79,7 +79,7 @@ def test_files_that_name_each_other_in_turn_are_refused(tmp_path):
     assert "[base] holds config: expected the one key 'configuration'" in fault(tmp_path / "c.txt")
 
 
-def test_a_value_given_by_set_is_blamed_on_set():
+def test_an_error_in_an_override_names_the_option_set():
     message = fault(DEFAULT_CONFIGURATION, "training settings.N_epochs=two")
     assert message.startswith("--set over ") and "N_epochs = 'two'" in message
 
@@ -96,7 +96,7 @@ def test_a_fold_is_one_of_at_least_three(value, expected):
         assert read_configuration(DEFAULT_CONFIGURATION, [setting]).preparation.fold == expected
 
 
-def test_the_shipped_experiment_is_the_papers():
+def test_configuration_txt_has_the_settings_of_the_paper():
     configuration = read_configuration(DEFAULT_CONFIGURATION)
     model, training = configuration.model, configuration.training_settings
     testing = configuration.testing_settings
@@ -140,7 +140,7 @@ def test_keys_of_retina_unet_keep_their_names():
 @pytest.mark.parametrize(
     ("old", "window"), [("True", "overlap"), ("False", "side_by_side"), ("false", "side_by_side")]
 )
-def test_average_mode_of_retina_unet_is_still_understood(tmp_path, old, window):
+def test_average_mode_of_retina_unet_is_translated(tmp_path, old, window):
     file = tmp_path / "a.txt"
     text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
     file.write_text(text.replace("window = tiles", f"average_mode = {old}"), encoding="utf-8")
@@ -150,7 +150,7 @@ def test_average_mode_of_retina_unet_is_still_understood(tmp_path, old, window):
     assert read.testing_settings.window == window
 
 
-def test_a_file_from_before_a_key_means_what_it_meant(tmp_path):
+def test_a_file_that_is_older_than_a_key_keeps_its_meaning(tmp_path):
     file = tmp_path / "a.txt"
     text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
     for line in ("tta = False", "min_area_px = 0", "pixel_spacing_mm =", "connectivity = False"):
@@ -226,7 +226,7 @@ def test_a_byte_order_mark_crlf_percent_and_words_for_yes_are_read(tmp_path):
     assert configuration.training_settings.nohup is True
 
 
-def test_overrides_lie_over_the_file_and_their_faults_are_named():
+def test_overrides_change_settings_and_their_errors_are_listed():
     configuration = read_configuration(
         DEFAULT_CONFIGURATION, ["model.filters=4,8", "testing settings.threshold=Validation"]
     )
@@ -243,7 +243,7 @@ def test_relative_paths_start_at_the_project_whatever_the_working_directory(tmp_
     assert configuration.data_paths.path_images == PROJECT / "FFA"
 
 
-def test_the_stored_text_reads_back_to_the_same_settings(tmp_path):
+def test_the_stored_text_gives_the_same_settings(tmp_path):
     changes = ["model.dropout=0.125", "preparation.labels=NP,\n    CNP"]
     first = read_configuration(DEFAULT_CONFIGURATION, changes)
     file = tmp_path / "stored.txt"
@@ -252,21 +252,21 @@ def test_the_stored_text_reads_back_to_the_same_settings(tmp_path):
     assert again.model == first.model and again.preparation.labels == ("NP", "CNP")
 
 
-def test_no_file_and_no_text_are_named(tmp_path):
+def test_a_missing_file_and_a_binary_file_are_errors(tmp_path):
     assert "no such configuration file" in fault(tmp_path / "none.txt")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     assert "binary.txt" in fault(tmp_path / "binary.txt")
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_parsed_or_refused_by_name(tmp_path_factory, content):
+def test_any_text_without_all_sections_is_an_error_that_names_the_file(tmp_path_factory, content):
     file = tmp_path_factory.getbasetemp() / "fuzzed.txt"
     file.write_text(content, encoding="utf-8", errors="surrogatepass", newline="")
     with pytest.raises(UserError, match=r"fuzzed\.txt"):
         read_configuration(file)
 
 
-def test_a_threshold_is_not_chosen_on_images_that_train():
+def test_no_threshold_is_chosen_on_images_used_for_training():
     message = fault(
         DEFAULT_CONFIGURATION,
         "training settings.validation=patches",
@@ -299,7 +299,7 @@ def test_an_experiment_does_not_change_when_configuration_txt_is_edited(file, tm
         assert after.texts[section] == before.texts[section]
 
 
-def test_a_mistake_is_told_of_the_file_that_it_stands_in(tmp_path):
+def test_an_error_names_the_file_that_holds_the_key(tmp_path):
     (tmp_path / "first.txt").write_text(
         f"[base]\nconfiguration = {DEFAULT_CONFIGURATION}\n[model]\ndropout = 7\n"
     )
@@ -320,7 +320,7 @@ def test_a_mistake_is_told_of_the_file_that_it_stands_in(tmp_path):
     ],
     ids=["a megabyte", "many keys", "a long line", "a long name"],
 )
-def test_what_is_too_long_for_a_configuration_is_refused_at_once(tmp_path, content):
+def test_a_file_that_is_too_long_is_refused_quickly(tmp_path, content):
     file = tmp_path / "long.txt"
     file.write_text(content)
     started = time.monotonic()
@@ -328,14 +328,14 @@ def test_what_is_too_long_for_a_configuration_is_refused_at_once(tmp_path, conte
     assert time.monotonic() - started < 1
 
 
-def test_percent_signs_are_no_references(tmp_path):
+def test_percent_signs_are_plain_characters(tmp_path):
     text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
     file = tmp_path / "a.txt"
     file.write_text(text.replace("structure = CNP", "structure = %(structure)s"))
     assert read_configuration(file).data_attributes.structure == "%(structure)s"
 
 
-def test_the_name_of_a_base_may_be_anything(tmp_path):
+def test_any_wrong_name_of_a_base_is_an_error(tmp_path):
     loop = tmp_path / "loop.txt"
     loop.symlink_to(loop)
     for name in ("a" * 300, "a\0b", "loop.txt", ".", "~/x"):

@@ -89,7 +89,7 @@ def test_half_the_bits_give_nearly_the_same_scores_and_testing_says_which_it_too
 
 
 def test_an_untrained_or_otherwise_trained_network_is_refused(prepared, tested):
-    with pytest.raises(UserError, match="no trained network of that name; run run_training"):
+    with pytest.raises(UserError, match=r"no trained experiment nobody \(.*; trained .*\btested"):
         run_test(tiny_configuration(prepared, "experiment name.name=nobody"))
     with pytest.raises(UserError, match=r"\[preprocessing\] gamma = 1\.1, trained with 0\.8"):
         run_test(

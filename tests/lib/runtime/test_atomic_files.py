@@ -10,7 +10,7 @@ from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
 
-def test_on_a_full_disk_the_old_file_stays_and_nothing_half_written(tmp_path, small_files_only):
+def test_a_full_disk_leaves_the_old_file_and_no_temporary_file(tmp_path, small_files_only):
     file = tmp_path / "history.csv"
     write_text(file, "old")
     with small_files_only(1000), pytest.raises(UserError) as error:
@@ -21,14 +21,12 @@ def test_on_a_full_disk_the_old_file_stays_and_nothing_half_written(tmp_path, sm
     assert [f.name for f in tmp_path.iterdir()] == ["history.csv"] and file.read_text() == "old"
 
 
-def test_of_files_that_belong_together_none_is_new_where_one_cannot_be_written(
-    tmp_path, small_files_only
-):
+def test_if_one_of_several_files_cannot_be_written_all_stay_unchanged(tmp_path, small_files_only):
     one, other = tmp_path / "one", tmp_path / "other"
     write_text(one, "old")
     with (
         small_files_only(1000),
-        pytest.raises(UserError, match="one and what belongs to it: cannot be written"),
+        pytest.raises(UserError, match="one and the files written with it: cannot be written"),
         written_atomically(one, other) as (first, second),
     ):
         first.write_text("new")
@@ -36,11 +34,11 @@ def test_of_files_that_belong_together_none_is_new_where_one_cannot_be_written(
     assert [f.name for f in tmp_path.iterdir()] == ["one"] and one.read_text() == "old"
 
 
-def test_a_read_only_folder_is_one_line(tmp_path):
+def test_a_read_only_folder_is_an_error_of_one_line(tmp_path):
     code = "import sys; from pathlib import Path; from lib.runtime.command_line import run_script;"
     code += "from lib.runtime.atomic_files import write_text; run_script(lambda: write_text(Path(sys.argv[1]), 'x'))"
     command = [sys.executable, "-c", code, str(tmp_path / "a.txt")]
-    if os.geteuid() == 0:  # may write everywhere, unless that is taken away
+    if os.geteuid() == 0:  # root can write everywhere, unless this right is removed
         if not shutil.which("setpriv"):
             pytest.skip("root, and no setpriv")
         command = ["setpriv", "--bounding-set", "-dac_override", *command]

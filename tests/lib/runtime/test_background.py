@@ -5,7 +5,7 @@ import pytest
 from lib.runtime.background import BackgroundThread
 
 
-def test_the_caller_goes_on_while_one_picture_is_drawn_and_the_end_waits_for_it():
+def test_the_caller_continues_and_the_end_waits_for_the_function():
     drawn, caller_went_on = [], threading.Event()
 
     def picture(name):
@@ -25,15 +25,15 @@ def fails():
     raise OSError("the disk is full")
 
 
-def test_a_failed_drawing_is_raised_by_the_next_or_the_end():
+def test_an_error_is_raised_by_the_next_call_or_at_the_end():
     with pytest.raises(OSError, match="disk"), BackgroundThread() as thread:
         thread.run(fails)
     with pytest.raises(OSError, match="disk"), BackgroundThread() as thread:
         thread.run(fails)
-        thread.run(pytest.fail, "drawn all the same")
+        thread.run(pytest.fail, "ran after an error")
 
 
-def test_the_caller_s_own_error_is_not_hidden():
+def test_an_error_of_the_caller_is_not_replaced():
     with pytest.raises(ValueError, match="mine"), BackgroundThread() as thread:
         thread.run(fails)
         raise ValueError("mine")

@@ -1,4 +1,4 @@
-"""Two machines of a Ray cluster, played by two workers on this one; each test may kill one of them."""
+"""Two workers on this machine represent two machines of a Ray cluster; each test may kill one of them."""
 
 import argparse
 import csv
@@ -31,19 +31,19 @@ from tests.lib.experiments.test_running import plan_file
 
 NO_RAY = "no Ray: pip install -r requirements/cluster.txt"
 LONGEST = 600
-"""Seconds that anything here may take on a busy machine."""
+"""Timeout in seconds, for a busy machine."""
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head and two workers of one core each on loopback; gone at the end, whatever happens."""
+    """A head and two workers of one core each on loopback; always stopped at the end."""
     pytest.importorskip("ray", reason=NO_RAY)
     kept = dict(os.environ)
-    # A token would be written to the home folder.
+    # With a token Ray would write to the home folder.
     os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     from ray.cluster_utils import Cluster
 
-    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: sockets lie in it
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a short path, as for all sockets
     started = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 0, "temp_dir": folder, "include_dashboard": False},
@@ -60,7 +60,7 @@ def cluster():
 
 
 def kill_machine(cluster, of_process: int | None = None) -> None:
-    """Kill a worker with all its processes, that of a process where it is given, and start another."""
+    """Kill a worker with all its processes, by default the first one, and start another worker."""
     parent = (
         of_process and Path(f"/proc/{of_process}/stat").read_text().rpartition(")")[2].split()[1]
     )
@@ -99,10 +99,10 @@ def finished(process: subprocess.Popen) -> str:
         (["--cluster", "127.0.0.1:1"], r"no answer \(.*\); is Ray running there"),
         (["--cluster", "ray"], "expected HOST:PORT, e.g. 10.0.0.1:6379, or local"),
         (["--at_once", "0"], "expected at least 1"),
-        (["--cluster", "a:1", "--at_once", "2"], "--at_once is of --cluster local"),
+        (["--cluster", "a:1", "--at_once", "2"], "--at_once needs --cluster local"),
     ],
 )
-def test_a_cluster_that_cannot_be_is_told_at_once(options, message, monkeypatch):
+def test_wrong_cluster_options_are_errors(options, message, monkeypatch):
     pytest.importorskip("ray", reason=NO_RAY)
     parser = argparse.ArgumentParser()
     add_cluster_options(parser)
@@ -114,7 +114,7 @@ def test_a_cluster_that_cannot_be_is_told_at_once(options, message, monkeypatch)
         pass
 
 
-def test_where_ray_is_missing_its_installation_is_named(monkeypatch):
+def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -126,7 +126,7 @@ def test_where_ray_is_missing_its_installation_is_named(monkeypatch):
 
 
 @pytest.mark.cluster
-def test_calls_have_their_cores_and_one_that_fails_does_not_end_the_others(cluster):
+def test_calls_get_their_cores_and_a_failed_call_does_not_stop_the_others(cluster):
     options = ClusterOptions(cluster.address)
     with cluster_connection(options):
         calls = [("wrong", ("{",)), ("right", ("{}",))]
@@ -140,7 +140,7 @@ def test_calls_have_their_cores_and_one_that_fails_does_not_end_the_others(clust
 
 
 @pytest.mark.cluster
-def test_what_no_machine_can_run_is_refused_at_once(cluster):
+def test_a_task_larger_than_every_machine_is_refused(cluster):
     options = ClusterOptions(cluster.address, cpus=1, gpus=1)
     message = "no machine of the cluster has 1 cores and 1 GPUs for one run; .* 1 cores, 0 GPUs"
     with pytest.raises(UserError, match=message), cluster_connection(options):
@@ -148,7 +148,7 @@ def test_what_no_machine_can_run_is_refused_at_once(cluster):
 
 
 @pytest.mark.cluster
-def test_a_plan_is_finished_though_it_is_interrupted_and_a_machine_dies(
+def test_a_plan_is_completed_after_an_interruption_and_a_killed_machine(
     cluster, prepared, tmp_path
 ):
     vary = "training settings.N_epochs = 8\n[vary]\nmodel.architecture = unet | resunet\n"
@@ -160,7 +160,7 @@ def test_a_plan_is_finished_though_it_is_interrupted_and_a_machine_dies(
         file.write_text(text.replace(str(file.parent / "datasets"), str(prepared / "datasets")))
         plans[name] = file
     with start("run_experiments.py", plans["undisturbed"], "--cluster", cluster.address) as process:
-        finished(process)  # not in this process: the number of threads shows in the fourth digit
+        finished(process)  # not in this process: the number of threads changes the fourth digit
     folder = tmp_path / "disturbed" / "experiments" / "plan"
 
     def epochs() -> dict[Path, int]:
@@ -177,7 +177,7 @@ def test_a_plan_is_finished_though_it_is_interrupted_and_a_machine_dies(
     with start(*command) as process:
         wait_for(lambda: any(n > before.get(run, 0) for run, n in epochs().items()), process)
         killed = next(run for run, n in epochs().items() if n > before.get(run, 0))
-        kill_machine(cluster, int((killed / "training.lock").read_text().split()[1]))
+        kill_machine(cluster, int((killed / "training.lock.txt").read_text().split()[1]))
         done = epochs()[killed]
         output = finished(process)
     assert output.count(": finished") == 2 and "[2/2]" in output
@@ -185,8 +185,8 @@ def test_a_plan_is_finished_though_it_is_interrupted_and_a_machine_dies(
         with (folder / run / "history.csv").open() as table:
             assert [row["epoch"] for row in csv.DictReader(table)] == list("12345678")
     log = (killed / f"{killed.name}_training.nohup").read_text()
-    resumed = int(log.rpartition("\ngoing on after epoch ")[2].partition(";")[0])
-    assert done - 1 <= resumed <= done < 8  # history.csv comes a moment before the checkpoint
+    resumed = int(log.rpartition("\ncontinuing after epoch ")[2].partition(";")[0])
+    assert done - 1 <= resumed <= done < 8  # history.csv is written just before the checkpoint
     expected = tmp_path / "undisturbed" / "experiments" / "plan" / "results.json"
     assert content(folder / "results.json") == content(expected)
 
@@ -199,7 +199,7 @@ def content(results: Path) -> dict:
 
 
 @pytest.mark.cluster
-def test_an_archive_is_predicted_once_each_though_a_machine_dies(cluster, tested, tmp_path):
+def test_each_image_is_predicted_once_although_a_machine_is_killed(cluster, tested, tmp_path):
     _, experiment, _ = tested
     write_synthetic_angiograms(tmp_path / "in", 12, seed=9, size=128)
     (tmp_path / "in" / "0.png").write_text("no picture")
