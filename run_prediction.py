@@ -87,16 +87,16 @@ def main() -> None:
     arguments = _parser().parse_args()
 
     # Imported here, so that run_script reports a missing package.
-    from lib.prediction import folder, found_images, on_cluster
+    from lib.prediction import folder, found_images, fovea, on_cluster
 
     cluster = ClusterOptions.of(arguments)
     images = found_images.find_images(arguments.images, arguments.output)
-    foveae = found_images.read_fovea(arguments.fovea, images)
+    foveae = fovea.read_foveae(arguments.fovea, images)
     chosen = _chosen(arguments)
     network = chosen.read()
-    with on_cluster.cluster_prediction(cluster, chosen, arguments.output, foveae) as elsewhere:
+    with on_cluster.cluster_prediction(cluster, chosen, arguments.output, foveae) as predict_many:
         table, failures = folder.predict_images(
-            network, images, arguments.output, foveae, elsewhere
+            network, images, arguments.output, foveae, predict_many
         )
     print(f"{len(images) - len(failures)} images predicted, {table}")
     if failures:

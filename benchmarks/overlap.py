@@ -76,7 +76,7 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     from lib.evaluation.pixel_scores import score_pixels
     from lib.images.preprocessing import network_input, preprocess
     from lib.networks.keras_model import build_model
-    from lib.prediction.sliding_window import Recomposition
+    from lib.prediction.sliding_window import SlidingWindow
 
     configuration = read_configuration(CONFIGURATION, configured(folder))
     model = build_model(configuration)
@@ -85,20 +85,20 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
     times: dict[str, list[float]] = {name: [] for name in ORIGINAL_SECONDS}
     for _ in range(repeats):
-        recomposition = Recomposition(levels.shape, (48, 48), (5, 5))
+        sliding_window = SlidingWindow(levels.shape, (48, 48), (5, 5))
         spent = dict.fromkeys(ORIGINAL_SECONDS, 0.0)
-        for start in range(0, len(recomposition.starts) // 32 * 32, 32):
+        for start in range(0, len(sliding_window.starts) // 32 * 32, 32):
             chosen = slice(start, start + 32)
             at = time.perf_counter()
-            windows = network_input(recomposition.extract(levels, chosen))[..., None]
+            windows = network_input(sliding_window.extract(levels, chosen))[..., None]
             spent["patches"] += (then := time.perf_counter()) - at
             predicted = np.asarray(model.predict_on_batch(windows))
             spent["prediction"] += (after := time.perf_counter()) - then
-            recomposition.add(predicted[..., 0], chosen)
+            sliding_window.add(predicted[..., 0], chosen)
             spent["recomposition"] += time.perf_counter() - after
         at = time.perf_counter()
         inside = image.field_of_view > 0
-        scores, truth = recomposition.mean[inside], image.truth[inside]
+        scores, truth = sliding_window.mean[inside], image.truth[inside]
         spent["field of view"] = (then := time.perf_counter()) - at
         score_pixels(scores, truth, 0.5)
         spent["metrics"] = time.perf_counter() - then

@@ -38,10 +38,10 @@ NETWORK = "retina_unet", "32 64 128"
 
 def patches_of(levels: np.ndarray, stride: int) -> np.ndarray:
     from lib.images.preprocessing import network_input
-    from lib.prediction.sliding_window import Recomposition
+    from lib.prediction.sliding_window import SlidingWindow
 
-    recomposition = Recomposition(levels.shape, PATCH, (stride, stride))
-    return network_input(recomposition.extract(levels))[..., None]
+    windows = SlidingWindow(levels.shape, PATCH, (stride, stride))
+    return network_input(windows.extract(levels))[..., None]
 
 
 def other_stages(file: Path, truth: np.ndarray, configuration, settings) -> dict[str, float]:

@@ -1,14 +1,15 @@
-"""Whether predictions can be taken at their word: areas beside true ones, probability beside frequency."""
+"""Predicted areas against true areas (Bland-Altman), and probabilities against frequencies (calibration)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.calibration import calibration_curve
 
 
 @dataclass(frozen=True)
 class LimitsOfAgreement:
-    """Between which limits 95 % of the differences lie, if they are normally distributed.
+    """Limits that contain 95 % of the differences if these are normally distributed.
 
     Attributes:
         bias: mean difference, measured - true.
@@ -33,12 +34,12 @@ def limits_of_agreement(measured: np.ndarray, true: np.ndarray) -> LimitsOfAgree
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How often pixels of about the same probability are positive.
+    """How often pixels of similar probability are positive, in equally wide bins of [0, 1].
 
     Attributes:
-        pixels: (bins,) int64: pixels in each of the equally wide bins of [0, 1].
-        probability: (bins,) float64: their mean probability; NaN where there is no pixel.
-        frequency: (bins,) float64: the share of them that is positive; NaN likewise.
+        pixels: (bins,) int64: number of pixels in each bin.
+        probability: (bins with pixels,) float64: mean probability.
+        frequency: (bins with pixels,) float64: share of positive pixels.
     """
 
     pixels: np.ndarray
@@ -47,18 +48,15 @@ class Reliability:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean distance of probability and frequency, weighted by pixels (Naeini et al., AAAI 2015)."""
+        """Mean of |probability - frequency|, weighted by pixels (Naeini et al., AAAI 2015)."""
         distance = np.abs(self.probability - self.frequency)
-        return float(np.nansum(distance * self.pixels) / self.pixels.sum())
+        return float(np.average(distance, weights=self.pixels[self.pixels > 0]))
 
 
 def reliability(images: Sequence[tuple[np.ndarray, np.ndarray]], bins: int = 10) -> Reliability:
-    """Of (probability, truth), each (pixels,), of some images, pooled."""
-    pixels, probability, positive = np.zeros((3, bins))
-    for predicted, truth in images:
-        of_bin = np.minimum((predicted * bins).astype(int), bins - 1)
-        pixels += np.bincount(of_bin, minlength=bins)
-        probability += np.bincount(of_bin, predicted, minlength=bins)
-        positive += np.bincount(of_bin, truth, minlength=bins)
-    filled = np.where(pixels > 0, pixels, np.nan)
-    return Reliability(pixels.astype(np.int64), probability / filled, positive / filled)
+    """Pool the pixels of images, each (probability, truth), both (pixels,)."""
+    probability, truth = (np.concatenate(arrays) for arrays in zip(*images, strict=True))
+    frequency, mean = calibration_curve(truth, probability, n_bins=bins)
+    edges = np.linspace(0, 1, bins + 1)  # the bins of calibration_curve, which returns no counts
+    pixels = np.bincount(np.searchsorted(edges[1:-1], probability), minlength=bins)
+    return Reliability(pixels, mean, frequency)

@@ -1,6 +1,6 @@
-"""How well a predicted vessel tree hangs together: CAL (Gegúndez-Arias 2012) and clDice (Shit 2021).
+"""Connectivity of predicted vessels: CAL (Gegúndez-Arias 2012) and clDice (Shit 2021).
 
-Pixel scores hardly notice a vessel that is cut in two; these do.
+A gap in a vessel changes the scores of pixels very little, but it changes these measures.
 """
 
 from dataclasses import dataclass
@@ -9,32 +9,32 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import disk, skeletonize
 
-REACH = 2
+DILATION_RADIUS = 2
 """Pixels by which masks are dilated before they are compared; alpha and beta of the CAL paper."""
 
 
 @dataclass(frozen=True)
 class Connectivity:
-    """Of one image; what is not defined is `None`.
+    """Connectivity of the vessels of one image; None if the truth has no vessel.
 
     Attributes:
-        components: of the predicted vessels, 8-connected.
-        components_truth: of the truth.
+        components: number of 8-connected components of the prediction.
+        components_truth: number of 8-connected components of the truth.
         connectivity: 1 - |difference of components| / pixels of the truth, at least 0 (C of CAL).
-        area: overlap of the masks, each dilated in turn, over their union (A).
-        length: overlap of the skeletons with the dilated masks, over the skeletons' union (L).
+        area: overlap of each mask with the other one dilated, over the union of the masks (A of CAL).
+        length: overlap of each skeleton with the other mask dilated, over the union of skeletons (L of CAL).
         cal: the product of these three.
-        cl_dice: harmonic mean of the share of the predicted skeleton within the truth and of the true
-            skeleton within the prediction.
+        cl_dice: harmonic mean of the share of the predicted skeleton inside the truth and the share of the
+            true skeleton inside the prediction.
     """
 
     components: int
     components_truth: int
-    connectivity: float | None
-    area: float | None
-    length: float | None
-    cal: float | None
-    cl_dice: float | None
+    connectivity: float | None = None
+    area: float | None = None
+    length: float | None = None
+    cal: float | None = None
+    cl_dice: float | None = None
 
 
 MEASURES = ("connectivity", "area", "length", "cal", "cl_dice")
@@ -48,32 +48,34 @@ def measure_connectivity(predicted: np.ndarray, truth: np.ndarray) -> Connectivi
     CVPR 2021.
 
     Args:
-        predicted: (H, W) bool, nothing outside the field of view.
-        truth: likewise.
+        predicted: (H, W) bool, False outside the field of view.
+        truth: (H, W) bool, likewise.
     """
     components, components_truth = (
         ndimage.label(mask, np.ones((3, 3)))[1] for mask in (predicted, truth)
     )
-    counts = {"components": components, "components_truth": components_truth}
     if not truth.any():
-        return Connectivity(**counts, **dict.fromkeys(MEASURES))
-    wide, wide_truth = (ndimage.binary_dilation(m, disk(REACH)) for m in (predicted, truth))
-    thin, thin_truth = skeletonize(predicted), skeletonize(truth)
+        return Connectivity(components, components_truth)
+    dilated, dilated_truth = (
+        ndimage.binary_dilation(mask, disk(DILATION_RADIUS)) for mask in (predicted, truth)
+    )
+    skeleton, skeleton_truth = skeletonize(predicted), skeletonize(truth)
     connectivity = 1 - min(1.0, abs(components - components_truth) / np.count_nonzero(truth))
-    area = _overlap(wide & truth | predicted & wide_truth, predicted | truth)
-    length = _overlap(thin & wide_truth | wide & thin_truth, thin | thin_truth)
-    precision = np.count_nonzero(thin & truth) / max(1, np.count_nonzero(thin))
-    sensitivity = np.count_nonzero(thin_truth & predicted) / max(1, np.count_nonzero(thin_truth))
+    area = _share(dilated & truth | predicted & dilated_truth, predicted | truth)
+    length = _share(skeleton & dilated_truth | dilated & skeleton_truth, skeleton | skeleton_truth)
+    precision = _share(skeleton & truth, skeleton)
+    sensitivity = _share(skeleton_truth & predicted, skeleton_truth)
     total = precision + sensitivity
     return Connectivity(
-        **counts,
-        connectivity=connectivity,
-        area=area,
-        length=length,
+        components,
+        components_truth,
+        connectivity,
+        area,
+        length,
         cal=connectivity * area * length,
         cl_dice=2 * precision * sensitivity / total if total else 0.0,
     )
 
 
-def _overlap(common: np.ndarray, union: np.ndarray) -> float:
-    return float(np.count_nonzero(common) / np.count_nonzero(union))
+def _share(part: np.ndarray, whole: np.ndarray) -> float:
+    return float(np.count_nonzero(part) / max(1, int(np.count_nonzero(whole))))

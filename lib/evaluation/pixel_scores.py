@@ -1,7 +1,7 @@
-"""Scores of pixels against their truth: rates at a threshold, and the areas under both curves.
+"""Scores of pixels against their truth: rates at a threshold, and areas under the two curves.
 
-A pixel counts as positive where its probability is at least the threshold. A score that is not
-defined (no positive pixel, nothing predicted, ...) is `None`, never NaN.
+A pixel is predicted positive if its probability is at least the threshold. A score that is not defined (no
+positive pixel, nothing predicted, ...) is `None`, never NaN.
 """
 
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ RATES = (
 
 @dataclass(frozen=True)
 class Scores:
-    """What one set of pixels scores; `None` where a score is not defined.
+    """Scores of a set of pixels; None where a score is not defined.
 
     Attributes:
-        threshold: `None` if none was given; then only `pixels` and the two areas are known.
+        threshold: None if none was given; then only `pixels` and the two areas are known.
         auc_roc: area under the ROC curve.
         auc_pr: area under the precision-recall curve as average precision.
         f1: F1, which is the Dice coefficient.
@@ -39,25 +39,25 @@ class Scores:
     """
 
     pixels: int
-    threshold: float | None
-    true_negatives: int | None
-    false_positives: int | None
-    false_negatives: int | None
-    true_positives: int | None
-    auc_roc: float | None
-    auc_pr: float | None
-    accuracy: float | None
-    sensitivity: float | None
-    specificity: float | None
-    precision: float | None
-    f1: float | None
-    iou: float | None
-    mcc: float | None
+    threshold: float | None = None
+    true_negatives: int | None = None
+    false_positives: int | None = None
+    false_negatives: int | None = None
+    true_positives: int | None = None
+    auc_roc: float | None = None
+    auc_pr: float | None = None
+    accuracy: float | None = None
+    sensitivity: float | None = None
+    specificity: float | None = None
+    precision: float | None = None
+    f1: float | None = None
+    iou: float | None = None
+    mcc: float | None = None
 
 
 @dataclass(frozen=True)
 class Curves:
-    """ROC and precision-recall curve, each thinned for drawing: (points,) float64 arrays."""
+    """ROC and precision-recall curve with few points, for drawing: (points,) float64 arrays."""
 
     false_positive_rate: np.ndarray
     true_positive_rate: np.ndarray
@@ -71,8 +71,7 @@ def score_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float | 
     Args:
         probability: floats in [0, 1], of any shape.
         truth: {0, 1}, of the same shape.
-        threshold: a pixel is predicted positive where `probability >= threshold`; `None` leaves all
-            but the areas undefined.
+        threshold: None if only the areas are needed.
     """
     return score_pool(PooledPixels([(probability, truth)]), threshold)[0]
 
@@ -80,51 +79,29 @@ def score_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float | 
 def score_pool(
     pool: PooledPixels, threshold: float | None, *, areas: bool = True
 ) -> tuple[Scores, Curves | None]:
-    """As `score_pixels`; the curves are None where the areas are not defined, or not asked for."""
-    counts, rates = (None,) * 4, {}
-    if threshold is not None:
-        false_positives, true_positives = pool.at_least(threshold)
-        counts = (
-            pool.negatives - false_positives,
-            false_positives,
-            pool.positives - true_positives,
-            true_positives,
-        )
-        rates = _rates(*counts)
+    """As `score_pixels`, and the curves: None where the areas are not defined, or if `areas` is False."""
     auc_roc, auc_pr, curves = None, None, None
     if areas and pool.negatives and pool.positives:
         auc_roc, auc_pr, curves = _areas_and_curves(pool)
-    names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
-    undefined = dict.fromkeys(RATES)
-    return Scores(
-        pixels=pool.negatives + pool.positives,
-        threshold=threshold,
-        **dict(zip(names, counts, strict=True)),
-        **(undefined | rates | {"auc_roc": auc_roc, "auc_pr": auc_pr}),
-    ), curves
+    if threshold is None:
+        return Scores(pool.negatives + pool.positives, auc_roc=auc_roc, auc_pr=auc_pr), curves
+    return _scores(pool, threshold, pool.at_least(threshold), (auc_roc, auc_pr)), curves
 
 
 def score_nothing_predicted(pool: PooledPixels) -> Scores:
-    """What a prediction of 0 everywhere scores on these pixels: chance in both areas."""
-    negatives, positives = pool.negatives, pool.positives
-    both = negatives and positives
-    return Scores(
-        negatives + positives,
-        0.5,
-        *(negatives, 0, positives, 0),
-        auc_roc=0.5 if both else None,
-        auc_pr=positives / (negatives + positives) if both else None,
-        **_rates(negatives, 0, positives, 0),
-    )
+    """Scores of a prediction of 0 for every pixel; both areas are those of chance."""
+    prevalence = _ratio(pool.positives, pool.negatives + pool.positives)
+    both_classes = pool.negatives and pool.positives
+    return _scores(pool, 0.5, (0, 0), (0.5, prevalence) if both_classes else (None, None))
 
 
 def choose_threshold(pool: PooledPixels) -> float:
-    """The threshold of the greatest F1 over all distinct scores; the lowest of equals.
+    """The threshold with the greatest F1 among all distinct scores; the lowest of several.
 
-    To be called with the validation images, never with the test images.
+    Call it with the validation images, never with the test images.
 
     Raises:
-        UserError: no pixel is positive, so that F1 is 0 at every threshold.
+        UserError: no pixel is positive; F1 is 0 at every threshold.
     """
     if not pool.positives:
         raise UserError(
@@ -133,31 +110,26 @@ def choose_threshold(pool: PooledPixels) -> float:
         )
     best_f1, threshold = -1.0, 0.0
     for counted in pool.by_score():
-        f1 = 2 * counted.true_positives / (counted.predicted + pool.positives)
+        tp, fp = counted.true_positives, counted.false_positives
+        f1 = f1_score(tp, fp, pool.positives - tp)
         if f1.max() > best_f1:
             best_f1, threshold = f1.max(), float(counted.scores[np.argmax(f1)])
     return threshold
 
 
 def _areas_and_curves(pool: PooledPixels) -> tuple[float, float, Curves]:
-    """Areas under the ROC curve (trapezia) and under the precision-recall curve (steps), and the curves."""
+    """Areas under the ROC curve (trapezoids) and the precision-recall curve (steps), and the curves."""
     area = average_precision = 0.0
     parts = []
     for counted in pool.by_score():
-        hits, false_positives = counted.positives, counted.false_positives
-        precision = counted.true_positives / counted.predicted
-        # Not by `@`, for whose sums BLAS keeps every core spinning.
-        area += np.sum(hits * (pool.negatives - false_positives + counted.negatives / 2))
+        hits, tp, fp = counted.positives, counted.true_positives, counted.false_positives
+        precision = tp / (tp + fp)
+        # np.sum instead of `@`: BLAS would keep every core busy.
+        area += np.sum(hits * (pool.negatives - fp + counted.negatives / 2))
         average_precision += np.sum(hits * precision)
-        # Where a run of negatives begins or ends; between, the curves are straight.
+        # Points where a run of negatives begins or ends; the curves are straight between them.
         corners = (hits > 0) | np.append(True, hits[:-1] > 0)
-        rates = np.stack(
-            [
-                false_positives[corners] / pool.negatives,
-                counted.true_positives[corners] / pool.positives,
-                precision[corners],
-            ]
-        )
+        rates = np.stack([fp / pool.negatives, tp / pool.positives, precision])[:, corners]
         parts.append(rates[:, np.union1d(_spread(*rates[:2]), _spread(*rates[1:]))])
     end = [[0], [0], [1]]
     false_positive_rate, recall, precision = np.concatenate([*parts, end], axis=1)
@@ -171,24 +143,48 @@ def _areas_and_curves(pool: PooledPixels) -> tuple[float, float, Curves]:
 
 
 def _spread(x: np.ndarray, y: np.ndarray, points: int = 2000) -> np.ndarray:
-    """Which points of a curve to draw: about `points`, evenly spread along its length."""
+    """Indices of about `points` points of a curve, evenly spaced along its length."""
     length = np.cumsum(np.hypot(np.diff(x, prepend=x[:1]), np.diff(y, prepend=y[:1])))
     keep = np.searchsorted(length, np.linspace(0, length[-1], points))
     return np.union1d(np.minimum(keep, x.size - 1), [0, x.size - 1])
 
 
-def _rates(tn: int, fp: int, fn: int, tp: int) -> dict[str, float | None]:
-    return {
-        "accuracy": ratio(tp + tn, tp + tn + fp + fn),
-        "sensitivity": ratio(tp, tp + fn),
-        "specificity": ratio(tn, tn + fp),
-        "precision": ratio(tp, tp + fp),
-        "f1": ratio(2 * tp, 2 * tp + fp + fn),
-        "iou": ratio(tp, tp + fp + fn),
-        "mcc": ratio(tp * tn - fp * fn, ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5),
-    }
+def _scores(
+    pool: PooledPixels,
+    threshold: float,
+    positives: tuple[int, int],
+    areas: tuple[float | None, float | None],
+) -> Scores:
+    """Scores at a threshold, from the false and true positives and the areas under the two curves."""
+    fp, tp = positives
+    tn, fn = pool.negatives - fp, pool.positives - tp
+    return Scores(
+        tn + fp + fn + tp,
+        threshold,
+        *(tn, fp, fn, tp),
+        *areas,
+        accuracy=_ratio(tp + tn, tp + tn + fp + fn),
+        sensitivity=_ratio(tp, tp + fn),
+        specificity=_ratio(tn, tn + fp),
+        precision=_ratio(tp, tp + fp),
+        f1=defined(f1_score(tp, fp, fn)),
+        iou=_ratio(tp, tp + fp + fn),
+        mcc=_ratio(tp * tn - fp * fn, ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5),
+    )
 
 
-def ratio(numerator: float, denominator: float) -> float | None:
-    """None where it is not defined."""
+def f1_score(
+    tp: np.ndarray | int, fp: np.ndarray | int, fn: np.ndarray | int
+) -> np.ndarray | np.floating:
+    """F1 of pixels, which is the Dice coefficient: 2 TP / (2 TP + FP + FN), elementwise; NaN for 0 / 0."""
+    with np.errstate(invalid="ignore"):
+        return np.divide(2 * tp, 2 * tp + fp + fn)
+
+
+def defined(score: float | np.ndarray | np.floating) -> float | None:
+    """A single score as a float; None for NaN."""
+    return float(score) if np.isfinite(score) else None
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None

@@ -1,7 +1,7 @@
-"""Scores of predicted images: over the field of view, pooled and per image, beside two baselines.
+"""Scores of predicted images inside the field of view, pooled and per image, and of two baselines.
 
-A pixel counts as positive where its probability is at least the threshold. A score that is not
-defined (no positive pixel, nothing predicted, ...) is `None`, never NaN, and is left out of means.
+A pixel is predicted positive if its probability is at least the threshold. A score that is not defined (no
+positive pixel, nothing predicted, ...) is `None`, never NaN, and is left out of means.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,8 @@ from lib.evaluation.pixel_scores import (
     RATES,
     Curves,
     Scores,
-    ratio,
+    defined,
+    f1_score,
     score_nothing_predicted,
     score_pixels,
     score_pool,
@@ -25,7 +26,7 @@ from lib.images.masks import binary_mask
 from lib.runtime.errors import UserError
 
 MIN_AREAS = (0, 5, 10, 20, 50, 100, 200, 500, 1000)
-"""Pixels; what `choose_min_area` tries."""
+"""Pixels; the candidates of `choose_min_area`."""
 
 DARKNESS_SIGMA = 2.0
 """Pixels; the standard deviation of the Gaussian in `blurred_darkness`."""
@@ -33,16 +34,16 @@ DARKNESS_SIGMA = 2.0
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """One image with its truth and what the network made of it.
+    """One image with its truth and its prediction.
 
     Attributes:
         name: file name without its ending.
-        patient: whose image it is.
+        patient: name of the patient.
         probability: (H, W) float32 in [0, 1].
         truth: (H, W) uint8 in {0, 1}.
         field_of_view: (H, W) uint8 in {0, 1}.
-        original: (H, W) or (H, W, 3) uint8, as it was packed.
-        second_observer: (H, W) uint8 in {0, 1}, another person's truth; None where there is none.
+        original: (H, W) or (H, W, 3) uint8, as in the data set.
+        second_observer: (H, W) uint8 in {0, 1}, the truth of another person; None if there is none.
     """
 
     name: str
@@ -65,7 +66,7 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class Average:
-    """Mean and sample standard deviation (ddof = 1) over the `images` where a score is defined."""
+    """Mean and sample standard deviation (ddof = 1) over the `images` with a defined score."""
 
     mean: float | None
     standard_deviation: float | None
@@ -74,21 +75,21 @@ class Average:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that testing reports.
+    """All scores of a test.
 
     Attributes:
-        threshold: of the network's probabilities.
-        in_field_of_view: the network, FOV pixels pooled over all images: the headline.
-        whole_image: the network, all pixels pooled; flattered by the easy dark surround.
-        blurred_darkness: baseline on the pooled FOV pixels.
-        all_background: baseline on the pooled FOV pixels that finds nothing anywhere.
-        second_observer: a person, scored against the first on the pooled FOV pixels; has no areas, as
-            one mask is one point of a curve. `None` unless every image has one.
-        per_image: FOV scores of each image, in the order given.
-        connectivity: of each image's vessels, FOV pixels; empty unless it was asked for.
+        threshold: of the probabilities of the network.
+        in_field_of_view: the main result: the network on the FOV pixels of all images, pooled.
+        whole_image: the network on all pixels, pooled; the dark border makes these scores too good.
+        blurred_darkness: this baseline on the pooled FOV pixels.
+        all_background: a baseline that predicts 0 everywhere, on the pooled FOV pixels.
+        second_observer: a person against the first observer, on the pooled FOV pixels, without areas, because
+            a mask is one point of a curve; None unless every image has one.
+        per_image: scores of the FOV pixels of each image, in the order given.
+        connectivity: of the vessels of each image, FOV pixels; empty if it was not requested.
         averages: for each name in `RATES`, its average over `per_image`.
-        curves: of `in_field_of_view`; `None` where the areas are not defined.
-        darkness_curves: of `blurred_darkness`; `None` where the areas are not defined.
+        curves: of `in_field_of_view`; None if the areas are not defined.
+        darkness_curves: of `blurred_darkness`; None if the areas are not defined.
     """
 
     threshold: float
@@ -105,13 +106,12 @@ class Evaluation:
 
 
 class Scoring:
-    """Test images scored by the project's protocol one after the other, so that none need be kept.
+    """Scores test images one after the other, so that memory does not grow with their number.
 
     Args:
-        threshold: for the network, chosen without looking at the images.
-        darkness_threshold: for `blurred_darkness`, chosen likewise; without it that baseline has
-            areas only.
-        connectivity: measure how vessels hang together; takes about a second an image.
+        threshold: for the network, chosen without the test images.
+        darkness_threshold: for `blurred_darkness`, chosen likewise; None: this baseline has areas only.
+        connectivity: measure the connectivity of vessels; takes about a second per image.
     """
 
     def __init__(
@@ -122,13 +122,14 @@ class Scoring:
         connectivity: bool = False,
     ) -> None:
         self._threshold, self._darkness_threshold = threshold, darkness_threshold
-        self._network, self._whole, self._darkness, self._human = (PooledPixels() for _ in range(4))
+        self._network, self._whole = PooledPixels(), PooledPixels()
+        self._darkness, self._human = PooledPixels(), PooledPixels()
         self._per_image: list[ImageScores] = []
         self._connectivity: list[Connectivity] | None = [] if connectivity else None
         self._all_have_second_observer = True
 
     def add(self, case: PredictedImage) -> Scores:
-        """Count an image in; its own scores inside the field of view.
+        """Add an image; returns its own scores inside the field of view.
 
         Raises:
             UserError: a probability is not finite.
@@ -151,16 +152,16 @@ class Scoring:
         return scores
 
     def evaluation(self) -> Evaluation:
-        """All images together.
+        """Scores of all images that were added.
 
         Raises:
-            UserError: there was none.
+            UserError: no image was added.
         """
         if not self._per_image:
             raise UserError("there is no test image to score; expected at least one")
         in_field_of_view, curves = score_pool(self._network, self._threshold)
         darkness, darkness_curves = score_pool(self._darkness, self._darkness_threshold)
-        every = [image.scores for image in self._per_image]
+        scores = [image.scores for image in self._per_image]
         return Evaluation(
             threshold=self._threshold,
             in_field_of_view=in_field_of_view,
@@ -170,7 +171,7 @@ class Scoring:
             second_observer=self._second_observer(),
             per_image=tuple(self._per_image),
             connectivity=tuple(self._connectivity or ()),
-            averages={rate: average(every, rate) for rate in RATES},
+            averages={rate: average(scores, rate) for rate in RATES},
             curves=curves,
             darkness_curves=darkness_curves,
         )
@@ -189,7 +190,7 @@ def evaluate(
     *,
     connectivity: bool = False,
 ) -> Evaluation:
-    """`Scoring` of all images at once."""
+    """Score all images with `Scoring`."""
     scoring = Scoring(threshold, darkness_threshold, connectivity=connectivity)
     for case in cases:
         scoring.add(case)
@@ -206,7 +207,7 @@ def refuse_not_finite(case: PredictedImage) -> None:
 
 
 def choose_min_area(cases: Iterable[PredictedImage], threshold: float) -> int:
-    """Below how many pixels areas are best dropped: of `MIN_AREAS`, the least with the best pooled F1."""
+    """The smallest area in pixels, among `MIN_AREAS`, with the greatest pooled F1; the lowest of several."""
     f1 = f1_of_masks(cases, threshold, MIN_AREAS)
     return max(MIN_AREAS, key=lambda pixels: f1[pixels] or 0.0)
 
@@ -214,19 +215,18 @@ def choose_min_area(cases: Iterable[PredictedImage], threshold: float) -> int:
 def f1_of_masks(
     cases: Iterable[PredictedImage], threshold: float, min_areas: Sequence[int]
 ) -> dict[int, float | None]:
-    """F1 over the pooled FOV pixels of masks without areas below each size; None: nothing is positive."""
-    counts = {pixels: np.zeros(2, np.int64) for pixels in min_areas}
+    """Pooled F1 of the FOV pixels, for masks without areas below each size; None if it is not defined."""
+    counts = {pixels: np.zeros(3, np.int64) for pixels in min_areas}  # TP, FP, FN
     for case in cases:
         truth = (case.truth > 0) & (case.field_of_view > 0)
-        positive = np.count_nonzero(truth)
         for pixels, counted in counts.items():
             mask = binary_mask(case.probability, case.field_of_view, threshold, pixels)
-            counted += 2 * np.count_nonzero(mask & truth), np.count_nonzero(mask) + positive
-    return {pixels: ratio(*counted.tolist()) for pixels, counted in counts.items()}
+            counted += [np.count_nonzero(m) for m in (mask & truth, mask & ~truth, truth & ~mask)]
+    return {pixels: defined(f1_score(*counted)) for pixels, counted in counts.items()}
 
 
 def blurred_darkness(original: np.ndarray) -> np.ndarray:
-    """How dark an image is around each pixel: the baseline that a network has to beat.
+    """Darkness of an image around each pixel: the baseline without a network.
 
     Args:
         original: (H, W) or (H, W, 3) RGB, uint8.
@@ -234,15 +234,14 @@ def blurred_darkness(original: np.ndarray) -> np.ndarray:
     Returns:
         (H, W) float32 in [0, 1]: 1 - (grey, blurred by a Gaussian of 2 pixels) / 255.
     """
-    grey = original.astype(np.float32)
-    if grey.ndim == 3:
-        grey = cv2.cvtColor(grey, cv2.COLOR_RGB2GRAY)
+    values = original.astype(np.float32)
+    grey = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY) if values.ndim == 3 else values
     blurred = cv2.GaussianBlur(grey, (0, 0), DARKNESS_SIGMA)
     return np.clip(1 - blurred / 255, 0, 1)
 
 
 def average(scores: Sequence[object], rate: str) -> Average:
-    """Of the attribute `rate` of each of `scores`, where it is not None."""
+    """Average of the attribute `rate` of `scores`; None is left out."""
     values = [value for s in scores if (value := getattr(s, rate)) is not None]
     return Average(
         mean=float(np.mean(values)) if values else None,

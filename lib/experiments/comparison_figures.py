@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from lib.evaluation.bland_altman_and_calibration import limits_of_agreement
 from lib.evaluation.patient_statistics import SCORES, PatientCounts
+from lib.evaluation.pixel_scores import f1_score
 from lib.experiments.pooled_folds import DARKNESS, HUMAN, Pooled, Variant
 from lib.figures.roc_and_precision_recall import (
     Curve,
@@ -137,8 +138,7 @@ def box_plot(file: Path, variants: Sequence[Variant]) -> None:
     scatter = np.random.default_rng(0)
     for number, variant in enumerate(variants):
         _, fp, fn, tp = np.moveaxis(variant.confusion, -1, 0)
-        with np.errstate(invalid="ignore"):
-            dice = (2 * tp / (2 * tp + fp + fn)).mean(axis=0)
+        dice = np.mean(f1_score(tp, fp, fn), axis=0)
         dice = dice[np.isfinite(dice)]  # not defined without a positive pixel, predicted or true
         axes.boxplot(
             dice,
@@ -218,9 +218,8 @@ def calibration(file: Path, variants: Sequence[Variant]) -> None:
         found = variant.reliability
         colour, dashed = _line(number)
         style = "--" if dashed else "-"
-        filled = found.pixels > 0
         label = f"{found.expected_calibration_error:.3f}  {variant.name}"
-        points = found.probability[filled], found.frequency[filled]
+        points = found.probability, found.frequency
         axes.plot(*points, style, color=colour, marker="o", markersize=4.5, label=label)
         edges = np.linspace(0, 1, found.pixels.size + 1)
         shares = found.pixels / found.pixels.sum()

@@ -15,6 +15,7 @@ from lib.evaluation.patient_statistics import (
     patient_scores,
 )
 from lib.evaluation.performance_report import ROWS
+from lib.evaluation.pixel_scores import defined
 from lib.experiments.pooled_folds import DARKNESS, Variant
 
 NETWORK, DIFFERENCE = "network", f"minus {DARKNESS}"
@@ -147,11 +148,6 @@ def _interval(value: float, ends: np.ndarray, sign: str) -> str:
 
 def _signed(value: float | None) -> str:
     return "n/a" if value is None else f"{value:+.4f}"
-
-
-def defined(value: float) -> float | None:
-    """None for NaN."""
-    return float(value) if np.isfinite(value) else None
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

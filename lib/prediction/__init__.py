@@ -1,3 +1,3 @@
-"""From an image file to a probability map, a mask and measurements; one file or a whole folder.
-Runs without Keras (ONNX). May import: networks and below; never training, evaluation, experiments.
+"""From an image file to a probability map, a mask and measurements, for one file or many. Runs without Keras
+(ONNX). May import: networks and below; never training, evaluation, experiments.
 """

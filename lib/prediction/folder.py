@@ -1,4 +1,4 @@
-"""Prediction of many files, one at a time: what is found in folders, what is left of each, the table."""
+"""Prediction of many files into one folder: result files of each image, and one table."""
 
 import dataclasses
 import hashlib
@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,19 +14,23 @@ from lib.images.masks import binary_mask
 from lib.images.outlines import draw_prediction
 from lib.images.png import encode_png, write_png
 from lib.networks.trained_network import TrainedNetwork
-from lib.prediction.found_images import FoundImage, Foveae
+from lib.prediction.found_images import FoundImage
+from lib.prediction.fovea import Foveae
 from lib.prediction.image_file import Prediction, predict_file
-from lib.prediction.measurement import measure
+from lib.prediction.measurement import Measurement, measure
 from lib.prediction.measurements_table import MeasurementsTable, provenance, table_columns
 from lib.runtime.atomic_files import write_text
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
 
-RESULTS = ("_probability.png", "_mask.png", "_overlay.png", ".json")
-"""Endings of the files that an image leaves; the last is written last."""
+RESULT_ENDINGS = ("_probability.png", "_mask.png", "_overlay.png", ".json")
+"""Endings of the result files of an image, in the order in which they are written."""
 
+Outcome = Measurement | str
+"""The row of an image in the table, or the reason why it could not be predicted."""
 
-Compute = Callable[[Sequence[FoundImage]], Iterable[tuple[FoundImage, dict[str, Any] | str]]]
+PredictMany = Callable[[Sequence[FoundImage]], Iterable[tuple[FoundImage, Outcome]]]
+"""From images to the outcome of each, in any order."""
 
 
 def predict_images(
@@ -35,45 +38,44 @@ def predict_images(
     images: Sequence[FoundImage],
     output: Path,
     foveae: Foveae,
-    elsewhere: Compute | None = None,
+    predict_many: PredictMany | None = None,
 ) -> tuple[Path, list[str]]:
-    """Predict each image and leave its results in `output`; a bad file does not stop the others.
+    """Predict each image and write its results to `output`; a faulty file does not stop the others.
 
-    An image whose row and files are there, under these settings and newer than itself, is left out: what
-    was interrupted goes on.
+    An image is skipped if its row and its files exist, were made with these settings, and are newer than the
+    image. So an interrupted prediction continues.
 
     Args:
-        network: what predicts.
-        images: of different names.
+        network: the trained network.
+        images: with different names.
         output: folder of the results; no second process may write its table.
-        foveae: of the images that have one.
-        elsewhere: takes the images that are left, and yields each with its row or why it has none, as
-            `predict_to_files` gives them; None predicts one by one in this process.
+        foveae: positions of the fovea, for images that have one.
+        predict_many: predicts the images that are not skipped; None predicts them one by one in this process.
 
     Returns:
-        `measurements.csv`, one row an image that could be predicted, in the order of `images`, and a line
-        for each that could not.
+        `measurements.csv`, with one row per predicted image in the order of `images`, and one line per image
+        that could not be predicted.
     """
     table = MeasurementsTable(output / "measurements.csv", table_columns(network))
-    wanted = {image: _settings_sha256(network, foveae.get(image.file)) for image in images}
-    left = [i for i in images if not (table.holds(i, wanted[i]) and _has_files(i, output))]
+    settings = {image: _settings_sha256(network, foveae.get(image.file)) for image in images}
+    left = [i for i in images if not (table.has_row(i, settings[i]) and _has_files(i, output))]
     one_by_one = ((i, predict_to_files(network, i, output, foveae.get(i.file))) for i in left)
-    table.drop(left)
+    table.drop_rows(left)
     failures = {}
-    with table.being_written(images):
-        found = elsewhere(left) if elsewhere else one_by_one
-        for image, outcome in progress(found, "predicting", len(left)):
+    with table.open_for_rows(images):
+        outcomes = predict_many(left) if predict_many else one_by_one
+        for image, outcome in progress(outcomes, "predicting", len(left)):
             if isinstance(outcome, str):
                 failures[image] = outcome
             else:
-                table.add(image, outcome, wanted[image])
+                table.add_row(image, outcome, settings[image])
     return table.file, [failures[image] for image in images if image in failures]
 
 
 def predict_to_files(
     network: TrainedNetwork, image: FoundImage, output: Path, fovea: tuple[float, float] | None
-) -> dict[str, Any] | str:
-    """Predict one image and write its files; returns its row of the table, or why it has none."""
+) -> Outcome:
+    """Predict one image and write its files."""
     try:
         prediction = predict_file(network, image.file)
         return write_results(network, image, prediction, output, fovea)
@@ -82,17 +84,17 @@ def predict_to_files(
 
 
 def _has_files(image: FoundImage, output: Path) -> bool:
-    """Whether its results are there, and newer than the image."""
+    """Whether all result files exist and are newer than the image."""
     try:
         changed = image.file.stat().st_mtime
-        files = (output / f"{image.name}{ending}" for ending in RESULTS)
+        files = (output / f"{image.name}{ending}" for ending in RESULT_ENDINGS)
         return all(file.stat().st_mtime >= changed for file in files)
     except OSError:
         return False
 
 
 def _settings_sha256(network: TrainedNetwork, fovea: tuple[float, float] | None) -> str:
-    """Of all that a row rests on but for the image, so that no row of other settings is kept."""
+    """SHA-256 of everything, except the image, that changes a row."""
     names = [f.name for f in dataclasses.fields(network) if f.name != "predict"]
     settings = [*((name, getattr(network, name)) for name in names), fovea]
     return hashlib.sha256(repr(settings).encode()).hexdigest()
@@ -104,22 +106,17 @@ def write_results(
     prediction: Prediction,
     output: Path,
     fovea: tuple[float, float] | None = None,
-) -> dict[str, Any]:
-    """Probability map, mask, overlay and LabelMe file of one image; returns its row of the table."""
+) -> Measurement:
+    """Write probability map, mask, overlay and LabelMe file of one image; returns its row of the table."""
     field_of_view, probability = prediction.field_of_view, prediction.probability
+    spacing = prediction.pixel_spacing_mm
     mask = binary_mask(probability, field_of_view, network.threshold, network.min_area_px)
-    measured = measure(
-        mask,
-        probability,
-        field_of_view,
-        pixel_spacing_mm=prediction.pixel_spacing_mm,
-        fovea=fovea,
-    )
+    measured = measure(mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea)
     levels = np.rint(probability * 65535).astype(np.uint16)
     write_png(output / f"{image.name}_probability.png", levels)
     write_png(output / f"{image.name}_mask.png", mask.astype(np.uint8) * 255)
-    picture = draw_prediction(prediction.original, mask, field_of_view)
-    write_png(output / f"{image.name}_overlay.png", picture)
+    overlay = draw_prediction(prediction.original, mask, field_of_view)
+    write_png(output / f"{image.name}_overlay.png", overlay)
     is_dicom = image.file.suffix.lower() in {".dcm", ".dicom"}  # LabelMe cannot read it
     document = labelme_document(
         mask,

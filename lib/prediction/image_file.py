@@ -1,4 +1,4 @@
-"""From an angiogram's file to the probability of non-perfusion for each of its pixels."""
+"""From the file of an angiogram to the probability of non-perfusion of each pixel."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,14 @@ from lib.runtime.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a network says of one file; all arrays have the size of the picture in the file.
+    """The prediction of one file; all arrays have the size of the image in the file.
 
     Attributes:
-        original: (H, W) or (H, W, 3) uint8, black where the information banner was.
+        original: (H, W) or (H, W, 3) uint8, black in place of the information banner.
         field_of_view: (H, W) uint8 in {0, 1}, 0 on the banner.
         probability: (H, W) float32, 0 outside the field of view.
-        pixel_spacing_mm: height and width of a pixel, where they are known.
-        banner: the strip that was not looked at.
+        pixel_spacing_mm: height and width of a pixel; None if they are not known.
+        banner: the strip that was cut off before the prediction.
     """
 
     original: np.ndarray
@@ -36,10 +36,10 @@ class Prediction:
 
 
 def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
-    """Read a file, leave its banner out, find its field of view, preprocess and predict.
+    """Read a file, cut its banner off, find its field of view, preprocess and predict.
 
     Raises:
-        UserError: names the file and says why it cannot be read or what it lacks.
+        UserError: names the file and says why it cannot be read, or that its field of view is empty.
     """
     image = read_image(path)
     banner = find_banner(image) if network.info_banner == "auto" else network.info_banner
@@ -48,10 +48,10 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     if not field_of_view.any():
         raise UserError(f"{path}: its field of view is empty (a black image?)")
     levels = preprocess(original, field_of_view, network.preprocessing)
-    probability = predict_image(network.predict, levels, network.testing_settings)
-    arrays = (original, field_of_view, probability * field_of_view)
+    probability = predict_image(network.predict, levels, network.testing_settings) * field_of_view
     if banner:
-        arrays = tuple(banner.put_back(array) for array in arrays)
+        arrays = (original, field_of_view, probability)
+        original, field_of_view, probability = map(banner.put_back, arrays)
     given = network.testing_settings.pixel_spacing_mm
     spacing = (given, given) if given else pixel_spacing_mm(path)
-    return Prediction(*arrays, spacing, banner)
+    return Prediction(original, field_of_view, probability, spacing, banner)

@@ -1,16 +1,15 @@
-"""What a mask of non-perfusion means: areas, ischaemic index, quadrants and rings around the fovea."""
-
-from collections.abc import Mapping
+"""Measurements of a mask of non-perfusion: areas, ischaemic index, quadrants and ETDRS rings."""
 
 import cv2
 import numpy as np
 
 from lib.runtime.errors import UserError
 
-Measurement = Mapping[str, float | int | str | None]
+Measurement = dict[str, float | int | str | None]
+"""Columns of `measurements.csv`, by name; None where a value is not known or not defined."""
 
 RINGS_MM = {"centre": (0.0, 0.5), "inner_ring": (0.5, 1.5), "outer_ring": (1.5, 3.0)}
-"""Radii of the grid of the Early Treatment Diabetic Retinopathy Study (ETDRS report 10, 1991)."""
+"""Inner and outer radius of the rings of the ETDRS grid (ETDRS report 10, 1991)."""
 
 QUADRANTS = ("superior", "inferior", "left", "right")
 
@@ -22,23 +21,22 @@ def measure(
     *,
     pixel_spacing_mm: tuple[float, float] | None = None,
     fovea: tuple[float, float] | None = None,
-) -> dict[str, float | int | str | None]:
+) -> Measurement:
     """Measure the mask of one image.
 
-    The ischaemic index is the share of the gradable field of view that is not perfused (Tsui et al.,
-    Retina 31(3), 2011). Quadrants are parted by the diagonals through the fovea, as seen in the picture;
-    for each, and for each ETDRS ring, `ischaemic_index_*` is the non-perfused share of what the field of
-    view shows of it.
+    The ischaemic index is the non-perfused share of the field of view (Tsui et al., Retina 31(3), 2011). The
+    diagonals through the fovea separate the quadrants, named as seen in the picture. For each quadrant and
+    ring, `ischaemic_index_*` is the non-perfused share of its part inside the field of view.
 
     Args:
         mask: (H, W) bool, inside the field of view.
         probability: (H, W) float32.
         field_of_view: (H, W) uint8 in {0, 1}.
-        pixel_spacing_mm: height and width of a pixel; without it there are no mm² and no rings.
-        fovea: row and column; without it there are no quadrants and no rings.
+        pixel_spacing_mm: height and width of a pixel; None: no mm² and no rings.
+        fovea: row and column; None: no quadrants and no rings.
 
     Returns:
-        Columns of `measurements.csv` in their order; None where something is not known or undefined.
+        The columns in the order of the table.
 
     Raises:
         UserError: the fovea lies outside the image.
@@ -47,7 +45,7 @@ def measure(
     sizes = _area_sizes(mask)
     square_mm = pixel_spacing_mm[0] * pixel_spacing_mm[1] if pixel_spacing_mm else None
     area = int(np.count_nonzero(mask))
-    measured = {
+    measured: Measurement = {
         "field_of_view_px": int(np.count_nonzero(inside)),
         "area_px": area,
         "area_mm2": None if square_mm is None else area * square_mm,
@@ -55,28 +53,27 @@ def measure(
         "number_of_areas": len(sizes),
         "largest_area_px": sizes[0] if sizes else 0,
         "area_sizes_px": " ".join(map(str, sizes)),
-        "mean_probability": float(probability[mask].mean()) if area else None,
-        "mean_probability_field_of_view": float(probability[inside].mean())
-        if inside.any()
-        else None,
+        "mean_probability": _mean(probability[mask]),
+        "mean_probability_field_of_view": _mean(probability[inside]),
         "fovea_row": fovea[0] if fovea else None,
         "fovea_column": fovea[1] if fovea else None,
     }
     parts = sectors(mask.shape, fovea, pixel_spacing_mm) if fovea else {}
     for name in (*QUADRANTS, *RINGS_MM):
         part = parts.get(name)
-        known = part is not None
-        measured[f"area_px_{name}"] = int(np.count_nonzero(mask & part)) if known else None
-        measured[f"ischaemic_index_{name}"] = _share(mask & part, inside & part) if known else None
+        measured |= {f"area_px_{name}": None, f"ischaemic_index_{name}": None}
+        if part is not None:
+            measured[f"area_px_{name}"] = int(np.count_nonzero(mask & part))
+            measured[f"ischaemic_index_{name}"] = _share(mask & part, inside & part)
     return measured
 
 
 def sectors(
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     fovea: tuple[float, float],
     pixel_spacing_mm: tuple[float, float] | None,
 ) -> dict[str, np.ndarray]:
-    """(H, W) bool for each quadrant and, where the spacing is known, for each ring of the ETDRS grid.
+    """(H, W) bool for each quadrant and, if the spacing is known, for each ring of the ETDRS grid.
 
     Raises:
         UserError: the fovea lies outside the image.
@@ -94,7 +91,7 @@ def sectors(
         "superior": upright & (down < 0),
         "inferior": upright & (down > 0),
         "left": ~upright & (right < 0),
-        "right": ~upright & (right >= 0),  # the fovea's own pixel must be somewhere
+        "right": ~upright & (right >= 0),  # includes the pixel of the fovea
     }
     if pixel_spacing_mm:
         distance = np.hypot(down, right)
@@ -104,7 +101,7 @@ def sectors(
 
 
 def _area_sizes(mask: np.ndarray) -> list[int]:
-    """Pixels of each area, largest first."""
+    """Number of pixels of each area, largest first."""
     _, _, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     return sorted(statistics[1:, cv2.CC_STAT_AREA].tolist(), reverse=True)
 
@@ -112,3 +109,7 @@ def _area_sizes(mask: np.ndarray) -> list[int]:
 def _share(part: np.ndarray, whole: np.ndarray) -> float | None:
     total = np.count_nonzero(whole)
     return np.count_nonzero(part) / total if total else None
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if values.size else None

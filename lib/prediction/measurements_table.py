@@ -1,25 +1,23 @@
-"""measurements.csv: one row an image, kept whole whatever ends the process."""
+"""measurements.csv: one row per image; an interruption loses no row."""
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Literal, TextIO
 
 import numpy as np
 
 from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.found_images import FoundImage
 from lib.prediction.image_file import Prediction
-from lib.prediction.measurement import measure
+from lib.prediction.measurement import Measurement, measure
 from lib.runtime.atomic_files import written_atomically
 
-TEXT = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
 
-
-def provenance(network: TrainedNetwork, prediction: Prediction) -> dict[str, Any]:
-    """What the measurements rest on, for the last columns of the table."""
+def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
+    """How the measurements were made, for the last columns of the table."""
     spacing = prediction.pixel_spacing_mm
     return {
         "pixel_spacing_mm": " ".join(f"{length:g}" for length in spacing) if spacing else None,
@@ -34,78 +32,82 @@ def provenance(network: TrainedNetwork, prediction: Prediction) -> dict[str, Any
 
 
 def table_columns(network: TrainedNetwork) -> list[str]:
-    """The table's, as one black pixel has them."""
+    """Names of the columns, from the measurements of an image of one black pixel."""
     pixel = np.zeros((1, 1), np.uint8)
-    prediction = Prediction(pixel, pixel, np.float32(pixel), None, None)
+    prediction = Prediction(pixel, pixel, pixel.astype(np.float32), None, None)
     measured = measure(pixel > 0, prediction.probability, pixel)
     return ["image", *measured, *provenance(network, prediction), "settings_sha256"]
 
 
 class MeasurementsTable:
-    """`measurements.csv`: whole whenever it is there; rows not yet in it stand in a file beside it.
+    """`measurements.csv`, always complete; new rows are first added to `measurements.partial.csv`.
 
-    That file only grows, so that whatever ends the process costs no row.
+    Rows are only appended to the partial file, so that a killed process loses no row.
     """
 
     def __init__(self, file: Path, columns: Sequence[str]) -> None:
-        self.file, self._columns = file, columns
-        self._added = file.with_name("measurements.partial.csv")
+        self.file, self._columns = file, list(columns)
+        self._partial_file = file.with_name("measurements.partial.csv")
         # As lines of text: 100 000 rows of 45 values would take a quarter of a GB.
         self._lines: dict[str, str] = {}
         self._settings: dict[str, str] = {}
-        for before in (file, self._added):
-            self._read(before)
+        for earlier in (file, self._partial_file):
+            self._read(earlier)
 
     def _read(self, file: Path) -> None:
         if not file.is_file():
             return
-        with file.open(**TEXT) as stream:
+        with _open(file, "r") as stream:
             rows = csv.reader(stream)
             if next(rows, None) == self._columns:
                 for row in rows:
-                    if len(row) == len(self._columns):  # a power cut tears the last
-                        self._put(row)
+                    if len(row) == len(self._columns):  # a power cut leaves a part of the last row
+                        self._keep(row)
 
-    def _put(self, row: Sequence[object]) -> str:
+    def _keep(self, row: Sequence[str]) -> str:
         text = StringIO()
         csv.writer(text).writerow(row)
         self._settings[row[0]], self._lines[row[0]] = row[-1], text.getvalue()
         return text.getvalue()
 
-    def holds(self, image: FoundImage, settings_sha256: str) -> bool:
-        """Whether it has the row of the image under these settings."""
+    def has_row(self, image: FoundImage, settings_sha256: str) -> bool:
+        """Whether the table has a row of the image that was made with these settings."""
         return self._settings.get(str(image.file)) == settings_sha256
 
-    def drop(self, images: Iterable[FoundImage]) -> None:
-        """Forget their rows."""
+    def drop_rows(self, images: Iterable[FoundImage]) -> None:
+        """Remove the rows of these images."""
         for image in images:
             self._lines.pop(str(image.file), None)
 
-    def add(self, image: FoundImage, row: Mapping[str, Any], settings_sha256: str) -> None:
-        """Add or replace a row; to be called within `being_written`."""
+    def add_row(self, image: FoundImage, row: Measurement, settings_sha256: str) -> None:
+        """Add or replace a row; only inside `open_for_rows`."""
         values = [str(image.file), *map(_cell, row.values()), settings_sha256]
-        self._stream.write(self._put(values))
+        self._stream.write(self._keep(values))
         self._stream.flush()
 
     @contextmanager
-    def being_written(self, images: Sequence[FoundImage]) -> Iterator[None]:
-        """Take rows; at the end, and where it is interrupted, the table has those of `images` in order."""
+    def open_for_rows(self, images: Sequence[FoundImage]) -> Iterator[None]:
+        """Accept rows; at the end, or at an interruption, write the rows of `images` in their order."""
         self._write(images)
-        with self._added.open("w", **TEXT) as self._stream:
+        with _open(self._partial_file, "w") as self._stream:
             csv.writer(self._stream).writerow(self._columns)
             try:
                 yield
             finally:
                 self._write(images)
-        self._added.unlink()
+        self._partial_file.unlink()
 
     def _write(self, images: Sequence[FoundImage]) -> None:
-        with written_atomically(self.file) as (beside,), beside.open("w", **TEXT) as stream:
+        with written_atomically(self.file) as (temporary,), _open(temporary, "w") as stream:
             csv.writer(stream).writerow(self._columns)
             stream.writelines(self._lines.get(str(image.file), "") for image in images)
 
 
-def _cell(value: object) -> object:
+def _open(file: Path, mode: Literal["r", "w"]) -> TextIO:
+    return file.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def _cell(value: float | str | None) -> str:
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else value
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Images predicted window by window, and put together again."""
+"""Prediction of an image of any size by a sliding window."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,167 +10,174 @@ from numpy.lib.stride_tricks import sliding_window_view
 from lib.configuration.sections import TestingSettings
 from lib.images.preprocessing import network_input
 
+Predict = Callable[[np.ndarray], np.ndarray]
+"""From (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape."""
 
-def window_starts(size: int, patch: int, stride: int) -> np.ndarray:
-    """Where windows start along one side, so that every pixel is covered.
+MIRRORS = ((), (0,), (1,), (0, 1))
+"""Axes along which an image is flipped for test-time augmentation (`tta`)."""
 
-    Every `stride` pixels, and one more flush with the end where a remainder is left; `size` is at
-    least `patch`, and `stride` at most `patch`.
+
+def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
+    """Predict a whole image; with `tta`, the mean over the image and its three mirror images.
+
+    Args:
+        predict: the network.
+        levels: (H, W) uint8, preprocessed; any size, also smaller than a patch.
+        settings: window, size and strides of patches, `test_batch_size` as a number, tiles, tta.
+
+    Returns:
+        (H, W) float32.
+
+    Raises:
+        ValueError: `test_batch_size` is "auto"; `lib.networks.batches.with_batch_size` replaces it.
     """
-    starts = np.arange(0, size - patch + 1, stride)
-    return starts if starts[-1] == size - patch else np.append(starts, size - patch)
+    predicted = [
+        np.flip(_predict_windows(predict, np.flip(levels, axes), settings), axes)
+        for axes in (MIRRORS if settings.tta else MIRRORS[:1])
+    ]
+    return np.asarray(np.mean(predicted, axis=0, dtype=np.float32))
 
 
-def spread_starts(size: int, patch: int, stride: int) -> np.ndarray:
-    """Where windows start along one side: steps of at most `stride`, all alike, the ends met exactly.
+def _predict_windows(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
+    if settings.window == "whole":
+        whole = predict(network_input(np.ascontiguousarray(levels))[None, ..., None])
+        return np.asarray(whole, np.float32)[0, ..., 0]
+    windows = _sliding_window(levels.shape, settings)
+    number = len(windows.starts)
+    size = min(_batch_size(settings), number)
 
-    nnU-Net's way (Isensee et al., Nature Methods 18, 2021): no pixel is covered more often than need be.
+    def predict_batch(chosen: slice) -> np.ndarray:
+        patches = network_input(windows.extract(levels, chosen))[..., None]
+        # The last batch is filled with zeros, so that the network is traced for one shape only.
+        missing = np.zeros((size - len(patches), *patches.shape[1:]), np.float32)
+        probability = predict(np.concatenate([patches, missing]))
+        return np.asarray(probability, np.float32)[: len(patches), ..., 0]
+
+    batches = [slice(start, start + size) for start in range(0, number, size)]
+    for chosen, probability in zip(batches, _in_two_threads(predict_batch, batches), strict=True):
+        windows.add(probability, chosen)
+    return windows.mean
+
+
+def _sliding_window(shape: tuple[int, ...], settings: TestingSettings) -> "SlidingWindow":
+    if settings.window == "tiles":
+        sides = (tile_size_and_step(s, settings.tile_size, settings.tile_overlap) for s in shape)
+        patch, stride = zip(*sides, strict=True)
+        return SlidingWindow(shape, patch, stride, tiles=True)
+    patch = (settings.test_patch_height, settings.test_patch_width)
+    overlap = settings.window == "overlap"
+    stride = (settings.stride_height, settings.stride_width) if overlap else patch
+    return SlidingWindow(shape, patch, stride)
+
+
+def _batch_size(settings: TestingSettings) -> int:
+    if settings.window == "tiles":  # tiles are large
+        return 1
+    if isinstance(settings.test_batch_size, str):
+        raise ValueError("test_batch_size = auto: with_batch_size must choose a number before")
+    return settings.test_batch_size
+
+
+def _in_two_threads(
+    predict_batch: Callable[[slice], np.ndarray], batches: Sequence[slice]
+) -> Iterator[np.ndarray]:
+    """Yield the result of each batch, in order.
+
+    The second thread uses processor time that the first leaves idle. The first batch runs alone, because it
+    traces the network.
     """
-    steps = -(-(size - patch) // stride)
-    return np.linspace(0, size - patch, steps + 1).round().astype(int)
+    yield predict_batch(batches[0])
+    running: deque[Future[np.ndarray]] = deque()
+    with ThreadPoolExecutor(2) as pool:
+        for batch in batches[1:]:
+            running.append(pool.submit(predict_batch, batch))
+            if len(running) > 2:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
-class Recomposition:
-    """Adds up overlapping patches of one image; `mean` is the image again.
+def tile_size_and_step(side: int, longest: int, overlap: int) -> tuple[int, int]:
+    """Length and step of the tiles along a side of an image, in pixels.
+
+    There are as few tiles as possible of at most `longest` pixels that overlap by `overlap`, and they are as
+    short as possible: 768 pixels in tiles of at most 512 that overlap by 48 give two tiles of 408.
+    """
+    number = max(1, -(-(side - overlap) // (longest - overlap)))
+    length = -(-(side + (number - 1) * overlap) // number)
+    return length, length - overlap if number > 1 else length
+
+
+class SlidingWindow:
+    """Patches of one image, and the mean of the predicted patches over each pixel.
 
     Args:
         shape: height and width of the image.
         patch: height and width of a patch.
-        stride: steps down and to the right, at most the patch's size.
-        tiles: weigh patches by a Gaussian (an eighth of a patch wide, as nnU-Net does) and spread them
-            evenly, instead of `stride` pixels apart and all pixels alike.
+        stride: steps down and to the right, at most the size of the patch.
+        tiles: spread the patches evenly and weight them by a Gaussian whose standard deviation is an eighth
+            of the patch, as nnU-Net does (Isensee et al., Nature Methods 18, 2021); otherwise patches are
+            exactly `stride` apart and have equal weights.
+
+    Attributes:
+        starts: (patches, 2) int: row and column of the first pixel of each patch.
     """
 
     def __init__(
         self,
-        shape: tuple[int, int],
-        patch: tuple[int, int],
-        stride: tuple[int, int],
+        shape: tuple[int, ...],
+        patch: tuple[int, ...],
+        stride: tuple[int, ...],
         *,
         tiles: bool = False,
     ) -> None:
         self.shape, self.patch = shape, patch
         self.padded = tuple(max(s, p) for s, p in zip(shape, patch, strict=True))
-        starts = spread_starts if tiles else window_starts
+        starts = even_starts if tiles else strided_starts
         sides = [starts(*side) for side in zip(self.padded, patch, stride, strict=True)]
         grid = np.meshgrid(*sides, indexing="ij")
         self.starts = np.stack([g.ravel() for g in grid], axis=1)
         self._sum = np.zeros(self.padded, np.float32)
-        # Weights of a pixel, and how much covers it, are products of its row's and its column's.
+        # The Gaussian is separable: weights and their sums are outer products of rows and columns.
         weights = [_gaussian(p) if tiles else np.ones(p) for p in patch]
         covers = [
             np.sum([np.pad(w, (at, s - at - w.size)) for at in ats], axis=0)
             for s, w, ats in zip(self.padded, weights, sides, strict=True)
         ]
         self._weights = np.outer(*weights).astype(np.float32)
-        self._covered = np.outer(*covers).astype(np.float32)
+        self._sum_of_weights = np.outer(*covers).astype(np.float32)
 
     def extract(self, image: np.ndarray, chosen: slice = slice(None)) -> np.ndarray:
-        """(n, *patch) of `image` (H, W) at the chosen window numbers, padded by its edge if too small."""
+        """(n, *patch) of `image` (H, W) at the chosen starts; a small image is padded by its edge."""
         margins = [(0, p - s) for s, p in zip(self.shape, self.padded, strict=True)]
         windows = sliding_window_view(np.pad(image, margins, mode="edge"), self.patch)
         return windows[tuple(self.starts[chosen].T)]
 
     def add(self, patches: np.ndarray, chosen: slice = slice(None)) -> None:
-        """Add predicted patches (n, *patch) at the chosen window numbers."""
+        """Add predicted patches (n, *patch) at the chosen starts."""
         height, width = self.patch
         for (row, column), patch in zip(self.starts[chosen], patches, strict=True):
             self._sum[row : row + height, column : column + width] += self._weights * patch
 
     @property
     def mean(self) -> np.ndarray:
-        """(H, W) float32: the weighted mean of all patches over each pixel, once all have been added."""
+        """(H, W) float32: the weighted mean of all patches over each pixel, after all have been added."""
         height, width = self.shape
-        return (self._sum / self._covered)[:height, :width]
+        return (self._sum / self._sum_of_weights)[:height, :width]
+
+
+def strided_starts(size: int, patch: int, stride: int) -> np.ndarray:
+    """Starts of patches along one side (size >= patch >= stride): every `stride` pixels, and at the end."""
+    starts = np.arange(0, size - patch + 1, stride)
+    return starts if starts[-1] == size - patch else np.append(starts, size - patch)
+
+
+def even_starts(size: int, patch: int, stride: int) -> np.ndarray:
+    """Starts of patches along one side: from end to end in equal steps of at most `stride`."""
+    steps = -(-(size - patch) // stride)
+    return np.linspace(0, size - patch, steps + 1).round().astype(int)
 
 
 def _gaussian(size: int) -> np.ndarray:
-    """(size,) of 1 in the middle; at the rim .0003, so that each pixel counts where it is alone."""
+    """(size,) float64: 1 in the middle, and .0003 at the ends, so that no pixel has the weight 0."""
     return np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / (size / 8)) ** 2)
-
-
-MIRRORS = ((), (0,), (1,), (0, 1))
-"""Axes along which an image is turned over for `tta`."""
-
-
-def predict_image(
-    predict: Callable[[np.ndarray], np.ndarray], levels: np.ndarray, settings: TestingSettings
-) -> np.ndarray:
-    """Predict a whole image by the window that the settings choose, with `tta` also mirrored.
-
-    Args:
-        predict: (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape.
-        levels: (H, W) uint8, preprocessed; any size, also smaller than a patch.
-        settings: window, size and strides of patches, batch size, tiles, tta.
-
-    Returns:
-        (H, W) float32.
-    """
-    predicted = [
-        np.flip(_windows_predicted(predict, np.flip(levels, axes), settings), axes)
-        for axes in (MIRRORS if settings.tta else MIRRORS[:1])
-    ]
-    return np.mean(predicted, axis=0, dtype=np.float32)
-
-
-def _windows_predicted(
-    predict: Callable[[np.ndarray], np.ndarray], levels: np.ndarray, settings: TestingSettings
-) -> np.ndarray:
-    if settings.window == "whole":
-        whole = predict(network_input(np.ascontiguousarray(levels))[None, ..., None])
-        return np.asarray(whole, np.float32)[0, ..., 0]
-    if settings.window == "tiles":
-        sides = (
-            tile_size_and_step(size, settings.tile_size, settings.tile_overlap)
-            for size in levels.shape
-        )
-        patch, stride = zip(*sides, strict=True)
-    else:
-        patch = (settings.test_patch_height, settings.test_patch_width)
-        overlap = settings.window == "overlap"
-        stride = (settings.stride_height, settings.stride_width) if overlap else patch
-    tiles = settings.window == "tiles"
-    recomposition = Recomposition(levels.shape, patch, stride, tiles=tiles)
-    number = len(recomposition.starts)
-    size = 1 if tiles else min(settings.test_batch_size, number)
-
-    def predicted(chosen: slice) -> np.ndarray:
-        windows = network_input(recomposition.extract(levels, chosen))[..., None]
-        # The last batch is filled up, so that the network is traced for one shape.
-        filled = np.concatenate([windows, np.zeros((size - len(windows), *patch, 1), np.float32)])
-        return np.asarray(predict(filled), np.float32)[: len(windows), ..., 0]
-
-    batches = [slice(start, start + size) for start in range(0, number, size)]
-    for chosen, found in zip(batches, _two_at_once(predicted, batches), strict=True):
-        recomposition.add(found, chosen)
-    return recomposition.mean
-
-
-def _two_at_once(
-    predicted: Callable[[slice], np.ndarray], batches: Sequence[slice]
-) -> Iterator[np.ndarray]:
-    """What each batch gives, in order.
-
-    A second batch is computed in what a first leaves idle of the processor. The very first is alone, as it
-    has the network traced.
-    """
-    yield predicted(batches[0])
-    under_way: deque[Future] = deque()
-    with ThreadPoolExecutor(2) as pool:
-        for batch in batches[1:]:
-            under_way.append(pool.submit(predicted, batch))
-            if len(under_way) > 2:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-
-
-def tile_size_and_step(size: int, longest: int, overlap: int) -> tuple[int, int]:
-    """Length and step of the tiles along a side of `size` pixels.
-
-    As few tiles as possible of at most `longest` pixels that overlap by `overlap`, and these no longer than
-    they need be: 768 pixels in tiles of at most 512 that overlap by 48 make two of 408.
-    """
-    number = max(1, -(-(size - overlap) // (longest - overlap)))
-    length = -(-(size + (number - 1) * overlap) // number)
-    return length, length - overlap if number > 1 else length

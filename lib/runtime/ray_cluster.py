@@ -124,6 +124,9 @@ def cluster_connection(options: ClusterOptions) -> Iterator[None]:
         ray.shutdown()
 
 
+Name = TypeVar("Name", bound=Hashable)
+
+
 def results_as_completed(
     function: Callable,
     calls: Iterable[tuple[Name, tuple]],
@@ -149,8 +152,7 @@ def results_as_completed(
         max_retries=RETRIES,
         max_calls=1 if own_process else 0,
     )(function)
-    waiting = iter(calls)
-    pending: dict[Any, Name] = {}
+    waiting, pending = iter(calls), dict[Any, Name]()
     while True:
         for name, arguments in itertools.islice(waiting, IN_FLIGHT - len(pending)):
             pending[task.remote(*arguments)] = name

@@ -27,18 +27,19 @@ def test_expected_calibration_error_worked_by_hand():
     assert found.expected_calibration_error == pytest.approx(0.35)
 
 
-def test_the_reliability_diagram_is_scikit_learns():
+def test_images_are_pooled_in_one_calibration_curve():
     generator = np.random.default_rng(0)
     probability = generator.beta(0.3, 0.9, 5000)
     truth = generator.random(5000) < probability**2
-    found = reliability([(probability, truth)])
+    found = reliability([(probability[:900], truth[:900]), (probability[900:], truth[900:])])
     frequency, mean = calibration_curve(truth, probability, n_bins=10)
     np.testing.assert_allclose(found.frequency, frequency)
     np.testing.assert_allclose(found.probability, mean)
+    assert found.pixels.tolist() == np.histogram(probability, 10, (0, 1))[0].tolist()
 
 
-def test_a_certain_pixel_is_in_the_last_bin_and_empty_bins_count_nothing():
+def test_a_probability_of_1_is_in_the_last_bin_and_empty_bins_are_left_out():
     found = reliability([(np.array([1.0, 0.0], np.float32), np.array([True, False]))])
     assert found.pixels.tolist() == [1, *[0] * 8, 1]
-    assert np.isnan(found.frequency[4])
+    assert found.frequency.tolist() == found.probability.tolist() == [0, 1]
     assert found.expected_calibration_error == 0

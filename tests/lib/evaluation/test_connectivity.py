@@ -11,13 +11,13 @@ def line():
     return mask
 
 
-def test_a_perfect_prediction_has_one_everywhere(line):
+def test_all_measures_of_a_perfect_prediction_are_1(line):
     result = measure_connectivity(line, line)
     assert (result.components, result.components_truth) == (1, 1)
     assert (result.connectivity, result.area, result.length, result.cal, result.cl_dice) == (1,) * 5
 
 
-def test_a_cut_costs_connectivity_by_the_components_it_makes(line):
+def test_gaps_reduce_connectivity_by_the_number_of_components(line):
     cut = line.copy()
     cut[:, 20:22] = cut[:, 40:42] = False
     result = measure_connectivity(cut, line)
@@ -27,7 +27,7 @@ def test_a_cut_costs_connectivity_by_the_components_it_makes(line):
     assert 0.9 < result.cl_dice < 1
 
 
-def test_a_shift_within_reach_costs_nothing_beyond_it_everything(line):
+def test_a_shift_within_the_dilation_changes_nothing_a_larger_one_everything(line):
     near, far = np.roll(line, 1, axis=0), np.roll(line, 10, axis=0)
     assert measure_connectivity(near, line).area == 1
     assert measure_connectivity(near, line).length == 1
@@ -40,11 +40,11 @@ def test_half_a_line_has_half_of_its_skeleton(line):
     half[:, 30:] = False
     result = measure_connectivity(half, line)
     assert result.length == pytest.approx(0.55, abs=0.06)
-    # All of the predicted skeleton is right, half of the true one is found.
+    # The whole predicted skeleton is right; half of the true one is found.
     assert result.cl_dice == pytest.approx(2 / 3, abs=0.03)
 
 
-def test_nothing_found_is_zero_and_nothing_to_find_undefined(line):
+def test_no_prediction_scores_0_and_no_truth_is_undefined(line):
     nothing = np.zeros_like(line)
     found = measure_connectivity(nothing, line)
     assert (found.components, found.cal, found.cl_dice) == (0, 0, 0)

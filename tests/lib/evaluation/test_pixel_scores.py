@@ -9,6 +9,7 @@ from sklearn import metrics
 
 from lib.evaluation.pixel_scores import (
     choose_threshold,
+    f1_score,
     score_nothing_predicted,
     score_pixels,
     score_pool,
@@ -35,7 +36,7 @@ def as_arrays(pairs):
 
 @property_test
 @given(pixels, st.sampled_from([0.0, 0.25, 0.5, 0.95]))
-def test_scores_are_those_of_scikit_learn(pairs, threshold):
+def test_scores_equal_those_of_scikit_learn(pairs, threshold):
     probability, truth = as_arrays(pairs)
     scores = score_pixels(probability, truth, threshold)
     guess = (probability >= threshold).astype(int)
@@ -97,7 +98,7 @@ def test_no_threshold_can_be_chosen_without_positives():
 
 @property_test
 @given(pixels.filter(lambda pairs: len({t for _, t in pairs}) == 2))
-def test_the_area_without_the_curve_is_that_of_scikit_learn(pairs):
+def test_the_area_without_the_curve_equals_that_of_scikit_learn(pairs):
     probability, truth = as_arrays(pairs)
     expected = metrics.roc_auc_score(truth, probability)
     assert auc_roc(probability, truth > 0) == pytest.approx(expected, abs=1e-12)
@@ -105,14 +106,14 @@ def test_the_area_without_the_curve_is_that_of_scikit_learn(pairs):
 
 @property_test
 @given(pixels)
-def test_zeros_everywhere_score_as_nothing_predicted(pairs):
+def test_a_prediction_of_0_scores_as_nothing_predicted(pairs):
     _, truth = as_arrays(pairs)
     pool = PooledPixels([(np.zeros(truth.size), truth)])
     expected = dataclasses.asdict(score_pool(pool, 0.5)[0])
     assert dataclasses.asdict(score_nothing_predicted(pool)) == pytest.approx(expected)
 
 
-def test_a_constant_prediction_is_chance():
+def test_a_constant_prediction_has_areas_of_one_half():
     scores = score_pixels(np.full(8, 0.3), np.array([1, 0] * 4), 0.5)
     assert scores.auc_roc == scores.auc_pr == 0.5
 
@@ -122,3 +123,8 @@ def test_many_pixels_do_not_overflow():
     truth[:100_000] = 1
     scores = score_pixels(truth.astype(np.float32), truth, 0.5)
     assert scores.mcc == scores.auc_roc == scores.f1 == 1.0
+
+
+def test_f1_of_counts_is_elementwise_and_nan_where_undefined():
+    found = f1_score(np.array([3, 0, 0]), np.array([1, 2, 0]), np.array([1, 0, 0]))
+    np.testing.assert_array_equal(found, [6 / 8, 0, np.nan])

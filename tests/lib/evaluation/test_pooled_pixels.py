@@ -9,7 +9,7 @@ from lib.evaluation.pooled_pixels import PooledPixels
 
 @pytest.fixture
 def images():
-    """Three images; many pixels share a score, and many scores are nearly alike."""
+    """Three images; many pixels share a score, and many scores are nearly equal."""
     generator = np.random.default_rng(3)
     drawn = []
     for size in (700, 1300, 950):
@@ -21,14 +21,14 @@ def images():
 
 
 @pytest.fixture
-def of_few_pixels(monkeypatch):
-    """As if computers held but a hundred pixels."""
-    monkeypatch.setattr(pooled_pixels, "AT_ONCE", 100)
+def small_memory(monkeypatch):
+    """Memory for only a hundred pixels."""
+    monkeypatch.setattr(pooled_pixels, "SORTED_TOGETHER", 100)
     monkeypatch.setattr(pooled_pixels, "IN_MEMORY", 4000)
 
 
-@pytest.mark.usefixtures("of_few_pixels")
-def test_ranges_come_in_order_and_hold_every_pixel_once(images):
+@pytest.mark.usefixtures("small_memory")
+def test_ranges_are_in_order_and_contain_every_pixel_once(images):
     scores, truth = (np.concatenate(arrays) for arrays in zip(*images, strict=True))
     ranges = list(PooledPixels(images).by_score())
     assert len(ranges) > 10
@@ -43,8 +43,8 @@ def test_ranges_come_in_order_and_hold_every_pixel_once(images):
             assert found.true_positives[index] == np.count_nonzero(above & (truth == 1))
 
 
-@pytest.mark.usefixtures("of_few_pixels")
-def test_any_number_of_pixels_of_one_score_is_counted_and_not_sorted():
+@pytest.mark.usefixtures("small_memory")
+def test_any_number_of_pixels_with_one_score_is_counted_without_sorting():
     scores = np.repeat([0.2, 0.5, np.nextafter(np.float32(0.5), 1)], [1, 300, 3])
     pool = PooledPixels([(scores, np.arange(304) % 3 == 0)])
     crowded = np.float32(0.5).view(np.uint32) * 2 // 2**pooled_pixels.BIN_BITS
@@ -55,11 +55,11 @@ def test_any_number_of_pixels_of_one_score_is_counted_and_not_sorted():
     assert (middle.negatives.tolist(), middle.positives.tolist()) == ([200, 2], [100, 1])
 
 
-def test_pixels_scored_in_ranges_score_as_all_at_once(images, request):
+def test_scores_do_not_depend_on_the_ranges(images, request):
     scores, truth = (np.concatenate(arrays) for arrays in zip(*images, strict=True))
     at_once, threshold = PooledPixels(images), choose_threshold(PooledPixels(images))
     whole, _ = score_pool(at_once, threshold)
-    request.getfixturevalue("of_few_pixels")
+    request.getfixturevalue("small_memory")
     pool = PooledPixels(images)
     found, curves = score_pool(pool, threshold)
     assert choose_threshold(pool) == threshold
@@ -71,7 +71,7 @@ def test_pixels_scored_in_ranges_score_as_all_at_once(images, request):
     assert area == pytest.approx(found.auc_roc, abs=1e-3)
 
 
-def test_zero_has_one_sign():
+def test_minus_zero_is_zero():
     pool = PooledPixels([(np.array([-0.0, 0.0]), np.array([0, 1]))])
     (found,) = pool.by_score()
     assert (found.scores.tolist(), found.negatives.tolist(), found.positives.tolist()) == (
@@ -82,6 +82,6 @@ def test_zero_has_one_sign():
 
 
 @pytest.mark.parametrize("score", [-0.1, 1.1, np.nan])
-def test_what_is_no_score_is_refused(score):
+def test_scores_outside_0_to_1_are_refused(score):
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         PooledPixels([(np.array([0.5, score]), np.array([0, 1]))])

@@ -47,7 +47,7 @@ def test_a_hand_worked_image():
     )
     evaluation = evaluate([case], threshold=0.5)
     inside = evaluation.in_field_of_view
-    # In the FOV: .9+ .6- .5+ .4+ .2-; called positive: .9 .6 .5.
+    # In the FOV: .9+ .6- .5+ .4+ .2-; predicted positive: .9 .6 .5.
     assert (inside.true_positives, inside.false_positives) == (2, 1)
     assert (inside.false_negatives, inside.true_negatives) == (1, 1)
     assert inside.pixels == 5
@@ -94,9 +94,9 @@ def test_images_are_pooled_and_averaged_where_defined():
         ([[1.0, 1.0]], [[0, 1]], [[1, 1]]),
         ([[0.2, 0.7]], [[0, 1]], [[0, 0]]),
     ],
-    ids=["no positive", "no negative", "constant", "none called", "all called", "empty FOV"],
+    ids=["no positive", "no negative", "constant", "none predicted", "all predicted", "empty FOV"],
 )
-def test_degenerate_images_have_defined_answers(probability, truth, field_of_view):
+def test_scores_of_degenerate_images_are_defined(probability, truth, field_of_view):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evaluation = evaluate([predicted(probability, truth, field_of_view)], 0.5, 0.5)
@@ -112,7 +112,7 @@ def test_degenerate_images_have_defined_answers(probability, truth, field_of_vie
         assert evaluation.averages["f1"].mean is None
 
 
-def test_curves_keep_their_ends_and_their_areas_when_thinned():
+def test_curves_with_fewer_points_keep_their_ends_and_areas():
     generator = np.random.default_rng(0)
     truth = generator.integers(0, 2, (200, 300))
     noisy = truth * 0.2 + generator.random(truth.shape) * 0.8
@@ -127,7 +127,7 @@ def test_curves_keep_their_ends_and_their_areas_when_thinned():
     )
 
 
-def test_nothing_to_score_and_nan_are_told():
+def test_no_image_and_nan_are_errors():
     with pytest.raises(UserError, match="no test image"):
         evaluate([], 0.5)
     with pytest.raises(UserError, match="9-2: the network predicts NaN"):
@@ -142,7 +142,7 @@ def test_blurred_darkness_is_one_minus_blurred_grey():
     assert darkness.dtype == np.float32
     assert darkness.shape == (40, 50)
     expected = 1 - gaussian_filter(grey, 2, mode="mirror") / 255
-    # OpenCV cuts its kernel a little earlier than SciPy.
+    # The kernel of OpenCV is a little shorter than that of SciPy.
     np.testing.assert_allclose(darkness, expected, atol=2e-3)
     np.testing.assert_allclose(blurred_darkness(np.full((9, 9), 51, np.uint8)), 0.8, atol=1e-6)
 
@@ -170,7 +170,7 @@ def test_second_observer_of_drive_scores_as_published():
     assert scores.accuracy == pytest.approx(0.9473, abs=5e-5)
 
 
-def test_small_areas_are_dropped_where_that_raises_f1():
+def test_small_areas_are_dropped_if_f1_rises():
     truth, probability = np.zeros((2, 40, 40))
     truth[5:15, 5:15] = probability[5:15, 5:14] = 1
     probability[30, 30:37] = probability[20:22, 30] = 1  # specks of 7 and 2 pixels
@@ -178,4 +178,4 @@ def test_small_areas_are_dropped_where_that_raises_f1():
     assert f1_of_masks([case], 0.5, [0, 5, 10]) == pytest.approx(
         {0: 180 / 199, 5: 180 / 197, 10: 180 / 190}
     )
-    assert choose_min_area([case], 0.5) == 10  # the least of those that are best
+    assert choose_min_area([case], 0.5) == 10  # the smallest of the best

@@ -9,7 +9,7 @@ from lib.configuration.experiment_folder import Experiment, ensemble_name
 from lib.configuration.reading import read_configuration
 from lib.evaluation.pixel_scores import choose_threshold
 from lib.evaluation.pooled_pixels import PooledPixels
-from lib.evaluation.test_run import predicted_images
+from lib.evaluation.predicted_images import predict_part
 from lib.evaluation.test_run import test as run_test
 from lib.networks.from_experiments import mean_model, read_keras_ensemble, read_keras_network
 from lib.networks.keras_model import trained_model
@@ -69,7 +69,7 @@ def test_the_ensemble_is_tested_in_a_folder_of_its_own(prepared, members):
     both = models(members)
 
     def predicted(part):
-        single = [list(predicted_images(model, configuration, part)) for model in both]
+        single = [list(predict_part(model, configuration, part)) for model in both]
         inside = [case.field_of_view > 0 for case in single[0]]
         scores = [
             np.concatenate([c.probability[i] for c, i in zip(cases, inside, strict=True)])
@@ -131,7 +131,7 @@ def test_validation_images_that_trained_a_member_choose_no_threshold(prepared, m
         parts["train"] += parts["validation"]
 
     learnt = copy_with_split(members[1], tmp_path / "second", learn)
-    with pytest.raises(UserError, match=r"can choose no threshold; give numbers"):
+    with pytest.raises(UserError, match=r"so that none can choose the threshold; give numbers"):
         run_test(of_both(prepared), [members[0], learnt])
     assert run_test(of_both(prepared, NUMBER), [members[0], learnt]).threshold == 0.5
     # retina-unet's rule lets them train, whatever part they are in.
@@ -161,7 +161,7 @@ def test_the_other_validation_images_choose_it(prepared, members, tmp_path):
     configuration = of_both(prepared, f"data paths.path_local={datasets}")
     run_test(configuration, both)
     results = json.loads((configuration.results_folder / "performances.json").read_text())
-    assert "but for the 1 that have trained a network" in results["context"]["threshold"]
+    assert "without the 1 that trained one of the networks" in results["context"]["threshold"]
 
 
 def test_an_untrained_member_is_named(prepared, members, tmp_path):

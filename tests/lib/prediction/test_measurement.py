@@ -1,15 +1,13 @@
 import numpy as np
 import pytest
-from scipy import ndimage
 
-from lib.images.masks import binary_mask
 from lib.prediction.measurement import QUADRANTS, RINGS_MM, measure, sectors
 from lib.runtime.errors import UserError
 
 INSIDE = np.ones((40, 60), np.uint8)
 
 
-def test_areas_known_by_hand():
+def test_areas_worked_by_hand():
     mask = np.zeros((40, 60), bool)
     mask[2:6, 3:13] = True  # 40 pixels
     mask[20:25, 30:33] = True  # 15
@@ -37,19 +35,19 @@ def test_without_spacing_there_are_no_square_millimetres_and_no_rings():
 
 
 @pytest.mark.parametrize("nothing", [np.zeros((40, 60), np.uint8), INSIDE])
-def test_what_is_undefined_is_none(nothing):
+def test_undefined_values_are_none(nothing):
     found = measure(np.zeros((40, 60), bool), np.zeros((40, 60), np.float32), nothing)
     assert found["area_px"] == found["largest_area_px"] == 0 and found["mean_probability"] is None
     assert found["ischaemic_index"] == (0 if nothing.any() else None)
 
 
-def test_quadrants_part_the_image_along_the_diagonals_of_the_retina():
+def test_diagonals_through_the_fovea_separate_the_quadrants():
     found = sectors((41, 41), (20, 20), None)
     assert sum(found[q].astype(int) for q in QUADRANTS).min() == 1
     assert sum(found[q].astype(int) for q in QUADRANTS).max() == 1
     assert found["superior"][0, 20] and found["inferior"][40, 20]
     assert found["left"][20, 0] and found["right"][20, 40]
-    # Pixels twice as high as wide: what looks diagonal is more up than sideways.
+    # Pixels are twice as high as wide: the diagonal pixel lies farther up than left.
     assert sectors((41, 41), (20, 20), (0.02, 0.01))["superior"][10, 10]
 
 
@@ -61,7 +59,7 @@ def test_rings_have_the_areas_of_the_ETDRS_grid():
         assert found[name].sum() * spacing**2 == pytest.approx(square_mm, rel=5e-3)
 
 
-def test_shares_of_sectors_count_the_field_of_view_alone():
+def test_shares_of_sectors_count_only_the_field_of_view():
     mask, field_of_view = np.zeros((40, 60), bool), INSIDE.copy()
     mask[:5] = True
     field_of_view[:3] = 0
@@ -71,22 +69,6 @@ def test_shares_of_sectors_count_the_field_of_view_alone():
     assert found["ischaemic_index_superior"] == superior[3:5].sum() / superior[3:].sum()
 
 
-def test_a_fovea_outside_is_named():
+def test_a_fovea_outside_the_image_is_an_error():
     with pytest.raises(UserError, match="row 40 and column 3, lies outside the image of 40 rows"):
         measure(np.zeros((40, 60), bool), np.zeros((40, 60)), INSIDE, fovea=(40, 3))
-
-
-@pytest.mark.parametrize("smallest", [0, 1, 2, 7, 10_000])
-def test_small_areas_go_and_others_stay(smallest):
-    probability = ndimage.gaussian_filter(np.random.default_rng(0).random((80, 90)), 1.5)
-    threshold = float(np.quantile(probability, 0.7))
-    found = binary_mask(probability, np.ones((80, 90), np.uint8), threshold, smallest)
-    labels, count = ndimage.label(probability >= threshold, np.ones((3, 3)))
-    sizes = ndimage.sum_labels(labels > 0, labels, range(count + 1))
-    np.testing.assert_array_equal(found, (sizes >= max(1, smallest))[labels] & (labels > 0))
-
-
-def test_a_mask_ends_with_the_field_of_view():
-    field_of_view = INSIDE.copy()
-    field_of_view[:10] = 0
-    assert binary_mask(np.ones((40, 60)), field_of_view, 0.5).sum() == 30 * 60

@@ -3,11 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.prediction.sliding_window import Recomposition, spread_starts, window_starts
 from lib.runtime.errors import UserError
 from lib.training.patch_sampler import PatchSampler, TrainingImage, cut_patches
-
-sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
 def training_image(height: int, width: int, seed: int = 0, name: str = "a") -> TrainingImage:
@@ -17,36 +14,6 @@ def training_image(height: int, width: int, seed: int = 0, name: str = "a") -> T
     rows, columns = np.ogrid[:height, :width]
     inside = np.hypot(rows - height / 2, columns - width / 2) < min(height, width) / 2
     return TrainingImage(name, levels, truth, inside.astype(np.uint8))
-
-
-@given(image=sizes, patch=sizes, data=st.data())
-@settings(max_examples=60, deadline=None)
-def test_extracting_and_recomposing_gives_the_image_back(image, patch, data):
-    stride = tuple(data.draw(st.integers(1, side)) for side in patch)
-    pixels = np.random.default_rng(1).random(image).astype(np.float32)
-    recomposition = Recomposition(image, patch, stride)
-    number, batch = len(recomposition.starts), data.draw(st.integers(1, 9))
-    for start in range(0, number, batch):
-        chosen = slice(start, start + batch)
-        recomposition.add(recomposition.extract(pixels, chosen), chosen)
-    assert recomposition.mean.shape == image
-    np.testing.assert_allclose(recomposition.mean, pixels, rtol=1e-5)
-
-
-@given(st.integers(1, 200), st.integers(1, 50), st.data())
-def test_windows_cover_every_pixel_and_stay_inside(size, patch, data):
-    patch = min(size, patch)
-    starts = window_starts(size, patch, data.draw(st.integers(1, patch)))
-    covered = np.zeros(size, bool)
-    for start in starts:
-        covered[start : start + patch] = True
-    assert covered.all() and starts[-1] + patch == size
-
-
-def test_overlapping_patches_are_averaged_hand_worked():
-    recomposition = Recomposition((1, 3), (1, 2), (1, 1))
-    recomposition.add(np.array([[[0.0, 0.2]], [[0.6, 1.0]]], np.float32))
-    np.testing.assert_allclose(recomposition.mean, [[0.0, 0.4, 1.0]], rtol=1e-6)
 
 
 def test_cut_takes_what_plain_slicing_takes():
@@ -117,26 +84,3 @@ def test_an_image_smaller_than_a_patch_is_padded_outside_its_field_of_view():
     image = training_image(5, 30).at_least(8, 8)
     assert image.levels.shape == image.truth.shape == image.field_of_view.shape == (8, 30)
     assert not image.field_of_view[5:].any() and not image.truth[5:].any()
-
-
-@given(st.integers(1, 300), st.integers(1, 60), st.integers(1, 60))
-def test_spread_windows_cover_all_meet_both_ends_and_step_alike(size, patch, stride):
-    size, stride = max(size, patch), min(stride, patch)
-    starts = spread_starts(size, patch, stride)
-    assert starts[0] == 0 and starts[-1] == size - patch
-    steps = np.diff(starts)
-    assert not steps.size or (steps.min() >= 1 and steps.max() <= stride and np.ptp(steps) <= 1)
-    assert len(starts) == -(-(size - patch) // stride) + 1  # no fewer would do
-
-
-@given(
-    st.tuples(st.integers(1, 70), st.integers(1, 70)),
-    st.tuples(st.integers(2, 24), st.integers(2, 24)),
-    st.tuples(st.integers(1, 24), st.integers(1, 24)),
-)
-def test_extracting_and_recomposing_tiles_gives_the_image_back(shape, patch, stride):
-    image = np.random.default_rng(0).random(shape)
-    stride = tuple(min(s, p) for s, p in zip(stride, patch, strict=True))
-    recomposition = Recomposition(shape, patch, stride, tiles=True)
-    recomposition.add(recomposition.extract(image))
-    np.testing.assert_allclose(recomposition.mean, image, rtol=1e-5)

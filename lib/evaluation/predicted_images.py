@@ -1,26 +1,54 @@
-"""Predicted images kept in one HDF5 file, so that runs can be compared without predicting again."""
+"""The images of a part: predicted one by one, kept in one HDF5 file, read from it."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
+import keras
 
+from lib.configuration.reading import Configuration
+from lib.datasets.prepared_hdf5 import members_of, read_part
 from lib.evaluation.scoring import PredictedImage, refuse_not_finite
+from lib.images.preprocessing import preprocess
+from lib.networks.batches import HalfBatchRetry, with_batch_size
+from lib.prediction.sliding_window import predict_image
 from lib.runtime.atomic_files import remove_abandoned, written_atomically
 from lib.runtime.errors import UserError
+from lib.runtime.progress import progress
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
 
 ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer")
 
 
+def predict_part(
+    model: keras.Model, configuration: Configuration, part: str, limit: int | None = None
+) -> Iterator[PredictedImage]:
+    """Predict the images of one part (train, validation or test), one at a time; at most `limit` of them."""
+    files = configuration.data_paths.hdf5(part)
+    number = len(members_of(files)[:limit])
+    predict = HalfBatchRetry(model.predict_on_batch)
+    settings = with_batch_size(model.predict_on_batch, configuration.testing_settings)
+    for image in progress(read_part(files, limit), f"predicting {part}", number):
+        levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
+        yield PredictedImage(
+            image.name,
+            image.patient,
+            predict_image(predict, levels, settings),
+            image.truth,
+            image.field_of_view,
+            image.original,
+            image.second_observer,
+        )
+
+
 def write_predictions(file: Path, cases: Iterable[PredictedImage]) -> None:
-    """One group an image, in order: its arrays, compressed, and its name and patient.
+    """Write one group per image, in order: its compressed arrays, its name and its patient.
 
     Raises:
         UserError: a probability is not finite; the file cannot be written.
     """
     remove_abandoned(file)
-    with written_atomically(file) as (beside,), written_hdf5(beside) as store:
+    with written_atomically(file) as (temporary,), written_hdf5(temporary) as store:
         for number, case in enumerate(cases):
             refuse_not_finite(case)
             group = store.create_group(f"{number:06d}")
@@ -35,7 +63,7 @@ def read_predictions(file: Path) -> Iterator[PredictedImage]:
     """Yield the images one at a time.
 
     Raises:
-        UserError: there is no such file, or it is not readable.
+        UserError: the file does not exist, or it is not readable.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file; run run_testing.py first")
@@ -50,6 +78,6 @@ def read_predictions(file: Path) -> Iterator[PredictedImage]:
 
 
 def sizes_of_predictions(file: Path) -> list[tuple[int, int]]:
-    """Height and width of each image of a file that was just written."""
+    """Height and width of each image of a file that this process wrote."""
     with h5py.File(file, "r") as store:
         return [group["truth"].shape for group in store.values()]

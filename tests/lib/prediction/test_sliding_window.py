@@ -3,11 +3,17 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.configuration.reading import read_configuration
-from lib.prediction.sliding_window import predict_image, spread_starts, tile_size_and_step
+from lib.prediction.sliding_window import (
+    SlidingWindow,
+    even_starts,
+    predict_image,
+    strided_starts,
+    tile_size_and_step,
+)
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 SETTINGS = dataclasses.replace(
@@ -23,20 +29,23 @@ SETTINGS = dataclasses.replace(
 )
 
 
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
 def pointwise(images: np.ndarray) -> np.ndarray:
-    """A network that sees single pixels, so that neither patches nor mirrors can matter."""
+    """A network of single pixels: patches and mirrors do not change its result."""
     return 1 / (1 + np.exp(-images))
 
 
 def patch_means(images: np.ndarray) -> np.ndarray:
-    """A network whose every pixel tells the mean of its patch."""
+    """A network whose result at each pixel is the mean of the patch."""
     return np.broadcast_to(images.mean(axis=(1, 2), keepdims=True), images.shape)
 
 
 @pytest.mark.parametrize("shape", [(40, 61), (16, 24), (5, 90), (3, 4)])
 @pytest.mark.parametrize("window", ["overlap", "side_by_side", "tiles", "whole"])
 @pytest.mark.parametrize("tta", [False, True])
-def test_every_window_of_any_image_gives_the_image_in_one_piece(shape, window, tta):
+def test_all_windows_give_the_same_result_for_a_network_of_single_pixels(shape, window, tta):
     levels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
     found = predict_image(pointwise, levels, dataclasses.replace(SETTINGS, window=window, tta=tta))
     assert found.shape == shape and found.dtype == np.float32
@@ -53,34 +62,36 @@ def test_tta_is_the_mean_over_the_four_mirror_images():
 
     levels = np.random.default_rng(2).integers(256, size=(20, 30), dtype=np.uint8)
     settings = dataclasses.replace(SETTINGS, window="whole", tta=True)
-    # What is weighted by w one way and by 1 - w the other is weighted by a half.
+    # A pixel has the weights w and 1 - w in two mirror images: .5 on average.
     np.testing.assert_allclose(
         predict_image(darker_to_the_right, levels, settings), levels / 255 / 4, atol=1e-6
     )
 
 
 @given(st.integers(1, 2000), st.integers(1, 600), st.data())
-def test_tiles_are_few_overlap_as_asked_and_are_no_longer_than_need_be(size, longest, data):
+def test_tiles_are_as_few_and_as_short_as_possible_and_overlap(size, longest, data):
     overlap = data.draw(st.integers(0, longest - 1))
     length, step = tile_size_and_step(size, longest, overlap)
-    starts = spread_starts(size, length, step)
+    starts = even_starts(size, length, step)
     assert length <= longest and starts[-1] + length == size
     if size <= longest:
         assert starts.tolist() == [0] and length == size
     else:
-        assert len(starts) == -(-(size - longest) // (longest - overlap)) + 1  # as of the longest
+        assert (
+            len(starts) == -(-(size - longest) // (longest - overlap)) + 1
+        )  # as with the longest tiles
         assert np.diff(starts).max() <= length - overlap
         assert (length - 1) * len(starts) - (len(starts) - 1) * overlap < size
 
 
-def test_tiles_of_an_angiogram():
+def test_tiles_of_an_angiogram_of_768_pixels():
     assert tile_size_and_step(768, 512, 48) == (408, 360) and tile_size_and_step(512, 512, 48) == (
         512,
         512,
     )
 
 
-def test_tiles_weigh_patches_by_a_gaussian_of_an_eighth_of_their_size():
+def test_tiles_have_gaussian_weights_of_an_eighth_of_their_size():
     levels = np.random.default_rng(1).integers(256, size=(16, 34), dtype=np.uint8)
     settings = dataclasses.replace(SETTINGS, window="tiles")
     rows, columns = (np.exp(-(((np.arange(n) - (n - 1) / 2) * 8 / n) ** 2) / 2) for n in (16, 24))
@@ -108,7 +119,7 @@ def test_every_pixel_is_the_mean_of_all_patches_over_it():
     )
 
 
-def test_batches_that_overtake_each_other_land_where_they_belong():
+def test_batches_that_finish_in_another_order_keep_their_places():
     def slow_where_bright(images):
         time.sleep(0.05 * float(images.mean()))
         return images
@@ -120,7 +131,7 @@ def test_batches_that_overtake_each_other_land_where_they_belong():
     np.testing.assert_allclose(found, levels / 255, rtol=1e-5)
 
 
-def test_a_fault_in_a_later_batch_is_not_lost():
+def test_an_error_in_a_later_batch_is_raised():
     calls = []
 
     def fails_at_last(images):
@@ -132,4 +143,57 @@ def test_a_fault_in_a_later_batch_is_not_lost():
     levels = np.zeros((40, 61), np.uint8)
     with pytest.raises(ValueError, match="no more"):
         predict_image(fails_at_last, levels, dataclasses.replace(SETTINGS, test_batch_size=1))
-    assert 5 <= len(calls) < 9  # of 25: what was under way has ended, and nothing began after it
+    assert 5 <= len(calls) < 9  # of 25: running batches end, and no batch starts after the error
+
+
+@given(image=SIZES, patch=SIZES, data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_extracted_patches_add_up_to_the_image(image, patch, data):
+    stride = tuple(data.draw(st.integers(1, side)) for side in patch)
+    pixels = np.random.default_rng(1).random(image).astype(np.float32)
+    window = SlidingWindow(image, patch, stride)
+    number, batch = len(window.starts), data.draw(st.integers(1, 9))
+    for start in range(0, number, batch):
+        chosen = slice(start, start + batch)
+        window.add(window.extract(pixels, chosen), chosen)
+    assert window.mean.shape == image
+    np.testing.assert_allclose(window.mean, pixels, rtol=1e-5)
+
+
+@given(st.integers(1, 200), st.integers(1, 50), st.data())
+def test_strided_patches_cover_every_pixel_and_stay_inside(size, patch, data):
+    patch = min(size, patch)
+    starts = strided_starts(size, patch, data.draw(st.integers(1, patch)))
+    covered = np.zeros(size, bool)
+    for start in starts:
+        covered[start : start + patch] = True
+    assert covered.all() and starts[-1] + patch == size
+
+
+def test_overlapping_patches_are_averaged_hand_worked():
+    window = SlidingWindow((1, 3), (1, 2), (1, 1))
+    window.add(np.array([[[0.0, 0.2]], [[0.6, 1.0]]], np.float32))
+    np.testing.assert_allclose(window.mean, [[0.0, 0.4, 1.0]], rtol=1e-6)
+
+
+@given(st.integers(1, 300), st.integers(1, 60), st.integers(1, 60))
+def test_even_starts_reach_both_ends_in_equal_steps(size, patch, stride):
+    size, stride = max(size, patch), min(stride, patch)
+    starts = even_starts(size, patch, stride)
+    assert starts[0] == 0 and starts[-1] == size - patch
+    steps = np.diff(starts)
+    assert not steps.size or (steps.min() >= 1 and steps.max() <= stride and np.ptp(steps) <= 1)
+    assert len(starts) == -(-(size - patch) // stride) + 1  # the smallest number of steps
+
+
+@given(
+    st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    st.tuples(st.integers(2, 24), st.integers(2, 24)),
+    st.tuples(st.integers(1, 24), st.integers(1, 24)),
+)
+def test_extracted_tiles_add_up_to_the_image(shape, patch, stride):
+    image = np.random.default_rng(0).random(shape)
+    stride = tuple(min(s, p) for s, p in zip(stride, patch, strict=True))
+    window = SlidingWindow(shape, patch, stride, tiles=True)
+    window.add(window.extract(image))
+    np.testing.assert_allclose(window.mean, image, rtol=1e-5)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lib.evaluation.precision_choice import choose_precision
 from lib.evaluation.scoring import PredictedImage
+from lib.evaluation.validation_choices import choose_precision
 
 GENERATOR = np.random.default_rng(0)
 TRUTH = GENERATOR.random((40, 50)) < 0.2
@@ -20,13 +20,13 @@ def both(rounded, **more):
     return {"float32": [image(EXACT, **more)], "mixed_bfloat16": [image(rounded, **more)]}
 
 
-def test_what_is_faster_and_alike_is_taken():
+def test_bfloat16_is_chosen_if_it_is_faster_and_similar():
     chosen, why = choose_precision(both(EXACT + np.float32(0.004)), SECONDS)
     assert chosen == "mixed_bfloat16"
-    assert "2.00 times as fast, with 100.00% of" in why
+    assert "2.00 times as fast; 100.00% of" in why
 
 
-def test_one_pixel_in_a_hundred_may_differ_and_no_more():
+def test_one_pixel_of_a_hundred_may_differ_and_not_more():
     for changed, expected in ((20, "mixed_bfloat16"), (21, "float32")):
         rounded = EXACT.copy()
         rounded.flat[:changed] += 0.02
@@ -41,7 +41,7 @@ def test_pixels_outside_the_field_of_view_do_not_count():
     assert chosen == "mixed_bfloat16"
 
 
-def test_another_order_of_the_pixels_is_not_alike():
+def test_another_order_of_the_pixels_is_refused():
     # Steps of .008, each within the tolerance, that reverse the order of a fine gradient.
     truth = np.arange(1000).reshape(20, 50) % 2 > 0
     exact = (0.5 + 0.004 * truth).astype(np.float32)
@@ -51,10 +51,10 @@ def test_another_order_of_the_pixels_is_not_alike():
         "mixed_bfloat16": [image(rounded, truth)],
     }
     chosen, why = choose_precision(predicted, SECONDS)
-    assert chosen == "float32" and "AUC-ROC 1.000000 away" in why
+    assert chosen == "float32" and "AUC-ROC differs by 1.000000" in why
 
 
 @pytest.mark.parametrize("seconds", [1.9, 2.5])
-def test_what_is_not_faster_is_not_taken(seconds):
+def test_bfloat16_is_not_chosen_if_it_is_not_faster(seconds):
     chosen, _ = choose_precision(both(EXACT), SECONDS | {"mixed_bfloat16": seconds})
     assert chosen == "float32"

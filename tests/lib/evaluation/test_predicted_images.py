@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lib.evaluation.predictions_file import read_predictions, write_predictions
+from lib.evaluation.predicted_images import read_predictions, write_predictions
 from lib.evaluation.scoring import PredictedImage
 from lib.runtime.errors import UserError
 
@@ -22,7 +22,7 @@ def case(name: str, shape: tuple[int, int], **more) -> PredictedImage:
     )
 
 
-def test_predictions_come_back_as_they_were_and_in_order(tmp_path):
+def test_predictions_are_read_as_written_and_in_order(tmp_path):
     second = np.ones((9, 7), np.uint8)
     cases = [case("b 眼", (9, 7), second_observer=second), case("a", (5, 12))]
     write_predictions(tmp_path / "p.hdf5", cases)
@@ -31,7 +31,7 @@ def test_predictions_come_back_as_they_were_and_in_order(tmp_path):
             np.testing.assert_array_equal(getattr(after, field.name), getattr(before, field.name))
 
 
-def test_what_is_not_finite_is_named_and_leaves_no_file(tmp_path):
+def test_a_probability_that_is_not_finite_is_an_error_and_leaves_no_file(tmp_path):
     diverged = case("d", (3, 3))
     diverged.probability[1, 2] = np.nan
     with pytest.raises(UserError, match="d: the network predicts NaN"):
@@ -39,15 +39,15 @@ def test_what_is_not_finite_is_named_and_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_and_torn_files_are_named(tmp_path):
+def test_missing_and_damaged_files_are_named(tmp_path):
     with pytest.raises(UserError, match="no such file; run run_testing"):
         list(read_predictions(tmp_path / "p.hdf5"))
-    (tmp_path / "p.hdf5").write_bytes(b"torn")
+    (tmp_path / "p.hdf5").write_bytes(b"damaged")
     with pytest.raises(UserError, match="not readable"):
         list(read_predictions(tmp_path / "p.hdf5"))
 
 
-def test_a_file_that_reaches_into_others_is_refused(tmp_path):
+def test_a_file_with_links_to_other_files_is_refused(tmp_path):
     file = tmp_path / "p.hdf5"
     with h5py.File(file, "w") as store:
         store["000000"] = h5py.ExternalLink("secret.hdf5", "/")
