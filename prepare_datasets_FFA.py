@@ -35,16 +35,11 @@ def main() -> None:
 
     # Imported here: it takes a second, and run_script reports a missing package.
     from lib.datasets import ffa, packing, synthetic_angiograms
-    from lib.runtime.progress import progress
 
     paths, seed = configuration.data_paths, configuration.preparation.split_seed
     if arguments.synthetic is not None:
-        synthetic_angiograms.write_synthetic_angiograms(
-            paths.path_images,
-            arguments.synthetic,
-            seed,
-            progress=lambda indices: progress(indices, "drawing"),
-        )
+        number = arguments.synthetic
+        synthetic_angiograms.write_synthetic_angiograms(paths.path_images, number, seed)
         print(f"{arguments.synthetic} synthetic angiograms: {paths.path_images}")
     split, banners = ffa.prepare(configuration)
 

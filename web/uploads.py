@@ -16,7 +16,8 @@ from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from lib.images.dicom import has_dicom_signature, pixel_spacing_mm
+from lib.images.checked_files import has_dicom_signature
+from lib.images.dicom import pixel_spacing_mm
 from lib.images.png import write_png
 from lib.images.reading import PILLOW_FORMATS, read_image
 from lib.runtime.errors import UserError

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.sections import SPLIT
 from lib.runtime.errors import UserError, raise_all
 
 FREE_TO_CHANGE = {"N_epochs", "patience", "devices", "nohup", "path_test"}
@@ -47,7 +48,7 @@ class Experiment:
     @property
     def split(self) -> Path:
         """The split by patient that the training used."""
-        return self.folder / "split.json"
+        return self.folder / SPLIT
 
     @property
     def checkpoint(self) -> Path:
@@ -196,7 +197,7 @@ def refuse_other_split(experiment: Experiment, configuration: Configuration) -> 
     Raises:
         UserError: names the two files that differ.
     """
-    prepared = configuration.data_paths.path_local / "split.json"
+    prepared = configuration.data_paths.split
     parts = [
         json.loads(f.read_text(encoding="utf-8"))["parts"] for f in (prepared, experiment.split)
     ]

@@ -40,6 +40,10 @@ def key(read: Reader, *, absent: str | None = None) -> Any:
     return field(metadata={"read": read, "absent": absent})
 
 
+SPLIT = "split.json"
+"""Name of the file with the split, in a folder of prepared images and in that of an experiment."""
+
+
 @dataclass(frozen=True)
 class DataPaths:
     """[data paths]"""
@@ -60,7 +64,12 @@ class DataPaths:
     @property
     def split(self) -> Path:
         """The split of the prepared images."""
-        return self.path_local / "split.json"
+        return self.path_local / SPLIT
+
+    @property
+    def tested_split(self) -> Path:
+        """The split whose test part is tested."""
+        return (self.path_test or self.path_local) / SPLIT
 
     def hdf5(self, part: str) -> tuple[Path, Path, Path]:
         """The files of images, truth and field of view of a part: train, validation or test."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from lib.configuration.banner import Banner
 from lib.configuration.reading import Configuration
-from lib.configuration.sections import Preparation
+from lib.configuration.sections import SPLIT, Preparation
 from lib.datasets.packing import CheckedImage, checked_image, duplicates, pack, read_mask_of
 from lib.datasets.prepared_hdf5 import PreparedImage
 from lib.datasets.split_file import Split
@@ -107,7 +107,7 @@ def _labelme_truths(folder: Path, images: list[Path]) -> tuple[dict[Path, Path],
     truths: dict[Path, Path] = {}
     faults = []
     for file in _files(folder):
-        if file.suffix.lower() != ".json" or file.name == "split.json":
+        if file.suffix.lower() != ".json" or file.name == SPLIT:
             continue
         image = stems.get(file.stem)
         if image is None:

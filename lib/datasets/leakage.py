@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration, read_configuration
-from lib.configuration.sections import by_validation
+from lib.configuration.sections import SPLIT, by_validation
 from lib.datasets.prepared_hdf5 import names_and_patients
 from lib.datasets.split_file import Member, Split, read_split
 from lib.datasets.vessel_sets import VESSEL_SETS
@@ -32,11 +32,11 @@ def refuse_initial_weights(configuration: Configuration) -> None:
     if isinstance(weights, str):
         return
     paths = configuration.data_paths
-    tested = read_split((paths.path_test or paths.path_local) / "split.json", PREPARED)
+    tested = read_split(paths.tested_split, PREPARED)
     checked: set[Path] = set()
     while isinstance(weights, Path) and weights not in checked:
         checked.add(weights)
-        trained = read_split(weights.parent / "split.json", INITIAL_WEIGHTS)
+        trained = read_split(weights.parent / SPLIT, INITIAL_WEIGHTS)
         raise_all(
             _test_images_seen(tested, trained),
             f"[training settings] initial_weights: {weights} was trained on test images",
@@ -127,7 +127,7 @@ def _trained_images_of_another_set(folder: Path, split: Split) -> list[str]:
 
     Patient ids of the public data sets start with the name of the set; they are compared too.
     """
-    tested = read_split(folder / "split.json", PREPARED)["test"]
+    tested = read_split(folder / SPLIT, PREPARED)["test"]
     faults = []
     for part in ("train", "validation"):
         images = _hashes(split[part])

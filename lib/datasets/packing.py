@@ -113,7 +113,7 @@ def pack(configuration: Configuration, images: Sequence[CheckedImage]) -> Split:
     channels = 3 if any(len(s) == 3 for s in shapes) else 1
     largest = (max(s[0] for s in shapes), max(s[1] for s in shapes), channels)
     written = [file for three in files.values() for file in three if file]
-    with written_atomically(*written, *pictures, paths.path_local / "split.json") as beside:
+    with written_atomically(*written, *pictures, paths.split) as beside:
         temporary = dict(zip(written, beside, strict=False))
         for part, (original, truth, field_of_view) in files.items():
             members = progress(split[part], f"packing {part}")

@@ -25,6 +25,7 @@ from lib.datasets.synthetic_vessels import (
     vessel_tree,
 )
 from lib.runtime.errors import UserError
+from lib.runtime.progress import progress as progress_bar
 
 SMALLEST_SIZE = 128
 DISC_RADIUS = 0.045
@@ -294,12 +295,16 @@ def _disk(radius: float) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 
+def _drawing(numbers: Iterable[int]) -> Iterable[int]:
+    return progress_bar(numbers, "drawing")
+
+
 def write_synthetic_angiograms(
     folder: Path,
     number: int,
     seed: int,
     size: int = 512,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Callable[[Iterable[int]], Iterable[int]] = _drawing,
 ) -> None:
     """Write angiograms as PNG, each with a LabelMe file of the same name ("NP" and "BRVO").
 
@@ -310,7 +315,7 @@ def write_synthetic_angiograms(
         number: number of images, at least 1.
         seed: the same seed gives the same images.
         size: height and width in pixels.
-        progress: wraps the indices, as `tqdm` does.
+        progress: wraps the indices, as `tqdm` does, and shows how many are done.
 
     Raises:
         UserError: `folder` is not empty, or `number` is less than 1.

@@ -1,3 +1,3 @@
-"""Many runs from one plan: folds, seeds, variants; pooled results, tables, comparison figures.
+"""Plans of many runs: folds, seeds, variants; pooled results, tables, comparison figures.
 May import: every other package.
 """

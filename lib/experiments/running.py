@@ -87,18 +87,13 @@ def carry_out(plan: Plan, run: Run) -> str | None:
 
 
 def _carry_out(plan: Plan, run: Run) -> None:
-    # These start Keras, which must not start before a run of its own process begins.
-    import keras
-
-    from lib.evaluation.test_run import test
-    from lib.training.train import train
-
     if _is_finished(run):
         return
     _prepare_fold(plan, run)
-    keras.backend.clear_session()
-    train(run.configuration)
-    test(run.configuration)
+    # Only now: a process of a cluster starts Keras itself, with its own number of threads.
+    from lib.experiments.train_and_test import train_and_test
+
+    train_and_test(run.configuration)
 
 
 def _failure(step: Callable[[Plan, Run], None], plan: Plan, run: Run) -> str | None:

@@ -1,3 +1,3 @@
-"""Plain arrays and numbers in, one PNG out. Knows no network, no data set, no Evaluation.
+"""Figures: arrays and numbers in, one PNG file out. No function takes a network, a data set or an Evaluation.
 May import: runtime, images.
 """

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -60,3 +61,10 @@ def errors_naming(source: Path | str) -> Iterator[None]:
     except Exception as error:  # decoders raise nearly any exception on a damaged file
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{source}: cannot be read, damaged? ({reason})") from error
+
+
+def has_dicom_signature(stream: BinaryIO) -> bool:
+    """Whether the four bytes at offset 128 are "DICM"; the stream is at its beginning before and after."""
+    found = stream.read(132)[128:] == b"DICM"
+    stream.seek(0)
+    return found

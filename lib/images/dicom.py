@@ -1,7 +1,6 @@
 """DICOM files: pixels, pixel spacing, and the header's statement that text is burned into the image."""
 
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from pydicom import dcmread, pixels
@@ -9,7 +8,13 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from lib.images.checked_files import MAX_PIXELS, TOO_LARGE, errors_naming, open_regular_file
+from lib.images.checked_files import (
+    MAX_PIXELS,
+    TOO_LARGE,
+    errors_naming,
+    has_dicom_signature,
+    open_regular_file,
+)
 from lib.runtime.errors import UserError
 
 # No other element is parsed, so that no data about the patient can get into a message.
@@ -23,13 +28,6 @@ _PIXEL_ELEMENTS = """
     GreenPaletteColorLookupTableDescriptor GreenPaletteColorLookupTableData
     BluePaletteColorLookupTableDescriptor BluePaletteColorLookupTableData
 """
-
-
-def has_dicom_signature(stream: BinaryIO) -> bool:
-    """Whether the four bytes at offset 128 are "DICM"; the stream is at its beginning before and after."""
-    found = stream.read(132)[128:] == b"DICM"
-    stream.seek(0)
-    return found
 
 
 def pixel_spacing_mm(path: Path) -> tuple[float, float] | None:

@@ -12,8 +12,13 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
-from lib.images.checked_files import MAX_PIXELS, TOO_LARGE, errors_naming, open_regular_file
-from lib.images.dicom import decode_dicom, has_dicom_signature
+from lib.images.checked_files import (
+    MAX_PIXELS,
+    TOO_LARGE,
+    errors_naming,
+    has_dicom_signature,
+    open_regular_file,
+)
 from lib.runtime.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
@@ -74,6 +79,8 @@ def _read(path: Path) -> np.ndarray:
         if path.suffix.lower() == ".gz":  # STARE is distributed so
             return _decode(_decompressed(stream))
         if has_dicom_signature(stream):
+            from lib.images.dicom import decode_dicom  # pydicom takes 0.15 s to import
+
             return decode_dicom(path)
         if path.suffix.lower() in {".dcm", ".dicom"}:
             raise UserError("is not a DICOM file; expected DICM at byte 128")

@@ -1,3 +1,3 @@
-"""A network as one callable, whatever library computes it: build, load, save, export, ensemble.
-`models` has the architectures, without weights. May import: models, datasets and the packages below it.
+"""Trained networks as one callable, computed by Keras, onnxruntime or OpenVINO: build, load, save, export,
+average. (`models` holds the architectures.) May import: models and all packages named above.
 """

@@ -73,7 +73,7 @@ def write_experiment_record(
     experiment: Experiment, configuration: Configuration, model: keras.Model
 ) -> None:
     """Write the split, the architecture, a summary, a drawing and the versions of the software."""
-    split = configuration.data_paths.path_local / "split.json"
+    split = configuration.data_paths.split
     write_text(experiment.split, split.read_text(encoding="utf-8"))
     write_text(experiment.file("_architecture.json"), model.to_json(indent=1))
     lines: list[str] = []

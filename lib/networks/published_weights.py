@@ -40,7 +40,7 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
     experiment = Experiment.of(configuration)
     if experiment.weights("best").is_file() and not experiment.source.is_file():
         raise UserError(f"{experiment.folder} holds a training; choose another --experiment")
-    split = configuration.data_paths.path_local / "split.json"
+    split = configuration.data_paths.split
     trained = _split_trained_on(split)
     published = list(retina_unet_weights(file))
     model = build_model(configuration)

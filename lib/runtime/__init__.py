@@ -1,3 +1,3 @@
-"""General code that every package uses: UserError, atomic files, safe HDF5, command line, progress,
-log file, Ray, starting Keras. May import: nothing of lib.
+"""Services for all other packages: UserError, atomic files, safe HDF5, command line, progress, log file, Ray,
+the start of Keras. May import: no other package of lib.
 """

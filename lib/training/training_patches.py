@@ -26,7 +26,7 @@ def refuse_unprepared(configuration: Configuration) -> None:
         UserError: the data are not prepared, or a part is missing.
     """
     paths = configuration.data_paths
-    split = paths.path_local / "split.json"
+    split = paths.split
     if not split.is_file():
         raise UserError(
             f"{split}: no such file; run prepare_datasets_FFA.py (or prepare_datasets_vessels.py) first"
