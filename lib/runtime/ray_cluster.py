@@ -18,7 +18,6 @@ from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
 LOCAL = "local"
-Name = TypeVar("Name", bound=Hashable)
 RETRIES = 3
 """How often Ray repeats a task whose process or machine died."""
 IN_FLIGHT = 256
