@@ -103,9 +103,9 @@ def training_images() -> list:
 def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]:
     """Return the calls of training and inference, and the number of trainable parameters."""
     from lib.networks.keras_model import build_model
+    from lib.training.callbacks import ProgressBar, StopAtNonFiniteLoss
     from lib.training.compiled_model import compile_model
-    from lib.training.train import _ProgressBar, _StopAtNotFinite
-    from lib.training.training_patches import epoch_patches, patch_sampler
+    from lib.training.training_patches import PatchBatches, patch_sampler
     from models.folding import fold_batch_normalisation
 
     configuration = configured(name, steps)
@@ -117,10 +117,10 @@ def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]
         model = build_model(configuration)
     # Before compiling, as in run_testing.py: a clone would copy the loss.
     ready = fold_batch_normalisation(model)
-    compiled = compile_model(model, settings)
+    compiled = compile_model(model, settings, settings.steps)
     sampler = patch_sampler(configuration, images, truth_centred_share=0)
-    patches = epoch_patches(configuration, images, sampler, 0)
-    callbacks = [_StopAtNotFinite(patches, 1, Path()), _ProgressBar(settings, 0)]
+    patches = PatchBatches(configuration, images, sampler, 0)
+    callbacks = [StopAtNonFiniteLoss(patches, 1, Path()), ProgressBar(settings, 0)]
     x, _ = patches[0]
 
     def infer() -> None:

@@ -23,23 +23,24 @@ def throughput(architecture: str, filters: str) -> dict[str, float]:
     import numpy as np
 
     from lib.networks.keras_model import build_model
+    from lib.training.callbacks import ProgressBar
     from lib.training.compiled_model import compile_model
-    from lib.training.train import _ProgressBar
-    from lib.training.training_patches import epoch_patches, patch_sampler, training_images
+    from lib.training.training_patches import PatchBatches, patch_sampler, training_images
 
     settings = [f"model.architecture={architecture}", f"model.filters={filters}"]
     settings.append(f"training settings.N_subimgs={PATCHES}")
     configuration = read_configuration(DEMO, settings)
     images = training_images(configuration)["train"]
     sampler = patch_sampler(configuration, images, truth_centred_share=0)
-    model = compile_model(build_model(configuration), configuration.training_settings)
-    patches = epoch_patches(configuration, images, sampler, 0)
+    training = configuration.training_settings
+    model = compile_model(build_model(configuration), training, training.steps)
+    patches = PatchBatches(configuration, images, sampler, 0)
     x, y = (
         np.concatenate(arrays)
         for arrays in zip(*(patches[i] for i in range(len(patches))), strict=True)
     )
-    size = configuration.training_settings.batch_size
-    bar = _ProgressBar(configuration.training_settings, 0)
+    size = training.batch_size
+    bar = ProgressBar(training, 0)
 
     def ours() -> None:
         model.fit(patches, shuffle=False, verbose=0, callbacks=[bar])

@@ -1,7 +1,7 @@
 """The registry of networks.
 
-A network is added by one file with a function `build` and one line in `_REGISTRY`. Keras is
-imported only by `build`, so that a configuration can be checked against `ARCHITECTURES` at no cost.
+To add a network, write one file with a function `build` and one line in `_REGISTRY`. Only `build` imports
+Keras, so that a configuration can be compared with `ARCHITECTURES` without starting Keras.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import difflib
 import importlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import keras
+
+Tensor: TypeAlias = Any
+"""A symbolic tensor of Keras, or a tensor of the backend (TensorFlow, JAX, PyTorch). Neither has types."""
 
 
 class _Entry(NamedTuple):
@@ -54,18 +57,18 @@ def build(
 
     Args:
         architecture: one of `ARCHITECTURES`.
-        filters: channels of each level, from full resolution down; their number sets the depth.
-        dropout: share of activations dropped in training, in [0, 1).
+        filters: number of channels of each level, from full resolution down; one entry for each level.
+        dropout: share of activations that are set to 0 in training, in [0, 1).
         reduction_ratio: channels of a level divided by the hidden units of its channel attention;
-            without effect in a network that has no attention.
-        batch_normalisation: `None` for the network's own default.
+            without effect in a network without attention.
+        batch_normalisation: whether the network has it; `None` for the network's own default.
 
     Returns:
         A functional model named after the architecture, from images (N, H, W, 1) float32 in [0, 1],
         any H and W, to probabilities (N, H, W, 1) float32.
 
     Raises:
-        ValueError: for an unknown name, or for filters, dropout or reduction_ratio out of range.
+        ValueError: the name is unknown, or filters, dropout or reduction_ratio are out of range.
     """
     if architecture not in _REGISTRY:
         nearest = difflib.get_close_matches(architecture.lower(), ARCHITECTURES, cutoff=0.5)

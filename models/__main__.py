@@ -1,12 +1,13 @@
-"""`python -m models`: a table of every network at its paper's width: parameters, cost, receptive field."""
+"""`python -m models`: a table of every network at its paper's widths: parameters, cost, receptive field."""
 
 from collections.abc import Iterator
 
+from models import ARCHITECTURES
+from models.cost import markdown_table
 
-def published() -> Iterator[tuple[str, tuple[int, ...], int]]:
-    """Every registered network with its paper's widths and the side of its training patch."""
-    from models import ARCHITECTURES
 
+def published_sizes() -> Iterator[tuple[str, tuple[int, ...], int]]:
+    """Name, widths and side of the training patch, in pixels, of every network in its paper."""
     for name in ARCHITECTURES:
         if name.startswith("retina"):
             yield name, (32, 64, 128), 48
@@ -17,6 +18,4 @@ def published() -> Iterator[tuple[str, tuple[int, ...], int]]:
 
 
 if __name__ == "__main__":
-    from models.cost import table
-
-    print(table(published()))
+    print(markdown_table(published_sizes()))

@@ -1,10 +1,8 @@
 """Blocks that the networks share.
 
-Feature maps are (N, H, W, C) in the compute dtype. Importing this module registers the layers that
-`keras.models.model_from_json` needs.
+Feature maps are (N, H, W, C) in the compute dtype. `keras.models.model_from_json` finds our layers only after
+this module was imported.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,16 +10,15 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from models import Tensor
 from models.dropout import SpatialDropout
 from models.normalisation import BatchNormalization
 
-Tensor = keras.KerasTensor
-
-# Keras' own 0.99 needs hundreds of steps before validation sees meaningful statistics.
+# With Keras' default, 0.99, the statistics are useful in validation only after hundreds of steps.
 _NORMALISATION_MOMENTUM = 0.9
 
-# Variance times fan-in, the default of the LadderNet authors' framework. With He's 2, a residual
-# branch of two convolutions doubles the variance, and 18 blocks end in a saturated sigmoid.
+# Variance times fan-in: the default of the framework that LadderNet's authors used. With 2 (He et al.) a
+# residual branch of two convolutions doubles the variance, and after 18 blocks the sigmoid is saturated.
 _SHARED_VARIANCE = 1 / 3
 
 
@@ -29,8 +26,8 @@ _SHARED_VARIANCE = 1 / 3
 class MirrorPadding(layers.Layer):
     """Extend (N, H, W, C) at the bottom and the right until `multiple` divides H and W.
 
-    The image is mirrored at its edge, edge pixel included, as often as it takes: by gathering rows
-    and columns, since no mirroring mode of `keras.ops.pad` reaches further than the image.
+    The image is mirrored at its edge, edge pixel included, and several times if it is small. Rows and columns
+    are gathered, because `keras.ops.pad` cannot mirror more pixels than the image has.
     """
 
     def __init__(self, multiple: int, **kwargs: Any) -> None:
@@ -56,16 +53,16 @@ class MirrorPadding(layers.Layer):
         return {**super().get_config(), "multiple": self.multiple}
 
     def _extended(self, size: Any) -> Any:
-        # Of positive numbers alone: ONNX rounds a negative quotient towards zero.
+        # The usual -(-size // multiple) is wrong here: ONNX rounds a negative quotient towards zero.
         return (size + self.multiple - 1) // self.multiple * self.multiple
 
 
 @keras.saving.register_keras_serializable(package="retina")
 class CropToImage(layers.Layer):
-    """Cut [map (N, H', W', C), image (N, H, W, any)] back to the image's size: (N, H, W, C)."""
+    """Crop a feature map to the size of an image: [(N, H', W', C), (N, H, W, any)] to (N, H, W, C)."""
 
     def call(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Return the map's top left corner."""
+        """Return the top left part of the feature map, in the size of the image."""
         feature_map, image = inputs
         _, height, width, _ = ops.shape(image)
         return feature_map[:, :height, :width]
@@ -73,25 +70,26 @@ class CropToImage(layers.Layer):
     def compute_output_shape(
         self, input_shape: Sequence[Sequence[int | None]]
     ) -> tuple[int | None, ...]:
-        """Return the map's shape with the image's size."""
+        """Return (N, H, W, C)."""
         feature_map, image = input_shape
         return (feature_map[0], image[1], image[2], feature_map[3])
 
 
 @keras.saving.register_keras_serializable(package="retina")
 class CBAM(layers.Layer):
-    """Convolutional block attention module (Woo et al., ECCV 2018), channels first, then space.
+    """Convolutional block attention module (Woo et al., ECCV 2018): channel, then spatial attention.
 
-    Channels: the global average and the global maximum pass through one shared perceptron with
+    Channel attention: the global average and the global maximum pass through one shared perceptron with
     max(1, C // reduction_ratio) hidden units; the sigmoid of their sum scales the channels.
-    Space: the sigmoid of a 7x7 convolution over the channelwise mean and maximum scales the pixels.
+    Spatial attention: the sigmoid of a 7x7 convolution of the mean and the maximum over the channels scales
+    the pixels.
     """
 
     def __init__(self, reduction_ratio: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.reduction_ratio = reduction_ratio
 
-    def build(self, input_shape: Sequence[int | None]) -> None:
+    def build(self, input_shape: tuple[int, ...]) -> None:
         """Create the perceptron and the convolution for C channels."""
         channels = input_shape[-1]
         units = max(1, channels // self.reduction_ratio)
@@ -108,7 +106,7 @@ class CBAM(layers.Layer):
         self.spatial_gate.build((None, None, None, 2))
 
     def call(self, x: Tensor) -> Tensor:
-        """Return x, gated, in the same shape."""
+        """Return x, scaled by both attentions, in the same shape."""
         pooled = (ops.mean(x, axis=(1, 2)), ops.max(x, axis=(1, 2)))
         average, maximum = (self.channel_logits(self.hidden(values)) for values in pooled)
         x = x * ops.sigmoid(average + maximum)[:, None, None, :]
@@ -125,25 +123,25 @@ class CBAM(layers.Layer):
 
 
 def padded_input(multiple: int) -> tuple[Tensor, Tensor]:
-    """Return the input (N, H, W, 1) and the same, padded so that `multiple` divides H and W."""
+    """Return the input (N, H, W, 1), and the input padded so that `multiple` divides H and W."""
     image = keras.Input((None, None, 1), name="image")
     return image, MirrorPadding(multiple, name="padding")(image)
 
 
 def segmentation_model(image: Tensor, features: Tensor, name: str) -> keras.Model:
-    """Close a network: 1x1 convolution, sigmoid, crop to the image; float32 under any precision."""
+    """Complete a network: 1x1 convolution, sigmoid, crop to the image; float32 under any precision."""
     probability = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="probability")
     return cropped_model(image, probability(features), name)
 
 
 def cropped_model(image: Tensor, probability: Tensor, name: str) -> keras.Model:
-    """Close a network that has a head of its own: crop to the image."""
+    """Complete a network that computes its probability itself: crop to the image."""
     cropped = CropToImage(dtype="float32", name="crop")([probability, image])
     return keras.Model(image, cropped, name=name)
 
 
 def convolution(x: Tensor, filters: int, *, batch_normalisation: bool, **kwargs: Any) -> Tensor:
-    """3x3 convolution, batch normalisation if asked for, ReLU."""
+    """3x3 convolution, batch normalisation if `batch_normalisation`, ReLU."""
     if not batch_normalisation:
         return bare_convolution(filters, activation="relu", **kwargs)(x)
     x = bare_convolution(filters, use_bias=False, **kwargs)(x)
@@ -153,22 +151,22 @@ def convolution(x: Tensor, filters: int, *, batch_normalisation: bool, **kwargs:
 def bare_convolution(
     filters: int, *, kernel_initializer: str = "he_normal", **kwargs: Any
 ) -> layers.Conv2D:
-    """3x3 convolution layer, initialised after He et al. (ICCV 2015) unless told otherwise."""
+    """3x3 convolution layer, by default initialised after He et al. (ICCV 2015)."""
     return layers.Conv2D(
         filters, 3, padding="same", kernel_initializer=kernel_initializer, **kwargs
     )
 
 
 def normalised(x: Tensor) -> Tensor:
-    """Batch normalisation."""
+    """Batch normalisation of x."""
     return BatchNormalization(momentum=_NORMALISATION_MOMENTUM)(x)
 
 
 def shared_block(x: Tensor, *, dropout: float, batch_normalisation: bool) -> Tensor:
-    """Shared-weights residual block of LadderNet (Zhuang, arXiv 1810.07810), in x's own width.
+    """Shared-weights residual block of LadderNet (Zhuang, arXiv 1810.07810), with as many channels as x.
 
-    One 3x3 convolution is applied twice; whole channels are dropped in between. With batch
-    normalisation each application has its own, since the two see different distributions.
+    One 3x3 convolution is applied twice, with dropout of whole channels in between. Each application has
+    its own batch normalisation, since their inputs have different distributions.
     """
     shared = layers.Conv2D(
         x.shape[-1],
@@ -190,7 +188,7 @@ def vgg_block(x: Tensor, filters: int, *, batch_normalisation: bool) -> tuple[Te
     """Two 3x3 convolutions of equal width, then 2x2 max pooling (Simonyan, Zisserman, ICLR 2015).
 
     Returns:
-        The features before pooling, for the skip, and those after it.
+        The features before pooling, for the skip connection, and the features after it.
     """
     for _ in range(2):
         x = convolution(x, filters, batch_normalisation=batch_normalisation)

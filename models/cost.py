@@ -1,143 +1,89 @@
-"""What a network costs: parameters, multiply-adds of a forward pass, receptive field."""
-
-from __future__ import annotations
+"""The cost of a network: parameters, multiply-adds of a forward pass, receptive field."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import layers
 
+import models
+from models import Tensor
 from models.blocks import CBAM
 
-Shape = tuple[int | None, ...]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Application:
-    """One use of a layer, which may be used more than once."""
+    """One call of a layer. A shared layer has several.
 
-    operation: keras.Operation
+    Attributes:
+        layer: the layer that is called.
+        inputs: for each input the index of the application that computes it; the image has none.
+        shape_in: shape of the first input.
+        shape_out: shape of the output.
+    """
+
+    layer: layers.Layer
     inputs: tuple[int, ...]
-    """Numbers of the applications whose outputs it takes."""
     shape_in: Shape
     shape_out: Shape
 
 
-def multiply_adds(model: keras.Model, height: int, width: int) -> int:
-    """Multiplications with an addition, of one image (height, width) through the model.
-
-    Convolutions, dense layers and attention are counted; sums, activations, normalisation, pooling
-    and the mirrored border are not: a few per cent. FLOPs are twice as many.
-    """
-    return sum(_multiply_adds(a) for a in applications(model, height, width))
-
-
-def receptive_field(model: keras.Model) -> float:
-    """Side, in pixels, of the square that one output pixel can depend on; infinite with attention.
-
-    Of the longest path, by the arithmetic of Araujo, Norris, Sim (Distill, 2019): a kernel of k with
-    holes r widens the field by (k - 1) r steps of its input; strides lengthen the step, up-sampling
-    shortens it. Where a network up-samples the figure may be a pixel too small, since up-sampled pixels
-    do not lie in the middle of those they come from.
-    """
-    fields: list[tuple[float, float]] = []
-    for application in applications(model, 64, 64):
-        incoming = [fields[number] for number in application.inputs]
-        field, step = (
-            max((f for f, _ in incoming), default=1.0),
-            max((s for _, s in incoming), default=1.0),
-        )
-        fields.append(_widened(application.operation, field, step))
-    return fields[-1][0]
-
-
 def applications(model: keras.Model, height: int, width: int) -> list[Application]:
-    """Every use of a layer with its shapes for one image of that size, inputs before what they feed."""
-    nodes = [
-        node
-        for depth in sorted(model._nodes_by_depth, reverse=True)
-        for node in model._nodes_by_depth[depth]
-    ]
-    tensors = [node.output_tensors[0] for node in nodes]
-    every_output = keras.Model(model.input, tensors)
-    image = keras.KerasTensor((1, height, width, 1))
-    shapes = [tuple(t.shape) for t in every_output.compute_output_spec(image)]
-    number_of = {id(tensor): number for number, tensor in enumerate(tensors)}
-    found = []
-    for node, shape in zip(nodes, shapes, strict=True):
-        inputs = tuple(number_of[id(tensor)] for tensor in node.input_tensors)
-        shape_in = shapes[inputs[0]] if inputs else shape
-        found.append(Application(node.operation, inputs, shape_in, shape))
+    """Every call of a layer for one image (height, width), each after those that compute its inputs."""
+    found: list[Application] = []
+    index_of: dict[int, int] = {}
+    outputs = []  # keeps the tensors, so that no other tensor gets the id of one of them
+
+    def call(layer: layers.Layer, *inputs: Any, **arguments: Any) -> Tensor:
+        tensors = keras.tree.flatten(inputs)
+        output = layer(*inputs, **arguments)
+        indices = tuple(index_of[id(tensor)] for tensor in tensors if id(tensor) in index_of)
+        index_of[id(output)] = len(found)
+        outputs.append(output)
+        found.append(Application(layer, indices, tuple(tensors[0].shape), tuple(output.shape)))
+        return output
+
+    keras.models.clone_model(
+        model,
+        input_tensors=keras.Input(batch_shape=(1, height, width, model.input_shape[-1])),
+        clone_function=lambda layer: layer,
+        call_function=call,
+    )
     return found
 
 
-def _multiply_adds(application: Application) -> int:
-    operation, shape_in, shape = (
-        application.operation,
-        application.shape_in,
-        application.shape_out,
-    )
-    for kind, count in _COUNTS.items():
-        if isinstance(operation, kind):
-            return count(operation, shape_in, shape)
-    return 0
+def multiply_adds(model: keras.Model, height: int, width: int) -> int:
+    """Number of multiplications with an addition for one image (height, width).
+
+    Counts convolutions, dense layers and attention. Sums, activations, normalisation, pooling and the
+    mirrored border, a few per cent, are not counted. The number of FLOPs is twice as high.
+    """
+    return sum(_multiply_adds(application) for application in applications(model, height, width))
 
 
-def _pixels(shape: Shape) -> int:
-    return math.prod(shape[1:3])
+def receptive_field(model: keras.Model) -> float:
+    """Side, in pixels, of the square on which one output pixel can depend; infinite with attention.
+
+    The longest path counts, with the arithmetic of Araujo, Norris, Sim (Distill, 2019): a kernel of size k
+    with dilation rate r widens the field by (k - 1) r steps of its input; strides lengthen the step,
+    up-sampling shortens it. With up-sampling the result may be a pixel too small, since up-sampled pixels
+    do not lie in the middle of the pixels from which they are computed.
+    """
+    fields: list[tuple[float, float]] = []
+    for application in applications(model, 64, 64):
+        incoming = [fields[index] for index in application.inputs]
+        field = max((field for field, _ in incoming), default=1.0)
+        step = max((step for _, step in incoming), default=1.0)
+        fields.append(_field_and_step_after(application.layer, field, step))
+    return fields[-1][0]
 
 
-def _separable(layer: layers.SeparableConv2D, shape_in: Shape, shape: Shape) -> int:
-    channels = shape_in[-1]
-    return _pixels(shape) * channels * (math.prod(layer.kernel_size) + shape[-1])
-
-
-def _transposed(layer: layers.Conv2DTranspose, shape_in: Shape, shape: Shape) -> int:
-    return _pixels(shape_in) * math.prod(layer.kernel_size) * shape_in[-1] * shape[-1]
-
-
-def _convolution(layer: layers.Conv2D, shape_in: Shape, shape: Shape) -> int:
-    return _pixels(shape) * math.prod(layer.kernel.shape)
-
-
-def _attention(layer: CBAM, shape_in: Shape, shape: Shape) -> int:
-    perceptron = math.prod(layer.hidden.kernel.shape) + math.prod(layer.channel_logits.kernel.shape)
-    return 2 * perceptron + _pixels(shape) * math.prod(layer.spatial_gate.kernel.shape)
-
-
-# Order matters: a separable or transposed convolution may count as a convolution too.
-_COUNTS: dict[type, Callable[..., int]] = {
-    layers.SeparableConv2D: _separable,
-    layers.Conv2DTranspose: _transposed,
-    layers.Conv2D: _convolution,
-    CBAM: _attention,
-}
-
-
-def _widened(operation: keras.Operation, field: float, step: float) -> tuple[float, float]:
-    """Receptive field and step after `operation`."""
-    if isinstance(operation, CBAM):
-        return math.inf, step
-    if isinstance(operation, layers.UpSampling2D):
-        return field, step / operation.size[0]
-    if isinstance(operation, layers.Conv2DTranspose):
-        stride, kernel = operation.strides[0], operation.kernel_size[0]
-        return field + (math.ceil(kernel / stride) - 1) * step, step / stride
-    if isinstance(operation, layers.MaxPooling2D):
-        size = operation.pool_size[0]
-        return field + (size - 1) * step, step * size
-    if isinstance(operation, layers.Conv2D | layers.SeparableConv2D):
-        reach = (operation.kernel_size[0] - 1) * operation.dilation_rate[0]
-        return field + reach * step, step * operation.strides[0]
-    return field, step
-
-
-def table(rows: Iterator[tuple[str, tuple[int, ...], int]]) -> str:
-    """Markdown: one line a network of (architecture, filters, patch side)."""
-    from models import build
-
+def markdown_table(rows: Iterable[tuple[str, tuple[int, ...], int]]) -> str:
+    """Markdown table with one line for each (architecture, filters, side of the patch)."""
     lines = [
         "| network | filters | parameters | weights, MB | patch | GMAC a patch | GFLOP a patch "
         "| GMAC at 584x565 | GFLOP at 584x565 | receptive field |",
@@ -145,7 +91,7 @@ def table(rows: Iterator[tuple[str, tuple[int, ...], int]]) -> str:
     ]
     for architecture, filters, side in rows:
         keras.backend.clear_session()
-        model = build(architecture, filters=filters, dropout=0.1)
+        model = models.build(architecture, filters=filters, dropout=0.1)
         patch, image = (multiply_adds(model, *size) / 1e9 for size in ((side, side), (584, 565)))
         field = receptive_field(model)
         shown = "the image" if math.isinf(field) else f"{field:.0f}"
@@ -155,3 +101,57 @@ def table(rows: Iterator[tuple[str, tuple[int, ...], int]]) -> str:
             f"| {image:.2f} | {2 * image:.2f} | {shown} |"
         )
     return "\n".join(lines)
+
+
+def _multiply_adds(application: Application) -> int:
+    for kind, count in _COUNTS.items():
+        if isinstance(application.layer, kind):
+            return count(application.layer, application.shape_in, application.shape_out)
+    return 0
+
+
+def _pixels(shape: Shape) -> int:
+    return math.prod(shape[1:3])
+
+
+def _separable(layer: layers.SeparableConv2D, shape_in: Shape, shape_out: Shape) -> int:
+    return _pixels(shape_out) * shape_in[-1] * (math.prod(layer.kernel_size) + shape_out[-1])
+
+
+def _transposed(layer: layers.Conv2DTranspose, shape_in: Shape, shape_out: Shape) -> int:
+    return _pixels(shape_in) * math.prod(layer.kernel_size) * shape_in[-1] * shape_out[-1]
+
+
+def _convolution(layer: layers.Conv2D, shape_in: Shape, shape_out: Shape) -> int:
+    return _pixels(shape_out) * math.prod(layer.kernel.shape)
+
+
+def _attention(layer: CBAM, shape_in: Shape, shape_out: Shape) -> int:
+    perceptron = math.prod(layer.hidden.kernel.shape) + math.prod(layer.channel_logits.kernel.shape)
+    return 2 * perceptron + _pixels(shape_out) * math.prod(layer.spatial_gate.kernel.shape)
+
+
+# The order matters: separable and transposed convolutions may be subclasses of a convolution.
+_COUNTS: dict[type, Callable[..., int]] = {
+    layers.SeparableConv2D: _separable,
+    layers.Conv2DTranspose: _transposed,
+    layers.Conv2D: _convolution,
+    CBAM: _attention,
+}
+
+
+def _field_and_step_after(layer: layers.Layer, field: float, step: float) -> tuple[float, float]:
+    if isinstance(layer, CBAM):
+        return math.inf, step
+    if isinstance(layer, layers.UpSampling2D):
+        return field, step / layer.size[0]
+    if isinstance(layer, layers.Conv2DTranspose):
+        stride, kernel = layer.strides[0], layer.kernel_size[0]
+        return field + (math.ceil(kernel / stride) - 1) * step, step / stride
+    if isinstance(layer, layers.MaxPooling2D):
+        size = layer.pool_size[0]
+        return field + (size - 1) * step, step * size
+    if isinstance(layer, layers.Conv2D | layers.SeparableConv2D):
+        reach = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
+        return field + reach * step, step * layer.strides[0]
+    return field, step

@@ -1,26 +1,24 @@
 """DropBlock (Ghiasi, Lin, Le, NeurIPS 2018): dropout of contiguous squares."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
 from keras import layers, ops
 
-from models.blocks import Tensor
+from models import Tensor
 
 
 @keras.saving.register_keras_serializable(package="retina")
 class DropBlock(layers.Layer):
-    """Set squares of a feature map to 0 in training and rescale what is kept.
+    """Set squares of a feature map to 0 in training and scale up the other pixels.
 
-    A square may be cut by the border, so that every pixel is dropped with probability `rate` exactly: the
-    centres' probability is 1 - (1 - rate)^(1 / block_size^2), where the paper has an approximation
-    that drops fewer at the border. All channels of a map lose the same squares, which takes a
-    hundredth of the random numbers. What is kept of a map is divided by the share kept; a map of
-    which nothing is kept is 0, not divided by 0.
+    The border may cut a square, so that every pixel is dropped with probability `rate` exactly: the
+    probability of a centre is 1 - (1 - rate)^(1 / block_size^2). The paper has an approximation that
+    drops fewer pixels at the border. All channels of a map lose the same squares, which needs a
+    hundredth of the random numbers. The pixels that are kept are divided by the share of pixels kept;
+    a map of which no pixel is kept is 0, without a division by 0.
 
-    The rate in force is a variable, `rate_now`, that a training may let grow up to `rate`.
+    The layer uses the rate in its variable `rate_now`, which a training may increase up to `rate`.
     """
 
     def __init__(self, rate: float, block_size: int = 7, **kwargs: Any) -> None:
@@ -29,14 +27,14 @@ class DropBlock(layers.Layer):
         self.seed_generator = keras.random.SeedGenerator()
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the rate in force."""
+        """Create `rate_now`."""
         constant = keras.initializers.Constant(self.rate)
         self.rate_now = self.add_weight(
             shape=(),
             initializer=constant,
             trainable=False,
             dtype="float32",
-            autocast=False,  # bfloat16 would round the centres' small probability to 0
+            autocast=False,  # bfloat16 would round the small probability of a centre to 0
             name="rate_now",
         )
 
@@ -47,7 +45,7 @@ class DropBlock(layers.Layer):
         number, height, width, _ = ops.shape(x)
         size = self.block_size
         centre = 1 - (1 - self.rate_now) ** (1 / size**2)
-        # Centres may lie outside the map by as much as their square still reaches in.
+        # A centre may lie outside the map if its square reaches into the map.
         grid = (number, height + size - 1, width + size - 1, 1)
         drawn = keras.random.uniform(grid, dtype="float32", seed=self.seed_generator)
         hit = ops.cast(drawn < centre, "float32")

@@ -1,19 +1,19 @@
-"""Dropout, cheaper on a CPU than Keras' own layers."""
-
-from __future__ import annotations
+"""Dropout layers that are faster on a CPU than those of Keras."""
 
 import keras
 from keras import layers, ops
 
+from models import Tensor
+
 
 @keras.saving.register_keras_serializable(package="retina")
 class Dropout(layers.Dropout):
-    """Dropout (Srivastava et al., JMLR 15, 2014) from one random byte an element; Keras' draws a float.
+    """Dropout (Srivastava et al., JMLR 15, 2014) with one random byte an element; Keras draws a float.
 
-    The rate is rounded to 1/256; what is kept is divided by the share that is kept on average.
+    The rate is rounded to 1/256. The elements that are kept are divided by the share kept on average.
     """
 
-    def call(self, x: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Return (N, ..., C) with elements set to 0 in training, x itself otherwise."""
         dropped = round(256 * self.rate)
         if not training or not dropped:
@@ -27,9 +27,9 @@ class Dropout(layers.Dropout):
 
 @keras.saving.register_keras_serializable(package="retina")
 class SpatialDropout(layers.SpatialDropout2D):
-    """Dropout of whole channels (Tompson et al., CVPR 2015) by a product; Keras' selects."""
+    """Dropout of whole channels (Tompson et al., CVPR 2015) by multiplication; Keras selects."""
 
-    def call(self, x: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Return (N, H, W, C) with channels set to 0 in training, x itself otherwise."""
         if not training or not self.rate:
             return x

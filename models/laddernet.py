@@ -1,7 +1,5 @@
 """LadderNet (Zhuang, arXiv 1810.07810) and its four variants from the Enhance LadderNet paper."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -9,8 +7,7 @@ from typing import Literal
 import keras
 from keras import layers
 
-from models import blocks
-from models.blocks import Tensor
+from models import Tensor, blocks
 
 Place = Literal["encoder", "decoder"]
 
@@ -25,17 +22,15 @@ def build(
     vgg_encoder: bool = False,
     cbam: Place | None = None,
 ) -> keras.Model:
-    """Build two U's in a row, every skip a sum (arguments and shapes: see `models.build`).
+    """Build two U's in a row, with sums as skip connections (arguments and shapes: see `models.build`).
 
-    Args:
-        name: of the model.
-        filters: a width for each level, which ends by down-sampling; the bottleneck has the last.
-        dropout: inside the shared blocks.
-        reduction_ratio: of CBAM.
-        batch_normalisation: after every convolution but the transposed ones and the last.
-        vgg_encoder: VGG blocks in place of shared blocks and strided convolutions in the first
-            U's encoder.
-        cbam: where attention follows each level of the first U.
+    * filters: widths of the levels, each of which ends with down-sampling; the bottleneck has the last.
+    * dropout: dropout rate in the shared blocks.
+    * reduction_ratio: reduction ratio of CBAM.
+    * batch_normalisation: after every convolution except the transposed ones and the last.
+    * vgg_encoder: VGG blocks instead of shared blocks and strided convolutions in the encoder of the
+      first U.
+    * cbam: the part of the first U in which attention follows each level.
     """
     convolution = partial(blocks.convolution, batch_normalisation=batch_normalisation)
     shared_block = partial(
@@ -55,10 +50,10 @@ def build(
         previous: Sequence[Tensor] = (),
         cbam: Place | None = None,
     ) -> list[Tensor]:
-        """Return the decoder's features, level by level from full resolution downwards."""
+        """Return the features of each decoder level, from full resolution down."""
         skips, decoded = [], []
         for level in range(len(filters)):
-            # At full resolution x is the previous U's own output: nothing to add it to.
+            # At full resolution x is the output of the previous U itself.
             if previous and level:
                 x = layers.Add()([x, previous[level]])
             skip, x = encoder_level(x, level)

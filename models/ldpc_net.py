@@ -1,23 +1,19 @@
 """LDPC-Net (Sun et al., Math. Biosci. Eng. 20(6), 2023, doi 10.3934/mbe.2023479) and its ablations.
 
-Two U-shaped units in cascade: the first draws a rough map, the second refines it, seeing the rough
-map beside the image.
+A cascade of two U's: the first computes a rough map; the second gets the image and the rough map, and refines
+the rough map.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
 import keras
 from keras import layers
 
-from models import blocks
-from models.blocks import Tensor
+from models import Tensor, blocks
 from models.drop_block import DropBlock
 
 ATROUS_RATES = (2, 4, 8)
-ROUGH = "rough"
-"""Name of the layer that gives the rough map."""
+ROUGH_MAP_LAYER = "rough"
 
 
 def build(
@@ -32,15 +28,11 @@ def build(
 ) -> keras.Model:
     """Build the cascade (arguments and shapes: see `models.build`).
 
-    Args:
-        name: of the model.
-        filters: widths of the levels, 64 128 256 in LDPC-Net; the last is the bottom's, where ResASPP
-            works with half of it inside.
-        dropout: rate of DropBlock in the structured-discarding blocks.
-        reduction_ratio: unused; there is no attention here.
-        batch_normalisation: after every 3x3 convolution.
-        structured_discarding: SD blocks; else U-Net's two plain convolutions.
-        resaspp: residual atrous pyramid at the bottom of each U.
+    * filters: widths of the levels, 64 128 256 in LDPC-Net; the last is the width of the bottleneck.
+    * dropout: rate of DropBlock in the structured-discarding (SD) blocks.
+    * batch_normalisation: after every 3x3 convolution.
+    * structured_discarding: SD blocks; otherwise the two plain convolutions of U-Net.
+    * resaspp: residual atrous pyramid in the bottleneck of each U.
     """
 
     def normalised(x: Tensor) -> Tensor:
@@ -69,12 +61,12 @@ def build(
     block = sd_block if structured_discarding else plain_block
 
     def one_u(x: Tensor, *, residual: bool) -> Tensor:
-        *levels, bottom = filters
+        *levels, bottleneck = filters
         skips = []
         for width in levels:
             skips.append(block(x, width, residual=residual))
             x = layers.MaxPooling2D()(skips[-1])
-        x = block(x, bottom, residual=residual)
+        x = block(x, bottleneck, residual=residual)
         if resaspp:
             x = residual_atrous_pyramid(x)
         for width, skip in zip(reversed(levels), reversed(skips), strict=True):
@@ -83,24 +75,27 @@ def build(
         return x
 
     image, padded = blocks.padded_input(2 ** (len(filters) - 1))
-    rough = layers.Conv2D(1, 1, activation="sigmoid", name=ROUGH)(one_u(padded, residual=False))
+    features = one_u(padded, residual=False)
+    rough = layers.Conv2D(1, 1, activation="sigmoid", name=ROUGH_MAP_LAYER)(features)
     refined = one_u(layers.Concatenate()([rough, padded]), residual=True)
     return blocks.segmentation_model(image, refined, name)
 
 
 def rough_map(model: keras.Model) -> Tensor:
-    """The rough map of a built cascade, (N, H, W, 1) float32, for a training that puts a loss on it too.
+    """The rough map of a cascade, (N, H, W, 1) float32, for a training with a loss on it.
 
     Raises:
-        ValueError: the model has none.
+        ValueError: the model has no rough map.
     """
-    return blocks.CropToImage(dtype="float32")([model.get_layer(ROUGH).output, model.input])
+    rough = model.get_layer(ROUGH_MAP_LAYER).output
+    return blocks.CropToImage(dtype="float32")([rough, model.input])
 
 
 def residual_atrous_pyramid(x: Tensor) -> Tensor:
-    """ResASPP: three atrous branches, each added to its input; their sum, mixed by a 1x1 convolution.
+    """ResASPP: the sum of three residual atrous branches, then a 1x1 convolution.
 
-    A branch is 1x1 to half the width, 3x3 with holes (rates 2, 4, 8), 1x1 back to the width.
+    A branch is a 1x1 convolution to half the width, a 3x3 convolution with dilation (rates 2, 4, 8) and a 1x1
+    convolution to the full width.
     """
     width = x.shape[-1]
 

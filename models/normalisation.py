@@ -1,32 +1,30 @@
-"""Batch normalisation, cheaper than Keras' own layer where TensorFlow trains on a CPU."""
-
-from __future__ import annotations
+"""Batch normalisation that is faster than Keras' layer in training with TensorFlow on a CPU."""
 
 from collections.abc import Callable
 
 import keras
 from keras import layers, ops
 
-Tensor = keras.KerasTensor
+from models import Tensor
 
 
 @keras.saving.register_keras_serializable(package="retina")
 class BatchNormalization(layers.BatchNormalization):
-    """Batch normalisation (Ioffe and Szegedy, ICML 2015) over N, H and W; the weights are Keras'.
+    """Batch normalisation (Ioffe and Szegedy, ICML 2015) over N, H and W, with the weights of Keras' layer.
 
-    TensorFlow sums and spreads values faster along long rows than along a few channels, so a row of
-    the image is one row here. The gradient is the paper's, in two passes. Other backends
-    use Keras' own layer. Of its arguments `momentum`, `epsilon`, the initialisers, name and dtype
-    are heeded.
+    TensorFlow sums and repeats values faster along long rows than along a few channels. So all channels of
+    an image row form one row here. The gradient is that of the paper, in two passes. Other
+    backends use Keras' layer. The arguments `momentum`, `epsilon`, `name`, `dtype` and the
+    initialisers have an effect, other arguments of Keras' layer have none.
     """
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
-        """Return (N, H, W, C), of mean beta and standard deviation gamma in training."""
+        """Return (N, H, W, C): in training, each channel has mean beta and standard deviation gamma."""
         if not training or not self.trainable or keras.config.backend() != "tensorflow":
             return super().call(x, training=training)
         number, height, width, channels = ops.shape(x)
         rows = ops.reshape(ops.cast(x, "float32"), (number, height, width * channels))
-        normalised, mean, variance = _normalise(self.epsilon, channels)(
+        normalised, mean, variance = _row_normalisation(self.epsilon, channels)(
             rows, ops.copy(self.gamma), ops.copy(self.beta)
         )
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -35,10 +33,10 @@ class BatchNormalization(layers.BatchNormalization):
         return ops.cast(normalised, self.compute_dtype)
 
 
-def _normalise(epsilon: float, channels: int) -> Callable:
-    """Rows (N, H, W * C), gamma (C,) and beta (C,) to rows, mean (C,) and variance (C,)."""
+def _row_normalisation(epsilon: float, channels: int) -> Callable:
+    """Return a function of rows (N, H, W * C), gamma (C,), beta (C,) that gives rows, mean, variance (C,)."""
 
-    def total(rows: Tensor) -> Tensor:
+    def channel_sums(rows: Tensor) -> Tensor:
         return ops.sum(ops.reshape(ops.sum(rows, axis=(0, 1)), (-1, channels)), axis=0)
 
     @ops.custom_gradient
@@ -46,25 +44,29 @@ def _normalise(epsilon: float, channels: int) -> Callable:
         length = ops.shape(rows)[-1]
         count = ops.cast(ops.size(rows), "float32") / channels
 
-        def spread(values: Tensor) -> Tensor:
+        def repeated(values: Tensor) -> Tensor:
             return ops.tile(values, (length // channels,))
 
-        mean = total(rows) / count
-        centred = rows - spread(mean)
-        variance = total(ops.square(centred)) / count
-        inverse = ops.rsqrt(variance + epsilon)
+        mean = channel_sums(rows) / count
+        centred = rows - repeated(mean)
+        variance = channel_sums(ops.square(centred)) / count
+        inverse_deviation = ops.rsqrt(variance + epsilon)
 
-        def gradient(of_rows: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
-            of_beta = total(of_rows)
-            of_gamma = total(of_rows * centred) * inverse
-            slope = gamma * inverse
-            of_rows = (
-                of_rows * spread(slope)
-                - centred * spread(slope * inverse * of_gamma / count)
-                - spread(slope * of_beta / count)
+        def gradient(d_rows: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
+            d_beta = channel_sums(d_rows)
+            d_gamma = channel_sums(d_rows * centred) * inverse_deviation
+            slope = gamma * inverse_deviation
+            d_rows = (
+                d_rows * repeated(slope)
+                - centred * repeated(slope * inverse_deviation * d_gamma / count)
+                - repeated(slope * d_beta / count)
             )
-            return of_rows, of_gamma, of_beta
+            return d_rows, d_gamma, d_beta
 
-        return (centred * spread(gamma * inverse) + spread(beta), mean, variance), gradient
+        return (
+            centred * repeated(gamma * inverse_deviation) + repeated(beta),
+            mean,
+            variance,
+        ), gradient
 
     return normalise

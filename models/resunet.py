@@ -1,14 +1,11 @@
 """Deep residual U-Net (Zhang, Liu, Wang, arXiv 1711.10684)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import keras
 from keras import layers
 
-from models import blocks
-from models.blocks import Tensor
+from models import Tensor, blocks
 from models.dropout import Dropout
 
 
@@ -22,12 +19,9 @@ def build(
 ) -> keras.Model:
     """Build one U of pre-activation residual units (arguments and shapes: see `models.build`).
 
-    Args:
-        name: of the model.
-        filters: widths of the levels; the last is the bridge's, as in the paper's table 1.
-        dropout: between the two convolutions of a unit; the paper has none.
-        reduction_ratio: unused; there is no attention here.
-        batch_normalisation: before every 3x3 convolution but the first.
+    * filters: widths of the levels; the last is the width of the bridge, as in table 1 of the paper.
+    * dropout: between the two convolutions of a unit; the paper has none.
+    * batch_normalisation: before every 3x3 convolution except the first.
     """
 
     def activated(x: Tensor) -> Tensor:
@@ -38,7 +32,7 @@ def build(
         y = blocks.bare_convolution(width, strides=strides)(y)
         y = Dropout(dropout)(activated(y))
         y = blocks.bare_convolution(width)(y)
-        # Strides or widths differ in every unit of this network: a projection, never identity.
+        # Each unit changes the size or the width, so that every shortcut needs a 1x1 convolution.
         return layers.Add()([y, layers.Conv2D(width, 1, strides=strides)(x)])
 
     *levels, bridge = filters

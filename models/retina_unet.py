@@ -1,23 +1,20 @@
 """retina-unet and retina-gnet (github.com/orobix/retina-unet, 2016-2018), built for vessels on DRIVE."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 
 import keras
 from keras import layers, ops
 
-from models import blocks
-from models.blocks import Tensor
+from models import Tensor, blocks
 from models.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable(package="retina")
 class TwoClassHead(layers.Conv2D):
-    """The original's end: 1x1 convolution to two classes, ReLU, softmax; of which class 1 is given.
+    """Last layer of the original: 1x1 convolution to two classes, ReLU, softmax. Returns class 1.
 
-    The ReLU before the softmax loses half of each class's range and may well be an oversight, but the
+    The ReLU before the softmax removes half of the range of each class and may be a mistake, but the
     published weights were trained with it.
     """
 
@@ -41,14 +38,11 @@ def build(
 ) -> keras.Model:
     """Build retina-unet or retina-gnet (arguments and shapes: see `models.build`).
 
-    Args:
-        name: of the model.
-        filters: widths of the levels, 32 64 128 in the original; the last is the bottleneck's.
-        dropout: between the two convolutions of a level, 0.2 in the original.
-        reduction_ratio: unused; there is no attention here.
-        batch_normalisation: after every 3x3 convolution; none in the original.
-        upsampled_first: retina-gnet: the U stands between an up-sampling and a pooling, with one level
-            of half the first width on top, so that it looks at twice the resolution.
+    * filters: widths of the levels, 32 64 128 in the original; the last is the width of the bottleneck.
+    * dropout: between the two convolutions of a level, 0.2 in the original.
+    * batch_normalisation: after every 3x3 convolution; the original has none.
+    * upsampled_first: retina-gnet: the U is between an up-sampling and a pooling, so that it works at
+      twice the resolution. It has one more level, of half the first width.
     """
     convolution = partial(
         blocks.convolution,

@@ -1,15 +1,12 @@
 """U-Net (Ronneberger, Fischer, Brox, MICCAI 2015), plain or with VGG blocks as its encoder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 
 import keras
 from keras import layers
 
-from models import blocks
-from models.blocks import Tensor
+from models import Tensor, blocks
 from models.dropout import Dropout
 
 
@@ -22,16 +19,13 @@ def build(
     batch_normalisation: bool,
     vgg_encoder: bool = False,
 ) -> keras.Model:
-    """Build one U with concatenating skips (arguments and shapes: see `models.build`).
+    """Build one U; skip connections concatenate (arguments and shapes: see `models.build`).
 
-    Args:
-        name: of the model.
-        filters: widths of the levels; the last is the bottleneck's, or with `vgg_encoder` that
-            of the last level and of the bottleneck.
-        dropout: between the two convolutions of a level, as in retina-unet; none in VGG blocks.
-        reduction_ratio: unused; there is no attention here.
-        batch_normalisation: after every 3x3 convolution.
-        vgg_encoder: VGG blocks, each ended by its pooling, as encoder.
+    * filters: widths of the levels. The last is the width of the bottleneck; with `vgg_encoder` the last
+      level and the bottleneck have this width.
+    * dropout: between the two convolutions of a level, as in retina-unet; none in VGG blocks.
+    * batch_normalisation: after every 3x3 convolution.
+    * vgg_encoder: VGG blocks with their pooling as encoder.
     """
     convolution = partial(blocks.convolution, batch_normalisation=batch_normalisation)
     *levels, bottleneck = (*filters, filters[-1]) if vgg_encoder else filters

@@ -7,7 +7,7 @@ import h5py
 import keras
 
 from lib.configuration.reading import Configuration
-from lib.datasets.prepared_hdf5 import members_of, read_part
+from lib.datasets.prepared_hdf5 import names_and_patients, read_part
 from lib.evaluation.scoring import PredictedImage, refuse_not_finite
 from lib.images.preprocessing import preprocess
 from lib.networks.batches import HalfBatchRetry, with_batch_size
@@ -25,7 +25,7 @@ def predict_part(
 ) -> Iterator[PredictedImage]:
     """Predict the images of one part (train, validation or test), one at a time; at most `limit` of them."""
     files = configuration.data_paths.hdf5(part)
-    number = len(members_of(files)[:limit])
+    number = len(names_and_patients(files)[:limit])
     predict = HalfBatchRetry(model.predict_on_batch)
     settings = with_batch_size(model.predict_on_batch, configuration.testing_settings)
     for image in progress(read_part(files, limit), f"predicting {part}", number):

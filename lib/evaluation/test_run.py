@@ -48,9 +48,13 @@ from lib.figures.roc_and_precision_recall import (
     roc_figure,
 )
 from lib.figures.style import BLUE, ORANGE, VERMILION, format_score
-from lib.networks.from_experiments import FIXED_BY_TRAINING, SHARED, mean_model
+from lib.networks.from_experiments import (
+    SECTIONS_EQUAL_IN_ENSEMBLE,
+    SECTIONS_FIXED_BY_TRAINING,
+    mean_model,
+)
 from lib.networks.keras_model import trained_model
-from lib.networks.operating_point import chosen_by_testing, write_operating_point
+from lib.networks.operating_point import configured_operating_point, write_operating_point
 from lib.runtime.background import BackgroundThread
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
@@ -106,7 +110,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         context["masks of run_prediction.py"] = (
             f"areas below {pixels} pixels dropped: F1 {format_score(f1)}; kept in all figures here"
         )
-    if chosen_by_testing(settings):
+    if configured_operating_point(settings) is None:
         write_operating_point(experiment.operating_point, point, settings)
     write_performances(results.folder, evaluation, context)  # last: the test is complete
     return evaluation
@@ -121,7 +125,8 @@ def _networks(
     for member in members:
         weights = member.weights(configuration.testing_settings.best_last)
         refuse_untrained(member, weights)
-        refuse_other_settings(member, configuration, SHARED if is_ensemble else FIXED_BY_TRAINING)
+        fixed = SECTIONS_EQUAL_IN_ENSEMBLE if is_ensemble else SECTIONS_FIXED_BY_TRAINING
+        refuse_other_settings(member, configuration, fixed)
         refuse_trained_images(member, configuration, validation=not is_ensemble)
         trained = read_configuration(member.configuration) if is_ensemble else configuration
         refuse_initial_weights(dataclasses.replace(trained, data_paths=configuration.data_paths))

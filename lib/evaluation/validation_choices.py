@@ -10,7 +10,6 @@ import numpy as np
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
-from lib.configuration.sections import by_validation
 from lib.datasets.leakage import validation_images_used_for_training
 from lib.datasets.prepared_hdf5 import read_part
 from lib.evaluation.pixel_scores import choose_threshold
@@ -107,7 +106,7 @@ def operating_point_for(
     """
     settings = configuration.testing_settings
     threshold, min_area_px, source = settings.threshold, settings.min_area_px, "configuration"
-    if not by_validation(settings):
+    if threshold != "validation" and min_area_px != "validation":
         return OperatingPoint(threshold, source, min_area_px, precision)
     excluded = {
         name
@@ -148,6 +147,7 @@ def darkness_threshold_for(configuration: Configuration) -> float | None:
         return _best_threshold(
             (blurred_darkness(image.original), image.truth, image.field_of_view)
             for image in read_part(files)
+            if image.truth is not None
         )
     except UserError:
         return None

@@ -1,3 +1,3 @@
-"""A network as one callable, whatever computes it: build, load, save, export, ensemble.
-(`models` holds architectures without weights.) May import: models and all packages named above.
+"""A network as one callable, whatever library computes it: build, load, save, export, ensemble.
+`models` has the architectures, without weights. May import: models, datasets and the packages below it.
 """

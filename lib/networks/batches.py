@@ -1,4 +1,4 @@
-"""How many patches a network computes at once: the fastest number, and half of it when memory runs out."""
+"""Batch size of a prediction or a training: the fastest one, and half of it when memory runs out."""
 
 import time
 from collections.abc import Callable
@@ -9,34 +9,64 @@ import numpy as np
 from lib.configuration.sections import TestingSettings
 from lib.runtime.errors import UserError, is_out_of_memory
 
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Images (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape."""
 
-def with_batch_size(
-    predict: Callable[[np.ndarray], np.ndarray], settings: TestingSettings
-) -> TestingSettings:
-    """The settings with `test_batch_size = auto` as a number: the fastest here."""
+BATCH_SIZES = tuple(2**n for n in range(2, 13))
+"""Sizes that are tried: 4 to 4096."""
+
+LEAST_GAIN = 1.1
+"""A batch of twice the size must give this many times the patches a second: it needs more memory."""
+
+
+def fastest_batch_size(compute: Callable[[int], object]) -> int:
+    """Double the batch size as long as that makes it faster and memory is sufficient.
+
+    Args:
+        compute: computes a batch of the given number of patches, and returns when it has finished.
+
+    Raises:
+        UserError: there is not enough memory for the smallest of `BATCH_SIZES`.
+    """
+    best, best_rate = 0, 0.0
+    for size in BATCH_SIZES:
+        try:
+            compute(size)  # not timed: the first call traces and compiles
+            rate = size / min(_seconds(compute, size) for _ in range(3))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+        if rate < LEAST_GAIN * best_rate:
+            break
+        best, best_rate = size, rate
+    if not best:
+        least = BATCH_SIZES[0]
+        raise UserError(f"not enough memory for {least} patches at once: choose smaller patches")
+    return best
+
+
+def with_batch_size(predict: Predict, settings: TestingSettings) -> TestingSettings:
+    """The settings with a number instead of `test_batch_size = auto`: the fastest batch size."""
     if settings.test_batch_size != "auto":
         return settings
-    patch = (settings.test_patch_height, settings.test_patch_width)
-    in_patches = settings.window in {"overlap", "side_by_side"}
-    size = (
-        fastest_batch_size(lambda number: predict(np.zeros((number, *patch, 1), np.float32)))
-        if in_patches
-        else 1
-    )
+    size, patch = 1, (settings.test_patch_height, settings.test_patch_width)
+    if settings.window in {"overlap", "side_by_side"}:
+        size = fastest_batch_size(lambda n: predict(np.zeros((n, *patch, 1), np.float32)))
     return replace(settings, test_batch_size=size)
 
 
 class HalfBatchRetry:
-    """A network's `predict` that halves its batches, once, where memory is short of whole ones."""
+    """Predict; when memory runs out, try again with half the batch, and use half batches from then on."""
 
-    def __init__(self, predict: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(self, predict: Predict) -> None:
         self._predict, self._parts = predict, 1
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """As `predict`: (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape.
+        """Probabilities of (N, h, w, 1) float32 images in [0, 1], in the same shape.
 
         Raises:
-            UserError: there is no memory for half a batch, or for a single image.
+            UserError: there is not enough memory for half a batch, or for a single image.
         """
         number, height, width, _ = images.shape
         parts = min(self._parts, number)
@@ -51,43 +81,9 @@ class HalfBatchRetry:
                 f"not enough memory for {at_once}: lower [testing settings] test_batch_size, choose window "
                 "= tiles with a smaller tile_size, or end other programs that use the memory"
             )
-        print(f"not enough memory for {at_once}: batches are halved")
+        print(f"not enough memory for {at_once}: using half the batch size")
         self._parts = 2
         return self(images)
-
-
-SIZES = tuple(2**n for n in range(2, 13))
-"""4 to 4096."""
-
-
-LEAST_GAIN = 1.1
-"""What doubling a batch must add to the patches a second; less is noise, and costs memory."""
-
-
-def fastest_batch_size(compute: Callable[[int], object]) -> int:
-    """The batch after which doubling no longer pays, or which is the last that fits into memory.
-
-    Args:
-        compute: computes so many patches, and returns when it has.
-
-    Raises:
-        UserError: there is no memory for the least of `SIZES`.
-    """
-    best, best_rate = 0, 0.0
-    for size in SIZES:
-        try:
-            compute(size)  # traces and compiles
-            rate = size / min(_seconds(compute, size) for _ in range(3))
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            break
-        if rate < LEAST_GAIN * best_rate:
-            break
-        best, best_rate = size, rate
-    if not best:
-        raise UserError(f"not enough memory for {SIZES[0]} patches at once: choose smaller patches")
-    return best
 
 
 def _seconds(compute: Callable[[int], object], size: int) -> float:

@@ -1,4 +1,4 @@
-"""A trained network out of an experiment's folder, computed by Keras."""
+"""Reading the trained network of an experiment, or of several as an ensemble, to be computed by Keras."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,31 +16,22 @@ from lib.configuration.sections import by_validation
 from lib.images.checked_files import file_sha256
 from lib.networks.batches import HalfBatchRetry, with_batch_size
 from lib.networks.keras_model import trained_model
-from lib.networks.operating_point import WINDOW, read_operating_point
+from lib.networks.operating_point import PREDICTION_KEYS, read_operating_point
 from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.errors import UserError, raise_all
 from models.folding import fold_batch_normalisation
 
-FIXED_BY_TRAINING = ("preprocessing", "model")
-"""Sections that are part of what was learnt."""
+SECTIONS_FIXED_BY_TRAINING = ("preprocessing", "model")
+"""Sections that cannot change after the training."""
 
-
-def experiment_configuration(experiment: Experiment, overrides: Sequence[str]) -> Configuration:
-    """What the experiment was trained with, the overrides laid over it.
-
-    Raises:
-        UserError: there is no such experiment, or an override changes what was learnt.
-    """
-    refuse_untrained(experiment)
-    configuration = read_configuration(experiment.configuration, overrides)
-    refuse_other_settings(experiment, configuration, FIXED_BY_TRAINING)
-    return configuration
+SECTIONS_EQUAL_IN_ENSEMBLE = ("preprocessing",)
+"""Sections that must be equal in all members of an ensemble."""
 
 
 def read_keras_network(
     experiment: Experiment, overrides: Sequence[str] = ()
 ) -> tuple[TrainedNetwork, keras.Model]:
-    """The trained network, and the Keras model that computes it.
+    """The trained network of an experiment, and the Keras model that computes it.
 
     Raises:
         UserError: as `trained_model`, `experiment_configuration` and `read_operating_point`.
@@ -68,46 +59,31 @@ def read_keras_network(
     return network, model
 
 
-SHARED = ("preprocessing",)
-"""Sections that all members of an ensemble must share."""
-
-
-def mean_model(members: Sequence[keras.Model]) -> keras.Model:
-    """One network of the same input whose output is the mean of the members'."""
-    if len(members) == 1:
-        return members[0]
-    image = keras.Input(members[0].input_shape[1:])
-    # Members may be of one architecture, and no two parts of a model may have one name.
-    named = [keras.Model(m.input, m.output, name=f"member{n}") for n, m in enumerate(members)]
-    mean = keras.layers.Average(dtype="float32")([member(image) for member in named])
-    return keras.Model(image, mean)
-
-
 def read_keras_ensemble(
     experiments: Sequence[Experiment], overrides: Sequence[str] = ()
 ) -> TrainedNetwork:
-    """Trained experiments as one network, which predicts by the settings that all of them share.
+    """The mean of several trained networks, as one network. They must have the same settings.
 
     Raises:
-        UserError: as `read_keras_network`; names each setting of preprocessing and of the window by
-            which the members differ; the threshold is not a number.
+        UserError: as `read_keras_network`; settings of the preprocessing or of the prediction differ between
+            the experiments (all are listed); the threshold is not a number.
     """
     name = ensemble_name([experiment.name for experiment in experiments])
     configurations = [experiment_configuration(e, overrides) for e in experiments]
     first = configurations[0]
     if any(by_validation(c.testing_settings) for c in configurations):
         raise UserError(
-            f"{name}: the networks' thresholds are not that of their mean; give numbers: "
+            f"{name}: the thresholds of the single networks do not hold for their mean; give numbers: "
             '--set "testing settings.threshold=0.5" --set "testing settings.min_area_px=0"'
         )
     for experiment in experiments[1:]:
-        refuse_other_settings(experiment, first, SHARED)
+        refuse_other_settings(experiment, first, SECTIONS_EQUAL_IN_ENSEMBLE)
     raise_all(
         [
             f"[testing settings] {key} = {getattr(c.testing_settings, key)} in {e.name}, "
             f"{getattr(first.testing_settings, key)} in {experiments[0].name}"
             for e, c in zip(experiments, configurations, strict=True)
-            for key in ("threshold", "min_area_px", *WINDOW)
+            for key in ("threshold", "min_area_px", *PREDICTION_KEYS)
             if getattr(c.testing_settings, key) != getattr(first.testing_settings, key)
         ],
         f"{name}: the experiments predict in different ways; choose one with --set",
@@ -120,3 +96,26 @@ def read_keras_ensemble(
         weights_sha256=" ".join(network.weights_sha256 for network in networks),
         predict=HalfBatchRetry(mean_model(models).predict_on_batch),
     )
+
+
+def mean_model(members: Sequence[keras.Model]) -> keras.Model:
+    """A model whose output is the mean of the outputs of `members`."""
+    if len(members) == 1:
+        return members[0]
+    image = keras.Input(members[0].input_shape[1:])
+    # Members of the same architecture have the same name, but Keras wants different ones.
+    named = [keras.Model(m.input, m.output, name=f"member{n}") for n, m in enumerate(members)]
+    mean = keras.layers.Average(dtype="float32")([member(image) for member in named])
+    return keras.Model(image, mean)
+
+
+def experiment_configuration(experiment: Experiment, overrides: Sequence[str]) -> Configuration:
+    """The configuration of the training, with `overrides` ("section.key=value").
+
+    Raises:
+        UserError: there is no such experiment, or an override changes `SECTIONS_FIXED_BY_TRAINING`.
+    """
+    refuse_untrained(experiment)
+    configuration = read_configuration(experiment.configuration, overrides)
+    refuse_other_settings(experiment, configuration, SECTIONS_FIXED_BY_TRAINING)
+    return configuration

@@ -1,4 +1,4 @@
-"""Which trained network the command line chooses, so that any process can read it."""
+"""The trained network that the command line chooses, in a form that another process can read too."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib.configuration.experiment_folder import Experiment
+from lib.runtime.keras_startup import start_keras
+
 if TYPE_CHECKING:
     from lib.networks.trained_network import TrainedNetwork
 
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """An ONNX file, an experiment's network, or the mean of several.
+    """An ONNX file, the network of an experiment, or the ensemble of several experiments.
 
     Attributes:
-        engine: what computes: "keras", "onnx" or "openvino".
+        engine: the library that computes the network: "keras", "onnx" or "openvino".
         file: the ONNX file; None for Keras.
-        experiments: folder and name of one or more.
-        overrides: settings laid over theirs.
+        experiments: folder and name of one or more experiments.
+        overrides: changes of settings, "section.key=value".
     """
 
     engine: str
@@ -27,19 +30,18 @@ class NetworkChoice:
     overrides: tuple[str, ...]
 
     def read(self) -> TrainedNetwork:
-        """Load it, and the framework that computes it.
+        """Read the network; start the library that computes it.
 
         Raises:
-            UserError: as what reads it.
+            UserError: as `read_onnx_network`, `read_keras_ensemble` or `read_keras_network`.
         """
         if self.file:
+            # Only now: scripts import this file before they check that numpy is installed.
             from lib.networks.from_onnx import read_onnx_network
 
             return read_onnx_network(self.file, self.overrides, self.engine)
-        from lib.runtime.keras_startup import start_keras
-
         start_keras()
-        from lib.configuration.experiment_folder import Experiment
+        # Only now: it imports Keras.
         from lib.networks.from_experiments import read_keras_ensemble, read_keras_network
 
         members = [Experiment(*member) for member in self.experiments]

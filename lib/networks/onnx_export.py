@@ -1,4 +1,4 @@
-"""An experiment's network as one ONNX file, with all that is needed to use it."""
+"""Export of the network of an experiment to one ONNX file, with all settings that are needed to use it."""
 
 import json
 import tempfile
@@ -20,14 +20,14 @@ from lib.runtime.errors import UserError
 
 
 def export(experiment: Experiment, overrides: list[str]) -> Path:
-    """Write `<name>.onnx` into the experiment's folder.
+    """Write `<name>.onnx` into the folder of the experiment.
 
     Raises:
-        UserError: there is no trained network, or Keras does not run on TensorFlow.
+        UserError: there is no trained network, or the backend of Keras is not TensorFlow.
     """
     configuration = experiment_configuration(experiment, overrides)
     network, _ = read_keras_network(experiment, overrides)
-    # In float32, whatever precision Keras is to predict in.
+    # The weights are read again: the file is in float32, whatever the precision of the prediction.
     weights = experiment.weights(configuration.testing_settings.best_last)
     model = trained_model(configuration, weights)
     write_onnx(model, network, configuration, experiment.onnx)
@@ -37,10 +37,10 @@ def export(experiment: Experiment, overrides: list[str]) -> Path:
 def write_onnx(
     model: keras.Model, network: TrainedNetwork, configuration: Configuration, file: Path
 ) -> None:
-    """Write the model, for any batch, height and width, and all that `read_onnx_network` reads with it.
+    """Write the model and the description of the network, which `read_onnx_network` reads.
 
     Raises:
-        UserError: Keras does not run on TensorFlow.
+        UserError: the backend of Keras is not TensorFlow.
     """
     exported = onnx_model(model)
     metadata = json.dumps(network_metadata(network, configuration), sort_keys=True)
@@ -50,20 +50,22 @@ def write_onnx(
 
 
 def onnx_model(model: keras.Model) -> onnx.ModelProto:
-    """The model in ONNX: (N, H, W, 1) float32 in and out, N, H and W free.
+    """Convert a model to ONNX: input and output (N, H, W, 1) float32 with any N, H and W.
 
     Raises:
-        UserError: Keras does not run on TensorFlow.
+        UserError: the backend of Keras is not TensorFlow.
     """
     if keras.backend.backend() != "tensorflow":
         raise UserError(
-            f"KERAS_BACKEND = {keras.backend.backend()}: expected tensorflow, which alone exports "
-            "networks of any image size; weights of every backend load there"
+            f"KERAS_BACKEND = {keras.backend.backend()}: expected tensorflow; only TensorFlow exports "
+            "networks for any image size, and it can load weights of every backend"
         )
-    model = _in_few_operators(model)
-    model.predict_on_batch(np.zeros((1, 32, 32, 1), np.float32))  # must have been called once
+    model = _with_few_operators(model)
+    model.predict_on_batch(
+        np.zeros((1, 32, 32, 1), np.float32)
+    )  # a model must have been called once
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # Keras' exporter asks numpy for np.object
+        warnings.simplefilter("ignore", FutureWarning)  # the exporter of Keras uses np.object
         file = Path(folder) / "network.onnx"
         model.export(file, format="onnx", verbose=False)
         exported = onnx.load(file)
@@ -71,14 +73,14 @@ def onnx_model(model: keras.Model) -> onnx.ModelProto:
     return exported
 
 
-def _in_few_operators(model: keras.Model) -> keras.Model:
-    """The model, of the same weights, of layers that ONNX has one operator for.
+def _with_few_operators(model: keras.Model) -> keras.Model:
+    """Replace layers by layers that the exporter converts to one ONNX operator each.
 
-    Keras up-samples by repeating rows and then columns, and TensorFlow convolves with holes by parting the
-    image into smaller ones; both become dozens of operators between transpositions, a third of LDPC-Net's
-    time.
+    Keras repeats rows and columns to up-sample an image, and TensorFlow splits the image for a convolution
+    with dilation. Both become dozens of operators with transpositions: a third of the time of LDPC-Net.
     """
-    import tensorflow as tf  # noqa: TID251 (Keras exports to ONNX from TensorFlow alone)
+    # Only now: the check of the backend comes first.
+    import tensorflow as tf  # noqa: TID251 (Keras exports to ONNX only with TensorFlow)
 
     class Doubling(keras.layers.UpSampling2D):
         def call(self, x: tf.Tensor) -> tf.Tensor:
@@ -87,28 +89,29 @@ def _in_few_operators(model: keras.Model) -> keras.Model:
     class Dilated(keras.layers.Conv2D):
         def convolution_op(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
             sizes = zip(self.kernel_size, self.dilation_rate, strict=True)
-            # onnxruntime refuses "SAME" beside holes.
+            # onnxruntime refuses "SAME" together with a dilation.
             height, width = ([rate * (size // 2)] * 2 for size, rate in sizes)
             padding = [[0, 0], height, width, [0, 0]]
             return tf.nn.conv2d(x, kernel, 1, padding, dilations=self.dilation_rate)
 
-    def exported(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def replaced(layer: keras.layers.Layer) -> keras.layers.Layer:
         kind = type(layer)
-        if kind is keras.layers.UpSampling2D:  # in every network to twice the size, by the nearest
+        # All our networks up-sample to twice the size with the nearest neighbour.
+        if kind is keras.layers.UpSampling2D:
             kind = Doubling
         elif kind is keras.layers.Conv2D and layer.dilation_rate != (1, 1):
             kind = Dilated
         return kind.from_config(layer.get_config())
 
-    clone = keras.models.clone_model(model, clone_function=exported)
+    clone = keras.models.clone_model(model, clone_function=replaced)
     clone.set_weights(model.get_weights())
     return clone
 
 
 def _with_constant_scales(graph: onnx.GraphProto) -> None:
-    """Let every up-sampling double the image, where the exporter computes the size that this gives.
+    """Give every up-sampling the constant scale 2 instead of an output size that is computed.
 
-    Only so does onnxruntime keep its own order of the channels from one convolution to the next.
+    With constant scales onnxruntime keeps its own memory layout of the channels between convolutions.
     """
     doublings = [node for node in graph.node if node.op_type == "Resize"]
     if doublings:

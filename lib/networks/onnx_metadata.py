@@ -1,4 +1,4 @@
-"""What an exported ONNX file says of its network; files from elsewhere are checked before they run."""
+"""Description of the network in an ONNX file: write it; read it, after the file was checked for safety."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,46 +11,48 @@ from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.errors import UserError
 
 METADATA_KEY = "retinal_segmentation"
-"""Under which the exported file holds everything but the network."""
+"""Key of the ONNX metadata under which the description is stored, as JSON."""
 
-
-MAX_BYTES = 2 * 2**30
-"""Of an ONNX file: a protocol buffer cannot be larger."""
-
+MAX_FILE_BYTES = 2 * 2**30
+"""The largest size of an ONNX file: ONNX files are protocol buffers."""
 
 STORED_SECTIONS = ("preprocessing", "testing settings")
-"""What inference needs of the configuration. No path: a file that travels must not tell of its home."""
+"""Sections of the configuration that prediction needs. They hold no path: a path could be confidential."""
+
+CHANGEABLE_KEYS = ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size", "precision")
+"""Keys of [testing settings] that may change after the export, since probabilities stay almost the same."""
+
+TEXT_FIELDS = ("name", "architecture", "structure", "label", "threshold_source", "weights_sha256")
+SCALAR_FIELDS = {**dict.fromkeys(TEXT_FIELDS, str), "threshold": float, "min_area_px": int}
+"""Fields of `TrainedNetwork` with a single value, and their types."""
 
 
-CHANGEABLE = ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size", "precision")
-"""Keys of [testing settings] that change no probability, or none by much: the threshold holds for them."""
-
-
-SCALARS = {
-    "name": str,
-    "architecture": str,
-    "structure": str,
-    "label": str,
-    "threshold": float,
-    "threshold_source": str,
-    "min_area_px": int,
-    "weights_sha256": str,
-}
+def network_metadata(network: TrainedNetwork, configuration: Configuration) -> dict[str, Any]:
+    """The description of a network, which `network_fields` reads."""
+    banner = configuration.texts["preparation"]["info_banner"]
+    sections = {name: configuration.texts[name] for name in STORED_SECTIONS}
+    scalars = {name: getattr(network, name) for name in SCALAR_FIELDS}
+    return {**scalars, "info_banner": banner, "sections": sections}
 
 
 def read_checked_file(file: Path) -> tuple[bytes, str]:
-    """The file, and what it says of the network."""
-    import onnx
+    """The content of an ONNX file, and the description of the network in it, as JSON.
+
+    Raises:
+        UserError: not an ONNX file of this project; it refers to other files or to operators outside the
+            ONNX standard.
+    """
+    import onnx  # heavy: start-up without an ONNX file does not need it
 
     if not file.is_file():
         raise UserError(f"{file}: no such file; make one: python run_export.py NAME")
-    if file.stat().st_size > MAX_BYTES:
+    if file.stat().st_size > MAX_FILE_BYTES:
         raise UserError(f"{file}: more than 2 GiB; expected a file of run_export.py")
     data = file.read_bytes()
     try:
         model = onnx.ModelProto.FromString(data)
-    except Exception:  # protobuf's DecodeError, wherever this version keeps it
-        raise UserError(f"{file}: no ONNX file, or a damaged one") from None
+    except Exception:  # the module of protobuf's DecodeError depends on the version
+        raise UserError(f"{file}: not an ONNX file, or a damaged one") from None
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if METADATA_KEY not in metadata:
         raise UserError(f"{file}: not exported by this project (python run_export.py NAME)")
@@ -58,30 +60,24 @@ def read_checked_file(file: Path) -> tuple[bytes, str]:
         if isinstance(message, onnx.TensorProto) and (
             message.external_data or message.data_location == onnx.TensorProto.EXTERNAL
         ):
-            raise UserError(f"{file}: keeps weights in other files, which are not read")
+            raise UserError(f"{file}: has weights in other files, which are not read")
         if isinstance(message, onnx.NodeProto) and message.domain not in {"", "ai.onnx"}:
-            raise UserError(
-                f"{file}: operator {message.domain}.{message.op_type} is not ONNX's own"
-            )
+            operator = f"{message.domain}.{message.op_type}"
+            raise UserError(f"{file}: operator {operator} is not in the ONNX standard")
     return data, metadata[METADATA_KEY]
 
 
-def _messages(message: Any) -> Iterator[Any]:
-    """A protocol buffer and all that is within it: graphs within attributes, functions, sparse tensors."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in value if hasattr(value, "__len__") else [value]:
-                yield from _messages(part)
-
-
 def network_fields(metadata: str, file: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """The fields of `TrainedNetwork` but `predict`."""
+    """All fields of `TrainedNetwork` except `predict`, from the description and `overrides`.
+
+    Raises:
+        UserError: the description is damaged, or an override changes other than `CHANGEABLE_KEYS`.
+    """
     source = f"{file}: its metadata"
     try:
         content = json.loads(metadata)
-        found = {name: kind(content[name]) for name, kind in SCALARS.items()}
-        found["info_banner"] = parse_info_banner(content["info_banner"])
+        fields = {name: kind(content[name]) for name, kind in SCALAR_FIELDS.items()}
+        fields["info_banner"] = parse_info_banner(content["info_banner"])
         texts = {
             section: {str(k): str(v) for k, v in content["sections"][section].items()}
             for section in STORED_SECTIONS
@@ -97,22 +93,23 @@ def network_fields(metadata: str, file: Path, overrides: Sequence[str]) -> dict[
         if exported[section].get(name) != value
     ]
     for section, name in changed:
-        if name not in CHANGEABLE:
+        if name not in CHANGEABLE_KEYS:
             raise UserError(
-                f"{file}: [{section}] {name} was settled by the export; export it again"
+                f"{file}: [{section}] {name} cannot change after the export; export it again"
             )
     for section in STORED_SECTIONS:
-        found[section.replace(" ", "_")] = read_section(section, texts[section], source)
+        fields[section.replace(" ", "_")] = read_section(section, texts[section], source)
     for name in ("threshold", "min_area_px"):
         if ("testing settings", name) in changed:
-            found[name] = getattr(found["testing_settings"], name)
-            found["threshold_source"] = "configuration"
-    return found
+            fields[name] = getattr(fields["testing_settings"], name)
+            fields["threshold_source"] = "configuration"
+    return fields
 
 
-def network_metadata(network: TrainedNetwork, configuration: Configuration) -> dict:
-    """All but the network itself, as `read_onnx_network` reads it back."""
-    banner = configuration.texts["preparation"]["info_banner"]
-    sections = {name: configuration.texts[name] for name in STORED_SECTIONS}
-    scalars = {name: getattr(network, name) for name in SCALARS}
-    return {**scalars, "info_banner": banner, "sections": sections}
+def _messages(message: Any) -> Iterator[Any]:
+    """A protocol buffer message and all messages in it: graphs, functions, tensors in attributes."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if hasattr(value, "__len__") else [value]:
+                yield from _messages(part)

@@ -1,14 +1,14 @@
-"""How probabilities become a mask: in which precision, by which threshold and smallest area, and why."""
+"""Operating point: the precision, the threshold and the smallest area that turn probabilities into a mask."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lib.configuration.sections import TestingSettings, by_validation
+from lib.configuration.sections import TestingSettings
 from lib.runtime.atomic_files import write_text
 from lib.runtime.errors import UserError
 
-WINDOW = (
+PREDICTION_KEYS = (
     "test_patch_height",
     "test_patch_width",
     "window",
@@ -19,17 +19,17 @@ WINDOW = (
     "tta",
     "precision",
 )
-"""Settings of section [testing settings] by which an image is predicted."""
+"""Keys of [testing settings] that change the probabilities."""
 
-CHOSEN_FOR = ("threshold", "min_area_px", "best_last", *WINDOW)
-"""Settings on which the choice depends."""
+CHOICE_KEYS = ("threshold", "min_area_px", "best_last", *PREDICTION_KEYS)
+"""Keys of [testing settings] that change the choice of the operating point."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A pixel counts where its probability is at least `threshold`, in areas of `min_area_px` or more.
+    """Pixels of at least probability `threshold` are positive, in areas of at least `min_area_px` pixels.
 
-    Probabilities are computed in `precision`, float32 or mixed_bfloat16.
+    The probabilities are computed in `precision`, "float32" or "mixed_bfloat16".
     """
 
     threshold: float
@@ -38,27 +38,28 @@ class OperatingPoint:
     precision: str = "float32"
 
 
-def chosen_by_testing(settings: TestingSettings) -> bool:
-    """Whether anything is left to choose: these or the precision."""
-    return by_validation(settings) or settings.precision == "auto"
+def configured_operating_point(settings: TestingSettings) -> OperatingPoint | None:
+    """The operating point of the settings; None if testing must choose some of its values."""
+    threshold, min_area_px = settings.threshold, settings.min_area_px
+    if threshold == "validation" or min_area_px == "validation" or settings.precision == "auto":
+        return None
+    return OperatingPoint(threshold, "configuration", min_area_px, settings.precision)
 
 
 def write_operating_point(file: Path, point: OperatingPoint, settings: TestingSettings) -> None:
-    """Keep what the validation images chose, and for which way of predicting."""
+    """Write the operating point that was chosen, and the settings for which it holds."""
     content = {**asdict(point), "chosen_for": _chosen_for(settings)}
     write_text(file, json.dumps(content, indent=2) + "\n")
 
 
 def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoint:
-    """What the settings say or, where they leave it to the validation images, what testing chose.
+    """The operating point of the settings or, if testing must choose some of its values, of the file.
 
     Raises:
-        UserError: testing has not chosen yet, or for another way of predicting.
+        UserError: testing has not chosen yet, or has chosen for other settings.
     """
-    if not chosen_by_testing(settings):
-        return OperatingPoint(
-            settings.threshold, "configuration", settings.min_area_px, settings.precision
-        )
+    if point := configured_operating_point(settings):
+        return point
     remedy = (
         "run run_testing.py with the same settings, or choose: "
         '--set "testing settings.threshold=0.5" --set "testing settings.min_area_px=0" '
@@ -66,11 +67,11 @@ def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoin
     )
     if not file.is_file():
         raise UserError(
-            f"{file}: not there; testing chooses threshold, area or precision: {remedy}"
+            f"{file}: no such file; testing chooses threshold, area or precision: {remedy}"
         )
     stored = json.loads(file.read_text(encoding="utf-8"))
-    before = {"precision": "float32"}  # in files written before the key existed
-    if before | stored.pop("chosen_for") != _chosen_for(settings):
+    default = {"precision": "float32"}  # older files lack the key
+    if default | stored.pop("chosen_for") != _chosen_for(settings):
         raise UserError(
             f"{file}: chosen for other testing settings (window, patch, stride, tta, precision): {remedy}"
         )
@@ -78,4 +79,4 @@ def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoin
 
 
 def _chosen_for(settings: TestingSettings) -> dict[str, object]:
-    return {name: getattr(settings, name) for name in CHOSEN_FOR}
+    return {name: getattr(settings, name) for name in CHOICE_KEYS}

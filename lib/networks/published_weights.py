@@ -1,4 +1,4 @@
-"""Published weights of other people's systems, turned into experiments that run_testing.py scores."""
+"""Import of the published weights of retina-unet as an experiment, which run_testing.py can evaluate."""
 
 import json
 from collections.abc import Iterator
@@ -10,43 +10,43 @@ import numpy as np
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
-from lib.datasets.patient_split import Member, Split, write_split
+from lib.datasets.split_file import Split, read_split, write_split
 from lib.images.checked_files import file_sha256
-from lib.networks.keras_model import build_model, record, save_weights
+from lib.networks.keras_model import build_model, save_weights, write_experiment_record
 from lib.runtime.atomic_files import write_text
 from lib.runtime.errors import UserError
 from lib.runtime.safe_hdf5 import plain_datasets
 
 RETINA_UNET_CONVOLUTIONS = 11
 TRAINED_ON = (
-    "retina-unet: patches of all twenty images of DRIVE's training half, the last tenth validating"
+    "retina-unet: patches of all twenty training images of DRIVE; the last tenth of them validates"
 )
 
 
 def import_published_weights(configuration: Configuration, file: Path) -> Path:
-    """Make an experiment from retina-unet's weight file (Keras 1, channels first, trained with Theano).
+    """Make an experiment from the weight file of retina-unet (Keras 1, channels first, trained with Theano).
 
     Args:
-        configuration: names the experiment; its network is `retina_unet` with filters 32 64 128.
+        configuration: gives the name of the experiment and the network, `retina_unet` with filters 32 64 128.
         file: `test_best_weights.h5` of github.com/orobix/retina-unet.
 
     Returns:
-        The experiment's folder.
+        The folder of the experiment.
 
     Raises:
-        UserError: not such a file, the network has other shapes, or there is such an experiment.
+        UserError: another file, another network, DRIVE is not prepared, or the experiment exists and holds
+            a training.
     """
     experiment = Experiment.of(configuration)
     if experiment.weights("best").is_file() and not experiment.source.is_file():
         raise UserError(f"{experiment.folder} holds a training; choose another --experiment")
     split = configuration.data_paths.path_local / "split.json"
-    if not split.is_file():
-        raise UserError(f"{split}: no such file; run prepare_datasets_vessels.py DRIVE first")
+    trained = _split_trained_on(split)
     published = list(retina_unet_weights(file))
     model = build_model(configuration)
     _assign(model, published, file)
-    record(experiment, configuration, model)
-    write_split(experiment.split, _split_trained_on(split), TRAINED_ON)
+    write_experiment_record(experiment, configuration, model)
+    write_split(experiment.split, trained, TRAINED_ON)
     write_text(experiment.configuration, configuration.as_text())
     source = {
         "file": file.name,
@@ -60,23 +60,22 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
 
 
 def _split_trained_on(prepared: Path) -> Split:
-    """All images of DRIVE's training half, whatever part of ours they are in: none may test."""
-    parts = json.loads(prepared.read_text(encoding="utf-8"))["parts"]
-    members = [Member(**m) for part in parts.values() for m in part]
-    half = [m for m in members if m.name.endswith("_training")]
-    if len(half) != 20:
+    """All training images of DRIVE, in whatever part they are: a test on them would be data leakage."""
+    split = read_split(prepared, "DRIVE; run prepare_datasets_vessels.py DRIVE first")
+    training = [m for part in split.values() for m in part if m.name.endswith("_training")]
+    if len(training) != 20:
         raise UserError(f"{prepared}: not DRIVE; run prepare_datasets_vessels.py DRIVE first")
-    return {"train": half, "validation": [], "test": []}
+    return {"train": training, "validation": [], "test": []}
 
 
 def retina_unet_weights(file: Path) -> Iterator[np.ndarray]:
     """Kernel (kh, kw, in, out) and bias (out,) float32 of each convolution, from input to output.
 
-    The file has kernels (out, in, kh, kw) for Theano, which convolves where TensorFlow correlates: they
-    are turned by 180 degrees. Nothing but numbers is read from the file.
+    The file has kernels (out, in, kh, kw) for Theano. Theano convolves and TensorFlow correlates, so that the
+    kernels are turned by 180 degrees. Only numbers are read from the file.
 
     Raises:
-        UserError: not the file of that network.
+        UserError: another file.
     """
     try:
         with h5py.File(file, "r") as store:
@@ -86,8 +85,8 @@ def retina_unet_weights(file: Path) -> Iterator[np.ndarray]:
                 kernel, bias = (store[layer][f"{layer}_{which}"] for which in "Wb")
                 if kernel.ndim != 4 or bias.ndim != 1 or kernel.size > 1e6:
                     raise ValueError(f"{layer} has the shape {kernel.shape}")
-                yield np.float32(kernel[...])[:, :, ::-1, ::-1].transpose(2, 3, 1, 0)
-                yield np.float32(bias[...])
+                yield np.asarray(kernel, np.float32)[:, :, ::-1, ::-1].transpose(2, 3, 1, 0)
+                yield np.asarray(bias, np.float32)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{file}: not retina-unet's published weights ({error}); expected the file "
@@ -96,7 +95,7 @@ def retina_unet_weights(file: Path) -> Iterator[np.ndarray]:
 
 
 def _assign(model: keras.Model, published: list[np.ndarray], file: Path) -> None:
-    """Layer by layer: our network creates its convolutions in the order of the original's."""
+    """Set the weights: our network has its convolutions in the order of the original."""
     expected = [tuple(variable.shape) for variable in model.weights]
     found = [array.shape for array in published]
     if found != expected:

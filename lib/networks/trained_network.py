@@ -1,30 +1,31 @@
-"""A trained network with all that is needed to use it, whatever computes it."""
+"""A trained network and all settings that are needed to use it, whatever library computes it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
+from lib.configuration.banner import Banner
 from lib.configuration.sections import Preprocessing, TestingSettings
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """A network, how its images are made, and how its probabilities become a mask.
+    """A network, the settings that prepare its images, and those that turn its probabilities into a mask.
 
     Attributes:
-        name: of the experiment.
-        architecture: as in section [model].
-        structure: what it outlines, for titles, e.g. "CNP".
-        label: LabelMe's label for it, e.g. "NP".
-        info_banner: as in section [preparation].
-        preprocessing: as in training.
-        testing_settings: how patches are laid, pixel spacing.
-        threshold: a probability of at least this is positive.
-        threshold_source: where it comes from.
-        min_area_px: areas of fewer pixels are dropped.
-        weights_sha256: of the weight file.
+        name: name of the experiment.
+        architecture: name of the architecture, as in section [model].
+        structure: the structure that it segments, for titles, e.g. "CNP".
+        label: the label of LabelMe for the structure, e.g. "NP".
+        info_banner: the strip to cut off, as in section [preparation].
+        preprocessing: the preprocessing of the training.
+        testing_settings: settings of the sliding window, pixel spacing.
+        threshold: a pixel with at least this probability is positive.
+        threshold_source: how the threshold was chosen.
+        min_area_px: areas with fewer pixels are removed.
+        weights_sha256: SHA-256 of the weight file.
         predict: (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape.
     """
 
@@ -32,7 +33,7 @@ class TrainedNetwork:
     architecture: str
     structure: str
     label: str
-    info_banner: Any
+    info_banner: Banner | Literal["auto"] | None
     preprocessing: Preprocessing
     testing_settings: TestingSettings
     threshold: float

@@ -1,4 +1,4 @@
-"""Random flips, quarter turns and changes of brightness and contrast of a batch of patches."""
+"""Augmentation: random flips, rotations by 90 degrees, changes of gamma and contrast of patches."""
 
 import numpy as np
 
@@ -11,14 +11,13 @@ def augment(
     settings: Augmentation,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Change each patch at random; what lies on it moves with it.
+    """Change each patch at random; truth and field of view are flipped and rotated with it.
 
     Args:
         images: (N, H, W) float32 in [0, 1].
-        aligned: (N, H, W, K), truth and field of view: moved alike, their values untouched.
-        settings: section [augmentation]; a quarter turn needs square patches, others are turned by
-            180 degrees alone.
-        generator: the source of chance.
+        aligned: (N, H, W, K), truth and field of view; flipped and rotated only.
+        settings: section [augmentation]; patches that are not square are rotated by 180 degrees only.
+        generator: the random generator.
 
     Returns:
         New arrays of the same shapes and dtypes.
@@ -37,13 +36,13 @@ def augment(
             chosen = turns == quarter
             images[chosen] = np.rot90(images[chosen], quarter, axes=(1, 2))
             aligned[chosen] = np.rot90(aligned[chosen], quarter, axes=(1, 2))
-    return _change_levels(images, settings, generator), aligned
+    return _with_jitter(images, settings, generator), aligned
 
 
-def _change_levels(
+def _with_jitter(
     images: np.ndarray, settings: Augmentation, generator: np.random.Generator
 ) -> np.ndarray:
-    """Gamma in [1 / (1 + g), 1 + g], contrast about the patch's mean in [1 - c, 1 + c]."""
+    """Change gamma by a factor in [1 / (1 + g), 1 + g], contrast around the mean by one in [1 - c, 1 + c]."""
     each = (len(images), 1, 1)
     if settings.gamma_jitter:
         span = np.log1p(settings.gamma_jitter)

@@ -1,4 +1,4 @@
-"""The whole state of a training after an epoch, in one file that appears whole."""
+"""Checkpoint: the whole state of a training after an epoch, in one file that is complete or absent."""
 
 import json
 from dataclasses import asdict
@@ -12,26 +12,29 @@ from lib.runtime.errors import UserError
 from lib.training.early_stopping import TrainingState
 
 
-def previous(file: Path) -> Path:
-    """Where the checkpoint of the epoch before is kept."""
+def previous_checkpoint(file: Path) -> Path:
+    """The file with the checkpoint of the epoch before."""
     return file.with_name(f"{file.stem}_before{file.suffix}")
 
 
-def is_there(file: Path) -> bool:
-    """Whether there is a checkpoint to go on from."""
-    return file.is_file() or previous(file).is_file()
+def checkpoint_exists(file: Path) -> bool:
+    """Whether a training can continue: there is a checkpoint of the last epoch or of the one before."""
+    return file.is_file() or previous_checkpoint(file).is_file()
 
 
-def keep_previous(file: Path) -> None:
-    """Set the checkpoint aside, to fall back on should the next one be torn."""
+def keep_previous_checkpoint(file: Path) -> None:
+    """Rename the checkpoint before a new one takes its name; it is used if the new one is damaged."""
     if file.is_file():
-        file.replace(previous(file))
+        file.replace(previous_checkpoint(file))
 
 
 def save_checkpoint(file: Path, model: keras.Model, state: TrainingState) -> None:
-    """Save weights, dropout's random state, the optimizer's state and `state`.
+    """Save the weights, the random state of dropout, the state of the optimizer, and `state`.
 
-    `.weights.h5` leaves out the random state, without which a resumed training differs.
+    Keras' `.weights.h5` files lack the random state: a training that continues from them gives other numbers.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     arrays = {
         f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))
@@ -43,33 +46,33 @@ def save_checkpoint(file: Path, model: keras.Model, state: TrainingState) -> Non
 
 
 def load_checkpoint(file: Path, model: keras.Model) -> TrainingState:
-    """Set every variable of the compiled `model` from `file`; returns the state.
+    """Set all variables of the compiled `model`; return the state.
 
-    Where the file is torn the one before is taken.
+    If `file` is damaged or missing, the checkpoint of the epoch before is used.
 
     Raises:
-        UserError: both are torn, or do not fit the network.
+        UserError: both are damaged, or belong to another network.
     """
     try:
         state, arrays = _read(file)
-    except Exception as error:  # a torn file fails in any way
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
+    except Exception as error:  # a damaged file can raise any error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         try:
-            state, arrays = _read(previous(file))
+            state, arrays = _read(previous_checkpoint(file))
         except Exception:
-            raise _unfit(file, why) from None
-        print(f"{file}: torn or missing ({why}); going on from the epoch before")
+            raise _unusable(file, reason) from None
+        print(f"{file}: damaged or missing ({reason}); using the checkpoint of the epoch before")
     variables = _variables(model)
-    shapes, wanted = [a.shape for a in arrays], [tuple(v.shape) for v in variables]
-    if shapes != wanted:
-        raise _unfit(file, "the network has other weights")
+    shapes, expected = [a.shape for a in arrays], [tuple(v.shape) for v in variables]
+    if shapes != expected:
+        raise _unusable(file, "the network has other weights")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return state
 
 
 def _read(file: Path) -> tuple[TrainingState, list[np.ndarray]]:
-    # np.load checks each part's CRC-32.
+    # np.load compares the CRC-32 of each array.
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
         state = TrainingState(**json.loads(content["state"].tobytes()))
         return state, [content[f"variable_{i}"] for i in range(len(content.files) - 1)]
@@ -80,5 +83,7 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _unfit(file: Path, why: str) -> UserError:
-    return UserError(f"{file}: cannot go on from this checkpoint ({why}); start anew with --fresh")
+def _unusable(file: Path, reason: str) -> UserError:
+    return UserError(
+        f"{file}: the training cannot continue from this checkpoint ({reason}); start again with --fresh"
+    )

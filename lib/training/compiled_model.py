@@ -1,4 +1,4 @@
-"""A network with its loss, optimizer and schedules, on one device or several."""
+"""Compiling a network for a training: loss, optimizer, learning rate schedule, one device or several."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,58 +12,65 @@ from lib.networks.keras_model import build_model, has_gpu
 from lib.runtime.errors import UserError
 from lib.training.data_parallel import Scope, data_parallel
 from lib.training.losses_and_metrics import LOSSES, accuracy, per_replica, with_rough_map
-from lib.training.patch_batches import PatchBatches
+from lib.training.training_patches import PatchBatches
 from models.drop_block import DropBlock
 from models.ldpc_net import rough_map
 
 
 @dataclass(frozen=True)
-class CompiledModel:
-    """A network in training.
+class TrainingModels:
+    """The Keras models of one training, which have the same weights.
 
     Attributes:
-        model: what is measured and saved, on one device.
-        network: the layers that are trained: those of `model`, on several devices a second network with the
-            same weights.
-        compiled: `network` with loss and optimizer, for some losses with a second output.
-        scope: the devices; `compiled` is built and fitted in it.
+        saved: the network, on one device; it is measured and saved.
+        trained: the network whose layers are trained: `saved` or, on several devices, a copy on all of them.
+        compiled: `trained` with loss and optimizer; for some losses it has a second output.
+        scope: the devices; `compiled` is built and used in it.
     """
 
-    model: keras.Model
-    network: keras.Model
+    saved: keras.Model
+    trained: keras.Model
     compiled: keras.Model
     scope: Scope
 
     @classmethod
-    def of(cls, model: keras.Model, configuration: Configuration) -> "CompiledModel":
-        """The model, compiled for the devices of the configuration."""
-        settings, network = configuration.training_settings, model
-        scope, several = data_parallel(settings)
+    def of(cls, model: keras.Model, configuration: Configuration) -> "TrainingModels":
+        """Compile the model for the devices of the configuration."""
+        settings, trained = configuration.training_settings, model
+        scope, several_devices = data_parallel(settings)
         with scope():
-            if several:
-                network = build_model(configuration)
-                network.set_weights(model.get_weights())
-            compiled = compile_model(network, settings)
-            # Else the first `fit` of a process builds the metrics from the first batch and trains on that
-            # batch last (Keras 3.15 under JAX), so that a resumed epoch would have another order.
-            attributes = configuration.data_attributes
-            patches = (settings.batch_size, attributes.patch_height, attributes.patch_width)
-            x, y = (np.zeros((*patches, channels), np.float32) for channels in (1, 2))
-            compiled.test_on_batch(x, y)
-        return cls(model, network, compiled, scope)
+            if several_devices:
+                trained = build_model(configuration)
+                trained.set_weights(model.get_weights())
+            compiled = compile_model(trained, settings, settings.steps)
+            # Build the metrics now. Otherwise the first `fit` of a process builds them from the first batch
+            # and trains on that batch last (Keras 3.15 with JAX): after a resume the order would differ.
+            compiled.test_on_batch(*_empty_patches(configuration, settings.fixed_batch_size))
+        return cls(model, trained, compiled, scope)
 
-    def fit(self, patches: PatchBatches, callbacks: list) -> dict[str, list[float]]:
-        """Train on all patches once; returns the mean of loss and metrics."""
+    def fit(
+        self, patches: PatchBatches, callbacks: list[keras.callbacks.Callback]
+    ) -> dict[str, list[float]]:
+        """Train on all patches once; return the mean loss and metrics of the epoch."""
         with self.scope():
-            # Keras would shuffle the batches by a random state that no checkpoint holds.
+            # No shuffling by Keras: its random state is not in the checkpoint.
             fitted = self.compiled.fit(patches, shuffle=False, verbose=0, callbacks=callbacks)
-        if self.network is not self.model:
-            self.model.set_weights(self.network.get_weights())
+        if self.trained is not self.saved:
+            self.saved.set_weights(self.trained.get_weights())
         return fitted.history
 
 
-def compile_model(model: keras.Model, settings: TrainingSettings) -> keras.Model:
-    """The model with loss and optimizer; with `rough_map_loss_weight`, both maps, of the same weights."""
+def compile_model(model: keras.Model, settings: TrainingSettings, steps: int) -> keras.Model:
+    """The model with loss and optimizer; with `rough_map_loss_weight`, both maps are outputs.
+
+    Args:
+        model: the network; its layers are shared.
+        settings: loss, optimizer and learning rate.
+        steps: steps of an epoch, for the cosine schedule.
+
+    Raises:
+        UserError: `rough_map_loss_weight` for a network without a rough map.
+    """
     loss, weight = LOSSES[settings.loss], settings.rough_map_loss_weight
     if weight:
         try:
@@ -75,29 +82,43 @@ def compile_model(model: keras.Model, settings: TrainingSettings) -> keras.Model
             ) from None
         loss = with_rough_map(loss, weight)
         model = keras.Model(model.input, keras.layers.Concatenate()([model.output, rough]))
-    _compile(model, settings, loss)
+    rate = settings.learning_rate
+    if settings.learning_rate_schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps * settings.N_epochs)
+    optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[settings.optimizer]
+    # XLA makes a training faster on a GPU, and 1.2 to 1.8 times slower on a CPU. JAX always uses it.
+    xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"
+    model.compile(optimizer(rate), per_replica(loss), metrics=[accuracy], jit_compile=xla)
     return model
 
 
-def _compile(model: keras.Model, settings: TrainingSettings, loss: Callable) -> None:
-    rate = settings.learning_rate
-    if settings.learning_rate_schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, settings.steps * settings.N_epochs)
-    optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[settings.optimizer]
-    # XLA speeds training up on a GPU and slows it down by 1.2 to 1.8 on a CPU; JAX is always compiled.
-    xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"
-    model.compile(optimizer(rate), per_replica(loss), metrics=[accuracy], jit_compile=xla)
+def training_step(configuration: Configuration) -> Callable[[int], object]:
+    """A function that trains a new network for one step on the given number of empty patches."""
+    # The number of steps has no influence on the speed.
+    model = compile_model(build_model(configuration), configuration.training_settings, steps=1)
+    return lambda number: model.train_on_batch(*_empty_patches(configuration, number))
 
 
 def set_drop_block_rate(model: keras.Model, settings: TrainingSettings, epochs_done: int) -> None:
-    """Set the rate of DropBlock: from 0 in the first epoch to the full one after `dropout_growth_epochs`."""
+    """Set the rate of DropBlock, which grows linearly over `dropout_growth_epochs` epochs.
+
+    Raises:
+        UserError: `dropout_growth_epochs` for a network without DropBlock.
+    """
     growth = settings.dropout_growth_epochs
     share = min(1.0, epochs_done / growth) if growth else 1.0
-    dropping = [layer for layer in model.layers if isinstance(layer, DropBlock)]
-    if growth and not dropping:
+    drop_blocks = [layer for layer in model.layers if isinstance(layer, DropBlock)]
+    if growth and not drop_blocks:
         raise UserError(
             f"[training settings] dropout_growth_epochs = {growth}: {model.name} has no DropBlock; "
             "expected 0, or ldpc_net or ldpc_sd"
         )
-    for layer in dropping:
+    for layer in drop_blocks:
         layer.rate_now.assign(layer.rate * share)
+
+
+def _empty_patches(configuration: Configuration, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (number, h, w, 1) and truth with weights (number, h, w, 2), all 0, float32."""
+    attributes = configuration.data_attributes
+    patches = (number, attributes.patch_height, attributes.patch_width)
+    return np.zeros((*patches, 1), np.float32), np.zeros((*patches, 2), np.float32)

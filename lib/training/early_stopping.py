@@ -1,4 +1,4 @@
-"""Which epoch is the best, and when no further one is wanted."""
+"""Early stopping: which epoch is the best, and when the training ends."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ from lib.configuration.sections import TrainingSettings
 
 @dataclass
 class TrainingState:
-    """What a resumed training needs beside the variables.
+    """The part of the state of a training that is not in the variables of Keras.
 
     Attributes:
-        history: one row an epoch, as in history.csv.
-        best_epoch: the number (from 1) of the epoch whose weights are kept as best.
+        history: one row for each epoch, as in history.csv.
+        best_epoch: the epoch, from 1, whose weights are stored as the best.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -20,19 +20,19 @@ class TrainingState:
 
     @property
     def epochs_done(self) -> int:
-        """The number of whole epochs behind."""
+        """The number of whole epochs."""
         return len(self.history)
 
 
-def is_best(state: TrainingState, settings: TrainingSettings) -> bool:
-    """Whether the last epoch is better than all before it; the first of equals is kept."""
+def last_epoch_is_best(state: TrainingState, settings: TrainingSettings) -> bool:
+    """Whether the last epoch is better than all epochs before it."""
     name, sign = ("val_auc", 1) if settings.best_by == "auc" else ("val_loss", -1)
     values = [sign * row[name] for row in state.history]
     return values[-1] > max(values[:-1], default=-math.inf)
 
 
-def why_stop(state: TrainingState, settings: TrainingSettings) -> str:
-    """Why no further epoch is wanted, or nothing."""
+def reason_to_stop(state: TrainingState, settings: TrainingSettings) -> str:
+    """The reason to end the training now; "" if there is none."""
     if state.epochs_done >= settings.N_epochs:
         return f"all {settings.N_epochs} epochs done"
     if state.epochs_done - state.best_epoch >= settings.patience:

@@ -1,4 +1,4 @@
-"""Patches: cut while training from images in memory, cut in order for a whole image, put together again."""
+"""Random positions of training patches, and cutting the patches from the images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from lib.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class TrainingImage:
-    """A preprocessed image: `levels`, `truth` and `field_of_view`, each (H, W) uint8."""
+    """A preprocessed image: grey `levels`, `truth` and `field_of_view`, each (H, W) uint8."""
 
     name: str
     levels: np.ndarray
@@ -20,20 +20,11 @@ class TrainingImage:
     field_of_view: np.ndarray
 
     def at_least(self, height: int, width: int) -> "TrainingImage":
-        """The same image, padded below and to the right where it is smaller than a patch."""
-        rows, columns = (
-            max(0, wanted - size)
-            for wanted, size in zip((height, width), self.truth.shape, strict=True)
-        )
-        if not rows and not columns:
-            return self
-        margins = ((0, rows), (0, columns))
-        return TrainingImage(
-            self.name,
-            np.pad(self.levels, margins),
-            np.pad(self.truth, margins),
-            np.pad(self.field_of_view, margins),
-        )
+        """The image, padded with 0 at the bottom and the right to at least (height, width)."""
+        rows, columns = self.truth.shape
+        margins = ((0, max(0, height - rows)), (0, max(0, width - columns)))
+        arrays = (self.levels, self.truth, self.field_of_view)
+        return TrainingImage(self.name, *(np.pad(array, margins) for array in arrays))
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class Corners:
     row: np.ndarray
     column: np.ndarray
 
-    def __getitem__(self, chosen: slice) -> "Corners":
+    def __getitem__(self, chosen: slice | np.ndarray) -> "Corners":
         return Corners(self.image[chosen], self.row[chosen], self.column[chosen])
 
     def __len__(self) -> int:
@@ -52,18 +43,18 @@ class Corners:
 
 
 class PatchSampler:
-    """Draws corners of patches at random, shared equally among the images.
+    """Draws random corners of patches, equally many in each image.
 
     Args:
-        images: all at least as large as a patch.
-        height: of a patch, in pixels.
-        width: of a patch, in pixels.
-        inside_FOV: only patches that lie in the field of view whole.
-        truth_centred_share: this share of the patches is centred on a pixel of the truth (as nearly as
-            the image's border allows), where the image has any.
+        images: images that are at least as large as a patch.
+        height: height of a patch in pixels.
+        width: width of a patch in pixels.
+        inside_FOV: draw only patches that lie completely in the field of view.
+        truth_centred_share: share of the patches whose centre is a positive pixel of the truth (as nearly as
+            the border of the image allows), if the image has any.
 
     Raises:
-        UserError: `inside_FOV` and no patch fits into an image's field of view.
+        UserError: `inside_FOV`, and no patch fits into the field of view of an image.
     """
 
     def __init__(
@@ -77,17 +68,16 @@ class PatchSampler:
     ) -> None:
         self._patch = (height, width)
         self._share = truth_centred_share
-        self._spans = [
-            (i.truth.shape[0] - height + 1, i.truth.shape[1] - width + 1) for i in images
-        ]
-        self._allowed = [self._inside(i) if inside_FOV else None for i in images]
+        # Number of rows and columns in which a corner can be. A corner has one index: row * columns + column.
+        self._spans = [self._span(image) for image in images]
+        self._allowed = [self._inside(image) if inside_FOV else None for image in images]
         self._centred = [
             self._centred_on_truth(image, allowed) if truth_centred_share else None
             for image, allowed in zip(images, self._allowed, strict=True)
         ]
 
     def draw(self, number: int, generator: np.random.Generator) -> Corners:
-        """`number` corners; a remainder after equal shares goes one by one to images drawn at random."""
+        """`number` corners in random order; random images get the remainder of an equal division."""
         count = len(self._spans)
         extra = generator.permutation(count)[: number % count]
         shares = np.full(count, number // count)
@@ -100,43 +90,46 @@ class PatchSampler:
 
     def _draw_one(self, index: int, number: int, generator: np.random.Generator) -> np.ndarray:
         centred, allowed = self._centred[index], self._allowed[index]
-        on_truth = round(number * self._share) if centred is not None and centred.size else 0
-        chosen = [generator.choice(centred, on_truth)] if on_truth else []
+        chosen = []
+        if centred is not None and centred.size and (on_truth := round(number * self._share)):
+            chosen = [generator.choice(centred, on_truth)]
+            number -= on_truth
         if allowed is None:
-            anywhere = generator.integers(np.prod(self._spans[index]), size=number - on_truth)
+            others = generator.integers(np.prod(self._spans[index]), size=number)
         else:
-            anywhere = generator.choice(allowed, number - on_truth)
-        return np.concatenate([*chosen, anywhere])
+            others = generator.choice(allowed, number)
+        return np.concatenate([*chosen, others])
+
+    def _span(self, image: TrainingImage) -> tuple[int, int]:
+        (rows, columns), (height, width) = image.truth.shape, self._patch
+        return rows - height + 1, columns - width + 1
 
     def _inside(self, image: TrainingImage) -> np.ndarray:
-        height, width = self._patch
-        # An eroded mask holds exactly the corners (anchor 0, 0) whose whole patch is inside.
-        eroded = cv2.erode(
-            image.field_of_view, np.ones((height, width), np.uint8), anchor=(0, 0), borderValue=0
-        )
-        rows, columns = image.truth.shape
-        inside = np.flatnonzero(eroded[: rows - height + 1, : columns - width + 1])
+        rows, columns = self._span(image)
+        # Erosion with anchor (0, 0) leaves exactly the corners whose patch is completely inside.
+        patch = np.ones(self._patch, np.uint8)
+        eroded = cv2.erode(image.field_of_view, patch, anchor=(0, 0), borderValue=0)
+        inside = np.flatnonzero(eroded[:rows, :columns])
         if not inside.size:
+            height, width = self._patch
             raise UserError(
-                f"{image.name}: no patch of {height}x{width} lies in its field of view whole; "
-                "set [training settings] inside_FOV = False, or smaller patches"
+                f"{image.name}: no patch of {height}x{width} lies completely in the field of view; "
+                "set [training settings] inside_FOV = False, or choose smaller patches"
             )
         return inside
 
     def _centred_on_truth(self, image: TrainingImage, allowed: np.ndarray | None) -> np.ndarray:
-        height, width = self._patch
-        span = (image.truth.shape[0] - height + 1, image.truth.shape[1] - width + 1)
+        (height, width), (rows, columns) = self._patch, self._span(image)
         row, column = np.nonzero(image.truth)
-        row = np.clip(row - height // 2, 0, span[0] - 1)
-        column = np.clip(column - width // 2, 0, span[1] - 1)
-        corners = row * span[1] + column
+        row = np.clip(row - height // 2, 0, rows - 1)
+        corners = row * columns + np.clip(column - width // 2, 0, columns - 1)
         return corners if allowed is None else corners[np.isin(corners, allowed)]
 
 
 def cut_patches(
     arrays: Sequence[np.ndarray], corners: Corners, height: int, width: int
 ) -> np.ndarray:
-    """(N, height, width) patches of `arrays` (each (H, W), one dtype) at `corners`."""
+    """Cut patches (N, height, width) at `corners` from `arrays`, each (H, W) and of the same dtype."""
     patches = np.empty((len(corners), height, width), arrays[0].dtype)
     for index in np.unique(corners.image):
         here = corners.image == index

@@ -1,19 +1,14 @@
-"""Training: from prepared HDF5 files to weights, history and curves; goes on where it was cut off."""
+"""Training: from prepared data to weights, history and learning curves; continues after an interruption."""
 
 import csv
 import dataclasses
-import io
-import json
 import math
-import sys
 import time
-from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from lib.configuration.experiment_folder import (
     Experiment,
@@ -31,29 +26,34 @@ from lib.networks.keras_model import (
     build_model,
     devices,
     has_gpu,
-    record,
     save_weights,
     trained_model,
+    write_experiment_record,
 )
 from lib.runtime.atomic_files import write_text, written_atomically
 from lib.runtime.errors import UserError, is_out_of_memory
-from lib.training.checkpoint import is_there, keep_previous, load_checkpoint, save_checkpoint
-from lib.training.compiled_model import CompiledModel, compile_model, set_drop_block_rate
+from lib.training.callbacks import ProgressBar, StopAtNonFiniteLoss, diverged
+from lib.training.checkpoint import (
+    checkpoint_exists,
+    keep_previous_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from lib.training.compiled_model import TrainingModels, set_drop_block_rate, training_step
 from lib.training.data_parallel import is_first_process
-from lib.training.early_stopping import TrainingState, is_best, why_stop
+from lib.training.early_stopping import TrainingState, last_epoch_is_best, reason_to_stop
 from lib.training.losses_and_metrics import LOSSES, accuracy, auc_roc
-from lib.training.patch_batches import PatchBatches
-from lib.training.patch_sampler import TrainingImage
+from lib.training.patch_sampler import PatchSampler, TrainingImage
 from lib.training.training_patches import (
     FixedPatches,
-    epoch_patches,
+    PatchBatches,
     fixed_patches,
     patch_sampler,
     refuse_unprepared,
     training_images,
 )
 
-TRAINED_WITH = (
+SECTIONS_FIXED_DURING_TRAINING = (
     "data paths",
     "data attributes",
     "preprocessing",
@@ -61,26 +61,27 @@ TRAINED_WITH = (
     "model",
     "training settings",
 )
-SAMPLE = 40
+
+SAMPLE_PATCHES = 40
 """Patches in sample_input_imgs.png and sample_input_masks.png, as in retina-unet."""
 
 SLOW_ON_A_CPU = 5_000_000
-"""Parameters from which a user without a GPU is warned."""
+"""A user without a GPU gets a warning if the network has more parameters."""
 
 
 def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
-    """Train the configured network; call again after an interruption to go on.
+    """Train the configured network; after an interruption a second call continues the training.
 
     Args:
-        configuration: what to train, on what, and where to.
-        fresh: begin at the first epoch even where a checkpoint is.
+        configuration: all settings.
+        fresh: start with the first epoch, even if there is a checkpoint.
 
     Returns:
-        The experiment, whose folder holds what was asked for.
+        The experiment, whose folder has weights, history, learning curves and a record.
 
     Raises:
-        UserError: data missing, another training in the folder, an earlier one of that name had other
-            settings, the loss is not finite, memory is short, or nothing can be written.
+        UserError: data are missing, another training uses the folder, an earlier training of that name had
+            other settings, the loss is not finite, memory runs out, or a file cannot be written.
     """
     experiment = Experiment.of(configuration)
     refuse_unprepared(configuration)
@@ -88,7 +89,7 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
         if is_first_process():
             experiment.remove_unfinished()
         try:
-            resuming = is_there(experiment.checkpoint) and not fresh
+            resuming = checkpoint_exists(experiment.checkpoint) and not fresh
             print(_train(experiment, configuration, resuming=resuming))
         except Exception as error:
             if is_out_of_memory(error):
@@ -97,74 +98,63 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
     return experiment
 
 
+@dataclasses.dataclass(frozen=True)
+class _TrainingData:
+    images: dict[str, list[TrainingImage]]
+    fixed: dict[str, FixedPatches]
+    sampler: PatchSampler
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> "_TrainingData":
+        images = training_images(configuration)
+        fixed = {part: fixed_patches(configuration, part, images[part]) for part in images}
+        share = configuration.training_settings.truth_centred_share
+        sampler = patch_sampler(configuration, images["train"], truth_centred_share=share)
+        return cls(images, fixed, sampler)
+
+    def of_epoch(self, configuration: Configuration, epoch: int) -> PatchBatches:
+        return PatchBatches(configuration, self.images["train"], self.sampler, epoch)
+
+
 def _train(experiment: Experiment, configuration: Configuration, *, resuming: bool) -> str:
-    """Train in the experiment's folder; says why it ended."""
+    """Start or resume the training; return a message that says why it ended."""
     if resuming:
-        refuse_other_settings(experiment, configuration, TRAINED_WITH)
+        refuse_other_settings(experiment, configuration, SECTIONS_FIXED_DURING_TRAINING)
         refuse_other_split(experiment, configuration)
-    if configuration.training_settings.batch_size == "auto":
-        configuration = _with_batch_size(configuration, experiment, resuming=resuming)
+    configuration = _with_batch_size(configuration, experiment, resuming=resuming)
     settings = configuration.training_settings
-    images = training_images(configuration)
-    fixed = {part: fixed_patches(configuration, part, images[part]) for part in images}
-    share = settings.truth_centred_share
-    sampler = patch_sampler(configuration, images["train"], truth_centred_share=share)
-    # What goes on has its own weights.
-    begin = build_model if resuming else _initial_model
-    model, state = begin(configuration), TrainingState()
-    compiled = CompiledModel.of(model, configuration)
+    data = _TrainingData.of(configuration)
+    # A resumed training takes the weights from its checkpoint.
+    model = build_model(configuration) if resuming else _initial_model(configuration)
+    keras_models, state = TrainingModels.of(model, configuration), TrainingState()
     if resuming:
-        with compiled.scope():
-            state = load_checkpoint(experiment.checkpoint, compiled.compiled)
+        with keras_models.scope():
+            state = load_checkpoint(experiment.checkpoint, keras_models.compiled)
     elif is_first_process():
         experiment.clear()
-        record(experiment, configuration, model)
-        _draw_samples(experiment, epoch_patches(configuration, images["train"], sampler, 0))
+        write_experiment_record(experiment, configuration, model)
+        _draw_sample_patches(experiment, data.of_epoch(configuration, 0))
     if is_first_process():
         write_text(experiment.configuration, configuration.as_text())  # N_epochs may have changed
-    _announce(experiment, model, state, settings)
-    _announce_validation(images, settings)
-    with closing(_ProgressBar(settings, state.epochs_done)) as bar:
-        while not (why := why_stop(state, settings)):
-            patches = epoch_patches(configuration, images["train"], sampler, state.epochs_done)
-            row = {"epoch": state.epochs_done + 1}
-            set_drop_block_rate(compiled.network, settings, state.epochs_done)
-            callbacks = [bar, _StopAtNotFinite(patches, row["epoch"], experiment.folder)]
-            row |= _train_epoch(compiled, patches, fixed, settings, callbacks)
-            _refuse_not_finite(row, experiment.folder)
-            state.history.append(row)
-            if is_best(state, settings):
-                state.best_epoch = state.epochs_done
-            if is_first_process():
-                _keep(experiment, compiled.compiled, model, state, settings.best_by)
-            bar.epoch_end(state)
-    return f"{why}; best epoch {state.best_epoch} by validation {settings.best_by}"
+    _print_start(experiment, model, state, settings)
+    _print_validation_images(data.images, settings)
+    return _train_epochs(experiment, configuration, data, keras_models, state)
 
 
 def _with_batch_size(
     configuration: Configuration, experiment: Experiment, *, resuming: bool
 ) -> Configuration:
-    """`batch_size = auto` as a number: measured here, or when the training began."""
+    """The configuration with a number instead of `batch_size = auto`: measured when the training began."""
+    settings = configuration.training_settings
+    if settings.batch_size != "auto":
+        return configuration
     if resuming:
-        size = json.loads(experiment.versions.read_text(encoding="utf-8"))["batch_size"]
+        size = experiment.training_record()["batch_size"]
     else:
-        size = fastest_batch_size(_one_step(configuration))
+        size = fastest_batch_size(training_step(configuration))
     print(f"batch_size = auto: {size} patches a step")
-    settings = dataclasses.replace(configuration.training_settings, batch_size=size)
+    settings = dataclasses.replace(settings, batch_size=size)
     return dataclasses.replace(configuration, training_settings=settings)
-
-
-def _one_step(configuration: Configuration) -> Callable[[int], object]:
-    """Trains a network of its own on so many empty patches."""
-    settings, attributes = configuration.training_settings, configuration.data_attributes
-    model = compile_model(build_model(configuration), dataclasses.replace(settings, batch_size=1))
-    patch = (attributes.patch_height, attributes.patch_width)
-
-    def compute(size: int) -> object:
-        x, y = (np.zeros((size, *patch, channels), np.float32) for channels in (1, 2))
-        return model.train_on_batch(x, y)
-
-    return compute
 
 
 def _initial_model(configuration: Configuration) -> keras.Model:
@@ -175,23 +165,49 @@ def _initial_model(configuration: Configuration) -> keras.Model:
     return trained_model(configuration, settings.initial_weights, settings.precision)
 
 
+def _train_epochs(
+    experiment: Experiment,
+    configuration: Configuration,
+    data: _TrainingData,
+    keras_models: TrainingModels,
+    state: TrainingState,
+) -> str:
+    """Train until there is a reason to stop; return a message with the reason."""
+    settings = configuration.training_settings
+    with closing(ProgressBar(settings, state.epochs_done)) as bar:
+        while not (reason := reason_to_stop(state, settings)):
+            patches, epoch = data.of_epoch(configuration, state.epochs_done), state.epochs_done + 1
+            set_drop_block_rate(keras_models.trained, settings, state.epochs_done)
+            callbacks = [bar, StopAtNonFiniteLoss(patches, epoch, experiment.folder)]
+            measures = _train_epoch(keras_models, patches, data.fixed, settings, callbacks)
+            row = {"epoch": epoch, **measures}
+            _refuse_non_finite(row, experiment.folder)
+            state.history.append(row)
+            if last_epoch_is_best(state, settings):
+                state.best_epoch = state.epochs_done
+            if is_first_process():
+                _write_epoch(experiment, keras_models, state, settings.best_by)
+            bar.print_epoch(state)
+    return f"{reason}; best epoch {state.best_epoch} by validation {settings.best_by}"
+
+
 def _train_epoch(
-    compiled: CompiledModel,
+    keras_models: TrainingModels,
     patches: PatchBatches,
     fixed: dict[str, FixedPatches],
     settings: TrainingSettings,
     callbacks: list[keras.callbacks.Callback],
 ) -> dict[str, float]:
-    """One pass over `patches`; returns the row of history.csv but for the epoch's number.
+    """Train on `patches` once; return the row of history.csv without the number of the epoch.
 
-    Loss and accuracy of the training part are means over the epoch, while the network still learns; its
-    AUC, and all of the validation part, are of the network as it is at the end.
+    Loss and accuracy of the training part are means over the epoch, during which the weights change. Its AUC
+    and all measures of the validation part belong to the weights at the end of the epoch.
     """
     started = time.monotonic()
-    fitted, model = compiled.fit(patches, callbacks), compiled.model
-    row = {name: fitted[name][0] for name in ("loss", "accuracy")}
-    row["auc"] = _measure(model, fixed["train"], settings)["auc"]
-    validation = _measure(model, fixed["validation"], settings)
+    means = keras_models.fit(patches, callbacks)
+    row = {name: means[name][0] for name in ("loss", "accuracy")}
+    row["auc"] = _measure(keras_models.saved, fixed["train"], settings)["auc"]
+    validation = _measure(keras_models.saved, fixed["validation"], settings)
     row |= {f"val_{name}": value for name, value in validation.items()}
     return row | {"seconds": round(time.monotonic() - started, 2)}
 
@@ -209,139 +225,77 @@ def _measure(
     return row
 
 
-def _refuse_not_finite(row: dict[str, float], folder: Path) -> None:
+def _refuse_non_finite(row: dict[str, float], folder: Path) -> None:
     if not all(math.isfinite(value) for value in row.values()):
         losses = f"loss {row['loss']:g}, validation loss {row['val_loss']:g}"
-        raise _diverged(f"epoch {row['epoch']}: {losses}", folder)
+        raise diverged(f"epoch {row['epoch']}: {losses}", folder)
 
 
-def _diverged(where: str, folder: Path) -> UserError:
-    return UserError(
-        f"{where}: the training has diverged; lower [training settings] learning_rate. The weights of "
-        f"the epochs before, if any, are kept in {folder}; with another rate start anew with --fresh"
-    )
-
-
-def _too_large(configuration: Configuration, folder: Path) -> UserError:
-    size = configuration.training_settings.batch_size
-    return UserError(
-        f"not enough memory on {', '.join(devices())} at [training settings] batch_size = {size}: end other "
-        "programs that use it and start again, to go on after the last whole epoch; or lower batch_size and "
-        f"start anew with --fresh. What the epochs before left is kept in {folder}"
-    )
-
-
-def _keep(
-    experiment: Experiment,
-    compiled: keras.Model,
-    model: keras.Model,
-    state: TrainingState,
-    best_by: str,
+def _write_epoch(
+    experiment: Experiment, keras_models: TrainingModels, state: TrainingState, best_by: str
 ) -> None:
-    """Leave an epoch's results, all or none: they are renamed together when all are written.
+    """Write all files of an epoch, or none: they get their names when all are complete.
 
-    The checkpoint comes last, as the promise that all else is there.
+    The checkpoint is renamed last: if it is there, the other files are there too.
     """
-    folder = experiment.folder
-    files = [folder / "history.csv", folder / "learning_curves.png", experiment.weights("last")]
+    curves = experiment.folder / "learning_curves.png"
+    files = [experiment.history_file, curves, experiment.weights("last")]
     if state.best_epoch == state.epochs_done:
         files.append(experiment.weights("best"))
-    with written_atomically(*files, experiment.checkpoint) as (table, curves, *weights, checkpoint):
-        write_text(table, _as_csv(state.history))
-        learning_curves(curves, state.history, best_by)
+    with written_atomically(*files, experiment.checkpoint) as (
+        table,
+        picture,
+        *weights,
+        checkpoint,
+    ):
+        with table.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, state.history[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(state.history)
+        learning_curves(picture, state.history, best_by)
         for file in weights:
-            save_weights(model, file)
-        save_checkpoint(checkpoint, compiled, state)
-        keep_previous(experiment.checkpoint)
+            save_weights(keras_models.saved, file)
+        save_checkpoint(checkpoint, keras_models.compiled, state)
+        keep_previous_checkpoint(experiment.checkpoint)
 
 
-def _as_csv(history: list[dict[str, float]]) -> str:
-    table = io.StringIO()
-    writer = csv.DictWriter(table, history[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return table.getvalue()
+def _draw_sample_patches(experiment: Experiment, patches: PatchBatches) -> None:
+    number = min(len(patches), math.ceil(SAMPLE_PATCHES / patches.batch_size))
+    batches = [patches[i] for i in range(number)]
+    for index, name in enumerate(("sample_input_imgs", "sample_input_masks")):
+        shown = np.concatenate([batch[index][..., 0] for batch in batches])[:SAMPLE_PATCHES]
+        sample_patches(experiment.folder / f"{name}.png", shown)
 
 
-def _draw_samples(experiment: Experiment, patches: PatchBatches) -> None:
-    batches = [patches[i] for i in range(min(len(patches), -(-SAMPLE // patches.batch_size)))]
-    for number, name in enumerate(("sample_input_imgs", "sample_input_masks")):
-        drawn = np.concatenate([batch[number][..., 0] for batch in batches])[:SAMPLE]
-        sample_patches(experiment.folder / f"{name}.png", drawn)
-
-
-def _announce(
+def _print_start(
     experiment: Experiment, model: keras.Model, state: TrainingState, settings: TrainingSettings
 ) -> None:
     device = f"{keras.backend.backend()} on {', '.join(devices())}"
     print(f"{experiment.name}: {model.count_params():,} parameters; {device}; {settings.precision}")
     if model.count_params() > SLOW_ON_A_CPU and not has_gpu():
         print(
-            "a network of this size takes weeks on a CPU; configurations/ holds smaller ones, *_cpu.txt"
+            "a network of this size needs weeks on a CPU; configurations/*_cpu.txt have smaller networks"
         )
-    if state.history and not why_stop(state, settings):
-        print(f"going on after epoch {state.epochs_done}; --fresh would start anew")
+    if state.history and not reason_to_stop(state, settings):
+        print(f"continuing after epoch {state.epochs_done}; --fresh starts with the first epoch")
 
 
-def _announce_validation(
+def _print_validation_images(
     images: dict[str, list[TrainingImage]], settings: TrainingSettings
 ) -> None:
-    """Say which images validate where retina-unet's rule chooses them, and whether they train too."""
+    """With `validation = patches`, print which images validate, and warn if one also trains."""
     if settings.validation == "images":
         return
     validating = {image.name for image in images["validation"]}
     both = validating & {image.name for image in images["train"]}
-    leaky = f"LEAKY: {', '.join(both)} trains as well" if both else "none of them trains"
-    print(f"validation = patches, as in retina-unet: of {', '.join(sorted(validating))}; {leaky}")
+    leakage = f"LEAKY: {', '.join(both)} trains as well" if both else "none of them trains"
+    print(f"validation = patches, as in retina-unet, of {', '.join(sorted(validating))}; {leakage}")
 
 
-class _StopAtNotFinite(keras.callbacks.Callback):
-    """Ends the training at the first step whose loss is NaN or infinite, and names its images."""
-
-    def __init__(self, patches: PatchBatches, epoch: int, folder: Path) -> None:
-        super().__init__()
-        self._patches, self._epoch, self._folder = patches, epoch, folder
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        if not math.isfinite(logs["loss"]):  # the mean over the epoch so far, finite until now
-            where = f"epoch {self._epoch}, step {batch + 1} of {len(self._patches)}"
-            images = ", ".join(self._patches.names(batch))
-            raise _diverged(f"{where}: loss {logs['loss']:g} on patches of {images}", self._folder)
-
-
-class _ProgressBar(keras.callbacks.Callback):
-    """One bar over all epochs, with time left, and one line an epoch; without a terminal the lines alone."""
-
-    def __init__(self, settings: TrainingSettings, epochs_done: int) -> None:
-        super().__init__()
-        self._settings = settings
-        self._bar = tqdm(
-            total=settings.N_epochs * settings.steps * settings.batch_size,
-            initial=epochs_done * settings.steps * settings.batch_size,
-            unit="patch",
-            unit_scale=True,
-            dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
-        )
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._bar.update(self._settings.batch_size)
-        self._bar.set_postfix(loss=f"{(logs or {}).get('loss', math.nan):.4f}", refresh=False)
-
-    def epoch_end(self, state: TrainingState) -> None:
-        """Print the line of the epoch just ended."""
-        row = state.history[-1]
-        done = self._settings.N_epochs - state.epochs_done
-        left = tqdm.format_interval(done * np.median([r["seconds"] for r in state.history]))
-        self._bar.write(
-            f"epoch {row['epoch']:>3}/{self._settings.N_epochs}  loss {row['loss']:.4f} "
-            f"AUC {row['auc']:.4f}  validation: loss {row['val_loss']:.4f} AUC {row['val_auc']:.4f}"
-            f"{' (best)' if state.best_epoch == row['epoch'] else ''}  "
-            f"{row['seconds']:.0f} s, at most {left} left",
-            file=sys.stdout,
-        )
-        sys.stdout.flush()
-
-    def close(self) -> None:
-        """Remove the bar."""
-        self._bar.close()
+def _too_large(configuration: Configuration, folder: Path) -> UserError:
+    size = configuration.training_settings.batch_size
+    return UserError(
+        f"not enough memory on {', '.join(devices())} at [training settings] batch_size = {size}: end other "
+        "programs that use it and start the training again, to continue after the last whole epoch; or lower "
+        f"batch_size and start with --fresh. The files of the epochs before are in {folder}"
+    )

@@ -1,42 +1,29 @@
-"""What a training learns and validates from: its images, and the patches that are cut from them."""
+"""Training and validation patches: from the prepared images to the batches that Keras trains on."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from lib.configuration.reading import Configuration
 from lib.datasets.prepared_hdf5 import read_part
 from lib.images.preprocessing import network_input, preprocess
 from lib.runtime.errors import UserError
-from lib.training.data_parallel import process_number_and_count
-from lib.training.patch_batches import PatchBatches
-from lib.training.patch_sampler import PatchSampler, TrainingImage, cut_patches
+from lib.training.augmentation import augment
+from lib.training.data_parallel import process_count, process_index
+from lib.training.patch_sampler import Corners, PatchSampler, TrainingImage, cut_patches
 
-# What a stream of random numbers is for: seeds are [seed, purpose, epoch].
+# The seed of a random generator is [seed, purpose, epoch]. These are the purposes.
 TRAINING, AUGMENTATION, FIXED = range(3)
 
 
-@dataclass(frozen=True)
-class FixedPatches:
-    """Patches on which every epoch is measured.
-
-    Attributes:
-        x: (N, h, w, 1) float32.
-        y: (N, h, w, 2) float32, truth and weight in the loss.
-        inside: (N, h, w) bool, the field of view.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    inside: np.ndarray
-
-
 def refuse_unprepared(configuration: Configuration) -> None:
-    """Before a network is built.
+    """Check that the prepared data are there.
 
     Raises:
-        UserError: the data are not prepared, or lack a part.
+        UserError: the data are not prepared, or a part is missing.
     """
     paths = configuration.data_paths
     split = paths.path_local / "split.json"
@@ -44,25 +31,21 @@ def refuse_unprepared(configuration: Configuration) -> None:
         raise UserError(
             f"{split}: no such file; run prepare_datasets_FFA.py (or prepare_datasets_vessels.py) first"
         )
-    needed = (
-        ("train", "validation")
-        if configuration.training_settings.validation == "images"
-        else ("train",)
-    )
-    for part in needed:
+    by_images = configuration.training_settings.validation == "images"
+    for part in ("train", "validation") if by_images else ("train",):
         if not paths.hdf5(part)[0].is_file():
             raise UserError(
-                f"{paths.path_local} holds no {part} part, which training needs: prepare again with "
+                f"{paths.path_local} has no {part} part, which the training needs: prepare again with "
                 "another [preparation] split_ratio"
             )
 
 
 def training_images(configuration: Configuration) -> dict[str, list[TrainingImage]]:
-    """What trains and what validates.
+    """The images of the parts "train" and "validation".
 
-    `validation = patches` is retina-unet's: patches lie in the order of their images, and the last tenth
-    of them validates (Keras' `validation_split`). So the last tenth of the images validates, and an
-    image that the tenth cuts in two does both.
+    `validation = patches` is the rule of retina-unet: patches are in the order of their images, and the last
+    tenth of them validates (`validation_split` of Keras). So the last tenth of the images validates, and an
+    image that is partly in this tenth also trains.
     """
     paths = configuration.data_paths
     if configuration.training_settings.validation == "images":
@@ -73,32 +56,19 @@ def training_images(configuration: Configuration) -> dict[str, list[TrainingImag
         if paths.hdf5(part)[0].is_file()
         for image in _read_images(configuration, part)
     ]
-    first, last = images_of_the_last_tenth(len(pooled))
-    return {"train": pooled[:last], "validation": pooled[first:]}
+    first_validating, first_not_training = bounds_of_the_last_tenth(len(pooled))
+    return {"train": pooled[:first_not_training], "validation": pooled[first_validating:]}
 
 
-def images_of_the_last_tenth(number: int) -> tuple[int, int]:
-    """Of so many images in order: the first that validates, and the first that does not train."""
+def bounds_of_the_last_tenth(number: int) -> tuple[int, int]:
+    """Index of the first of `number` images that validates, and of the first that does not train."""
     return number - math.ceil(number / 10), number - math.floor(number / 10)
-
-
-def _read_images(configuration: Configuration, part: str) -> list[TrainingImage]:
-    attributes = configuration.data_attributes
-    return [
-        TrainingImage(
-            image.name,
-            preprocess(image.original, image.field_of_view, configuration.preprocessing),
-            image.truth,
-            image.field_of_view,
-        ).at_least(attributes.patch_height, attributes.patch_width)
-        for image in read_part(configuration.data_paths.hdf5(part))
-    ]
 
 
 def patch_sampler(
     configuration: Configuration, images: list[TrainingImage], *, truth_centred_share: float
 ) -> PatchSampler:
-    """Draws where patches are cut from `images`."""
+    """A sampler for patches of the configured size."""
     attributes = configuration.data_attributes
     return PatchSampler(
         images,
@@ -109,31 +79,86 @@ def patch_sampler(
     )
 
 
-def epoch_patches(
-    configuration: Configuration, images: list[TrainingImage], sampler: PatchSampler, epoch: int
-) -> PatchBatches:
-    """The patches of one epoch: a function of seed and epoch, so that a resumed run has the same."""
-    settings, attributes = configuration.training_settings, configuration.data_attributes
-    generator = np.random.default_rng([settings.seed, TRAINING, epoch])
-    return PatchBatches(
-        images,
-        sampler.draw(settings.steps * settings.batch_size, generator),
-        (attributes.patch_height, attributes.patch_width),
-        settings.batch_size,
-        loss_in_FOV=settings.loss_in_FOV,
-        augmentation=configuration.augmentation,
-        seed=(settings.seed, AUGMENTATION, epoch),
-        share=process_number_and_count(),
-    )
+class PatchBatches(keras.utils.PyDataset):
+    """The patches of an epoch in batches, which are cut from images in memory when Keras needs them.
+
+    A batch is `(x, y)`: `x` (N, h, w, 1) float32 in [0, 1]; `y` (N, h, w, 2) float32, the truth and the
+    weight of each pixel in the loss. It depends only on the seed, the epoch and the index of the batch, so
+    that any thread can make it and a resumed training gets the same batches. With several processes each gets
+    its part of every batch.
+
+    Args:
+        configuration: seed, size of patches, batch size, augmentation, field of view in the loss.
+        images: images that are at least as large as a patch.
+        sampler: draws the positions of the patches in `images`.
+        epoch: index of the epoch, from 0.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        images: Sequence[TrainingImage],
+        sampler: PatchSampler,
+        epoch: int,
+    ) -> None:
+        super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
+        settings, attributes = configuration.training_settings, configuration.data_attributes
+        self._settings, self._augmentation = settings, configuration.augmentation
+        self._names = [image.name for image in images]
+        self._levels = [image.levels for image in images]
+        self._aligned = [[i.truth for i in images], [i.field_of_view for i in images]]
+        self._patch = (attributes.patch_height, attributes.patch_width)
+        self.batch_size, self._epoch = settings.fixed_batch_size, epoch
+        generator = np.random.default_rng([settings.seed, TRAINING, epoch])
+        self._corners = sampler.draw(settings.steps * self.batch_size, generator)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._corners) / self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        corners = self._corners_of_batch(index)
+        x = network_input(cut_patches(self._levels, corners, *self._patch))
+        y = np.stack(
+            [cut_patches(arrays, corners, *self._patch) for arrays in self._aligned], axis=-1
+        )
+        generator = np.random.default_rng([self._settings.seed, AUGMENTATION, self._epoch, index])
+        x, y = augment(x, y, self._augmentation, generator)
+        if not self._settings.loss_in_FOV:
+            y[..., 1] = 1
+        process, count = process_index(), process_count()
+        part = slice(len(x) * process // count, len(x) * (process + 1) // count)
+        return x[part, ..., None], y[part].astype(np.float32)
+
+    def image_names(self, index: int) -> list[str]:
+        """The names of the images in batch `index`, sorted."""
+        return sorted({self._names[image] for image in self._corners_of_batch(index).image})
+
+    def _corners_of_batch(self, index: int) -> Corners:
+        return self._corners[index * self.batch_size : (index + 1) * self.batch_size]
+
+
+@dataclass(frozen=True)
+class FixedPatches:
+    """Patches of one part that stay the same, so that the measures of all epochs can be compared.
+
+    Attributes:
+        x: (N, h, w, 1) float32 in [0, 1].
+        y: (N, h, w, 2) float32, truth and weight in the loss.
+        inside: (N, h, w) bool, the field of view.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    inside: np.ndarray
 
 
 def fixed_patches(
     configuration: Configuration, part: str, images: list[TrainingImage]
 ) -> FixedPatches:
-    """Drawn alike from both parts: evenly over the images, not augmented, not favouring the truth.
+    """Patches to measure an epoch: equally many of each image, at random places, without augmentation.
 
     Raises:
-        UserError: they show nothing, or nothing else, so that they measure nothing.
+        UserError: all pixels in the field of view are positive, or all are negative, or there are none.
     """
     settings, attributes = configuration.training_settings, configuration.data_attributes
     patch = (attributes.patch_height, attributes.patch_width)
@@ -154,3 +179,14 @@ def fixed_patches(
     weight = inside if settings.loss_in_FOV else np.ones_like(inside)
     y = np.stack([truth, weight], axis=-1).astype(np.float32)
     return FixedPatches(network_input(levels)[..., None], y, inside)
+
+
+def _read_images(configuration: Configuration, part: str) -> list[TrainingImage]:
+    attributes = configuration.data_attributes
+    images = []
+    for image in read_part(configuration.data_paths.hdf5(part)):
+        assert image.truth is not None  # only a test set may lack the truth
+        levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
+        unpadded = TrainingImage(image.name, levels, image.truth, image.field_of_view)
+        images.append(unpadded.at_least(attributes.patch_height, attributes.patch_width))
+    return images

@@ -1,4 +1,4 @@
-"""Trainings that are killed, ended, or run out of disk: what the user sees, what is left."""
+"""Trainings that are killed or run out of disk space: messages, and files that are left."""
 
 import os
 import shutil
@@ -32,13 +32,13 @@ def unfinished(folder) -> list:
     return [file.name for file in folder.iterdir() if file.name.startswith(".")]
 
 
-def test_three_random_kills_end_like_an_uninterrupted_training(tmp_path):
+def test_after_three_random_kills_a_training_gives_the_same_result(tmp_path):
     found = run(tmp_path, kills=3, seed=int(time.time()))
     assert found["same"] == 3 and found["left half-written"] == 0, found
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_training_ends_at_once_when_told_to_and_keeps_others_out_until_then(prepared, sent, code):
+def test_a_signal_ends_a_training_at_once_and_its_lock_holds_until_then(prepared, sent, code):
     settings = [f"experiment name.name=ended_{code}", "training settings.patience=1000"]
     long = command(prepared, *settings, "training settings.N_epochs=1000")
     folder = prepared / "experiments" / f"ended_{code}"
@@ -70,10 +70,10 @@ def test_a_training_ends_at_once_when_told_to_and_keeps_others_out_until_then(pr
     assert history(folder)[:-1] == done
 
 
-def test_a_folder_that_cannot_be_written_is_one_line_and_stays_as_it_was(prepared):
+def test_a_read_only_folder_is_one_line_and_does_not_change(prepared):
     unprivileged = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
     if unprivileged and not shutil.which("setpriv"):
-        pytest.skip("root may write everywhere, and there is no setpriv to take that away")
+        pytest.skip("root may write everywhere, and setpriv, which can prevent that, is missing")
     settings = ["experiment name.name=sealed", "training settings.N_epochs=1"]
     folder = train(tiny_configuration(prepared, *settings)).folder
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_stays_as_it_was(prepare
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
-def test_a_loss_that_is_not_finite_ends_the_epoch_and_names_step_and_images(prepared):
+def test_a_loss_that_is_not_finite_ends_the_epoch_and_the_error_names_step_and_images(prepared):
     settings = ["experiment name.name=poisoned", "training settings.batch_size=1"]
     configuration = tiny_configuration(prepared, *settings, "training settings.N_epochs=1")
     experiment = train(configuration)
@@ -113,8 +113,12 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_and_names_step_and_images(prep
     assert history(experiment.folder) == rows
 
 
-@pytest.mark.parametrize("limit", [120_000, 220_000])  # stops a weight file; a checkpoint alone
-def test_a_full_disk_leaves_the_last_epochs_files_and_one_line(prepared, limit, small_files_only):
+@pytest.mark.parametrize(
+    "limit", [120_000, 220_000]
+)  # too small for a weight file; for a checkpoint
+def test_a_full_disk_is_one_line_and_leaves_the_files_of_the_last_epoch(
+    prepared, limit, small_files_only
+):
     settings = [f"experiment name.name=full_{limit}", "model.filters=16 32"]
     experiment = train(tiny_configuration(prepared, *settings, "training settings.N_epochs=1"))
     kept = [experiment.checkpoint, experiment.folder / "history.csv"]
@@ -134,18 +138,21 @@ def test_a_full_disk_leaves_the_last_epochs_files_and_one_line(prepared, limit, 
     assert len(history(train(tiny_configuration(prepared, *settings)).folder)) == 3
 
 
-def test_a_torn_checkpoint_gives_way_to_the_one_before_and_to_the_same_end(prepared, capsys):
+def test_after_a_damaged_checkpoint_a_training_gives_the_same_result(prepared, capsys):
     whole = train(
-        tiny_configuration(prepared, "experiment name.name=not_torn", "model.dropout=0.3")
+        tiny_configuration(prepared, "experiment name.name=undamaged", "model.dropout=0.3")
     )
-    settings = ["experiment name.name=torn", "model.dropout=0.3"]
-    torn = train(tiny_configuration(prepared, *settings, "training settings.N_epochs=2"))
-    content = torn.checkpoint.read_bytes()
-    torn.checkpoint.write_bytes(content[: len(content) // 2])
-    (torn.folder / ".999-torn_best.weights.h5").touch()  # of the same accident
+    settings = ["experiment name.name=damaged", "model.dropout=0.3"]
+    damaged = train(tiny_configuration(prepared, *settings, "training settings.N_epochs=2"))
+    content = damaged.checkpoint.read_bytes()
+    damaged.checkpoint.write_bytes(content[: len(content) // 2])
+    (
+        damaged.folder / ".999-damaged_best.weights.h5"
+    ).touch()  # a temporary file of a killed training
     train(tiny_configuration(prepared, *settings))
-    assert not unfinished(torn.folder)
-    said = capsys.readouterr().out
-    assert "torn_checkpoint.npz: torn or missing (" in said and "going on after epoch 1;" in said
-    assert history(torn.folder) == history(whole.folder)
-    assert_same_weights(torn, whole)
+    assert not unfinished(damaged.folder)
+    output = capsys.readouterr().out
+    assert "damaged_checkpoint.npz: damaged or missing (" in output
+    assert "continuing after epoch 1;" in output
+    assert history(damaged.folder) == history(whole.folder)
+    assert_same_weights(damaged, whole)

@@ -1,4 +1,4 @@
-"""One tester for every registered network: a new one is tested by being registered."""
+"""Tests that run for every registered network, and tests of single networks."""
 
 import subprocess
 import sys
@@ -10,6 +10,7 @@ import pytest
 
 import models
 from models import blocks
+from models.cost import applications
 from models.drop_block import DropBlock
 from models.folding import fold_batch_normalisation
 
@@ -32,11 +33,15 @@ def normalised(network):
     return any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
 
 
-def after_a_convolution(layer):
-    if not isinstance(layer, keras.layers.BatchNormalization):
-        return False
-    before = layer.input._keras_history.operation
-    return isinstance(before, keras.layers.Conv2D | keras.layers.SeparableConv2D | DropBlock)
+def normalisations_after_a_convolution(network):
+    calls = applications(network, 16, 16)
+    convolutions = keras.layers.Conv2D | keras.layers.SeparableConv2D | DropBlock
+    return {
+        call.layer.name
+        for call in calls
+        if isinstance(call.layer, keras.layers.BatchNormalization)
+        and isinstance(calls[call.inputs[0]].layer, convolutions)
+    }
 
 
 def predict(network, image):
@@ -45,7 +50,7 @@ def predict(network, image):
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
 class TestEveryArchitecture:
-    def test_maps_any_size_to_probabilities(self, architecture):
+    def test_an_image_of_any_size_gives_probabilities_of_its_size(self, architecture):
         network = build(architecture, filters=(4, 8, 8))
         assert network.name == architecture
         assert network.input_shape == network.output_shape == (None, None, None, 1)
@@ -57,7 +62,7 @@ class TestEveryArchitecture:
             assert 0 <= probability.min() <= probability.max() <= 1
 
     @pytest.mark.parametrize("batch_normalisation", [False, True])
-    def test_a_training_step_reaches_every_weight(self, architecture, batch_normalisation):
+    def test_a_training_step_changes_every_weight(self, architecture, batch_normalisation):
         network = build(architecture, batch_normalisation=batch_normalisation)
         assert normalised(network) == batch_normalisation
         sgd = keras.optimizers.SGD(1.0)
@@ -74,7 +79,7 @@ class TestEveryArchitecture:
         ]
         assert unmoved == []
 
-    def test_weights_and_json_reload(self, architecture, tmp_path):
+    def test_weights_and_architecture_can_be_loaded_again(self, architecture, tmp_path):
         network = build(architecture)
         path = tmp_path / "network.weights.h5"
         network.save_weights(path)
@@ -85,7 +90,7 @@ class TestEveryArchitecture:
         rebuilt.load_weights(path)
         np.testing.assert_array_equal(predict(rebuilt, images(1, 13, 9)), expected)
 
-    def test_mixed_precision_ends_in_float32(self, architecture):
+    def test_the_output_is_float32_under_mixed_precision(self, architecture):
         reference = build(architecture)
         keras.config.set_dtype_policy("mixed_bfloat16")
         try:
@@ -99,7 +104,7 @@ class TestEveryArchitecture:
         )
         assert network(images(2, 16, 16), training=True).shape == (2, 16, 16, 1)
 
-    def test_a_padded_image_is_an_image_mirrored_and_cropped(self, architecture):
+    def test_padding_mirrors_the_image_and_the_output_is_cropped(self, architecture):
         network = build(architecture)
         image = images(1, 13, 9)
         multiple = network.get_layer("padding").multiple
@@ -110,21 +115,23 @@ class TestEveryArchitecture:
         np.testing.assert_allclose(predict(network, image), expected, atol=1e-6)
 
     @pytest.mark.parametrize("batch_normalisation", [False, True])
-    def test_folding_batch_normalisation_keeps_the_answers(self, architecture, batch_normalisation):
+    def test_folding_batch_normalisation_does_not_change_the_output(
+        self, architecture, batch_normalisation
+    ):
         network = build(architecture, batch_normalisation=batch_normalisation)
         random = np.random.default_rng(1)
-        for weight in network.weights:  # statistics, offsets and biases that do something
+        for weight in network.weights:  # statistics, offsets and biases other than 0 and 1
             values = keras.ops.convert_to_numpy(weight)
             weight.assign(values * random.uniform(0.7, 1.3, values.shape) + (values == 0) * 0.1)
         expected = predict(network, images(2, 13, 9))
-        ready = fold_batch_normalisation(network)
-        np.testing.assert_allclose(predict(ready, images(2, 13, 9)), expected, atol=2e-6)
-        followed = [layer.name for layer in network.layers if after_a_convolution(layer)]
-        assert bool(followed) == batch_normalisation
-        assert not {layer.name for layer in ready.layers} & set(followed)
+        folded = fold_batch_normalisation(network)
+        np.testing.assert_allclose(predict(folded, images(2, 13, 9)), expected, atol=2e-6)
+        after_convolutions = normalisations_after_a_convolution(network)
+        assert bool(after_convolutions) == batch_normalisation
+        assert not {layer.name for layer in folded.layers} & after_convolutions
         np.testing.assert_array_equal(predict(network, images(2, 13, 9)), expected)
 
-    def test_batch_normalisation_has_a_default(self, architecture):
+    def test_the_default_of_batch_normalisation(self, architecture):
         with_it = {"laddernet", "laddernet_cbam_v1", "laddernet_cbam_v2", "resunet"}
         with_it |= {"ldpc_net", "ldpc_sd", "ldpc_resaspp", "ldpc_baseline"}
         assert normalised(build(architecture)) == (architecture in with_it)
@@ -135,7 +142,7 @@ def convolution_parameters(kernel, inputs, outputs):
 
 
 def ladder_parameters(filters, *, vgg_encoder, attention_ratio=None):
-    """Parameters of a LadderNet without batch normalisation, counted from its figure."""
+    """Number of parameters of a LadderNet without batch normalisation, from its figure in the paper."""
     below = (*filters[1:], filters[-1])
     shared = sum(convolution_parameters(3, width, width) for width in filters)
     bottleneck = convolution_parameters(3, filters[-1], filters[-1])
@@ -166,7 +173,9 @@ def ladder_parameters(filters, *, vgg_encoder, attention_ratio=None):
         ("enhance_laddernet", {"vgg_encoder": True, "attention_ratio": 4}),
     ],
 )
-def test_parameter_count_follows_the_figure(architecture, formula, filters):
+def test_the_number_of_parameters_follows_from_the_figure_of_the_paper(
+    architecture, formula, filters
+):
     network = build(architecture, filters=filters, reduction_ratio=4, batch_normalisation=False)
     assert network.count_params() == ladder_parameters(filters, **formula)
 
@@ -175,16 +184,16 @@ def test_parameter_count_follows_the_figure(architecture, formula, filters):
     ("architecture", "filters", "count"),
     [
         ("enhance_laddernet", (64, 128, 256, 512), 30_658_629),
-        # Ronneberger et al. print no count; the usual one for these widths is 31.0 million.
+        # Ronneberger et al. give no number; other sources give 31.0 million for these widths.
         ("unet", (64, 128, 256, 512, 1024), 31_030_593),
         ("resunet", (64, 128, 256, 512), 8_226_113),
-        # With the original's head of two channels.
+        # With two output channels, as in the original.
         ("retina_unet", (32, 64, 128), 471_010),
         # The paper says 1.95 million.
         ("ldpc_net", (64, 128, 256), 1_972_081),
     ],
 )
-def test_parameter_count_at_the_published_widths(architecture, filters, count):
+def test_the_number_of_parameters_at_the_published_widths(architecture, filters, count):
     assert build(architecture, filters=filters, reduction_ratio=8).count_params() == count
 
 
@@ -198,7 +207,7 @@ def test_parameter_count_at_the_published_widths(architecture, filters, count):
         ("enhance_laddernet", [4, 6, 8]),
     ],
 )
-def test_attention_sits_where_the_variant_has_it(architecture, widths):
+def test_the_place_of_the_attention_in_each_variant(architecture, widths):
     network = build(architecture, filters=(4, 6, 8))
     attention = [layer for layer in network.layers if isinstance(layer, blocks.CBAM)]
     assert [layer.output.shape[-1] for layer in attention] == widths
@@ -215,7 +224,7 @@ def test_retina_gnet_is_retina_unet_at_twice_the_resolution():
 
 
 @pytest.mark.parametrize("architecture", LADDERS)
-def test_ladder_skips_are_sums(architecture):
+def test_the_skip_connections_of_laddernets_are_sums(architecture):
     network = build(architecture, filters=(4, 8, 8), batch_normalisation=False)
     kinds = [type(layer).__name__ for layer in network.layers]
     vgg_encoder = architecture in {"laddernet_pro", "enhance_laddernet"}
@@ -226,7 +235,7 @@ def test_ladder_skips_are_sums(architecture):
 
 
 @pytest.mark.parametrize("typed", ["enhanced_laddernet", "Enhance_LadderNet"])
-def test_an_unknown_name_is_answered_with_the_nearest(typed):
+def test_the_error_for_an_unknown_name_gives_the_nearest_name(typed):
     with pytest.raises(ValueError, match="nearest: enhance_laddernet"):
         build(typed)
 
@@ -235,12 +244,12 @@ def test_an_unknown_name_is_answered_with_the_nearest(typed):
     ("setting", "value"),
     [("filters", ()), ("filters", (4, 0)), ("dropout", 1.0), ("reduction_ratio", 0)],
 )
-def test_an_impossible_setting_is_named(setting, value):
+def test_the_error_for_an_impossible_setting_names_the_setting(setting, value):
     with pytest.raises(ValueError, match=setting):
         build("enhance_laddernet", **{setting: value})
 
 
-def test_the_registry_is_read_without_keras():
+def test_reading_the_registry_does_not_import_keras():
     code = "import sys, models; sys.exit('keras' in sys.modules or not models.ARCHITECTURES)"
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -30,7 +30,7 @@ def cbam_by_hand(x, hidden, hidden_bias, logits, logits_bias, kernel, kernel_bia
     return gated
 
 
-def test_cbam_is_that_of_woo():
+def test_cbam_follows_the_formulas_of_woo():
     x = array(2, 9, 6, 4)
     layer = blocks.CBAM(reduction_ratio=2)
     layer.build(x.shape)
@@ -62,14 +62,14 @@ def test_shared_block_applies_one_convolution_twice():
     )
 
 
-def test_each_application_of_the_shared_convolution_is_normalised_by_itself():
+def test_each_application_of_the_shared_convolution_has_its_own_normalisation():
     image = keras.Input((None, None, 3))
     output = blocks.shared_block(image, dropout=0.5, batch_normalisation=True)
     assert keras.Model(image, output).count_params() == 3 * 3 * 3 * 3 + 2 * 4 * 3
 
 
 @pytest.mark.parametrize("size", [(8, 16), (7, 9), (3, 2), (1, 1)])
-def test_padding_mirrors_and_crop_undoes_it(size):
+def test_padding_mirrors_the_image_and_cropping_gives_it_back(size):
     image = array(2, *size, 1)
     padded = keras.ops.convert_to_numpy(blocks.MirrorPadding(8)(image))
     to_add = [(0, -length % 8) for length in size]

@@ -16,18 +16,18 @@ def tiny():
     return keras.Model(image, layers.Conv2D(1, 1)(x))
 
 
-def test_a_small_network_costs_what_a_hand_counts():
+def test_multiply_adds_of_a_small_network_agree_with_a_calculation_by_hand():
     # 10 x 12: 3x3 1->4; then on 5 x 6: 3x3 of 4 channels, 4->6; 2x2 6->5 from 5 x 6; 1x1 5->1.
     by_hand = 120 * 9 * 4 + 30 * (9 * 4 + 4 * 6) + 30 * 4 * 6 * 5 + 120 * 5
     assert multiply_adds(tiny(), 10, 12) == by_hand
 
 
-def test_a_small_network_sees_what_a_hand_counts():
-    # 3x3 sees 3; pooling adds 1 step; 3x3 with holes of 2 adds 4 steps of 2; the rest adds nothing.
+def test_receptive_field_of_a_small_network_agrees_with_a_calculation_by_hand():
+    # 3x3: 3 pixels; pooling adds 1; 3x3 with dilation 2 adds 4 steps of 2; the other layers add nothing.
     assert receptive_field(tiny()) == 3 + 1 + 8
 
 
-def test_a_layer_used_twice_costs_twice():
+def test_a_layer_that_is_applied_twice_counts_twice():
     image = keras.Input((8, 8, 2))
     shared = layers.Conv2D(2, 3, padding="same")
     assert multiply_adds(keras.Model(image, shared(shared(image))), 8, 8) == 2 * 64 * 9 * 4
@@ -39,7 +39,7 @@ def test_full_width_enhance_laddernet_costs_6_gflop_a_patch():
 
 
 @pytest.mark.parametrize("architecture", ["unet", "retina_unet", "ldpc_sd", "resunet"])
-def test_nothing_outside_the_receptive_field_changes_a_pixel(architecture):
+def test_pixels_outside_the_receptive_field_do_not_change_the_output(architecture):
     keras.utils.set_random_seed(0)
     model = models.build(architecture, filters=(2, 3), dropout=0, batch_normalisation=False)
     side, middle = 128, 64
@@ -55,7 +55,7 @@ def test_nothing_outside_the_receptive_field_changes_a_pixel(architecture):
     np.testing.assert_allclose(after, before, rtol=1e-6)
 
 
-def test_the_receptive_field_is_used():
+def test_pixels_at_the_edge_of_the_receptive_field_change_the_output():
     keras.utils.set_random_seed(0)
     model = models.build("unet", filters=(4, 6), dropout=0)
     image = np.random.default_rng(0).random((1, 64, 64, 1), dtype=np.float32)
@@ -65,6 +65,6 @@ def test_the_receptive_field_is_used():
     assert not np.array_equal(before, after)
 
 
-def test_attention_sees_the_whole_image():
+def test_the_receptive_field_with_attention_is_infinite():
     model = models.build("enhance_laddernet", filters=(2, 4), dropout=0)
     assert receptive_field(model) == float("inf")

@@ -38,14 +38,14 @@ def of_both(prepared, *overrides):
     return tiny_configuration(prepared, "experiment name.name=first+second", *overrides)
 
 
-def models(members):
+def member_models(members):
     configurations = [read_configuration(member.configuration) for member in members]
     return [
         trained_model(c, m.weights("best")) for c, m in zip(configurations, members, strict=True)
     ]
 
 
-def test_names_are_joined_and_long_ones_shortened():
+def test_the_name_of_an_ensemble_joins_names_and_shortens_many():
     assert ensemble_name(["a", "b", "c"]) == "a+b+c"
     names = [f"architecture-enhance_laddernet_fold{n:02d}" for n in range(5)]
     short = ensemble_name(names)
@@ -58,15 +58,15 @@ def test_names_are_joined_and_long_ones_shortened():
 
 def test_probabilities_are_averaged(members):
     image = np.random.default_rng(0).random((2, 32, 48, 1), dtype=np.float32)
-    both = models(members)
+    both = member_models(members)
     mean = np.mean([np.asarray(model(image)) for model in both], axis=0)
     np.testing.assert_allclose(mean_model(both).predict_on_batch(image), mean, atol=1e-6)
 
 
-def test_the_ensemble_is_tested_in_a_folder_of_its_own(prepared, members):
+def test_an_ensemble_is_tested_in_its_own_folder(prepared, members):
     evaluation = run_test(of_both(prepared), members)
     configuration = of_both(prepared)
-    both = models(members)
+    both = member_models(members)
 
     def predicted(part):
         single = [list(predict_part(model, configuration, part)) for model in both]
@@ -93,7 +93,7 @@ def test_the_ensemble_is_tested_in_a_folder_of_its_own(prepared, members):
     assert "first_best" in context["weights"] and "second_best" in context["weights"]
 
 
-def test_other_preprocessing_is_refused_by_key(prepared, members):
+def test_the_error_for_other_preprocessing_names_the_key(prepared, members):
     other = train(
         tiny_configuration(
             prepared,
@@ -110,7 +110,7 @@ def test_other_preprocessing_is_refused_by_key(prepared, members):
 
 
 def copy_with_split(experiment, folder, change):
-    """The experiment elsewhere, as if it had been trained on another split."""
+    """A copy of the experiment with another split, as if it had been trained on it."""
     copied = Experiment(shutil.copytree(experiment.folder, folder), experiment.name)
     content = json.loads(copied.split.read_text())
     change(content["parts"])
@@ -118,23 +118,23 @@ def copy_with_split(experiment, folder, change):
     return copied
 
 
-def test_no_test_image_may_have_trained_any_member(prepared, members, tmp_path):
+def test_an_image_that_trained_a_member_cannot_be_a_test_image(prepared, members, tmp_path):
     leaky = copy_with_split(
         members[1], tmp_path / "second", lambda parts: parts["train"].extend(parts["test"])
     )
-    with pytest.raises(UserError, match="second has been trained on images"):
+    with pytest.raises(UserError, match="second was trained on images"):
         run_test(of_both(prepared), [members[0], leaky])
 
 
 def test_validation_images_that_trained_a_member_choose_no_threshold(prepared, members, tmp_path):
-    def learn(parts):
+    def train_on_all(parts):
         parts["train"] += parts["validation"]
 
-    learnt = copy_with_split(members[1], tmp_path / "second", learn)
+    leaky = copy_with_split(members[1], tmp_path / "second", train_on_all)
     with pytest.raises(UserError, match=r"so that none can choose the threshold; give numbers"):
-        run_test(of_both(prepared), [members[0], learnt])
-    assert run_test(of_both(prepared, NUMBER), [members[0], learnt]).threshold == 0.5
-    # retina-unet's rule lets them train, whatever part they are in.
+        run_test(of_both(prepared), [members[0], leaky])
+    assert run_test(of_both(prepared, NUMBER), [members[0], leaky]).threshold == 0.5
+    # With the rule of retina-unet, images of the validation part can train.
     by_patches = Experiment(shutil.copytree(members[1].folder, tmp_path / "patches"), "second")
     text = by_patches.configuration.read_text()
     for old, new in {
@@ -148,30 +148,34 @@ def test_validation_images_that_trained_a_member_choose_no_threshold(prepared, m
         run_test(of_both(prepared), [members[0], by_patches])
 
 
-def test_the_other_validation_images_choose_it(prepared, members, tmp_path):
+def test_validation_images_that_trained_no_member_choose_the_threshold(prepared, members, tmp_path):
     datasets = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
-    for kind in ("imgs", "groundTruth", "borderMasks"):  # the training images validate
+    for kind in (
+        "imgs",
+        "groundTruth",
+        "borderMasks",
+    ):  # the training images become validation images
         there = datasets / f"FFA_dataset_{kind}_validation.hdf5"
         shutil.copy(datasets / f"FFA_dataset_{kind}_train.hdf5", there)
 
-    def learn(number):  # ... and only the first ones have trained
+    def train_on_first(number):  # but only the first of them have trained
         return lambda parts: parts.update(train=parts["train"][:number])
 
-    both = [copy_with_split(m, tmp_path / m.name, learn(n)) for n, m in enumerate(members)]
+    both = [copy_with_split(m, tmp_path / m.name, train_on_first(n)) for n, m in enumerate(members)]
     configuration = of_both(prepared, f"data paths.path_local={datasets}")
     run_test(configuration, both)
     results = json.loads((configuration.results_folder / "performances.json").read_text())
     assert "without the 1 that trained one of the networks" in results["context"]["threshold"]
 
 
-def test_an_untrained_member_is_named(prepared, members, tmp_path):
+def test_the_error_for_an_untrained_member_names_it(prepared, members, tmp_path):
     with pytest.raises(
         UserError, match=r"no trained experiment nobody \(.*nobody_best\.weights\.h5 does"
     ):
         run_test(of_both(prepared), [members[0], Experiment(tmp_path, "nobody")])
 
 
-def test_files_are_predicted_by_the_mean_at_a_given_threshold(prepared, members):
+def test_an_ensemble_predicts_a_file_with_the_mean_and_the_given_threshold(prepared, members):
     file = sorted((prepared / "angiograms").glob("*.png"))[0]
     both = read_keras_ensemble(members, [NUMBER])
     assert (both.name, both.architecture, both.threshold) == ("first+second", "unet + resunet", 0.5)
@@ -182,7 +186,7 @@ def test_files_are_predicted_by_the_mean_at_a_given_threshold(prepared, members)
 
 
 def test_the_threshold_of_an_ensemble_must_be_given(members):
-    with pytest.raises(UserError, match=r"not that of their mean; give numbers: --set"):
+    with pytest.raises(UserError, match=r"do not hold for their mean; give numbers: --set"):
         read_keras_ensemble(members)
 
 

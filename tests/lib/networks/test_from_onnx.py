@@ -15,7 +15,7 @@ from lib.networks.onnx_metadata import METADATA_KEY
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
-# Keras' own exporter asks numpy for a name that is going.
+# The exporter of Keras uses np.object, for which numpy gives a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")
 
 
@@ -26,12 +26,12 @@ def exported(tested):
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 61, 97), (2, 33, 18), (1, 129, 64)])
-def test_outputs_are_those_of_keras(exported, shape):
+def test_the_output_agrees_with_keras(exported, shape):
     experiment, file = exported
     keras_network, _ = read_keras_network(experiment)
     images = np.random.default_rng(0).random((*shape, 1), np.float32)
     expected = np.asarray(keras_network.predict(images))
-    assert np.ptp(expected) > 0.01  # not all alike
+    assert np.ptp(expected) > 0.01  # the output is not constant
     np.testing.assert_allclose(read_onnx_network(file).predict(images), expected, atol=1e-4)
 
 
@@ -43,14 +43,14 @@ def test_every_kind_of_network_can_be_exported(architecture):
     images = np.random.default_rng(1).random((2, 37, 50, 1), np.float32)
     expected = model.predict_on_batch(images)
     exported = onnx_model(model)
-    # Up-sampling and holes cost a third of LDPC-Net's time where Keras' own exporter writes them.
+    # Without our own layers, up-sampling and dilation take a third of the time of LDPC-Net.
     assert not {"Tile", "SpaceToDepth"} & {node.op_type for node in exported.graph.node}
     session = onnxruntime.InferenceSession(exported.SerializeToString())
     (found,) = session.run(None, {session.get_inputs()[0].name: images})
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_openvino_computes_the_same_and_rounds_only_when_told(exported):
+def test_openvino_agrees_with_onnxruntime_and_computes_in_bfloat16_only_on_request(exported):
     pytest.importorskip("openvino", reason="the optional engine is not installed")
     _, file = exported
     images = np.random.default_rng(2).random((2, 61, 97, 1), np.float32)
@@ -62,18 +62,18 @@ def test_openvino_computes_the_same_and_rounds_only_when_told(exported):
     np.testing.assert_allclose(rounded, expected, atol=0.05)
 
 
-def test_all_else_is_that_of_the_experiment(exported):
+def test_all_fields_are_those_of_the_experiment(exported):
     experiment, file = exported
-    ours, theirs = read_onnx_network(file), read_keras_network(experiment)[0]
+    from_file, original = read_onnx_network(file), read_keras_network(experiment)[0]
     for name in (
         "name", "architecture", "structure", "label", "info_banner", "preprocessing",
         "testing_settings", "threshold", "threshold_source", "min_area_px", "weights_sha256",
     ):  # fmt: skip
-        assert getattr(ours, name) == getattr(theirs, name), name
-    assert ours.threshold_source == "best F1 on the validation images"
+        assert getattr(from_file, name) == getattr(original, name), name
+    assert from_file.threshold_source == "best F1 on the validation images"
 
 
-def test_the_file_tells_nothing_of_the_machine_it_was_made_on(exported):
+def test_the_file_does_not_contain_the_path_of_the_experiment(exported):
     experiment, file = exported
     assert str(experiment.folder.parent).encode() not in file.read_bytes()
 
@@ -89,18 +89,18 @@ def test_predicting_with_onnx_imports_no_keras(exported):
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_the_newest_export_is_found(exported, tmp_path):
+def test_newest_export_of_a_folder(exported, tmp_path):
     experiment, file = exported
     assert newest_export(experiment.folder.parent) == file
     assert newest_export(tmp_path) is None
 
 
-def test_threshold_may_be_changed_but_nothing_that_it_was_chosen_for(exported):
+def test_the_threshold_can_change_but_not_the_settings_for_which_it_was_chosen(exported):
     _, file = exported
     network = read_onnx_network(file, ["testing settings.threshold=0.25"])
     assert (network.threshold, network.threshold_source) == (0.25, "configuration")
     for override in ("testing settings.window=whole", "preprocessing.gamma=2"):
-        with pytest.raises(UserError, match="settled by the export"):
+        with pytest.raises(UserError, match="cannot change after the export"):
             read_onnx_network(file, [override])
 
 
@@ -111,14 +111,14 @@ def changed(file, folder, change):
     return folder / "changed.onnx"
 
 
-def externalise(model):
+def external_weights(model):
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="../../etc/passwd")
 
 
-def externalise_attribute(model):
+def external_attribute(model):
     node = model.graph.node.add(op_type="Constant", output=["secret"])
     tensor = onnx.TensorProto(data_type=onnx.TensorProto.UINT8, dims=[4])
     tensor.data_location = onnx.TensorProto.EXTERNAL
@@ -151,22 +151,24 @@ def other_metadata(key, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (externalise, "keeps weights in other files"),
-        (externalise_attribute, "keeps weights in other files"),
-        (custom_operator, "is not ONNX's own"),
+        (external_weights, "has weights in other files"),
+        (external_attribute, "has weights in other files"),
+        (custom_operator, "is not in the ONNX standard"),
         (without_metadata, "not exported by this project"),
         (broken_metadata, "export it again"),
         (other_metadata("gamma", "-1"), "gamma = '-1': expected a number"),
         (other_metadata("colour", "1"), "unknown key 'colour'"),
     ],
 )
-def test_a_file_that_is_not_ours_or_reaches_out_is_refused(exported, tmp_path, change, message):
+def test_a_file_that_is_not_ours_or_refers_to_other_files_is_refused(
+    exported, tmp_path, change, message
+):
     with pytest.raises(UserError, match=message):
         read_onnx_network(changed(exported[1], tmp_path, change))
 
 
 @pytest.mark.parametrize("data", [b"", b"no model", b"\x08\x07" + bytes(99)])
-def test_damaged_files_are_refused_by_name(tmp_path, data):
+def test_the_error_for_a_damaged_file_names_it(tmp_path, data):
     file = tmp_path / "a.onnx"
     file.write_bytes(data)
     with pytest.raises(UserError, match=r"a\.onnx: "):
@@ -180,6 +182,6 @@ def test_a_truncated_file_is_refused(exported, tmp_path):
         read_onnx_network(file)
 
 
-def test_a_missing_file_says_how_to_make_one(tmp_path):
+def test_the_error_for_a_missing_file_says_how_to_make_one(tmp_path):
     with pytest.raises(UserError, match=r"python run_export\.py NAME"):
         read_onnx_network(tmp_path / "a.onnx")

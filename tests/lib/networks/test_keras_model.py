@@ -25,23 +25,23 @@ def weights(tmp_path, configuration):
     return file
 
 
-def put(file, dataset, value) -> None:
+def replace(file, dataset, value) -> None:
     with h5py.File(file, "a") as store:
         del store[dataset]
         store[dataset] = value
 
 
-def linked_outside(file):
+def link_to_another_file(file):
     shutil.copy(file, file.with_name("secret.h5"))
-    put(file, KERNEL, h5py.ExternalLink("secret.h5", KERNEL))
+    replace(file, KERNEL, h5py.ExternalLink("secret.h5", KERNEL))
 
 
-def linked_group(file):
+def link_to_a_group(file):
     with h5py.File(file, "a") as store:
         store["layers/more"] = h5py.SoftLink("/layers")
 
 
-def kept_outside(file):
+def external_storage(file):
     with h5py.File(file, "a") as store:
         shape = store[KERNEL].shape
         del store[KERNEL]
@@ -51,7 +51,7 @@ def kept_outside(file):
         store.create_dataset(KERNEL, shape, "float32", external=external)
 
 
-def virtual(file):
+def virtual_dataset(file):
     shutil.copy(file, file.with_name("secret.h5"))
     with h5py.File(file, "a") as store:
         shape = store[KERNEL].shape
@@ -61,14 +61,14 @@ def virtual(file):
         store.create_virtual_dataset(KERNEL, layout)
 
 
-def huge(file):
+def huge_dataset(file):
     with h5py.File(file, "a") as store:
         del store[KERNEL]
         store.create_dataset(KERNEL, (10**6, 10**6), "float32")
 
 
-def text(file):
-    put(file, KERNEL, np.array([b"x" * 1000] * 36))
+def text_instead_of_numbers(file):
+    replace(file, KERNEL, np.array([b"x" * 1000] * 36))
 
 
 def more_layers(file):
@@ -79,16 +79,16 @@ def more_layers(file):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (linked_outside, "is a link"),
-        (linked_group, "layers/more is a link"),
-        (kept_outside, "keeps its content in other files"),
-        (virtual, "keeps its content in other files"),
-        (huge, r"100000000\d+ numbers in the file, 1645 in the network"),
-        (text, "holds no numbers"),
+        (link_to_another_file, "is a link"),
+        (link_to_a_group, "layers/more is a link"),
+        (external_storage, "keeps its content in other files"),
+        (virtual_dataset, "keeps its content in other files"),
+        (huge_dataset, r"100000000\d+ numbers in the file, 1645 in the network"),
+        (text_instead_of_numbers, "holds no numbers"),
         (more_layers, "1652 numbers in the file, 1645 in the network"),
     ],
 )
-def test_weights_that_reach_out_or_do_not_fit_are_refused_unread(
+def test_weights_that_refer_to_other_files_or_do_not_fit_are_refused(
     configuration, weights, change, reason
 ):
     trained_model(configuration, weights)
@@ -100,8 +100,9 @@ def test_weights_that_reach_out_or_do_not_fit_are_refused_unread(
 
 
 @pytest.mark.parametrize("ending", ["keras", "h5"])
-def test_a_whole_model_with_code_in_it_is_no_weight_file(configuration, weights, ending, capfd):
-    """Its Lambda would say so, were it run."""
+def test_a_saved_model_with_code_is_refused_and_its_code_does_not_run(
+    configuration, weights, ending, capfd
+):
     code = keras.layers.Lambda(lambda x: print("executed") or x)
     model = keras.Sequential([keras.Input((4,)), code, keras.layers.Dense(2)])
     whole = weights.with_name(f"model.{ending}")
@@ -114,7 +115,7 @@ def test_a_whole_model_with_code_in_it_is_no_weight_file(configuration, weights,
     assert "executed" not in capfd.readouterr().out
 
 
-def test_a_full_disk_is_a_line_and_not_the_end_of_the_process(
+def test_a_full_disk_is_one_line_and_the_process_continues(
     configuration, tmp_path, small_files_only
 ):
     file = tmp_path / "a.weights.h5"

@@ -17,13 +17,13 @@ def test_numbers_of_the_configuration_need_no_file(tmp_path):
     assert point == OperatingPoint(0.3, "configuration", 0)
 
 
-def test_what_validation_chose_is_read_again(tmp_path):
+def test_a_chosen_operating_point_is_written_and_read(tmp_path):
     point = OperatingPoint(0.37, "best F1 on the validation images", 20)
     write_operating_point(tmp_path / "a.json", point, BY_VALIDATION)
     assert read_operating_point(tmp_path / "a.json", BY_VALIDATION) == point
 
 
-def test_nothing_chosen_yet_says_what_to_do(tmp_path):
+def test_the_error_for_a_missing_choice_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"run run_testing\.py .*threshold=0\.5"):
         read_operating_point(tmp_path / "a.json", BY_VALIDATION)
 
@@ -38,13 +38,13 @@ def test_nothing_chosen_yet_says_what_to_do(tmp_path):
         {"precision": "auto"},
     ],
 )
-def test_a_choice_for_another_way_of_predicting_is_not_used(tmp_path, change):
+def test_a_choice_for_other_settings_is_refused(tmp_path, change):
     write_operating_point(tmp_path / "a.json", OperatingPoint(0.4, "", 20), BY_VALIDATION)
     with pytest.raises(UserError, match="chosen for other testing settings"):
         read_operating_point(tmp_path / "a.json", dataclasses.replace(BY_VALIDATION, **change))
 
 
-def test_a_choice_made_before_precisions_could_be_chosen_holds_for_float32(tmp_path):
+def test_a_file_without_a_precision_holds_for_float32(tmp_path):
     file = tmp_path / "a.json"
     write_operating_point(file, OperatingPoint(0.4, "", 20), BY_VALIDATION)
     content = json.loads(file.read_text())
@@ -55,7 +55,7 @@ def test_a_choice_made_before_precisions_could_be_chosen_holds_for_float32(tmp_p
         read_operating_point(file, dataclasses.replace(BY_VALIDATION, precision="mixed_bfloat16"))
 
 
-def test_a_precision_that_testing_chose_is_read_again(tmp_path):
+def test_a_chosen_precision_is_written_and_read(tmp_path):
     settings = dataclasses.replace(SETTINGS, precision="auto")
     with pytest.raises(UserError, match="testing chooses"):
         read_operating_point(tmp_path / "a.json", settings)

@@ -20,7 +20,7 @@ SHAPES += [(64, 192), (64, 64), (32, 96), (32, 32), (2, 32)]
 
 @pytest.fixture
 def published(tmp_path):
-    """A file laid out as the original's, of random numbers."""
+    """A file in the format of the original, with random numbers."""
     generator = np.random.default_rng(0)
     file = tmp_path / "test_best_weights.h5"
     with h5py.File(file, "w") as store:
@@ -34,7 +34,7 @@ def published(tmp_path):
 
 
 def theano_network(file, image):
-    """The original's forward pass by scipy's convolutions: (H, W) -> (H, W) probability of class 1."""
+    """The original network, computed with scipy: image (H, W) to probability of class 1 (H, W)."""
     with h5py.File(file) as store:
         layers = [
             [store[f"convolution2d_{n}/convolution2d_{n}_{which}"][...] for which in "Wb"]
@@ -64,7 +64,7 @@ def theano_network(file, image):
     return classes[1] / classes.sum(axis=0)
 
 
-def test_the_published_network_is_the_originals_pixel_by_pixel(published):
+def test_the_imported_network_agrees_with_the_original_in_each_pixel(published):
     network = models.build("retina_unet", filters=(32, 64, 128), dropout=0.2)
     network.set_weights(list(retina_unet_weights(published)))
     image = np.random.default_rng(1).random((12, 16), dtype=np.float32)
@@ -74,11 +74,11 @@ def test_the_published_network_is_the_originals_pixel_by_pixel(published):
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
-def test_an_import_is_an_experiment_that_names_its_source_and_what_it_was_trained_on(
-    published, tmp_path
-):
+def test_an_import_is_an_experiment_with_its_source_and_its_training_images(published, tmp_path):
     settings = configuration(drive(tmp_path), "DRIVE", "experiment name.name=published")
-    with pytest.raises(UserError, match=r"split\.json: no such file; run prepare_datasets_vessels"):
+    with pytest.raises(
+        UserError, match=r"split\.json: no such file; expected DRIVE; run prepare_datasets_vessels"
+    ):
         import_published_weights(settings, published)
     prepare(settings, "DRIVE")
     import_published_weights(settings, published)
@@ -90,7 +90,7 @@ def test_an_import_is_an_experiment_that_names_its_source_and_what_it_was_traine
     assert experiment.weights("best").is_file() and experiment.configuration.is_file()
 
 
-def test_what_is_no_published_file_is_named(published, tmp_path):
+def test_the_error_for_another_file(published, tmp_path):
     with h5py.File(published, "a") as store:
         del store["convolution2d_7"]
     with pytest.raises(UserError, match="not retina-unet's published weights"):
@@ -101,12 +101,12 @@ def test_what_is_no_published_file_is_named(published, tmp_path):
         list(retina_unet_weights(other))
 
 
-def test_the_real_file_has_the_published_count_of_parameters(shared_data):
+def test_the_real_file_has_the_published_number_of_parameters(shared_data):
     arrays = list(retina_unet_weights(shared_data / "retina_unet" / "test_best_weights.h5"))
     assert sum(array.size for array in arrays) == 471_010
 
 
-def test_a_file_that_reaches_into_others_is_refused(published):
+def test_a_file_with_a_link_to_another_file_is_refused(published):
     with h5py.File(published, "a") as store:
         del store["convolution2d_7"]
         store["convolution2d_7"] = h5py.ExternalLink("secret.h5", "/")

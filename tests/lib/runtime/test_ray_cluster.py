@@ -185,7 +185,7 @@ def test_a_plan_is_completed_after_an_interruption_and_a_killed_machine(
         with (folder / run / "history.csv").open() as table:
             assert [row["epoch"] for row in csv.DictReader(table)] == list("12345678")
     log = (killed / f"{killed.name}_training.nohup").read_text()
-    resumed = int(log.rpartition("\ngoing on after epoch ")[2].partition(";")[0])
+    resumed = int(log.rpartition("\ncontinuing after epoch ")[2].partition(";")[0])
     assert done - 1 <= resumed <= done < 8  # history.csv is written just before the checkpoint
     expected = tmp_path / "undisturbed" / "experiments" / "plan" / "results.json"
     assert content(folder / "results.json") == content(expected)
@@ -219,6 +219,6 @@ def test_each_image_is_predicted_once_although_a_machine_is_killed(cluster, test
         kill_machine(cluster)
         output, errors = process.communicate(timeout=LONGEST)
     assert process.returncode == 1 and "12 images predicted" in output, errors
-    assert "failed (1):" in output and "0.png: is no image" in output
+    assert "failed (1):" in output and "0.png: is not an image" in output
     there = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     assert there == {file.name: file.read_bytes() for file in alone.parent.iterdir()}

@@ -6,33 +6,33 @@ from hypothesis import strategies as st
 from lib.configuration.sections import Augmentation
 from lib.training.augmentation import augment
 
-ALL_MOVES = Augmentation(True, True, True, 0, 0)
+FLIPS_AND_ROTATIONS = Augmentation(True, True, True, 0, 0)
 
 
 @given(st.integers(0, 1000), st.sampled_from([(6, 6), (5, 8)]))
 @settings(max_examples=30)
-def test_truth_and_field_of_view_move_with_the_image(seed, shape):
-    # The truth is a function of the image, so that it must be the same function afterwards.
+def test_truth_and_field_of_view_are_flipped_and_rotated_with_the_image(seed, shape):
+    # The truth is a function of the pixels, and must be the same function afterwards.
     images = np.random.default_rng(seed).random((12, *shape)).astype(np.float32)
     aligned = np.stack([images > 0.5, images > 0.2], axis=-1).astype(np.uint8)
-    moved, along = augment(images, aligned, ALL_MOVES, np.random.default_rng(seed))
+    moved, along = augment(images, aligned, FLIPS_AND_ROTATIONS, np.random.default_rng(seed))
     np.testing.assert_array_equal(along[..., 0], moved > 0.5)
     np.testing.assert_array_equal(along[..., 1], moved > 0.2)
     np.testing.assert_array_equal(np.sort(moved, axis=None), np.sort(images, axis=None))
 
 
-def test_all_eight_orientations_of_a_square_come_about_equally_often():
+def test_all_eight_orientations_of_a_square_are_equally_frequent():
     image = np.arange(4, dtype=np.float32).reshape(1, 2, 2) / 4
     images = np.repeat(image, 8000, axis=0)
     moved, _ = augment(
-        images, np.zeros((8000, 2, 2, 1), np.uint8), ALL_MOVES, np.random.default_rng(0)
+        images, np.zeros((8000, 2, 2, 1), np.uint8), FLIPS_AND_ROTATIONS, np.random.default_rng(0)
     )
     _, counts = np.unique(moved.reshape(8000, 4), axis=0, return_counts=True)
     assert len(counts) == 8
     assert abs(counts - 1000).max() < 5 * np.sqrt(1000)
 
 
-def test_nothing_switched_on_changes_nothing():
+def test_without_augmentation_nothing_changes():
     images = np.random.default_rng(0).random((4, 5, 5)).astype(np.float32)
     aligned = np.ones((4, 5, 5, 2), np.uint8)
     same, along = augment(
@@ -45,7 +45,7 @@ def test_nothing_switched_on_changes_nothing():
 @pytest.mark.parametrize(
     "jitter", [Augmentation(False, False, False, 0.3, 0), Augmentation(False, False, False, 0, 0.3)]
 )
-def test_jitter_changes_levels_within_its_bounds_and_leaves_the_truth(jitter):
+def test_jitter_changes_the_image_within_its_bounds_and_not_the_truth(jitter):
     images = np.random.default_rng(0).random((500, 4, 4)).astype(np.float32)
     aligned = np.random.default_rng(1).integers(2, size=(500, 4, 4, 2), dtype=np.uint8)
     changed, along = augment(images, aligned, jitter, np.random.default_rng(2))

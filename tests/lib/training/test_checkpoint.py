@@ -4,16 +4,16 @@ import pytest
 
 from lib.runtime.errors import UserError
 from lib.training.checkpoint import (
-    is_there,
-    keep_previous,
+    checkpoint_exists,
+    keep_previous_checkpoint,
     load_checkpoint,
-    previous,
+    previous_checkpoint,
     save_checkpoint,
 )
 from lib.training.early_stopping import TrainingState
 
 
-def network(units: int = 3) -> keras.Model:
+def compiled_network(units: int = 3) -> keras.Model:
     keras.utils.set_random_seed(5)
     layers = [keras.layers.Dense(units), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
     model = keras.Sequential([keras.Input((2,)), *layers])
@@ -21,71 +21,75 @@ def network(units: int = 3) -> keras.Model:
     return model
 
 
-def learn(model: keras.Model, steps: int) -> list[np.ndarray]:
+def train_steps(model: keras.Model, steps: int) -> list[np.ndarray]:
     x, y = np.random.default_rng(0).random((2, 8, 2)).astype(np.float32)
     for _ in range(steps):
         model.train_on_batch(x, y[:, :1])
     return model.get_weights()
 
 
-def test_a_restored_training_goes_on_as_if_never_stopped(tmp_path):
-    straight = learn(network(), 7)
-    first = network()
-    learn(first, 3)
+def test_a_resumed_training_agrees_with_an_uninterrupted_one(tmp_path):
+    uninterrupted = train_steps(compiled_network(), 7)
+    first = compiled_network()
+    train_steps(first, 3)
     state = TrainingState([{"epoch": 1, "val_auc": 0.1 + 0.2}], best_epoch=1)
     save_checkpoint(tmp_path / "c.npz", first, state)
-    second = network()
-    learn(second, 1)  # another state, dropout's seed among it, to be overwritten
+    second = compiled_network()
+    train_steps(second, 1)  # changes all of the state, also the seed of dropout
     assert load_checkpoint(tmp_path / "c.npz", second) == state
-    for expected, found in zip(straight, learn(second, 4), strict=True):
+    for expected, found in zip(uninterrupted, train_steps(second, 4), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_checkpoint_of_another_network_or_torn_is_refused_by_name(tmp_path):
+def test_the_error_for_a_damaged_checkpoint_or_another_network_names_the_file(tmp_path):
     file = tmp_path / "c.npz"
-    save_checkpoint(file, network(), TrainingState())
-    with pytest.raises(UserError, match=r"c\.npz: cannot go on .*other weights.*--fresh"):
-        load_checkpoint(file, network(4))
+    save_checkpoint(file, compiled_network(), TrainingState())
+    with pytest.raises(
+        UserError, match=r"c\.npz: the training cannot continue .*other weights.*--fresh"
+    ):
+        load_checkpoint(file, compiled_network(4))
     file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(UserError, match=r"c\.npz: cannot go on"):
-        load_checkpoint(file, network())
+    with pytest.raises(UserError, match=r"c\.npz: the training cannot continue"):
+        load_checkpoint(file, compiled_network())
 
 
 @pytest.fixture
 def two_epochs(tmp_path):
     """A checkpoint, and the one before."""
-    file, model = tmp_path / "c.npz", network()
+    file, model = tmp_path / "c.npz", compiled_network()
     save_checkpoint(file, model, TrainingState([{"epoch": 1}]))
-    keep_previous(file)
+    keep_previous_checkpoint(file)
     save_checkpoint(file, model, TrainingState([{"epoch": 1}, {"epoch": 2}]))
     return file
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
-def test_a_checkpoint_cut_anywhere_gives_way_to_the_one_before(two_epochs, share, capsys):
+def test_if_a_checkpoint_is_truncated_the_one_before_is_used(two_epochs, share, capsys):
     content = two_epochs.read_bytes()
     two_epochs.write_bytes(content[: int(share * len(content))])
-    assert load_checkpoint(two_epochs, network()).epochs_done == 1
-    assert "c.npz: torn or missing (" in capsys.readouterr().out
+    assert load_checkpoint(two_epochs, compiled_network()).epochs_done == 1
+    assert "c.npz: damaged or missing (" in capsys.readouterr().out
 
 
-def test_a_flipped_bit_is_noticed_or_harmless(two_epochs):
-    content, whole = two_epochs.read_bytes(), network()
+def test_a_flipped_bit_is_detected_or_changes_nothing(two_epochs):
+    content, whole = two_epochs.read_bytes(), compiled_network()
     load_checkpoint(two_epochs, whole)
     for place in range(0, len(content), 211):
         changed = bytearray(content)
         changed[place] ^= 1 << place % 8
         two_epochs.write_bytes(changed)
-        found = network()
+        found = compiled_network()
         if load_checkpoint(two_epochs, found).epochs_done == 2:
             for expected, value in zip(whole.get_weights(), found.get_weights(), strict=True):
                 np.testing.assert_array_equal(value, expected)
 
 
-def test_killed_between_two_renames_a_checkpoint_is_there_and_both_torn_are_told(two_epochs):
-    keep_previous(two_epochs)
-    assert not two_epochs.exists() and is_there(two_epochs)
-    assert load_checkpoint(two_epochs, network()).epochs_done == 2
-    previous(two_epochs).write_bytes(b"torn")
-    with pytest.raises(UserError, match=r"c\.npz: cannot go on .*--fresh"):
-        load_checkpoint(two_epochs, network())
+def test_a_kill_between_two_renames_leaves_a_checkpoint_and_two_damaged_ones_are_an_error(
+    two_epochs,
+):
+    keep_previous_checkpoint(two_epochs)
+    assert not two_epochs.exists() and checkpoint_exists(two_epochs)
+    assert load_checkpoint(two_epochs, compiled_network()).epochs_done == 2
+    previous_checkpoint(two_epochs).write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"c\.npz: the training cannot continue .*--fresh"):
+        load_checkpoint(two_epochs, compiled_network())

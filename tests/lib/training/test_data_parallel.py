@@ -1,4 +1,4 @@
-"""Trainings on two devices that this machine's processor plays, in processes of their own."""
+"""Trainings on two devices, which are simulated on the CPU, in separate processes."""
 
 import csv
 import importlib.util
@@ -19,7 +19,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 """,
-    "jax": "",  # by XLA_FLAGS
+    "jax": "",  # XLA_FLAGS makes the two devices
 }
 TRAIN = """
 import sys
@@ -60,8 +60,8 @@ def output(process: subprocess.Popen) -> str:
 
 def run(name: str, devices: object, *more: str) -> str:
     settings = [f"experiment name.name={name}", f"training settings.devices={devices}"]
-    # Neither dropout nor batch normalisation: under TensorFlow each device has its own. SGD, since Adam
-    # hides gradients that are added up instead of averaged.
+    # No dropout and no batch normalisation: with TensorFlow each device has its own. SGD, because Adam
+    # gives the same result if gradients are added instead of averaged.
     settings += ["model.dropout=0", "training settings.optimizer=sgd"]
     return ";".join([*settings, "training settings.learning_rate=0.1", *more])
 
@@ -72,27 +72,27 @@ def history(folder, name: str) -> list[dict[str, float]]:
     return [{k: float(v) for k, v in row.items() if k != "seconds"} for row in rows]
 
 
-def assert_alike(rows, expected) -> None:
+def assert_almost_equal(rows, expected) -> None:
     assert len(rows) == len(expected) == 3
     for row, wanted in zip(rows, expected, strict=True):
-        # Sums over halves of a batch are rounded differently, by 6e-8; nine steps let that grow.
+        # Sums over half batches differ by rounding, 6e-8; after nine steps the difference is larger.
         assert row == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_devices_learn_what_one_does_and_go_on(backend, prepared):
+def test_a_training_on_two_devices_agrees_with_one_device_and_can_be_resumed(backend, prepared):
     one, two, cut = (f"{backend}_{name}" for name in ("one", "two", "cut"))
     first_epoch = "training settings.N_epochs=1"
     odd = run("odd", 2, "training settings.batch_size=15")
     runs = [run(one, 1), run(two, 2), run(cut, 2, first_epoch), run(cut, "all")]
     said = output(start(backend, prepared, *runs, odd, run("many", 3)))
-    assert_alike(history(prepared, two), history(prepared, one))
+    assert_almost_equal(history(prepared, two), history(prepared, one))
     assert history(prepared, cut) == history(prepared, two)
     assert "devices = 2: expected batch_size = 15 to be a multiple of 2" in said
     assert "devices = 3: there are 2 (cpu:0, cpu:1)" in said
 
 
-def test_two_processes_learn_what_one_device_does(prepared):
+def test_a_training_in_two_processes_agrees_with_one_device(prepared):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -111,4 +111,4 @@ def test_two_processes_learn_what_one_device_does(prepared):
     ]
     for process in [one, *hosts]:
         output(process)
-    assert_alike(history(prepared, "hosts"), history(prepared, "alone"))
+    assert_almost_equal(history(prepared, "hosts"), history(prepared, "alone"))

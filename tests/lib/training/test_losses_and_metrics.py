@@ -21,7 +21,7 @@ def y_true(weight: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("weight", [np.ones_like(INSIDE), INSIDE], ids=["whole", "in_FOV"])
-def test_losses_agree_with_scikit_learn_over_the_pixels_that_count(weight):
+def test_losses_agree_with_scikit_learn_over_the_pixels_of_weight_1(weight):
     counted = weight > 0
     truth, predicted = TRUTH[counted], PREDICTED[counted]
     found = float(binary_crossentropy(y_true(weight), PREDICTED))
@@ -32,16 +32,16 @@ def test_losses_agree_with_scikit_learn_over_the_pixels_that_count(weight):
     assert both == pytest.approx(found + float(dice(y_true(weight), PREDICTED)), rel=1e-5)
 
 
-def test_dice_of_a_hard_prediction_is_one_minus_f1():
-    hard = (PREDICTED > 0.5).astype(np.float32)
-    found = float(dice(y_true(INSIDE), hard))
+def test_dice_loss_of_a_binary_prediction_is_one_minus_f1():
+    binary = (PREDICTED > 0.5).astype(np.float32)
+    found = float(dice(y_true(INSIDE), binary))
     counted = INSIDE > 0
-    # Smoothing adds 1 to both sides of a quotient of some tens.
-    assert found == pytest.approx(1 - f1_score(TRUTH[counted], hard[counted]), abs=0.02)
+    # Smoothing adds 1 to numerator and denominator, which are some tens.
+    assert found == pytest.approx(1 - f1_score(TRUTH[counted], binary[counted]), abs=0.02)
     assert float(dice(y_true(np.ones_like(INSIDE)), TRUTH)) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_batch_outside_the_field_of_view_has_a_loss_and_no_zero_by_zero():
+def test_the_loss_of_a_batch_outside_the_field_of_view_is_0():
     outside = y_true(np.zeros_like(INSIDE))
     assert float(binary_crossentropy(outside, PREDICTED)) == 0
     assert float(dice(outside, PREDICTED)) == 0

@@ -16,7 +16,7 @@ def training_image(height: int, width: int, seed: int = 0, name: str = "a") -> T
     return TrainingImage(name, levels, truth, inside.astype(np.uint8))
 
 
-def test_cut_takes_what_plain_slicing_takes():
+def test_cut_patches_agrees_with_slicing():
     images = [training_image(30, 41, 1), training_image(25, 33, 2)]
     corners = PatchSampler(images, 8, 11).draw(57, np.random.default_rng(0))
     patches = cut_patches([i.levels for i in images], corners, 8, 11)
@@ -30,21 +30,21 @@ def test_cut_takes_what_plain_slicing_takes():
 
 @given(st.integers(1, 60), st.integers(1, 6))
 @settings(max_examples=20)
-def test_patches_are_shared_equally_and_the_remainder_one_by_one(number, count):
+def test_each_image_gets_equally_many_patches_up_to_one(number, count):
     images = [training_image(12, 12, i) for i in range(count)]
     corners = PatchSampler(images, 4, 4).draw(number, np.random.default_rng(number))
     shares = np.bincount(corners.image, minlength=count)
     assert shares.sum() == number and np.ptp(shares) <= 1
 
 
-def test_corners_reach_the_whole_image_evenly():
+def test_corners_are_equally_frequent_in_the_whole_image():
     corners = PatchSampler([training_image(10, 9)], 4, 4).draw(42_000, np.random.default_rng(0))
     counts = np.bincount(corners.row * 6 + corners.column, minlength=42)
     assert counts.size == 42
     assert abs(counts - 1000).max() < 5 * np.sqrt(1000)  # binomial noise
 
 
-def test_inside_FOV_keeps_every_pixel_of_a_patch_inside():
+def test_inside_FOV_draws_exactly_the_patches_inside_the_field_of_view():
     image = training_image(64, 50)
     corners = PatchSampler([image], 16, 12, inside_FOV=True).draw(20_000, np.random.default_rng(0))
     assert cut_patches([image.field_of_view], corners, 16, 12).all()
@@ -57,12 +57,12 @@ def test_inside_FOV_keeps_every_pixel_of_a_patch_inside():
     assert set(zip(corners.row, corners.column, strict=True)) == allowed
 
 
-def test_inside_FOV_without_room_for_a_patch_is_named():
+def test_the_error_for_a_small_field_of_view_names_the_image():
     with pytest.raises(UserError, match="left eye: no patch of 30x30"):
         PatchSampler([training_image(32, 32, name="left eye")], 30, 30, inside_FOV=True)
 
 
-def test_the_share_centred_on_non_perfusion_is_centred_on_it():
+def test_the_given_share_of_patches_is_centred_on_the_truth():
     image = training_image(80, 80)
     truth = np.zeros_like(image.truth)
     truth[40, 33] = 1
@@ -70,7 +70,7 @@ def test_the_share_centred_on_non_perfusion_is_centred_on_it():
     sampler = PatchSampler([image], 8, 8, truth_centred_share=0.25)
     corners = sampler.draw(400, np.random.default_rng(0))
     centred = (corners.row == 36) & (corners.column == 29)
-    assert 100 <= centred.sum() <= 103  # and a few by chance
+    assert 100 <= centred.sum() <= 103  # some of the other patches also have this position
 
 
 def test_the_same_seed_draws_the_same_patches():

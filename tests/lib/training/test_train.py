@@ -7,7 +7,6 @@ import sys
 import time
 
 import h5py
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,14 +15,13 @@ from sklearn.metrics import log_loss, roc_auc_score
 import models.unet
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.training_lock import training_lock
-from lib.networks.batches import SIZES
+from lib.networks.batches import BATCH_SIZES
 from lib.networks.keras_model import build_model
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
-from lib.training.compiled_model import compile_model
 from lib.training.patch_sampler import PatchSampler
 from lib.training.train import train
-from lib.training.training_patches import epoch_patches, patch_sampler, training_images
+from lib.training.training_patches import training_images
 from tests.conftest import tiny_configuration, tiny_settings
 from tests.hungry_layer import hungry
 
@@ -39,7 +37,7 @@ def trained(prepared):
     return train(tiny_configuration(prepared, "experiment name.name=whole", "model.dropout=0.3"))
 
 
-def test_everything_promised_is_left_in_the_folder(trained):
+def test_all_files_are_in_the_folder(trained):
     found = {file.name for file in trained.folder.iterdir()}
     assert found >= {
         "whole_configuration.txt",
@@ -54,7 +52,7 @@ def test_everything_promised_is_left_in_the_folder(trained):
         "sample_input_imgs.png",
         "sample_input_masks.png",
     }
-    assert not [name for name in found if name.startswith(".")]  # nothing half-written
+    assert not [name for name in found if name.startswith(".")]  # no temporary file
     rows = history(trained.folder)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert set(rows[0]) == {
@@ -72,7 +70,7 @@ def test_everything_promised_is_left_in_the_folder(trained):
         picture.verify()
 
 
-def test_a_cut_off_training_ends_like_an_uninterrupted_one(prepared, trained):
+def test_a_resumed_training_gives_the_same_result(prepared, trained):
     name = "experiment name.name=cut"
     train(tiny_configuration(prepared, name, "model.dropout=0.3", "training settings.N_epochs=1"))
     cut = train(tiny_configuration(prepared, name, "model.dropout=0.3"))
@@ -95,7 +93,7 @@ def assert_same_weights(one, other) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.4])
-def test_a_killed_training_goes_on_to_the_same_end(prepared, trained, delay):
+def test_a_killed_training_gives_the_same_result_when_resumed(prepared, trained, delay):
     name, epochs = f"killed_{delay}", 3
     settings = [f"experiment name.name={name}", "model.dropout=0.3"]
     command = [sys.executable, str(PROJECT / "run_training.py")]
@@ -111,20 +109,20 @@ def test_a_killed_training_goes_on_to_the_same_end(prepared, trained, delay):
     assert process.returncode == -signal.SIGKILL
     with np.load(checkpoint) as content:
         done = len(json.loads(content["state"].tobytes())["history"])
-    assert 0 < done < epochs  # something to go on from, and something left to do
+    assert 0 < done < epochs  # there is a checkpoint, and epochs are left
     again = train(tiny_configuration(prepared, *settings))
     assert history(again.folder) == history(trained.folder)
     assert_same_weights(again, trained)
 
 
-def test_other_settings_are_refused_unless_fresh(prepared, trained):
+def test_resuming_with_other_settings_is_refused(prepared, trained):
     changed = ["experiment name.name=whole", "model.dropout=0.1"]
     with pytest.raises(UserError, match=r"\[model\] dropout = 0\.1, trained with 0\.3"):
         train(tiny_configuration(prepared, *changed))
 
 
 def measured(prepared, experiment, which: str, *overrides: str) -> tuple[float, float]:
-    """AUC and loss of the stored weights on the validation patches, cut here by plain slicing."""
+    """AUC and loss of the stored weights on the validation patches, which are cut by slicing."""
     configuration = tiny_configuration(prepared, *overrides)
     model = build_model(configuration)
     model.load_weights(experiment.weights(which))
@@ -149,9 +147,9 @@ def test_recorded_auc_and_loss_are_exact(prepared, trained):
 
 
 @pytest.mark.parametrize("best_by", ["auc", "loss"])
-def test_the_best_weights_are_of_the_best_epoch(prepared, best_by):
+def test_the_best_weights_belong_to_the_best_epoch(prepared, best_by):
     settings = [f"experiment name.name=best_{best_by}", f"training settings.best_by={best_by}"]
-    settings += ["training settings.learning_rate=0.05"]  # jumps about
+    settings += ["training settings.learning_rate=0.05"]  # so high that the results go up and down
     experiment = train(tiny_configuration(prepared, *settings))
     auc, loss = measured(prepared, experiment, "best")
     rows = history(experiment.folder)
@@ -161,8 +159,8 @@ def test_the_best_weights_are_of_the_best_epoch(prepared, best_by):
         assert loss == pytest.approx(min(float(row["val_loss"]) for row in rows), rel=1e-4)
 
 
-def test_training_stops_when_no_epoch_is_better(prepared, capsys):
-    # A learning rate of next to nothing: the first epoch stays the best within rounding.
+def test_a_training_stops_when_no_epoch_is_better(prepared, capsys):
+    # With such a low learning rate the first epoch stays the best.
     settings = ["experiment name.name=still", "training settings.learning_rate=1e-30"]
     settings += ["training settings.N_epochs=9", "training settings.patience=2"]
     experiment = train(tiny_configuration(prepared, *settings))
@@ -170,7 +168,7 @@ def test_training_stops_when_no_epoch_is_better(prepared, capsys):
     assert "no better epoch for 2 epochs; best epoch 1" in capsys.readouterr().out
 
 
-def test_a_diverging_training_stops_and_keeps_what_was_good(prepared):
+def test_a_diverging_training_stops_without_a_checkpoint(prepared):
     settings = ["experiment name.name=wild", "training settings.optimizer=adam"]
     settings += ["training settings.learning_rate=1e38"]
     where = r"epoch 1, step [23] of 3: loss (nan|inf) on patches of .*: the training has diverged; lower"
@@ -188,21 +186,21 @@ def test_a_second_training_in_the_folder_is_refused(prepared):
         train(configuration, fresh=True)
 
 
-def test_fresh_begins_with_the_checkpoint_and_knows_brackets(tmp_path):
-    """Killed while it clears the folder, a training must not take the rest for something to go on from."""
+def test_fresh_removes_the_checkpoint_first_and_allows_brackets_in_names(tmp_path):
+    """After a kill during the removal, no training may continue from the files that are left."""
     experiment = Experiment(tmp_path, "a[1]")
     for name in ("a[1]_checkpoint.npz", "a[1]_configuration.txt", "a[1]_training.nohup", "a1_x"):
         (tmp_path / name).touch()
     experiment.clear()
     assert {f.name for f in tmp_path.iterdir()} == {"a[1]_training.nohup", "a1_x"}
     (tmp_path / "a[1]_checkpoint.npz").touch()
-    (tmp_path / "a[1]_configuration.txt").mkdir()  # which stops it
+    (tmp_path / "a[1]_configuration.txt").mkdir()  # a folder cannot be removed like a file
     with pytest.raises(OSError):
         experiment.clear()
     assert not experiment.checkpoint.exists()
 
 
-def test_fresh_leaves_nothing_of_the_training_before(prepared):
+def test_fresh_removes_the_files_of_the_training_before(prepared):
     first = train(tiny_configuration(prepared, "experiment name.name=again"))
     (first.folder / "ROC.png").write_bytes(b"old")
     with pytest.raises(UserError, match="diverged"):
@@ -218,57 +216,7 @@ def test_fresh_leaves_nothing_of_the_training_before(prepared):
     assert not first.weights("best").exists() and not (first.folder / "ROC.png").exists()
 
 
-def test_patches_without_non_perfusion_are_named(prepared):
-    with pytest.raises(UserError, match="no AUC is defined: raise"):
-        train(
-            tiny_configuration(
-                prepared, "experiment name.name=none", "training settings.N_subimgs_validation=1"
-            )
-        )
-
-
-def test_drop_block_grows_with_the_epochs(prepared):
-    from lib.networks.keras_model import build_model
-    from lib.training.compiled_model import set_drop_block_rate
-    from models.drop_block import DropBlock
-
-    configuration = tiny_configuration(
-        prepared,
-        "model.architecture=ldpc_net",
-        "model.filters=4 4 8",
-        "model.dropout=0.2",
-        "training settings.dropout_growth_epochs=4",
-    )
-    model = build_model(configuration)
-    rates = []
-    for epochs_done in (0, 1, 4, 9):
-        set_drop_block_rate(model, configuration.training_settings, epochs_done)
-        rates.append({float(x.rate_now) for x in model.layers if isinstance(x, DropBlock)})
-    assert [len(r) for r in rates] == [1] * 4
-    assert [r.pop() for r in rates] == pytest.approx([0, 0.05, 0.2, 0.2])
-
-
-def test_dropout_cannot_grow_where_there_is_no_drop_block(prepared):
-    with pytest.raises(UserError, match="dropout_growth_epochs = 2: unet has no DropBlock"):
-        train(
-            tiny_configuration(
-                prepared,
-                "experiment name.name=none",
-                "training settings.dropout_growth_epochs=2",
-            )
-        )
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"), [(20, (18, 18)), (10, (9, 9)), (16, (14, 15)), (8, (7, 8)), (1, (0, 1))]
-)
-def test_the_last_tenth_cuts_an_image_only_where_ten_does_not_divide(number, expected):
-    from lib.training.training_patches import images_of_the_last_tenth
-
-    assert images_of_the_last_tenth(number) == expected
-
-
-def test_a_training_with_a_loss_on_the_rough_map_is_resumed_to_the_same_numbers(prepared):
+def test_a_resumed_training_with_a_loss_on_the_rough_map_gives_the_same_result(prepared):
     settings = [
         "model.architecture=ldpc_net",
         "model.filters=4 4 8",
@@ -282,37 +230,7 @@ def test_a_training_with_a_loss_on_the_rough_map_is_resumed_to_the_same_numbers(
     assert_same_weights(cut, whole)
 
 
-def test_a_network_without_a_rough_map_cannot_be_taught_one(prepared):
-    with pytest.raises(UserError, match="rough_map_loss_weight = 1: unet has no rough map"):
-        train(
-            tiny_configuration(
-                prepared,
-                "experiment name.name=none",
-                "training settings.rough_map_loss_weight=1",
-            )
-        )
-
-
-def test_validation_on_patches_takes_the_last_tenth_of_the_images(prepared, capsys):
-    from lib.training.training_patches import training_images
-
-    configuration = tiny_configuration(
-        prepared,
-        "experiment name.name=patches",
-        "training settings.validation=patches",
-        "testing settings.threshold=0.5",
-    )
-    apart = training_images(tiny_configuration(prepared))
-    pooled = [i.name for part in ("train", "validation") for i in apart[part]]
-    images = training_images(configuration)
-    assert len(pooled) < 10  # so that one image is cut in two
-    assert [i.name for i in images["train"]] == pooled
-    assert [i.name for i in images["validation"]] == pooled[-1:]
-    train(configuration)
-    assert f"LEAKY: {pooled[-1]} trains as well" in capsys.readouterr().out
-
-
-def test_a_step_that_memory_does_not_hold_is_a_line_and_keeps_the_epochs_before(
+def test_too_little_memory_is_one_line_and_keeps_the_files_of_the_epochs_before(
     prepared, monkeypatch
 ):
     settings = "experiment name.name=hungry"
@@ -330,31 +248,7 @@ def test_a_step_that_memory_does_not_hold_is_a_line_and_keeps_the_epochs_before(
     assert len(history(train(tiny_configuration(prepared, settings)).folder)) == 3
 
 
-def test_a_training_is_traced_once(prepared):
-    """N_subimgs = 50 in batches of 16 would end with one of 2, and be compiled for that, too."""
-    configuration = tiny_configuration(prepared, "training settings.N_subimgs=50")
-    images = training_images(configuration)["train"]
-    sampler = patch_sampler(configuration, images, truth_centred_share=0)
-    traces = []
-
-    class Traced(keras.layers.Layer):
-        def call(self, x):
-            traces.append(x.shape)
-            return x
-
-    model = build_model(configuration)
-    model = keras.Model(model.input, Traced()(model.output))
-    compiled = compile_model(model, configuration.training_settings)
-    after = []
-    for epoch in range(3):
-        patches = epoch_patches(configuration, images, sampler, epoch)
-        assert [len(patches[i][0]) for i in range(len(patches))] == [16] * 4
-        compiled.fit(patches, shuffle=False, verbose=0)
-        after.append(len(traces))
-    assert len(set(after)) == 1
-
-
-def test_a_batch_size_once_measured_holds_for_the_whole_training(prepared, capsys):
+def test_a_measured_batch_size_holds_for_the_whole_training(prepared, capsys):
     def automatic(epochs):
         return tiny_configuration(
             prepared,
@@ -366,20 +260,22 @@ def test_a_batch_size_once_measured_holds_for_the_whole_training(prepared, capsy
     experiment = train(automatic(1))
     size = json.loads(experiment.versions.read_text())["batch_size"]
     assert f"batch_size = auto: {size} patches a step" in capsys.readouterr().out
-    assert size in SIZES
-    versions = json.loads(experiment.versions.read_text()) | {"batch_size": 24}  # another machine's
+    assert size in BATCH_SIZES
+    versions = json.loads(experiment.versions.read_text()) | {
+        "batch_size": 24
+    }  # as if measured on another machine
     experiment.versions.write_text(json.dumps(versions))
     train(automatic(2))
     assert "batch_size = auto: 24 patches a step" in capsys.readouterr().out
     assert len(history(experiment.folder)) == 2
 
 
-def test_a_training_begins_with_given_weights(prepared, trained):
-    def begun(*overrides):
+def test_a_training_starts_with_the_given_weights(prepared, trained):
+    def started(*overrides):
         return train(
             tiny_configuration(
                 prepared,
-                "experiment name.name=begun",
+                "experiment name.name=started",
                 "training settings.N_epochs=1",
                 "training settings.learning_rate=1e-12",
                 *overrides,
@@ -387,17 +283,17 @@ def test_a_training_begins_with_given_weights(prepared, trained):
             fresh=True,
         )
 
-    experiment = begun(f"training settings.initial_weights={trained.weights('best')}")
+    experiment = started(f"training settings.initial_weights={trained.weights('best')}")
     with (
-        h5py.File(experiment.weights("best")) as ours,
-        h5py.File(trained.weights("best")) as theirs,
+        h5py.File(experiment.weights("best")) as started_file,
+        h5py.File(trained.weights("best")) as trained_file,
     ):
         names = []
-        theirs.visititems(lambda n, item: names.append(n) if hasattr(item, "shape") else None)
+        trained_file.visititems(lambda n, item: names.append(n) if hasattr(item, "shape") else None)
         assert names
         for name in names:
-            np.testing.assert_allclose(ours[name][()], theirs[name][()], atol=1e-6)
+            np.testing.assert_allclose(started_file[name][()], trained_file[name][()], atol=1e-6)
     with pytest.raises(UserError, match="not the weights of this network"):
-        begun(f"training settings.initial_weights={trained.weights('best')}", "model.filters=4 6")
+        started(f"training settings.initial_weights={trained.weights('best')}", "model.filters=4 6")
     with pytest.raises(UserError, match=r"nowhere/split\.json: no such file"):
-        begun("training settings.initial_weights=/nowhere/a.weights.h5")
+        started("training settings.initial_weights=/nowhere/a.weights.h5")

@@ -1,0 +1,36 @@
+import dataclasses
+
+import pytest
+
+from lib.configuration.reading import read_configuration
+from lib.runtime.paths import DEFAULT_CONFIGURATION
+from lib.training.early_stopping import TrainingState, last_epoch_is_best, reason_to_stop
+
+SETTINGS = dataclasses.replace(
+    read_configuration(DEFAULT_CONFIGURATION).training_settings, N_epochs=9, patience=2
+)
+
+
+@pytest.mark.parametrize(
+    ("best_by", "expected"),
+    [("auc", [True, False, True, False]), ("loss", [True, True, False, False])],
+)
+def test_an_epoch_is_best_only_if_it_is_better_than_all_before(best_by, expected):
+    settings = dataclasses.replace(SETTINGS, best_by=best_by)
+    measures = [(0.7, 3), (0.6, 2), (0.8, 2), (0.8, 2)]
+    history = [{"val_auc": auc, "val_loss": loss} for auc, loss in measures]
+    found = [last_epoch_is_best(TrainingState(history[:n]), settings) for n in (1, 2, 3, 4)]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("epochs_done", "best_epoch", "reason"),
+    [
+        (0, 0, ""),
+        (3, 2, ""),
+        (4, 2, "stopped: no better epoch for 2 epochs"),
+        (9, 9, "all 9 epochs done"),
+    ],
+)
+def test_a_training_ends_after_all_epochs_or_without_a_better_one(epochs_done, best_epoch, reason):
+    assert reason_to_stop(TrainingState([{}] * epochs_done, best_epoch), SETTINGS) == reason
