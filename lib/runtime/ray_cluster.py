@@ -123,6 +123,9 @@ def cluster_connection(options: ClusterOptions) -> Iterator[None]:
         ray.shutdown()
 
 
+Name = TypeVar("Name", bound=Hashable)
+
+
 def results_as_completed(
     function: Callable,
     calls: Iterable[tuple[Name, tuple]],
