@@ -18,7 +18,6 @@ from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
 LOCAL = "local"
-Name = TypeVar("Name", bound=Hashable)
 RETRIES = 3
 """How often Ray repeats a task whose process or machine died."""
 IN_FLIGHT = 256
@@ -122,6 +121,9 @@ def cluster_connection(options: ClusterOptions) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def results_as_completed(

@@ -144,7 +144,7 @@ def test_validation_images_that_trained_a_member_choose_no_threshold(prepared, m
         assert old in text
         text = text.replace(old, new)
     by_patches.configuration.write_text(text)
-    with pytest.raises(UserError, match=r"can choose no threshold"):
+    with pytest.raises(UserError, match=r"none can choose the threshold"):
         run_test(of_both(prepared), [members[0], by_patches])
 
 
