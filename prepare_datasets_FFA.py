@@ -48,7 +48,7 @@ def main() -> None:
         print(f"{arguments.synthetic} synthetic angiograms: {paths.path_images}")
     split, banners = ffa.prepare(configuration)
 
-    print(packing.table(split, configuration.data_attributes.structure))
+    print(packing.split_table(split, configuration.data_attributes.structure))
     for banner, number in Counter(str(b) for b in banners.values()).items():
         print(f"information banner cut off {number} image(s): {banner}")
     print(f"\nwritten to {paths.path_local}; look at {paths.path_local / 'prepared.png'}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.configuration.reading import read_configuration
+from lib.datasets.vessel_sets import VESSEL_SETS
 from lib.runtime.command_line import next_command, run_script, script_parser
 from lib.runtime.paths import PROJECT
 
@@ -14,7 +15,7 @@ def main() -> None:
     parser = script_parser(
         __doc__, default="that of the data set, e.g. configurations/drive_retina_unet.txt"
     )
-    parser.add_argument("set", choices=("DRIVE", "STARE", "CHASE_DB1"), help="data set")
+    parser.add_argument("set", choices=tuple(VESSEL_SETS), help="data set")
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the data set (default: path_images)"
     )
@@ -29,7 +30,7 @@ def main() -> None:
     from lib.datasets import packing, vessels
 
     if arguments.config is None:
-        default = vessels.VESSEL_SETS[arguments.set].configuration
+        default = VESSEL_SETS[arguments.set].configuration
         arguments.config = PROJECT / "configurations" / default
     overrides = list(arguments.overrides)
     if arguments.images:
@@ -40,7 +41,7 @@ def main() -> None:
     configuration = read_configuration(arguments.config, overrides)
     split = vessels.prepare(configuration, arguments.set)
 
-    print(packing.table(split, configuration.data_attributes.structure))
+    print(packing.split_table(split, configuration.data_attributes.structure))
     if any(member.truth_fraction is None for member in split["test"]):
         print("the test images have no truth: they are in the HDF5 files, but cannot be scored")
     paths = configuration.data_paths

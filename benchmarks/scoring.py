@@ -27,7 +27,7 @@ from benchmarks.measuring import (
 from lib.configuration.reading import read_configuration
 from lib.datasets.synthetic_angiograms import synthetic_angiogram
 from lib.evaluation.performance_report import write_performances
-from lib.evaluation.predictions_file import read_predictions, write_predictions
+from lib.evaluation.predicted_images import read_predictions, write_predictions
 from lib.evaluation.scoring import PredictedImage, evaluate
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import DEFAULT_CONFIGURATION

@@ -174,7 +174,7 @@ def predict_and_export(folder: Path):
     options_here = [*options(folder), "--experiment", "tiny", "--output"]
     done = run("run_prediction.py", *images, *options_here, "keras", folder=folder)
     assert done.returncode == 1 and "6 images predicted" in done.stdout, done.stderr
-    assert "bad.png: is no image" in done.stdout and done.stderr == ""
+    assert "bad.png: is not an image" in done.stdout and done.stderr == ""
     assert "finds no GPU and computes on the CPU" in done.stdout
     exported = run("run_export.py", "tiny", *options(folder), folder=PROJECT)
     assert exported.returncode == 0, exported.stderr

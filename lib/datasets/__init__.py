@@ -1,3 +1,3 @@
-"""From a folder of images to the nine HDF5 files: readers of FFA and the vessel sets, patient split,
-leakage check, synthetic angiograms. May import: runtime, configuration, images, figures.
+"""Prepare a folder of images as nine HDF5 files: FFA and vessel data sets, split by patient, check for
+data leakage, synthetic angiograms. May import: runtime, configuration, images, figures.
 """

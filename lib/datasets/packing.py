@@ -1,5 +1,6 @@
-"""What every data set shares: images found good become nine HDF5 files, a contact sheet and split.json."""
+"""Write checked images as nine HDF5 files, with a contact sheet and split.json; for every data set."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,32 +10,27 @@ from pathlib import Path
 import numpy as np
 
 from lib.configuration.reading import Configuration
-from lib.datasets.patient_split import (
-    PARTS,
-    Member,
-    Split,
-    given_split,
-    split_by_fold,
-    split_by_patient,
-    write_split,
-)
+from lib.datasets.patient_split import split_by_fold, split_by_patient
 from lib.datasets.prepared_hdf5 import PreparedImage, write_part
+from lib.datasets.split_file import PARTS, Member, Split, read_given_split, write_split
 from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, preprocessing_figure
+from lib.images.checked_files import file_sha256
 from lib.images.preprocessing import preprocessing_steps
+from lib.images.reading import read_mask
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress
 
 
 @dataclass(frozen=True)
-class Source:
-    """An image that was read once and found good.
+class CheckedImage:
+    """An image that was read once and has no faults.
 
     Attributes:
-        member: what the split needs to know of it.
+        member: its entry in the split.
         file: name of the image file, for messages.
-        shape: of its pixels.
-        read: reads it again, to be packed.
+        shape: shape of the pixels.
+        read: reads the image again, when it is written.
     """
 
     member: Member
@@ -43,25 +39,42 @@ class Source:
     read: Callable[[], PreparedImage]
 
 
-def duplicates(sources: Sequence[Source]) -> list[str]:
-    """One line for each image that is there more than once, under whatever names."""
+def checked_image(
+    file: Path, image: PreparedImage, read: Callable[[], PreparedImage]
+) -> CheckedImage:
+    """The image that was read from `file`; `read` reads it again.
+
+    Raises:
+        UserError: its field of view is empty.
+    """
+    inside = image.field_of_view > 0
+    if not inside.any():
+        raise UserError(f"{file}: its field of view is empty (a black image?)")
+    truth_fraction = None if image.truth is None else round(float(image.truth[inside].mean()), 6)
+    pixels = hashlib.sha256(image.original.tobytes()).hexdigest()
+    member = Member(image.name, image.patient, file_sha256(file), truth_fraction, pixels)
+    return CheckedImage(member, file.name, image.original.shape, read)
+
+
+def duplicates(images: Sequence[CheckedImage]) -> list[str]:
+    """One line for each image that occurs more than once, under any names."""
     same = defaultdict(list)
-    for source in sources:
-        same[source.member.pixels].append(source.file)
+    for image in images:
+        same[image.member.pixels].append(image.file)
     return [f"the same image: {', '.join(names)}" for names in same.values() if names[1:]]
 
 
 def choose_split(configuration: Configuration, members: Sequence[Member]) -> tuple[Split, str]:
-    """The split that section [preparation] asks for, and in words where it comes from.
+    """The split that section [preparation] defines, and a description in words of how it was made.
 
-    A split that is drawn leaves images without truth out.
+    A random split leaves out images without truth.
 
     Raises:
         UserError: the given split does not fit, or there are too few patients.
     """
     settings = configuration.preparation
     if settings.split_file:
-        split, how = given_split(settings.split_file, members, settings.fold)
+        split, how = read_given_split(settings.split_file, members, settings.fold)
         raise_all(_mixed_parts(split), f"{settings.split_file} does not fit the images")
         return split, how
     members = [m for m in members if m.truth_fraction is not None]
@@ -77,46 +90,48 @@ def choose_split(configuration: Configuration, members: Sequence[Member]) -> tup
 
 
 def _mixed_parts(split: Split) -> list[str]:
-    """Images without truth in a part of which others have it: they can be neither learnt nor scored."""
+    """One line for each image without truth in a part in which other images have truth."""
     return [
-        f"image {member.name} of the {part} part has no truth, others of it have"
+        f"image {member.name} of the {part} part has no truth, but other images of this part have"
         for part, members in split.items()
         for member in members
         if member.truth_fraction is None and any(m.truth_fraction is not None for m in members)
     ]
 
 
-def pack(configuration: Configuration, sources: Sequence[Source]) -> Split:
-    """Split the images; write HDF5 files, pictures and split.json, which all appear together at the end.
+def pack(configuration: Configuration, images: Sequence[CheckedImage]) -> Split:
+    """Split the images; write HDF5 files, pictures and split.json atomically, all at the end.
 
-    A part whose images came without truth gets no truth file.
+    A part whose images have no truth gets no truth file.
     """
-    split, how = choose_split(configuration, [source.member for source in sources])
+    split, how = choose_split(configuration, [image.member for image in images])
     paths = configuration.data_paths
-    by_name = {source.member.name: source for source in sources}
-    wanted = {part: _files(paths.hdf5(part), split[part]) for part in PARTS if split[part]}
+    by_name = {image.member.name: image for image in images}
+    files = {part: _files(paths.hdf5(part), split[part]) for part in PARTS if split[part]}
     pictures = [paths.path_local / name for name in ("prepared.png", "preprocessing.png")]
-    shapes = [source.shape for source in sources]
+    shapes = [image.shape for image in images]
     channels = 3 if any(len(s) == 3 for s in shapes) else 1
     largest = (max(s[0] for s in shapes), max(s[1] for s in shapes), channels)
-    written = [file for files in wanted.values() for file in files if file]
+    written = [file for three in files.values() for file in three if file]
     with written_atomically(*written, *pictures, paths.path_local / "split.json") as beside:
-        waiting = iter(beside)
-        for part, files in wanted.items():
-            temporary = tuple(file and next(waiting) for file in files)
+        temporary = dict(zip(written, beside, strict=False))
+        for part, (original, truth, field_of_view) in files.items():
             members = progress(split[part], f"packing {part}")
-            images = (by_name[member.name].read() for member in members)
-            write_part(temporary, images, (len(split[part]), *largest))
+            write_part(
+                (temporary[original], truth and temporary[truth], temporary[field_of_view]),
+                (by_name[member.name].read() for member in members),
+                (len(split[part]), *largest),
+            )
         _draw(configuration, by_name, split, beside[-3], beside[-2])
         write_split(beside[-1], split, how)
-    for part in PARTS:  # of an earlier preparation
+    for part in PARTS:  # remove files of an earlier preparation
         for file in set(paths.hdf5(part)) - set(written):
             file.unlink(missing_ok=True)
     return split
 
 
-def table(split: Split, structure: str) -> str:
-    """Images, patients and mean share of the structure in the field of view, a line for each part."""
+def split_table(split: Split, structure: str) -> str:
+    """Text table: images, patients and mean share of the structure in the field of view of each part."""
     lines = [f"{'part':<12}{'images':>8}{'patients':>10}{structure + ' in the field of view':>32}"]
     for part, members in split.items():
         shares = [m.truth_fraction for m in members if m.truth_fraction is not None]
@@ -127,13 +142,14 @@ def table(split: Split, structure: str) -> str:
     return "\n".join(lines)
 
 
-def same_size(mask: np.ndarray, file: Path, shape: tuple[int, int]) -> np.ndarray:
-    """The mask read from `file`.
+def read_mask_of(shape: tuple[int, ...], file: Path) -> np.ndarray:
+    """Read the mask, uint8 (H, W) in {0, 1}, of an image whose shape begins with (H, W).
 
     Raises:
-        UserError: it is not of its image's `shape`, height and width.
+        UserError: the mask cannot be read, or has another size.
     """
-    if mask.shape != shape:
+    mask = read_mask(file)
+    if mask.shape != shape[:2]:
         raise UserError(
             f"{file}: {mask.shape[1]}x{mask.shape[0]} pixels, its image "
             f"{shape[1]}x{shape[0]}: expected the same size"
@@ -149,15 +165,18 @@ def _files(
 
 
 def _draw(
-    configuration: Configuration, sources: dict[str, Source], split: Split, sheet: Path, steps: Path
+    configuration: Configuration,
+    images: dict[str, CheckedImage],
+    split: Split,
+    sheet: Path,
+    steps: Path,
 ) -> None:
     structure = configuration.data_attributes.structure
 
     def entry(member: Member) -> ContactSheetEntry:
-        image = sources[member.name].read()
-        share = member.truth_fraction
+        image, share = images[member.name].read(), member.truth_fraction
         shown = "no truth" if share is None else f"{structure} {share:.1%}"
-        truth = np.zeros_like(image.field_of_view) if share is None else image.truth
+        truth = np.zeros_like(image.field_of_view) if image.truth is None else image.truth
         return ContactSheetEntry(
             f"{member.name} · {shown}", image.original, truth, image.field_of_view
         )

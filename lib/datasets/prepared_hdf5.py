@@ -1,8 +1,8 @@
-"""retina-unet's HDF5 files: images, truth (`groundTruth`) and field of view (`borderMasks`) of one part.
+"""HDF5 files in the layout of retina-unet: images, truth (`groundTruth`), field of view (`borderMasks`).
 
-Each file holds a data set `image` (N, H, W, C) uint8, one chunk an image, compressed; images smaller than
-the largest stand in its upper left corner, and `size` (N, 2) gives their height and width. `name` and
-`patient` (N,) are text. The truth file may hold a second observer's masks as well: `second_observer`.
+Each file has a data set `image` (N, H, W, C) uint8, compressed, one chunk per image. Images smaller than
+the largest are in the upper left corner; `size` (N, 2) gives their height and width. `name` and `patient`
+(N,) are text. The truth file may also contain the masks of a second observer: `second_observer`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from lib.runtime.errors import UserError
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
 
 BOMB_BYTES, BOMB_RATIO = 2**30, 200
-"""Images of more bytes than this that were packed more tightly than this are none."""
+"""Images of more bytes and a higher compression ratio than this are refused as a decompression bomb."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class PreparedImage:
     """One image with its truth.
 
     Attributes:
-        name: file name without its ending.
+        name: file name without its extension.
         patient: patient id.
-        original: (H, W) or (H, W, 3) uint8, the information banner cut off.
-        truth: (H, W) uint8 in {0, 1}; None where there is none, so that the image cannot be scored.
+        original: (H, W) or (H, W, 3) uint8, without the information banner.
+        truth: (H, W) uint8 in {0, 1}; None if there is none: the image cannot be scored then.
         field_of_view: (H, W) uint8 in {0, 1}.
         second_observer: (H, W) uint8 in {0, 1}, or None.
     """
@@ -47,13 +47,13 @@ def write_part(
     images: Iterable[PreparedImage],
     shape: tuple[int, int, int, int],
 ) -> None:
-    """Write one part's images, truth and field of view, one image at a time.
+    """Write images, truth and field of view of one part, with one image in memory at a time.
 
     Args:
-        files: where images, truth (None for a part without) and field of view go.
-        images: exactly `shape[0]` images; all or none with a second observer.
-        shape: number, largest height, largest width, and channels (1 or 3; grey images among coloured
-            ones are stored with three equal channels).
+        files: files for images, truth (None if the part has none) and field of view.
+        images: exactly `shape[0]` images; all or none have a second observer.
+        shape: number, largest height, largest width, and channels (1 or 3; a grey image among RGB
+            images is stored with three equal channels).
     """
     number, height, width, channels = shape
     with ExitStack() as stack:
@@ -85,23 +85,27 @@ def write_part(
 
 
 def _pixels(store: h5py.File, name: str, shape: tuple[int, int, int, int]) -> h5py.Dataset:
-    """The data set of that name, made if it is not there yet: one chunk an image, compressed."""
+    """The data set `name`, created if it does not exist: compressed, one chunk per image."""
     return store.require_dataset(
         name, shape, "uint8", chunks=(1, *shape[1:]), compression="gzip", compression_opts=4
     )
 
 
-def members_of(files: tuple[Path, Path, Path]) -> list[tuple[str, str]]:
-    """Name and patient of each image of one part, without reading pixels."""
+def names_and_patients(files: tuple[Path, Path, Path]) -> list[tuple[str, str]]:
+    """Name and patient of each image of one part; pixels are not read.
+
+    Raises:
+        UserError: the file is missing, or is not such an HDF5 file.
+    """
     with _open(files[0]) as store:
         return list(zip(store["name"].asstr(), store["patient"].asstr(), strict=True))
 
 
 def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Iterator[PreparedImage]:
-    """Yield the images of one part, one in memory at a time; at most `limit` of them.
+    """Yield the images of one part, at most `limit`, with one image in memory at a time.
 
     Raises:
-        UserError: a file is missing, is no HDF5, lacks a data set, or the three disagree.
+        UserError: a file is missing, is not such an HDF5 file, or the three contain different images.
     """
     with ExitStack() as stack:
         stores = [stack.enter_context(_open(file)) for file in files]
@@ -111,7 +115,7 @@ def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Itera
         sides = {store["image"].shape[1:3] for store in stores}
         if names[0] != names[1] or names[0] != names[2] or len(sides) > 1:
             listed = ", ".join(f"{f} ({n})" for f, n in zip(files, counts, strict=True))
-            raise UserError(f"not the same images in {listed}; prepare the data again")
+            raise UserError(f"different images in {listed}; prepare the data again")
         for index, name in enumerate(names[0][:limit]):
             rows, columns = stores[0]["size"][index]
             second = stores[1].get("second_observer")
@@ -153,10 +157,10 @@ def _open(file: Path) -> h5py.File:
 
 
 def _check(datasets: dict[str, h5py.Dataset]) -> None:
-    """That reading them image by image takes no more memory than images of honest sizes do.
+    """Check that the data sets can be read image by image with limited memory.
 
     Raises:
-        ValueError: says which data set is wrong.
+        ValueError: names the data set that is wrong.
     """
     if missing := {"image", "size", "name", "patient"} - datasets.keys():
         raise ValueError(f"no data set {', '.join(sorted(missing))}")
@@ -165,15 +169,15 @@ def _check(datasets: dict[str, h5py.Dataset]) -> None:
         raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (N, H, W, 1 or 3)")
     number, height, width, _ = image.shape
     if not number:
-        raise ValueError("image holds no image")
+        raise ValueError("image contains no image")
     if height * width > MAX_PIXELS:
         raise ValueError(f"image has {height}x{width} pixels, expected at most {MAX_PIXELS}")
     if image.chunks != (1, *image.shape[1:]) or image.id.get_num_chunks() != number:
-        raise ValueError(f"image {image.shape} is not stored image by image, or not whole")
+        raise ValueError(f"image {image.shape} is not stored in one chunk per image, or incomplete")
     for name in ("name", "patient"):
         text = h5py.check_string_dtype(datasets[name].dtype)
         if text is None or text.length is not None or datasets[name].shape != (number,):
-            raise ValueError(f"{name} is no list of {number} texts")
+            raise ValueError(f"{name} is not a list of {number} texts")
     size = datasets["size"]
     if size.dtype != np.int64 or size.shape != (number, 2):
         raise ValueError(f"size is {size.dtype} {size.shape}, expected int64 {(number, 2)}")
@@ -185,11 +189,11 @@ def _check(datasets: dict[str, h5py.Dataset]) -> None:
 
 
 def _refuse_bomb(file: Path, store: h5py.File) -> None:
-    """Masks may be packed tightly; photographs are not, whatever packed them."""
-    unpacked = int(store["size"][...].prod(axis=1).sum()) * store["image"].shape[3]
+    """Refuse an image file with a compression ratio that photographs cannot have; masks may have it."""
+    size = int(store["size"][...].prod(axis=1).sum()) * store["image"].shape[3]
     stored = store["image"].id.get_storage_size()
-    if unpacked > max(BOMB_BYTES, BOMB_RATIO * stored):
+    if size > max(BOMB_BYTES, BOMB_RATIO * stored):
         raise UserError(
-            f"{file}: {stored} bytes that would unpack to {unpacked}: no photographs; "
+            f"{file}: {stored} bytes that would decompress to {size}: these are not photographs; "
             "prepare the data again"
         )

@@ -1,10 +1,10 @@
 """Synthetic fluorescein angiograms of branch retinal vein occlusion, with exact truth.
 
-For the demo and the tests, which must not depend on patients' images. What is drawn follows the
-look of real angiograms; no figure measured on these images says anything about real ones.
+The demo and the tests use them, so that they need no images of patients. They look like real angiograms,
+but scores on them do not predict scores on real angiograms.
 
-Lengths are fractions of the image's side, positions (x, y). All arithmetic that reaches a pixel is
-in float64, so that the last-bit differences between processors vanish when pixels are rounded.
+Lengths are fractions of the image's side; positions are (x, y). Pixels are computed in float64, so that
+differences in the last bit between processors disappear when pixels are rounded.
 """
 
 import json
@@ -42,7 +42,7 @@ class SyntheticAngiogram:
         field_of_view: (H, W) uint8 in {0, 1}, the circular aperture.
         polygons: outlines of the non-perfused areas, each (K, 2) int64, (x, y) in pixels.
         fovea: (x, y) in pixels, the centre of the foveal avascular zone.
-        occlusion: (K, 2) int64, outline of the affected region around them (label "BRVO").
+        occlusion: (K, 2) int64, outline of the affected region around `polygons` (label "BRVO").
     """
 
     image: np.ndarray
@@ -54,15 +54,15 @@ class SyntheticAngiogram:
 
 
 def synthetic_angiogram(seed: int, index: int, size: int = 512) -> SyntheticAngiogram:
-    """Draw one angiogram; the same arguments give the same bytes.
+    """Draw one angiogram; the same arguments give the same pixels.
 
     Args:
-        seed: of the whole set, not negative.
-        index: of the image within the set, not negative.
+        seed: seed of the whole set, at least 0.
+        index: index of the image in the set, at least 0.
         size: height and width in pixels.
 
     Raises:
-        ValueError: `size` is too small for vessels to be told from capillaries.
+        ValueError: `size` is too small to distinguish vessels from capillaries.
     """
     if size < SMALLEST_SIZE:
         raise ValueError(f"size is {size}, expected at least {SMALLEST_SIZE} pixels")
@@ -85,7 +85,7 @@ def synthetic_angiogram(seed: int, index: int, size: int = 512) -> SyntheticAngi
 
 
 def _aperture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """The camera's circular field, touching the frame or slightly cut by it."""
+    """The camera's circular field of view, which touches the image border or is slightly cut by it."""
     row, column = np.mgrid[:size, :size]
     radius = size * rng.uniform(0.497, 0.507)
     centre = (size - 1) / 2
@@ -102,7 +102,7 @@ def _anatomy(rng: np.random.Generator) -> Anatomy:
 def _affected_region(
     rng: np.random.Generator, anatomy: Anatomy, field_of_view: np.ndarray, wanted: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the wavy-edged sector that the occluded vein drained: outline (K, 2), mask (H, W)."""
+    """Draw the region of the occluded vein, a sector with wavy edges: outline (K, 2), mask (H, W)."""
     size = len(field_of_view)
     towards = np.array([anatomy.temporal, rng.choice([-1, 1])])
     apex = anatomy.disc + towards * rng.uniform(0.02, 0.08, 2)
@@ -122,7 +122,7 @@ def _non_perfused_polygons(
     large: np.ndarray,
     wanted_pixels: float,
 ) -> Polygons:
-    """Outline cells between the larger vessels, in clusters, until enough area is covered."""
+    """Outlines of clusters of cells between the larger vessels with `wanted_pixels` in total."""
     size = len(affected)
     scale = size / 512
     allowed = cv2.erode(affected, _disk(3 * scale), borderValue=0)
@@ -131,7 +131,7 @@ def _non_perfused_polygons(
         allowed[np.hypot(*_coordinates(size, centre)) < radius] = 0
     x, y = _coordinates(size, anatomy.fovea)
     raphe = np.abs(y + 0.015 * smooth_noise(rng, size, 0.06)) < 0.004
-    allowed[raphe & (anatomy.temporal * x > 0)] = 0  # lest an outline ring the fovea
+    allowed[raphe & (anatomy.temporal * x > 0)] = 0  # so that no outline surrounds the fovea
     cells = _cells(rng, size, np.exp(rng.uniform(np.log(0.025), np.log(0.09))))
     area = np.bincount(cells.ravel(), allowed.ravel())
     preference = smooth_noise(rng, size, 0.16) + 0.5 * smooth_noise(rng, size, 0.05)
@@ -155,14 +155,14 @@ def _cells(rng: np.random.Generator, size: int, spacing: float) -> np.ndarray:
 
 
 def _outlines(mask: np.ndarray, tolerance: float) -> Polygons:
-    """Outer outlines of a mask's components, simplified: (K, 2) int64 each, K >= 3."""
+    """Simplified outer outlines of a mask's areas: (K, 2) int64 each, K >= 3."""
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outlines = (cv2.approxPolyDP(contour, tolerance, closed=True)[:, 0] for contour in contours)
     return tuple(outline.astype(np.int64) for outline in outlines if len(outline) >= 3)
 
 
 def _rasterise(polygons: Polygons, size: int) -> np.ndarray:
-    """Union of the polygons, edges included: (size, size) uint8 in {0, 1}."""
+    """Union of the polygons with their edges: (size, size) uint8 in {0, 1}."""
     canvas = Image.new("L", (size, size))
     for polygon in polygons:
         ImageDraw.Draw(canvas).polygon(polygon.ravel().tolist(), outline=1, fill=1)
@@ -178,7 +178,7 @@ def _expose(
     non_perfusion: np.ndarray,
     field_of_view: np.ndarray,
 ) -> np.ndarray:
-    """Compose choroid, capillaries, lesions and vessels, and expose them: (H, W) uint8."""
+    """Combine choroid, capillaries, lesions and vessels, and simulate the camera: (H, W) uint8."""
     size = len(field_of_view)
     scale = size / 512
     lost = _blur(non_perfusion.astype(float), 1.6 * scale)
@@ -199,19 +199,19 @@ def _expose(
     light = _illumination(rng, size) * rng.uniform(30, 55)
     exposed = _blur(light * retina, rng.uniform(0.5, 0.9) * max(scale, 0.7))
     exposed += rng.normal(0, 1, (size, size)) * (rng.uniform(1.0, 2.5) + 0.035 * exposed)
-    exposed = 255 * np.tanh(np.maximum(exposed, 0) / 230)  # the camera saturates softly
+    exposed = 255 * np.tanh(np.maximum(exposed, 0) / 230)  # soft saturation of the camera
     return np.rint(exposed).astype(np.uint8) * field_of_view
 
 
 def _foveal_avascular_zone(rng: np.random.Generator, anatomy: Anatomy, size: int) -> np.ndarray:
-    """Soft-edged, irregular and free of capillaries: (size, size) float64 in [0, 1]."""
+    """Irregular zone without capillaries, with soft edges: (size, size) float64 in [0, 1]."""
     distance = np.hypot(*_coordinates(size, anatomy.fovea)) + 0.005 * smooth_noise(rng, size, 0.04)
     width = rng.uniform(0.004, 0.012)
     return 1 / (1 + np.exp(np.clip((distance - FOVEAL_AVASCULAR_RADIUS + width) / width, -50, 50)))
 
 
 def _capillaries(rng: np.random.Generator, size: int, diseased: np.ndarray) -> np.ndarray:
-    """A fine network, widened where the vein is occluded: (size, size) float64, mean about 0."""
+    """Capillary network, with wider meshes in the diseased region: (size, size) float64, mean about 0."""
     fine, wide = (_network(rng, size, width * size / 512) for width in (1.1, 2.0))
     patchy = 1 + 0.3 * smooth_noise(rng, size, 0.04)
     contrast = rng.uniform(0.20, 0.40)
@@ -230,21 +230,21 @@ def _network(rng: np.random.Generator, size: int, width: float) -> np.ndarray:
 def _haemorrhages(
     rng: np.random.Generator, affected: np.ndarray, non_perfusion: np.ndarray
 ) -> np.ndarray:
-    """Blurred blots that block fluorescence, outside non-perfusion: factors in (0, 1]."""
+    """Blurred spots that block fluorescence, outside non-perfusion: factors in (0, 1]."""
     size = len(affected)
     candidates = np.flatnonzero(affected)
-    blots = np.zeros((size, size))
+    spots = np.zeros((size, size))
     for centre in rng.choice(candidates, rng.integers(0, 7)):
         row, column = divmod(int(centre), size)
         axes = np.rint(size * rng.uniform(0.006, 0.028, 2)).astype(int).tolist()
         cv2.ellipse(
-            blots, (column, row), axes, rng.uniform(0, 180), 0, 360, rng.uniform(0.4, 0.8), -1
+            spots, (column, row), axes, rng.uniform(0, 180), 0, 360, rng.uniform(0.4, 0.8), -1
         )
-    return 1 - _blur(blots, 0.007 * size) * (1 - non_perfusion)
+    return 1 - _blur(spots, 0.007 * size) * (1 - non_perfusion)
 
 
 def _leakage(rng: np.random.Generator, anatomy: Anatomy, diseased: np.ndarray) -> np.ndarray:
-    """Fuzzy bright patches in the affected region and a glow about the disc: float64 >= 0."""
+    """Blurred bright patches in the affected region and a glow around the disc: float64 >= 0."""
     size = len(diseased)
     patches = np.maximum(smooth_noise(rng, size, 0.07) - rng.uniform(0.9, 1.8), 0) * diseased
     x, y = _coordinates(size, anatomy.disc)
@@ -258,7 +258,7 @@ def _leakage(rng: np.random.Generator, anatomy: Anatomy, diseased: np.ndarray) -
 def _microaneurysms(
     rng: np.random.Generator, affected: np.ndarray, non_perfusion: np.ndarray
 ) -> np.ndarray:
-    """Tiny bright dots, most of them near the border of non-perfusion: float64 >= 0."""
+    """Small bright dots, most of them near the border of non-perfusion: float64 >= 0."""
     size = len(affected)
     border = cv2.dilate(non_perfusion, _disk(0.012 * size)) - non_perfusion
     dots = np.zeros((size, size))
@@ -270,7 +270,7 @@ def _microaneurysms(
 
 
 def _illumination(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Vignetting, one dim side and slow unevenness: (size, size) float64 factors."""
+    """Vignetting, one darker side and slow variation: (size, size) float64 factors."""
     x, y = _coordinates(size, np.array([0.5, 0.5]) + rng.normal(0, 0.06, 2))
     vignetting = 1 - rng.uniform(0.6, 1.6) * (x**2 + y**2)
     angle = rng.uniform(0, 2 * np.pi)
@@ -280,7 +280,7 @@ def _illumination(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _coordinates(size: int, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Position (x, y) of every pixel's centre from `origin`, in fractions of the side."""
+    """Position (x, y) of each pixel's centre relative to `origin`, in fractions of the side."""
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     return x - origin[0], y - origin[1]
 
@@ -301,22 +301,22 @@ def write_synthetic_angiograms(
     size: int = 512,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> None:
-    """Write angiograms as PNG, each with a LabelMe JSON of the same name ("NP" and "BRVO").
+    """Write angiograms as PNG, each with a LabelMe file of the same name ("NP" and "BRVO").
 
-    Every fourth patient, from the third, has two images, so that splitting by patient matters.
+    Every fourth patient, from the third, has two images, so that a split by patient is needed.
 
     Args:
-        folder: must not exist or be empty.
-        number: of images, at least 1.
-        seed: same seed, same images.
+        folder: folder that does not exist or is empty.
+        number: number of images, at least 1.
+        seed: the same seed gives the same images.
         size: height and width in pixels.
         progress: wraps the indices, as `tqdm` does.
 
     Raises:
-        UserError: `folder` holds something, or `number` is less than 1.
+        UserError: `folder` is not empty, or `number` is less than 1.
     """
     if number < 1:
-        raise UserError(f"{number} synthetic angiograms were asked for; ask for at least 1.")
+        raise UserError(f"{number} synthetic angiograms: expected at least 1")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty: name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -339,7 +339,7 @@ def write_synthetic_angiograms(
 def _labelme(angiogram: SyntheticAngiogram, image_name: str) -> dict:
     height, width = angiogram.image.shape
     labelled = [("BRVO", angiogram.occlusion), *(("NP", p) for p in angiogram.polygons)]
-    polygon = {"group_id": None, "shape_type": "polygon", "flags": {}}
+    polygon: dict = {"group_id": None, "shape_type": "polygon", "flags": {}}
     shapes = [{"label": k, "points": p.astype(float).tolist(), **polygon} for k, p in labelled]
     return {
         "version": "5.0.0",

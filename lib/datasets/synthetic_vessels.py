@@ -1,6 +1,6 @@
-"""Blood vessels of a synthetic retina: grown, and drawn.
+"""Vessel trees of synthetic angiograms: grow them and draw them.
 
-Lengths are fractions of the image's side, positions (x, y).
+Lengths are fractions of the image's side; positions are (x, y).
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Points = np.ndarray
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Positions (x, y) of landmarks; `temporal` is +1 where the macula lies to the right."""
+    """Positions (x, y) of landmarks; `temporal` is +1 if the macula is right of the disc, else -1."""
 
     disc: np.ndarray
     fovea: np.ndarray
@@ -24,7 +24,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Vessels:
-    """A vessel tree: segment i runs from node `parent[i]` to node i (roots: -1)."""
+    """A vessel tree: segment i connects node `parent[i]` (-1 for roots) with node i."""
 
     position: np.ndarray  # (N, 2)
     parent: np.ndarray  # (N,)
@@ -32,8 +32,8 @@ class Vessels:
 
 
 def _trunks(rng: np.random.Generator, anatomy: Anatomy) -> list[Points]:
-    """Bezier curves from the disc: arcades around the macula, nasal and macular vessels."""
-    templates = [  # control points beyond the disc: x towards the temple, y away from the macula
+    """Bezier curves that start at the disc: arcades around the macula, nasal and macular vessels."""
+    templates = [  # control points from the disc: x in temporal direction, y away from the macula
         [(0.02, 0.15), (0.22, 0.36), (0.80, 0.12)],
         [(0.00, 0.15), (0.02, 0.30), (0.20, 0.60)],
         [(-0.04, 0.08), (-0.12, 0.20), (-0.30, 0.45)],
@@ -54,34 +54,32 @@ def _trunks(rng: np.random.Generator, anatomy: Anatomy) -> list[Points]:
 
 
 def vessel_tree(rng: np.random.Generator, anatomy: Anatomy, calibre: float) -> Vessels:
-    """Grow branches from the trunks towards unsupplied retina (space colonisation).
+    """Grow branches from the trunks into retina without vessels (space colonisation).
 
-    After Runions et al. 2005 (leaf venation). As in Murray's law, a power of the radius is kept at
-    every branching (here 2.3, for slender twigs; Murray's is 3).
+    Space colonisation: Runions et al. 2005 (leaf venation). As in Murray's law, the sum of a power of the
+    radii is constant at each branching (here 2.3, for thin twigs; Murray: 3).
     """
-    position, parent = [], []
-    for trunk in _trunks(rng, anatomy):
-        first = len(position)
-        position.extend(trunk)
-        parent.extend([-1, *range(first, first + len(trunk) - 1)])
-    position, parent = np.array(position), np.array(parent)
+    trunks = _trunks(rng, anatomy)
+    position = np.concatenate(trunks)
+    parent = np.arange(len(position)) - 1
+    parent[:: len(trunks[0])] = -1
     for number, reach in ((40, 0.30), (150, 0.13), (550, 0.07)):
         radius = 0.53 * np.sqrt(rng.uniform(0, 1, number))
         angle = rng.uniform(0, 2 * np.pi, number)
         unsupplied = 0.5 + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
         foveal = np.linalg.norm(unsupplied - anatomy.fovea, axis=1) < 1.1 * FOVEAL_AVASCULAR_RADIUS
         position, parent = _colonise(position, parent, unsupplied[~foveal], anatomy.disc, reach)
-    for _ in range(4):  # rounds every bend
+    for _ in range(4):  # make bends round
         position = np.where(parent[:, None] < 0, position, (position + position[parent]) / 2)
     flow = np.full(len(parent), 0.012)
     flow[np.setdiff1d(np.arange(len(parent)), parent)] += 1
-    for node in range(len(parent) - 1, -1, -1):  # a parent stands before its children
+    for node in range(len(parent) - 1, -1, -1):  # parents have lower indices than children
         if parent[node] >= 0:
             flow[parent[node]] += flow[node]
-    for scale, amplitude in ((0.12, 0.008), (0.04, 0.0022)):  # vessels wind
-        wind = [smooth_noise(rng, 256, scale) for _ in range(2)]
+    for scale, amplitude in ((0.12, 0.008), (0.04, 0.0022)):  # make vessels tortuous
+        noise = [smooth_noise(rng, 256, scale) for _ in range(2)]
         column, row = np.clip(position * 256, 0, 255).astype(int).T
-        position = position + amplitude * np.stack([w[row, column] for w in wind], axis=1)
+        position = position + amplitude * np.stack([w[row, column] for w in noise], axis=1)
     return Vessels(position, parent, np.minimum(calibre * flow ** (1 / 2.3), 0.0055))
 
 
@@ -93,7 +91,7 @@ def _colonise(
     reach: float,
     step: float = 0.006,
 ) -> tuple[Points, np.ndarray]:
-    """Add nodes, a step at a time, towards the unsupplied points within reach of the tree."""
+    """Add nodes step by step towards the unsupplied points within `reach` of the tree."""
     heading = np.where(parent[:, None] < 0, 0, _unit(position - position[parent]))
     gap = np.linalg.norm(unsupplied[:, None] - position[None], axis=2)
     owner, gap = gap.argmin(axis=1), gap.min(axis=1)
@@ -111,7 +109,7 @@ def _colonise(
         parent = np.concatenate([parent, tips])
         heading = np.concatenate([heading, pull])
         new = np.linalg.norm(unsupplied[:, None] - position[None, first:], axis=2)
-        closer = new.min(axis=1) < gap - 1e-3 * step  # drops what would pull for ever
+        closer = new.min(axis=1) < gap - 1e-3 * step  # drop points that no step comes closer to
         owner, gap = first + new.argmin(axis=1)[closer], new.min(axis=1)[closer]
         unsupplied = unsupplied[closer]
 
@@ -121,11 +119,11 @@ def _unit(vectors: Points) -> Points:
 
 
 def draw_vessels(trees: list[Vessels], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw large vessels and twigs, smooth-edged: two (size, size) float64 in [0, 1]."""
+    """Draw large vessels and twigs with smooth edges: two (size, size) float64 in [0, 1]."""
     magnified, fraction_bits = 3 * size, 4
     canvases = [np.zeros((magnified, magnified), np.uint8) for _ in range(2)]
     for tree in trees:
-        for node in np.argsort(tree.radius, kind="stable"):  # thick ones over thin ones
+        for node in np.argsort(tree.radius, kind="stable"):  # thick segments over thin ones
             radius, parent = tree.radius[node], tree.parent[node]
             if parent >= 0:
                 start, end = np.rint(tree.position[[parent, node]] * magnified * 2**fraction_bits)

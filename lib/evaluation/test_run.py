@@ -1,11 +1,11 @@
-"""Testing: the trained network on the test images, scored and drawn."""
+"""The test run: predict the test images, score them, draw the figures."""
 
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
@@ -16,18 +16,14 @@ from lib.configuration.experiment_folder import (
     refuse_untrained,
 )
 from lib.configuration.reading import Configuration, read_configuration
-from lib.configuration.sections import by_validation
 from lib.datasets.leakage import (
     refuse_initial_weights,
     refuse_trained_images,
-    validation_images_used_for_training,
 )
-from lib.datasets.prepared_hdf5 import members_of, read_part
 from lib.evaluation.performance_report import write_performances
-from lib.evaluation.pixel_scores import Curves, Scores, choose_threshold
-from lib.evaluation.pooled_pixels import PooledPixels
-from lib.evaluation.precision_choice import PRECISIONS, choose_precision
-from lib.evaluation.predictions_file import (
+from lib.evaluation.pixel_scores import Curves, Scores
+from lib.evaluation.predicted_images import (
+    predict_part,
     read_predictions,
     sizes_of_predictions,
     write_predictions,
@@ -36,9 +32,12 @@ from lib.evaluation.scoring import (
     Evaluation,
     PredictedImage,
     Scoring,
-    blurred_darkness,
-    choose_min_area,
     f1_of_masks,
+)
+from lib.evaluation.validation_choices import (
+    darkness_threshold_for,
+    operating_point_for,
+    precision_for,
 )
 from lib.figures.mosaics import ImageGrid, labelled_rows
 from lib.figures.overlay import overlay
@@ -49,75 +48,62 @@ from lib.figures.roc_and_precision_recall import (
     roc_figure,
 )
 from lib.figures.style import BLUE, ORANGE, VERMILION, format_score
-from lib.images.preprocessing import preprocess
-from lib.networks.batches import HalfBatchRetry, with_batch_size
 from lib.networks.from_experiments import (
     SECTIONS_EQUAL_IN_ENSEMBLE,
     SECTIONS_FIXED_BY_TRAINING,
     mean_model,
 )
 from lib.networks.keras_model import trained_model
-from lib.networks.operating_point import (
-    OperatingPoint,
-    configured_operating_point,
-    write_operating_point,
-)
-from lib.prediction.sliding_window import predict_image
+from lib.networks.operating_point import configured_operating_point, write_operating_point
 from lib.runtime.background import BackgroundThread
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
 from models.folding import fold_batch_normalisation
-
-COMPARED = 20
-"""Validation images, at most, on which precisions are compared; all are in memory."""
 
 GRIDS = {
     "all_originals": "original",
     "all_groundTruths": "truth",
     "all_predictions": "probability",
 }
-"""Pictures of all images together, and what they show."""
+"""Pictures of all images, and the attribute of `PredictedImage` that they show."""
 
 
 def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Evaluation:
-    """Predict and score the test images; leave tables and pictures in the experiment's folder.
+    """Predict and score the test images; write tables and figures to the experiment's folder.
 
     Args:
-        configuration: what to test on, how, and in whose name.
-        members: of an ensemble, whose probabilities are averaged; none: the experiment itself.
+        configuration: settings of the test, and name of the experiment that the results belong to.
+        members: the experiments of an ensemble, whose probabilities are averaged; none: the experiment
+            itself.
 
     Raises:
-        UserError: a network is not trained, or with other settings, or on a patient of the test part.
+        UserError: a network is not trained, was trained with other settings, or on a test patient.
     """
     settings = configuration.testing_settings
     experiment = Experiment.of(configuration)
-    trained = members or [experiment]
-    networks = _networks(configuration, members)
+    members = members or [experiment]
+    is_ensemble = len(members) > 1
+    networks = _networks(configuration, members, is_ensemble=is_ensemble)
     precision = settings.precision
     if precision == "auto":
-        precision = _precision(networks, configuration)
-    model, parameters = _ready(networks, precision)
-    point = _choose_operating_point(model, configuration, members, precision)
-    darkness_threshold = _darkness_threshold(configuration)
+        precision = precision_for(partial(_mean_network, networks), configuration)
+    model = _mean_network(networks, precision)
+    point = operating_point_for(model, configuration, members if is_ensemble else [], precision)
+    darkness_threshold = darkness_threshold_for(configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
     results = Experiment(configuration.results_folder, experiment.name)
-    predicted, seconds = predicted_images(model, configuration, "test", limit), []
+    seconds: list[float] = []
+    predicted = predict_part(model, configuration, "test", limit)
     write_predictions(results.predictions, _timed(predicted, seconds))
-    (results.folder / "performances.json").unlink(missing_ok=True)  # of other predictions
+    results.performances.unlink(missing_ok=True)  # of the predictions before
     evaluation = score_and_draw(results, configuration, point.threshold, darkness_threshold)
-    configurations, weights = zip(*networks, strict=True)
-    context = {
-        "experiment": experiment.name,
-        "network": f"{' + '.join(c.model.architecture for c in configurations)}, "
-        f"{parameters:,} parameters",
-        "weights": "; ".join(map(_origin, trained, weights)),
-        "epochs": "; ".join(map(_epochs, trained, configurations)),
+    context = _context(experiment.name, members, networks) | {
         "prediction": f"{np.mean(seconds):.2f} s an image in {precision}, reading and preprocessing "
         "included",
         "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
-        "threshold of blurred darkness": "best F1 on the validation images"
-        if darkness_threshold is not None
-        else "n/a",
+        "threshold of blurred darkness": "n/a"
+        if darkness_threshold is None
+        else "best F1 on the validation images",
     }
     if (pixels := point.min_area_px) > 1:
         f1 = f1_of_masks(read_predictions(results.predictions), point.threshold, [pixels])[pixels]
@@ -126,30 +112,54 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         )
     if configured_operating_point(settings) is None:
         write_operating_point(experiment.operating_point, point, settings)
-    write_performances(results.folder, evaluation, context)  # last: it says that all is there
+    write_performances(results.folder, evaluation, context)  # last: the test is complete
     return evaluation
 
 
 def _networks(
-    configuration: Configuration, members: Sequence[Experiment]
+    configuration: Configuration, members: Sequence[Experiment], *, is_ensemble: bool
 ) -> list[tuple[Configuration, Path]]:
-    """Configuration and weights of each network, none of which has seen what is to be tested."""
+    """Configuration and weights of each network; none was trained on a test image or its patient."""
     _refuse_without_truth(configuration)
     networks = []
-    for member in members or [Experiment.of(configuration)]:
+    for member in members:
         weights = member.weights(configuration.testing_settings.best_last)
         refuse_untrained(member, weights)
-        fixed = SECTIONS_EQUAL_IN_ENSEMBLE if members else SECTIONS_FIXED_BY_TRAINING
+        fixed = SECTIONS_EQUAL_IN_ENSEMBLE if is_ensemble else SECTIONS_FIXED_BY_TRAINING
         refuse_other_settings(member, configuration, fixed)
-        refuse_trained_images(member, configuration, validation=not members)
-        trained = read_configuration(member.configuration) if members else configuration
+        refuse_trained_images(member, configuration, validation=not is_ensemble)
+        trained = read_configuration(member.configuration) if is_ensemble else configuration
         refuse_initial_weights(dataclasses.replace(trained, data_paths=configuration.data_paths))
         networks.append((trained, weights))
     return networks
 
 
+def _mean_network(networks: Sequence[tuple[Configuration, Path]], precision: str) -> keras.Model:
+    """One network for prediction, whose probabilities are the mean of those of all."""
+    return mean_model(
+        [fold_batch_normalisation(trained_model(*network, precision)) for network in networks]
+    )
+
+
+def _context(
+    name: str,
+    members: Sequence[Experiment],
+    networks: Sequence[tuple[Configuration, Path]],
+) -> dict[str, str]:
+    """Lines of performances.txt that say which networks were tested."""
+    parameters = sum(member.training_record()["parameters"] for member in members)
+    configurations, weights = zip(*networks, strict=True)
+    architectures = " + ".join(c.model.architecture for c in configurations)
+    return {
+        "experiment": name,
+        "network": f"{architectures}, {parameters:,} parameters",
+        "weights": "; ".join(map(_origin, members, weights)),
+        "epochs": "; ".join(map(_epochs, members, configurations)),
+    }
+
+
 def _timed(cases: Iterator[PredictedImage], seconds: list[float]) -> Iterator[PredictedImage]:
-    """The same images; how long each took is appended to `seconds`."""
+    """The same images; the time of each is appended to `seconds`."""
     started = time.monotonic()
     for case in cases:
         seconds.append(time.monotonic() - started)
@@ -158,127 +168,18 @@ def _timed(cases: Iterator[PredictedImage], seconds: list[float]) -> Iterator[Pr
 
 
 def _epochs(experiment: Experiment, configuration: Configuration) -> str:
-    history = experiment.folder / "history.csv"
-    if not history.is_file():
+    done = len(experiment.history())
+    if not done:
         return "n/a (imported)"
-    done = len(history.read_text(encoding="utf-8").splitlines()) - 1
     return f"{done} trained, of at most {configuration.training_settings.N_epochs}"
 
 
 def _origin(experiment: Experiment, weights: Path) -> str:
-    """The weight file's name, and whose weights they are where they were imported."""
+    """Name of the weight file; for imported weights also the file they come from."""
     if not experiment.source.is_file():
         return weights.name
     source = json.loads(experiment.source.read_text(encoding="utf-8"))
     return f"{weights.name}, from {source['file']}, SHA-256 {source['sha256']}"
-
-
-def predicted_images(
-    model: keras.Model, configuration: Configuration, part: str, limit: int | None = None
-) -> Iterator[PredictedImage]:
-    """Predict the images of one part, one at a time."""
-    files = configuration.data_paths.hdf5(part)
-    number = len(members_of(files)[:limit])
-    predict = HalfBatchRetry(model.predict_on_batch)
-    settings = with_batch_size(model.predict_on_batch, configuration.testing_settings)
-    for image in progress(read_part(files, limit), f"predicting {part}", number):
-        levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
-        yield PredictedImage(
-            image.name,
-            image.patient,
-            predict_image(predict, levels, settings),
-            image.truth,
-            image.field_of_view,
-            image.original,
-            image.second_observer,
-        )
-
-
-def _ready(
-    networks: Sequence[tuple[Configuration, Path]], precision: str
-) -> tuple[keras.Model, int]:
-    """The mean of the networks, ready to predict, and the number of their parameters."""
-    models = [trained_model(*network, precision) for network in networks]
-    return mean_model([fold_batch_normalisation(m) for m in models]), sum(
-        m.count_params() for m in models
-    )
-
-
-def _precision(networks: Sequence[tuple[Configuration, Path]], configuration: Configuration) -> str:
-    """The faster precision, if the validation images show no difference that matters."""
-    if not configuration.data_paths.hdf5("validation")[0].is_file():
-        print("precision: float32, as there are no validation images to compare on")
-        return "float32"
-    predicted, seconds = {}, {}
-    for precision in PRECISIONS:
-        model, _ = _ready(networks, precision)
-        next(predicted_images(model, configuration, "validation", 1))  # traces
-        started = time.monotonic()
-        predicted[precision] = list(predicted_images(model, configuration, "validation", COMPARED))
-        seconds[precision] = time.monotonic() - started
-    chosen, why = choose_precision(predicted, seconds)
-    print(f"precision: {chosen}, as {why}")
-    return chosen
-
-
-def _choose_operating_point(
-    model: keras.Model,
-    configuration: Configuration,
-    members: Sequence[Experiment],
-    precision: str,
-) -> OperatingPoint:
-    """As the settings say, or chosen on the validation images that no member has been trained on."""
-    settings = configuration.testing_settings
-    threshold, min_area_px, source = settings.threshold, settings.min_area_px, "configuration"
-    if not by_validation(settings):
-        return OperatingPoint(threshold, source, min_area_px, precision)
-    learnt = {
-        name
-        for member in members
-        for name in validation_images_used_for_training(member, configuration)
-    }
-    cases = predicted_images(model, configuration, "validation")
-    with TemporaryDirectory() as folder:  # rather than in memory: there may be many
-        file = Path(folder) / "validation.hdf5"
-        write_predictions(file, (case for case in cases if case.name not in learnt))
-        if not sizes_of_predictions(file):
-            raise UserError(
-                f"{configuration.experiment_name.name}: each validation image has trained one of the "
-                'networks and can choose no threshold; give numbers: --set "testing settings.threshold=0.5" '
-                '--set "testing settings.min_area_px=0"'
-            )
-        if threshold == "validation":
-            source = "best F1 on the validation images"
-            source += f" but for the {len(learnt)} that have trained a network" if learnt else ""
-            threshold = _best_threshold(
-                (c.probability, c.truth, c.field_of_view) for c in read_predictions(file)
-            )
-        if min_area_px == "validation":
-            min_area_px = choose_min_area(read_predictions(file), threshold)
-    return OperatingPoint(threshold, source, min_area_px, precision)
-
-
-def _darkness_threshold(configuration: Configuration) -> float | None:
-    """Blurred darkness has no natural threshold: its own always comes from the validation images.
-
-    Without any, or without a positive pixel in them, that baseline goes without a threshold.
-    """
-    files = configuration.data_paths.hdf5("validation")
-    if not files[0].is_file():
-        return None
-    try:
-        return _best_threshold(
-            (blurred_darkness(image.original), image.truth, image.field_of_view)
-            for image in read_part(files)
-        )
-    except UserError:
-        return None
-
-
-def _best_threshold(images: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
-    """Of (score, truth, field of view) images, over their pooled FOV pixels."""
-    inside = ((score[view > 0], truth[view > 0]) for score, truth, view in images)
-    return choose_threshold(PooledPixels(inside))
 
 
 def _refuse_without_truth(configuration: Configuration) -> None:
@@ -295,9 +196,9 @@ def score_and_draw(
     threshold: float,
     darkness_threshold: float | None,
 ) -> Evaluation:
-    """Go once through the kept predictions, a few images in memory at a time, or two rows of a picture."""
+    """Score the predictions and draw them in one pass, with a few images in memory at a time."""
     folder, settings = results.folder, configuration.testing_settings
-    for pattern in ("_overlay*.png", "_Original_GroundTruth_Prediction*.png"):  # of an earlier test
+    for pattern in ("_overlay*.png", "_Original_GroundTruth_Prediction*.png"):  # of the test before
         for file in folder.glob(f"{results.name}{pattern}"):
             file.unlink()
     scoring = Scoring(threshold, darkness_threshold, connectivity=settings.connectivity)

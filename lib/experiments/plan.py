@@ -13,7 +13,7 @@ from lib.configuration.experiment_folder import Experiment
 from lib.configuration.ini_file import ini_sections
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.values import experiment_name
-from lib.datasets.vessels import VESSEL_SETS
+from lib.datasets.vessel_sets import VESSEL_SETS
 from lib.runtime.errors import UserError
 
 KEYS = {

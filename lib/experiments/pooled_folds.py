@@ -19,7 +19,7 @@ from lib.evaluation.patient_statistics import (
     estimate,
 )
 from lib.evaluation.performance_report import read_performances
-from lib.evaluation.predictions_file import read_predictions
+from lib.evaluation.predicted_images import read_predictions
 from lib.evaluation.scoring import Evaluation, PredictedImage, blurred_darkness
 from lib.experiments.plan import Plan, Run
 

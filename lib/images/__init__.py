@@ -1,3 +1,3 @@
-"""One image at a time: read (PNG ... DICOM), mask, LabelMe, information banner, field of view, outlines,
-preprocessing (grey, CLAHE, gamma). Arrays in, arrays out. May import: runtime, configuration.
+"""One image: read it (PNG to DICOM), its mask, LabelMe polygons, information banner, field of view, outlines
+and preprocessing. Functions take and return arrays. May import: runtime, configuration.
 """

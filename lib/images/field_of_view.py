@@ -1,4 +1,4 @@
-"""The field of view: what the camera's round aperture let through, not its dark surround."""
+"""Detect the field of view: the part of an image inside the camera's round aperture."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 
 _SEARCH_SIDE = 512
-"""The circle is searched for on an image of at most this many pixels a side, then refined."""
+"""Longest side in pixels of the reduced image in which the circle is found; then it is refined."""
 
 _THRESHOLDS = (2, 4, 7, 11, 16, 24, 36, 54)
-"""Grey levels that may part the surround from a dark retina; the best circle of all is kept."""
+"""Grey levels that may separate the dark surround from the retina; the best circle of all is kept."""
 
 _SUPPORT = 0.6
-"""A circle counts as found if this share of its arc in the frame is brighter inside than outside."""
+"""A circle is accepted if at least this share of its arc in the image is brighter inside than outside."""
 
 
 @dataclass(frozen=True)
@@ -22,29 +22,29 @@ class _Circle:
     radius: float
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """How far each point lies outside the circle (negative: inside), in pixels."""
+        """Distance of each point from the circle in pixels, negative inside."""
         return np.hypot(x - self.x, y - self.y) - self.radius
 
     def scaled(self, factor: float) -> "_Circle":
-        """The same circle in an image `factor` times as large (pixel centres at whole numbers)."""
+        """This circle in an image that is `factor` times as large (pixel centres at whole numbers)."""
         x, y = ((c + 0.5) * factor - 0.5 for c in (self.x, self.y))
         return _Circle(x, y, self.radius * factor)
 
 
 def detect_field_of_view(image: np.ndarray) -> np.ndarray:
-    """Find the circular aperture, also where the frame or a straight edge cuts it, or the full frame.
+    """Find the circular aperture, which the image border or a straight edge may cut; else the full image.
 
-    A threshold alone would leak into non-perfused areas at the border, as dark as the surround.
-    So circles are fitted to the outermost bright pixels by random sample consensus (Fischler and
-    Bolles, Commun. ACM 24(6), 1981), the one with most contrast along its arc is kept, and moved to
-    the steepest fall of brightness. Without a circle, the convex hull of the bright pixels is taken,
-    or the full frame where that is nearly all of it.
+    A threshold is not enough: non-perfused areas at the border are as dark as the surround.
+    Circles are fitted to the outermost bright pixels by random sample consensus (RANSAC; Fischler
+    and Bolles, Commun. ACM 24(6), 1981). The circle with the highest contrast along its arc is kept
+    and fitted to the steepest decrease of brightness. If there is no circle, the result is the convex
+    hull of the bright pixels, or the full image if the hull covers nearly all of it.
 
     Args:
         image: uint8 (H, W) or (H, W, 3).
 
     Returns:
-        uint8 (H, W) in {0, 1}; all 0 for a black image, all 1 for another constant one.
+        uint8 (H, W) in {0, 1}; all 0 for a black image, all 1 for any other constant image.
     """
     grey = image.max(axis=2) if image.ndim == 3 else image
     if grey.min() == grey.max():
@@ -67,26 +67,27 @@ def _best_circle(grey: np.ndarray) -> _Circle | None:
     supports = [_support(smooth, c) if c else 0.0 for c in candidates]
     if max(supports) < _SUPPORT:
         return None
-    # Of equals the lowest threshold: the higher ones may follow a shadow inside.
+    # Among similar supports take the lowest threshold: higher ones may follow a shadow inside.
     return next(c for c, s in zip(candidates, supports, strict=True) if s > max(supports) - 0.03)
 
 
 def _outermost(bright: np.ndarray) -> np.ndarray:
-    """First and last bright pixel of each row and column, not at the frame: float64 (K, 2), x, y."""
+    """First and last bright pixel of each row and column, without image borders: float64 (K, 2), x, y."""
     opened = cv2.morphologyEx(bright.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-    points = []
+    ends = []
     for lines in (opened, opened.T):
         filled = np.flatnonzero(lines.any(axis=1))
-        ends = lines.shape[1] - 1 - lines[filled, ::-1].argmax(axis=1)
-        both = [np.stack([e, filled], axis=1) for e in (lines[filled].argmax(axis=1), ends)]
-        points.append(np.concatenate(both)[:, :: 1 if lines is opened else -1])
-    points = np.concatenate(points)
+        first = lines[filled].argmax(axis=1)
+        last = lines.shape[1] - 1 - lines[filled, ::-1].argmax(axis=1)
+        both = [np.stack([end, filled], axis=1) for end in (first, last)]
+        ends.append(np.concatenate(both)[:, :: 1 if lines is opened else -1])
+    points = np.concatenate(ends)
     margin, size = 3, np.array(bright.shape[::-1])
     return points[((points >= margin) & (points < size - margin)).all(axis=1)].astype(float)
 
 
 def _consensus(points: np.ndarray, side: int) -> _Circle | None:
-    """The circle through most points, of a diameter between half and twice the shorter side."""
+    """The circle near most points, with a diameter between half and twice the shorter side (RANSAC)."""
     if len(points) < 20:
         return None
     random = np.random.default_rng(0)
@@ -123,7 +124,7 @@ def _least_squares(points: np.ndarray) -> _Circle:
 
 
 def _support(smooth: np.ndarray, circle: _Circle) -> float:
-    """Share of the arc in the frame that is brighter inside, 0 if what lies outside is not dark."""
+    """Share of the arc in the image that is brighter inside than outside; 0 if the outside is not dark."""
     rows, columns = np.ogrid[: smooth.shape[0], : smooth.shape[1]]
     distance = circle.distance(columns, rows)
     outside, inside = smooth[distance > 4], smooth[distance < 0]
@@ -134,49 +135,48 @@ def _support(smooth: np.ndarray, circle: _Circle) -> float:
     step = max(3.0, 0.012 * circle.radius)
     profiles = _radial(smooth, circle, np.array([-step, step]))
     profiles = profiles[np.isfinite(profiles).all(axis=1)]
-    if len(profiles) < 36:  # of 720: the frame shows too little of the circle
+    if len(profiles) < 36:  # of 720: too little of the circle is in the image
         return 0.0
     noise = 1.5 * np.median(np.abs(outside - np.median(outside)))
     return float((profiles[:, 0] - profiles[:, 1] > max(1.0, 2 * noise)).mean())
 
 
 def _radial(grey: np.ndarray, circle: _Circle, offsets: np.ndarray) -> np.ndarray:
-    """float32 (720, K): levels at `offsets` from the circle, every half degree; NaN off the frame."""
+    """float32 (720, K): levels at `offsets` from the circle, every half degree; NaN outside the image."""
     angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)[:, None]
     x = (circle.x + (circle.radius + offsets) * np.cos(angles)).astype(np.float32)
     y = (circle.y + (circle.radius + offsets) * np.sin(angles)).astype(np.float32)
-    off_frame = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": float("nan")}
-    return cv2.remap(grey.astype(np.float32), x, y, cv2.INTER_LINEAR, **off_frame)
+    levels, border = grey.astype(np.float32), cv2.BORDER_CONSTANT
+    return cv2.remap(levels, x, y, cv2.INTER_LINEAR, borderMode=border, borderValue=float("nan"))
 
 
 def _refined(grey: np.ndarray, circle: _Circle) -> _Circle:
-    """Least squares through the steepest fall along each ray, outliers rejected twice."""
+    """Least-squares circle through the steepest decrease along each ray; outliers are rejected twice."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 1.0)
     reach = max(4.0, 0.015 * circle.radius)
     offsets = np.linspace(-reach, reach, 4 * int(reach) + 1)
-    falls = -np.diff(_radial(smooth, circle, offsets), axis=1)
-    seen = np.isfinite(falls).all(axis=1)
-    steepest = falls[seen].argmax(axis=1)
-    found = offsets[steepest] + (offsets[1] - offsets[0]) / 2
-    strength = falls[seen, :].max(axis=1)
-    angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)[seen]
-    radius = circle.radius + found
+    decreases = -np.diff(_radial(smooth, circle, offsets), axis=1)
+    inside = np.isfinite(decreases).all(axis=1)
+    steepest = decreases[inside].argmax(axis=1)
+    strength = decreases[inside].max(axis=1)
+    angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)[inside]
+    radius = circle.radius + (offsets[steepest] + (offsets[1] - offsets[0]) / 2)
     points = np.column_stack(
         [circle.x + radius * np.cos(angles), circle.y + radius * np.sin(angles)]
     )
     points = points[strength > 0.3 * np.median(strength)]
     for _ in range(2):
         circle = _least_squares(points)
-        away = np.abs(circle.distance(*points.T))
-        points = points[away <= max(1.0, 2.5 * np.median(away))]
+        residuals = np.abs(circle.distance(*points.T))
+        points = points[residuals <= max(1.0, 2.5 * np.median(residuals))]
     return circle
 
 
 def _cut_straight(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Cut off the circle what lies dark beyond a straight edge at the top, left, bottom or right.
+    """Remove the dark part of the circle beyond a straight edge at the top, left, bottom or right.
 
-    Across such an edge most pixels of a chord become twice as bright within four rows; the retina's
-    own shading, and non-perfused areas, do neither.
+    Across such an edge, most pixels of a chord become twice as bright within four rows. Shading of the
+    retina and non-perfused areas do not show this.
     """
     kept = inside.copy()
     for quarter in range(4):
@@ -192,12 +192,12 @@ def _cut_straight(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _hull(grey: np.ndarray) -> np.ndarray:
-    """Convex hull of the largest bright region; the full frame if it leaves nearly nothing out."""
-    rim = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    threshold = min(float(np.percentile(rim, 5)) + 3, 0.25 * float(np.percentile(grey, 90)))
+    """Convex hull of the largest bright region; the full image if the hull covers nearly all of it."""
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    threshold = min(float(np.percentile(border, 5)) + 3, 0.25 * float(np.percentile(grey, 90)))
     bright = (grey > threshold).astype(np.uint8)
-    bright = cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-    contours, _ = cv2.findContours(bright, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    opened = cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    contours, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     mask = np.zeros(grey.shape, np.uint8)
     if contours:
         largest = max(contours, key=cv2.contourArea)

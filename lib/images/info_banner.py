@@ -1,7 +1,6 @@
-"""The information banner of clinical exports: a strip of text, often the patient's name.
+"""Find the information banner of clinical exports: a strip of text, often with the patient's name.
 
-Heidelberg exports carry one of 100 pixels on a square frame (768x868). It is cut off before anything
-else sees the image.
+Heidelberg exports have a strip of 100 pixels below a square image (768x868).
 """
 
 import cv2
@@ -10,20 +9,20 @@ import numpy as np
 from lib.configuration.banner import Banner
 
 _TURNS = {"top": 0, "bottom": 2, "left": 3, "right": 1}
-"""Quarter turns (`numpy.rot90`) that bring a side to the top."""
+"""Number of quarter turns (`numpy.rot90`) that move a side to the top."""
 
 
 def find_banner(image: np.ndarray) -> Banner | None:
-    """Find a banner by its looks: thin writing on one level, with an empty margin, along a side.
+    """Find a strip along one side with thin text on a background of one grey level and an empty margin.
 
-    Its inner edge is where cutting leaves a square, else a straight edge across the image. What is
-    only dark (the surround of a round field of view) or holds anything solid (retina) is no banner.
+    Its inner edge is where the rest of the image is square, else a straight edge across the image. A
+    strip that is only dark (surround of the field of view) or has solid regions (retina) is no banner.
 
     Args:
         image: uint8 (H, W) or (H, W, 3).
 
     Returns:
-        The strip that leaves a square, else the largest that looks like a banner; or None.
+        The strip that leaves a square image, else the largest one that looks like a banner; or None.
     """
     grey = image.max(axis=2) if image.ndim == 3 else image
     found: list[tuple[bool, int, str]] = []
@@ -38,22 +37,22 @@ def find_banner(image: np.ndarray) -> Banner | None:
 
 
 def _straight_edges(grey: np.ndarray) -> list[int]:
-    """Rows, in the first quarter, that differ from the row above over much of their length."""
+    """Rows in the first quarter of which more than 30 % of the pixels differ from the row above."""
     first = grey[: grey.shape[0] // 4 + 1].astype(np.int16)
     share = (np.abs(np.diff(first, axis=0)) > 15).mean(axis=1)
     return (np.flatnonzero(share > 0.3) + 1).tolist()
 
 
 def _is_banner_with_logo(strip: np.ndarray) -> bool:
-    """Whether it is a banner, with or without a maker's solid logo at either end."""
+    """Whether a strip is a banner, with or without the solid logo of a manufacturer at one end."""
     logo = 5 * len(strip) // 4
     return any(_is_banner(part) for part in (strip, strip[:, logo:], strip[:, :-logo]))
 
 
 def _is_banner(strip: np.ndarray) -> bool:
-    """Whether a strip, its inner edge below, holds writing on a background of one level.
+    """Whether a strip, its inner edge at the bottom, has text on a background of one grey level.
 
-    The limits were set on 1 280 drawn banners and on 1 064 photographs and crops without one.
+    The limits were chosen on 1 280 synthetic banners and on 1 064 photographs and crops without one.
     """
     height, width = strip.shape
     if height < 16 or height > width / 2:
@@ -63,11 +62,11 @@ def _is_banner(strip: np.ndarray) -> bool:
     if (difference <= 2).mean() < 0.6:
         return False
     differs = (difference > 24).mean(axis=1)
-    margin = max(2, height // 30)  # JPEG mixes the last rows with the frame
+    margin = max(2, height // 30)  # JPEG blends the last rows with the image
     if max(differs[0], differs[-margin]) > 0.01 or differs[-1] > 0.3:
         return False
-    writing = (difference > 40).astype(np.uint8)
-    side = max(5, height // 8)  # wider than any stroke of the letters
-    solid = cv2.morphologyEx(writing, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
-    areas = cv2.connectedComponentsWithStats(writing)[2][1:, cv2.CC_STAT_AREA]
-    return bool(solid.mean() < 0.02 and (areas >= 5).sum() >= 4)  # letters, or pieces of them
+    text = (difference > 40).astype(np.uint8)
+    side = max(5, height // 8)  # wider than the strokes of letters
+    solid = cv2.morphologyEx(text, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
+    areas = cv2.connectedComponentsWithStats(text)[2][1:, cv2.CC_STAT_AREA]
+    return bool(solid.mean() < 0.02 and (areas >= 5).sum() >= 4)  # letters or parts of letters

@@ -1,7 +1,6 @@
-"""LabelMe files: polygons drawn by ophthalmologists, and their union as a mask.
+"""Read LabelMe files, rasterise their shapes as a mask, and write a mask as a LabelMe file.
 
-The JSON is parsed here: importing the labelme package switches Pillow's decompression-bomb guard
-off.
+The labelme package is not used: importing it disables Pillow's protection against decompression bombs.
 """
 
 import base64
@@ -10,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -22,19 +21,19 @@ from lib.images.reading import decode_mask
 from lib.runtime.errors import UserError, raise_all
 
 MAX_BYTES = 512 * 2**20
-"""A larger file is refused: LabelMe embeds the image, and no image needs this much."""
+"""Largest file that is read; LabelMe files may contain the image."""
 
 MAX_POINTS = 100_000
-"""Of one shape; the time to fill a polygon grows with the square (100 000 points: seconds)."""
+"""Limit for one shape: the time to fill a polygon grows with the square of its points (here: seconds)."""
 
 LABELME_VERSION = "5.5.0"
-"""What we write is laid out as this version of LabelMe does."""
+"""Version whose file layout is written."""
 
-_POINTS_EXPECTED = {
-    "polygon": "at least 3 points",
-    "rectangle": "2 or 4 points",
-    "circle": "2 points",
-    "mask": "2 points",
+_POINTS_EXPECTED: dict[str, tuple[Collection[int], str]] = {
+    "polygon": (range(3, MAX_POINTS + 1), "at least 3 points"),
+    "rectangle": ((2, 4), "2 or 4 points"),
+    "circle": ((2,), "2 points"),
+    "mask": ((2,), "2 points"),
 }
 
 
@@ -43,11 +42,11 @@ class Shape:
     """One shape of a LabelMe file.
 
     Attributes:
-        number: counted from 1 in the file's order.
-        label: what it outlines, e.g. "NP".
+        number: position in the file, from 1.
+        label: the structure that it outlines, e.g. "NP".
         kind: LabelMe's `shape_type`.
         points: float64 (K, 2), x and y in pixels; the centre of the first pixel is (0, 0).
-        mask: uint8 (h, w) in {0, 1} for the kind "mask", whose upper left pixel is at `points[0]`.
+        mask: uint8 (h, w) in {0, 1} for the kind "mask"; its upper left pixel is at `points[0]`.
     """
 
     number: int
@@ -62,14 +61,14 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """What one LabelMe file says.
+    """Content of one LabelMe file.
 
     Attributes:
         path: the file.
-        image_path_name: the image's file name, without the folders of the machine it was drawn on.
-        height: of the image, in pixels; None where the file does not say (early LabelMe).
-        width: likewise.
-        shapes: in the file's order.
+        image_path_name: file name of the image; folders of the annotator's computer are removed.
+        height: image height in pixels; None if the file does not contain it (old versions of LabelMe).
+        width: image width in pixels, or None.
+        shapes: all shapes in the order of the file.
     """
 
     path: Path
@@ -85,7 +84,7 @@ def read_labelme(path: Path) -> Annotation:
     The embedded image (`imageData`) is not decoded.
 
     Raises:
-        UserError: the file is damaged; every fault of its keys and shapes is listed.
+        UserError: lists every error in the file's keys and shapes.
     """
     content = _parse(path)
     faults = []
@@ -93,9 +92,10 @@ def read_labelme(path: Path) -> Annotation:
     name = re.split(r"[/\\]", name)[-1] if isinstance(name, str) else ""
     if not name.strip(".") or "\0" in name:
         faults.append("imagePath: expected the image's file name")
-    size = [content.get(key) for key in ("imageHeight", "imageWidth")]
-    if not all(length is None or type(length) is int for length in size):
-        faults.append(f"imageHeight, imageWidth: found {str(size)[:80]}, expected whole numbers")
+    height, width = (content.get(key) for key in ("imageHeight", "imageWidth"))
+    if not all(length is None or type(length) is int for length in (height, width)):
+        found = str([height, width])[:80]
+        faults.append(f"imageHeight, imageWidth: found {found}, expected whole numbers")
     items = content.get("shapes")
     if not isinstance(items, list):
         faults.append("shapes: expected a list")
@@ -107,7 +107,7 @@ def read_labelme(path: Path) -> Annotation:
         except UserError as error:
             faults.append(str(error))
     raise_all(faults, str(path))
-    return Annotation(path, name, *size, tuple(shapes))
+    return Annotation(path, name, height, width, tuple(shapes))
 
 
 def rasterise(
@@ -117,17 +117,17 @@ def rasterise(
     height: int,
     width: int,
 ) -> np.ndarray:
-    """Draw the union of the shapes that bear one of `labels`, edge included.
+    """Draw the union of the shapes that have one of `labels`; their edges are included.
 
-    Each is drawn as by LabelMe's own converter. Shapes may overlap and may reach over the image's
-    border, where they are clipped.
+    Shapes are drawn as by LabelMe's own converter. They may overlap, and are clipped at the border of
+    the image.
 
     Returns:
         uint8 (height, width) in {0, 1}.
 
     Raises:
-        UserError: lists a size other than `height` x `width`, labels in neither list, and each
-            wanted shape that encloses no area or lies more than one image size outside.
+        UserError: lists a size other than `height` x `width`, labels that are in neither list, and each
+            shape with one of `labels` that encloses no area or is more than one image size outside.
     """
     faults = []
     size = (annotation.height or height, annotation.width or width)
@@ -138,13 +138,14 @@ def rasterise(
     if unknown:
         found = ", ".join(f"{label!r} ({count})" for label, count in sorted(unknown.items()))
         faults.append(
-            f"unknown labels: {found}; add each to [preparation] labels or ignore_labels (case counts)"
+            f"unknown labels: {found}; add each to [preparation] labels or ignore_labels "
+            "(upper and lower case differ)"
         )
-    wanted = [s for s in annotation.shapes if s.label in set(labels)]
-    faults += [f"{s}: {fault}" for s in wanted if (fault := _fault(s, height, width))]
+    drawn = [s for s in annotation.shapes if s.label in set(labels)]
+    faults += [f"{s}: {fault}" for s in drawn if (fault := _fault(s, height, width))]
     raise_all(faults, str(annotation.path))
     canvas = Image.new("L", (width, height))
-    for shape in wanted:
+    for shape in drawn:
         _draw(canvas, shape)
     return np.array(canvas)
 
@@ -152,13 +153,13 @@ def rasterise(
 def labelme_document(
     mask: np.ndarray, label: str, image_path: str, *, image_png: bytes | None = None
 ) -> dict:
-    """A LabelMe file's content: each area of a mask as a shape to be corrected.
+    """The content of a LabelMe file in which each area of a mask is one shape.
 
     Args:
         mask: (H, W) bool.
-        label: of all shapes.
-        image_path: where LabelMe finds the image, from the file's own folder.
-        image_png: the image itself, where LabelMe cannot read the file.
+        label: label of all shapes.
+        image_path: path of the image, relative to the folder of the LabelMe file.
+        image_png: the image as PNG, if LabelMe cannot read the image file.
     """
     height, width = mask.shape
     return {
@@ -173,7 +174,7 @@ def labelme_document(
 
 
 def _area_shape(area: Area, label: str) -> dict:
-    shape = {"label": label, "group_id": None, "description": "", "flags": {}}
+    shape: dict = {"label": label, "group_id": None, "description": "", "flags": {}}
     if area.polygon is not None and len(area.polygon) <= MAX_POINTS:
         return {**shape, "points": area.polygon.tolist(), "shape_type": "polygon", "mask": None}
     left, top = area.corner
@@ -190,24 +191,24 @@ def _area_shape(area: Area, label: str) -> dict:
 
 def _parse(path: Path) -> dict:
     if not path.is_file():
-        raise UserError(f"{path}: no such file, or no regular file")
+        raise UserError(f"{path}: no such file, or not a regular file")
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: more than {MAX_BYTES // 2**20} MiB; expected a LabelMe file")
     try:
-        content = json.loads(_text(path))
+        content = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: line {error.lineno}: no valid JSON ({error.msg})") from error
+        raise UserError(f"{path}: line {error.lineno}: not valid JSON ({error.msg})") from error
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UserError(f"{path}: cannot be read ({reason})") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: no LabelMe file; expected an object with shapes and imagePath")
+        raise UserError(f"{path}: not a LabelMe file; expected an object with shapes and imagePath")
     return content
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     data = path.read_bytes()
     for encoding in ("utf-8-sig", "gb18030"):
         try:
@@ -232,9 +233,9 @@ def _shape(number: int, item: object) -> Shape:
     if not np.isfinite(points).all():
         raise UserError(f"shape {number} ({label}): a point is NaN or infinite")
     shape = Shape(number, label, kind, points)
-    if kind == "mask":
-        return Shape(number, label, kind, points, _embedded_mask(item.get("mask"), str(shape)))
-    return shape
+    if kind != "mask":
+        return shape
+    return replace(shape, mask=_embedded_mask(item.get("mask"), str(shape)))
 
 
 def _embedded_mask(encoded: object, source: str) -> np.ndarray:
@@ -243,7 +244,7 @@ def _embedded_mask(encoded: object, source: str) -> np.ndarray:
     try:
         data = base64.b64decode(encoded, validate=True)
     except ValueError as error:
-        raise UserError(f"{source}: its mask is no base64 ({error})") from error
+        raise UserError(f"{source}: its mask is not base64 ({error})") from error
     return decode_mask(data, source)
 
 
@@ -254,31 +255,26 @@ def _fault(shape: Shape, height: int, width: int) -> str | None:
         return f"encloses no area; expected {', '.join(_POINTS_EXPECTED)}"
     if len(points) > MAX_POINTS:
         return f"has {len(points)} points, expected at most {MAX_POINTS}"
-    if not _enough(shape.kind, len(points)):
-        return f"has {len(points)} points, expected {_POINTS_EXPECTED[shape.kind]}"
+    numbers, expected = _POINTS_EXPECTED[shape.kind]
+    if len(points) not in numbers:
+        return f"has {len(points)} points, expected {expected}"
     size = np.array([width, height])
     outside = ((points < -size) | (points > 2 * size)).any(axis=1)
     if outside.any():
         x, y = points[outside][0]
-        return f"point ({x:g}, {y:g}) lies far outside the image of {width}x{height} pixels"
-    if shape.kind == "mask":
+        return f"point ({x:g}, {y:g}) is far outside the image of {width}x{height} pixels"
+    if shape.mask is not None:
         columns, rows = (points[1].astype(int) - points[0].astype(int) + 1).tolist()
         if shape.mask.shape != (rows, columns):
             found = f"{shape.mask.shape[1]}x{shape.mask.shape[0]}"
             return f"its mask has {found} pixels, its corners say {columns}x{rows}"
-    elif _encloses_nothing(shape):
-        return "all its points lie on one line; delete it or draw it again"
+    elif _is_degenerate(shape):
+        return "all its points are on one line; delete it or draw it again"
     return None
 
 
-def _enough(kind: str, number: int) -> bool:
-    if kind == "polygon":
-        return number >= 3
-    return number == 2 or (kind == "rectangle" and number == 4)
-
-
-def _encloses_nothing(shape: Shape) -> bool:
-    """Collinear, not of zero signed area: a figure of eight may have that, too."""
+def _is_degenerate(shape: Shape) -> bool:
+    """Whether all points are on one line; a signed area of 0 is no proof (figure of eight)."""
     from_first = shape.points - shape.points[0]
     if shape.kind == "circle":
         return not from_first.any()
@@ -290,16 +286,16 @@ def _encloses_nothing(shape: Shape) -> bool:
 
 
 def _draw(canvas: Image.Image, shape: Shape) -> None:
-    """With the calls of LabelMe's converter, whose edges are the truth that users know."""
+    """Draw with the same calls as LabelMe's converter, so that edges are where users see them."""
     draw = ImageDraw.Draw(canvas)
-    if shape.kind == "mask":
+    if shape.mask is not None:
         corner = tuple(shape.points[0].astype(int).tolist())
         canvas.paste(1, corner, Image.fromarray(shape.mask * 255))
     elif shape.kind == "circle":
         (x, y), radius = shape.points[0], math.dist(*shape.points)
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=1, fill=1)
     elif len(shape.points) == 2:
-        corners = np.sort(shape.points, axis=0)  # Pillow wants the upper left first
+        corners = np.sort(shape.points, axis=0)  # Pillow expects the upper left corner first
         draw.rectangle(corners.ravel().tolist(), outline=1, fill=1)
     else:
         draw.polygon(shape.points.ravel().tolist(), outline=1, fill=1)

@@ -1,4 +1,4 @@
-"""From probabilities to a mask: threshold, field of view, smallest area."""
+"""Probabilities to a mask: threshold, field of view, smallest area."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ def binary_mask(
 
 
 def without_small_areas(mask: np.ndarray, smallest: int) -> np.ndarray:
-    """The mask, (H, W) bool, without areas (pixels that touch, also by a corner) of fewer than `smallest`."""
+    """The mask, (H, W) bool, without areas (8-connected pixels) of fewer than `smallest` pixels."""
     if smallest <= 1:
         return mask
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))

@@ -1,7 +1,7 @@
-"""From an angiogram as photographed to what the network sees: grey, standardised, CLAHE, gamma.
+"""Preprocessing of an image for the network: grey, standardisation, CLAHE, gamma.
 
-The chain is retina-unet's (`lib/pre_processing.py` there), which the Enhance LadderNet paper follows;
-each step works on 8-bit levels, truncated as there, so that the original's pixel values come out.
+The steps are those of retina-unet (its `lib/pre_processing.py`), which the Enhance LadderNet paper
+uses. Each step works on truncated 8-bit levels, so that the pixel values are those of retina-unet.
 """
 
 import cv2
@@ -10,34 +10,34 @@ import numpy as np
 from lib.configuration.sections import Preprocessing
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
-"""Of red, green and blue: ITU-R BT.601."""
+"""Weights of red, green and blue: ITU-R BT.601."""
 
 
 def preprocess(
     original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing
 ) -> np.ndarray:
-    """What the network sees of one image.
+    """Apply all preprocessing steps to one image.
 
     Args:
         original: (H, W) or (H, W, 3) uint8.
-        field_of_view: (H, W) uint8 in {0, 1}; used by the local normalisation alone.
+        field_of_view: (H, W) uint8 in {0, 1}; only local normalisation uses it.
         settings: section [preprocessing].
 
     Returns:
-        (H, W) uint8 levels: a quarter of the memory of what `network_input` makes of them.
+        (H, W) uint8 levels; they need a quarter of the memory of `network_input`.
     """
     return preprocessing_steps(original, field_of_view, settings)[-1][1]
 
 
 def network_input(levels: np.ndarray) -> np.ndarray:
-    """Levels (uint8, any shape) as float32 in [0, 1]."""
+    """Convert levels (uint8, any shape) to float32 in [0, 1]."""
     return levels.astype(np.float32) / 255
 
 
 def preprocessing_steps(
     original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing
 ) -> list[tuple[str, np.ndarray]]:
-    """The image after each step that the settings switch on: [(title, (H, W) uint8), ...]."""
+    """The image after each step that the settings enable: [(title, (H, W) uint8), ...]."""
     grey = one_channel(original, settings.channel)
     steps = [(settings.channel, grey)]
     if settings.standardise == "retina_unet":
@@ -56,10 +56,10 @@ def preprocessing_steps(
 
 
 def one_channel(original: np.ndarray, channel: str) -> np.ndarray:
-    """(H, W) float64 in [0, 255]: the weighted grey of an RGB image, or one of its channels."""
+    """Weighted grey or one channel of an image, (H, W) or (H, W, 3) uint8, as (H, W) float64 in [0, 255]."""
     if original.ndim == 2:
         return original.astype(np.float64)
-    if (original == original[..., :1]).all():  # a grey image stored among coloured ones
+    if (original == original[..., :1]).all():  # a grey image that is stored in RGB
         return original[..., 0].astype(np.float64)
     if channel == "grey":
         return original @ np.asarray(GREY_WEIGHTS)
@@ -67,10 +67,10 @@ def one_channel(original: np.ndarray, channel: str) -> np.ndarray:
 
 
 def standardise(grey: np.ndarray) -> np.ndarray:
-    """retina-unet's standardisation: stretched to [0, 255] (H, W) float64; a constant image gives 0.
+    """Standardisation of retina-unet: (H, W) float64 scaled to [0, 255]; a constant image becomes 0.
 
-    The original first subtracts the data set's mean and divides by its standard deviation; the
-    stretch of each image from its minimum to its maximum that follows cancels both, whatever the set.
+    retina-unet first subtracts the mean of the data set and divides by its standard deviation. Then it
+    scales each image from its minimum and maximum, which cancels both; so they are left out here.
     """
     low, high = grey.min(), grey.max()
     if high == low:
@@ -79,10 +79,10 @@ def standardise(grey: np.ndarray) -> np.ndarray:
 
 
 def normalise_locally(grey: np.ndarray, field_of_view: np.ndarray, sigma: float) -> np.ndarray:
-    """Subtract the local mean, divide by the local standard deviation; (H, W) float64 in [0, 255].
+    """Subtract the local mean and divide by the local standard deviation; (H, W) float64 in [0, 255].
 
-    Mean and deviation are Gaussian-weighted over the field of view alone (`sigma` in pixels), so that
-    the dark surround does not brighten its border. Three deviations to either side span the range.
+    Both are Gaussian-weighted (`sigma` in pixels) over the field of view only, so that the dark
+    surround does not change the border. The output range is -3 to 3 standard deviations.
     """
     inside = field_of_view.astype(np.float64)
 
@@ -91,14 +91,16 @@ def normalise_locally(grey: np.ndarray, field_of_view: np.ndarray, sigma: float)
         return blurred / np.maximum(weight, 1e-6)
 
     centred = grey - local_mean(grey)
-    deviation = np.sqrt(np.maximum(local_mean(centred**2), 1.0))  # one level: flat areas stay flat
+    deviation = np.sqrt(
+        np.maximum(local_mean(centred**2), 1.0)
+    )  # at least one level: do not amplify noise
     return np.clip(centred / deviation / 6 + 0.5, 0, 1) * 255 * inside
 
 
 def gamma_table(exponent: float, epsilon: float) -> np.ndarray:
-    """(256,) uint8: 255 * (level / 255 + epsilon) ** exponent, held within [0, 255], truncated.
+    """(256,) uint8: 255 * (level / 255 + epsilon) ** exponent, limited to [0, 255], truncated.
 
-    `epsilon` is the compensation of formula (1) of the Enhance LadderNet paper.
+    `epsilon` is the compensation term of formula (1) of the Enhance LadderNet paper.
     """
     levels = (np.arange(256) / 255 + epsilon) ** exponent * 255
     return np.minimum(levels, 255).astype(np.uint8)

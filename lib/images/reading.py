@@ -1,6 +1,6 @@
-"""Image and mask files of every kind a clinic hands over, as plain arrays.
+"""Read image and mask files of all formats that clinics use, as arrays.
 
-Nothing but pixels is taken from a file: no patient's name, no date, no thumbnail.
+Only the pixels of a file are used: no patient's name, no date, no thumbnail.
 """
 
 import gzip
@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
-from lib.images.checked_files import MAX_PIXELS, named_faults, opened, too_large
+from lib.images.checked_files import MAX_PIXELS, TOO_LARGE, errors_naming, open_regular_file
 from lib.images.dicom import decode_dicom, has_dicom_signature
 from lib.runtime.errors import UserError
 
@@ -20,29 +20,28 @@ IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp"}
     | {".pgm", ".ppm", ".pbm", ".pnm", ".gif", ".dcm", ".dicom"}
 )
-"""Endings, in lower case, of the files that `read_image` reads."""
+"""File name extensions, in lower case, that `read_image` reads."""
 
-
-# The other formats of Pillow start programs or are seldom used: they are not opened.
+# Pillow's other formats are not opened: they start other programs or are rarely used.
 PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "GIF")
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read a photograph or angiogram as it is meant to be seen.
+    """Read a photograph or angiogram as a viewer shows it.
 
-    EXIF orientation is applied. Transparency is laid over black, which is what surrounds a fundus
+    EXIF orientation is applied. Transparent pixels are blended with black, the surround of a fundus
     image. More than 8 bits, and floating point, are scaled linearly from the image's own minimum
-    and maximum to 0..255 (a constant image becomes 0). Colour profiles are not applied. DICOM
-    images pass their modality and VOI tables, and MONOCHROME1 is inverted.
+    and maximum to 0..255 (a constant image becomes 0). Colour profiles are not applied. The modality
+    and VOI tables of DICOM are applied, and MONOCHROME1 is inverted.
 
     Returns:
-        uint8, (H, W) where the file is grey or its colour channels are equal, else (H, W, 3) RGB.
+        uint8, (H, W) if the file is grey or its colour channels are equal, else (H, W, 3) RGB.
 
     Raises:
-        UserError: no regular file, no image, damaged, too large, of several frames, or (DICOM)
+        UserError: not a regular file, not an image, damaged, too large, several frames, or (DICOM)
             compressed in a way that needs another package.
     """
-    with named_faults(path):
+    with errors_naming(path):
         pixels = _scaled_to_uint8(_read(path))
     if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
@@ -50,77 +49,80 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Read a mask image: two levels or colours, of which black, else the darker, is background.
+    """Read a mask image of two levels or colours; the background is black, or else the darker one.
 
-    An image of one colour is all background if it is black, else all foreground.
+    An image of one colour is background if it is black, else foreground.
 
     Returns:
         uint8 (H, W) in {0, 1}.
 
     Raises:
-        UserError: as `read_image`, and for more than two colours.
+        UserError: as `read_image`, and if there are more than two colours.
     """
-    with named_faults(path):
+    with errors_naming(path):
         return _two_levels(_read(path))
 
 
 def decode_mask(data: bytes, source: str) -> np.ndarray:
-    """Like `read_mask`, from the bytes of an image file; `source` is named in errors."""
-    with named_faults(source):
+    """Like `read_mask`, from the bytes of an image file; errors name `source`."""
+    with errors_naming(source):
         return _two_levels(_decode(BytesIO(data)))
 
 
 def _read(path: Path) -> np.ndarray:
-    with opened(path) as stream:
-        if path.suffix.lower() == ".gz":  # as STARE comes
-            return _decode(_unpacked(stream))
+    with open_regular_file(path) as stream:
+        if path.suffix.lower() == ".gz":  # STARE is distributed so
+            return _decode(_decompressed(stream))
         if has_dicom_signature(stream):
             return decode_dicom(path)
         if path.suffix.lower() in {".dcm", ".dicom"}:
-            raise UserError("is no DICOM file; expected DICM at byte 128")
+            raise UserError("is not a DICOM file; expected DICM at byte 128")
         return _decode(stream)
 
 
-def _unpacked(stream: BinaryIO) -> BytesIO:
-    """What a gzip file holds, up to a limit: a bomb is not unpacked whole."""
+def _decompressed(stream: BinaryIO) -> BytesIO:
+    """The content of a gzip file; a decompression bomb is refused after a limited number of bytes."""
     with gzip.open(stream) as packed:
         data = packed.read(3 * MAX_PIXELS + 1)
     if len(data) > 3 * MAX_PIXELS:
-        raise UserError(too_large())
+        raise UserError(TOO_LARGE)
     return BytesIO(data)
 
 
 def _decode(stream: BinaryIO) -> np.ndarray:
-    """(H, W) or (H, W, 3) RGB of any real dtype from an image that Pillow knows."""
+    """(H, W) or (H, W, 3) RGB of any real dtype, of a file in one of `PILLOW_FORMATS`."""
+    image: ImageFile.ImageFile
     with Image.open(stream, formats=PILLOW_FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
-            raise UserError(too_large())
-        if image.tile and image.tile[0].codec_name == "bmp_rle":  # unpacked by a loop in Python
+            raise UserError(TOO_LARGE)
+        if image.tile and image.tile[0].codec_name == "bmp_rle":  # Pillow decodes it in a slow loop
             raise UserError("is a run-length encoded BMP; save it as PNG")
         frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # a JPEG with a preview behind it
+        if frames > 1 and image.format != "MPO":  # MPO is a JPEG followed by a preview
             raise UserError(f"has {frames} frames; export the one to be used as a single image")
-        if _has_16_bit_colours(image):  # Pillow would keep the upper 8 bits alone
+        if _has_16_bit_colours(image):  # Pillow would keep only the upper 8 bits
             stream.seek(0)
             return _decode_16_bit_colours(stream.read())
         return _channels(ImageOps.exif_transpose(image))
 
 
-def _has_16_bit_colours(image: Image.Image) -> bool:
-    tags = getattr(image, "tag_v2", {})  # of TIFF
+def _has_16_bit_colours(image: ImageFile.ImageFile) -> bool:
+    tags = getattr(image, "tag_v2", {})  # only TIFF has them
     planar = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
-    if planar and max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))) > 8:  # decoded wrongly
+    if (
+        planar and max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))) > 8
+    ):  # Pillow decodes it wrongly
         raise UserError("is a 16-bit TIFF of separate colour planes; export it as PNG")
-    arguments = image.tile[0].args if image.tile else ""
+    arguments = (image.tile[0].args if image.tile else None) or ""
     raw_mode = arguments if isinstance(arguments, str) else str(arguments[:1])
     return image.mode in {"RGB", "RGBA", "RGBX", "LA"} and ";16" in raw_mode
 
 
 def _decode_16_bit_colours(data: bytes) -> np.ndarray:
-    """Transparency is dropped here, not laid over black: OpenCV keeps 16 bits only without it."""
+    """(H, W, 3) RGB; transparency is dropped, because OpenCV keeps 16 bits only without it."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
     if pixels is None:
-        raise UserError("is damaged, or a 16-bit kind that cannot be read; export it as PNG")
+        raise UserError("is damaged, or a 16-bit format that cannot be read; export it as PNG")
     return pixels[..., ::-1]
 
 
@@ -146,7 +148,7 @@ def _scaled_to_uint8(pixels: np.ndarray) -> np.ndarray:
 
 
 def _two_levels(pixels: np.ndarray) -> np.ndarray:
-    if pixels.ndim == 3:  # each colour as one number
+    if pixels.ndim == 3:  # encode each colour as one number
         red, green, blue = (pixels[..., c].astype(np.uint64) for c in range(3))
         pixels = red << 32 | green << 16 | blue
     levels = np.unique(pixels)

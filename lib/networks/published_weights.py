@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
-from lib.datasets.patient_split import Member, Split, write_split
+from lib.datasets.split_file import Split, read_split, write_split
 from lib.images.checked_files import file_sha256
 from lib.networks.keras_model import build_model, save_weights, write_experiment_record
 from lib.runtime.atomic_files import write_text
@@ -41,13 +41,12 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
     if experiment.weights("best").is_file() and not experiment.source.is_file():
         raise UserError(f"{experiment.folder} holds a training; choose another --experiment")
     split = configuration.data_paths.path_local / "split.json"
-    if not split.is_file():
-        raise UserError(f"{split}: no such file; run prepare_datasets_vessels.py DRIVE first")
+    trained = _split_trained_on(split)
     published = list(retina_unet_weights(file))
     model = build_model(configuration)
     _assign(model, published, file)
     write_experiment_record(experiment, configuration, model)
-    write_split(experiment.split, _split_trained_on(split), TRAINED_ON)
+    write_split(experiment.split, trained, TRAINED_ON)
     write_text(experiment.configuration, configuration.as_text())
     source = {
         "file": file.name,
@@ -62,9 +61,8 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
 
 def _split_trained_on(prepared: Path) -> Split:
     """All training images of DRIVE, in whatever part they are: a test on them would be data leakage."""
-    parts = json.loads(prepared.read_text(encoding="utf-8"))["parts"]
-    members = [Member(**m) for part in parts.values() for m in part]
-    training = [m for m in members if m.name.endswith("_training")]
+    split = read_split(prepared, "DRIVE; run prepare_datasets_vessels.py DRIVE first")
+    training = [m for part in split.values() for m in part if m.name.endswith("_training")]
     if len(training) != 20:
         raise UserError(f"{prepared}: not DRIVE; run prepare_datasets_vessels.py DRIVE first")
     return {"train": training, "validation": [], "test": []}

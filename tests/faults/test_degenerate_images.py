@@ -1,4 +1,4 @@
-"""Test images that show nothing, or nothing else: from the files to the scores."""
+"""Test images whose truth is empty or full, or that are constant: from the files to the scores."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def labelme(points: list) -> str:
 @pytest.mark.parametrize(
     "tested", [["nothing"], ["all"], ["constant"], ["nothing", "all", "constant"]]
 )
-def test_what_is_undefined_is_left_open_without_a_warning(prepared, tmp_path, tested):
+def test_undefined_scores_are_empty_without_a_warning(prepared, tmp_path, tested):
     folder = tmp_path / "angiograms"
     shutil.copytree(prepared / "angiograms", folder)
     pixels = np.random.default_rng(0).integers(60, 200, (3, 128, 128), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Fuzz target: configurations are read, and mean the same as stored, or are refused by name."""
+"""Fuzz target: a configuration is read, and is equal after it is stored, or an error names the file."""
 
 from pathlib import Path
 
@@ -26,9 +26,9 @@ def seeds() -> list[bytes]:
         for f in (PROJECT / "configuration.txt", *PROJECT.glob("configurations/*_cpu.txt"))
     ]
     lines = whole[0].splitlines()
-    bare = b"\n".join(line for line in lines if line and not line.startswith(b"#"))
+    without_comments = b"\n".join(line for line in lines if line and not line.startswith(b"#"))
     base = f"[base]\nconfiguration = {PROJECT / 'configuration.txt'}\n[model]\nfilters = 4 8\n"
-    return [*whole, bare, base.encode()]
+    return [*whole, without_comments, base.encode()]
 
 
 if __name__ == "__main__":

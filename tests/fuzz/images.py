@@ -1,4 +1,4 @@
-"""Fuzz target: images become uint8 arrays or are refused by name, for no fault of lib.images.reading' own."""
+"""Fuzz target: images become uint8 arrays, or an error names the file; reading.py itself raises only UserError."""
 
 import gzip
 import traceback
@@ -11,15 +11,15 @@ from tests.fuzz.target import fuzz, instrumented
 
 with instrumented():
     from PIL import Image
-    from pydicom import examples, pixels  # noqa: F401 - else imported, unguided, when first needed
+    from pydicom import examples
 
-    from lib.images.dicom import has_writing, pixel_spacing_mm
+    from lib.images.dicom import has_burned_in_annotation, pixel_spacing_mm
     from lib.images.reading import read_image, read_mask
     from lib.runtime.errors import UserError
 
-    Image.init()  # imports the formats
+    Image.init()  # import all formats now, so that they are instrumented
 
-READERS = (read_image, read_mask, pixel_spacing_mm, has_writing)
+READERS = (read_image, read_mask, pixel_spacing_mm, has_burned_in_annotation)
 
 
 def read(file: Path) -> None:
@@ -33,8 +33,8 @@ def read(file: Path) -> None:
             where = (
                 traceback.extract_tb(error.__cause__.__traceback__)[-1] if error.__cause__ else None
             )
-            own = where and where.filename.endswith("lib/images/reading.py")
-            assert not own or isinstance(error.__cause__, UserError), error.__cause__
+            in_reading = where and where.filename.endswith("lib/images/reading.py")
+            assert not in_reading or isinstance(error.__cause__, UserError), error.__cause__
         else:
             assert not isinstance(found, np.ndarray) or found.dtype == np.uint8
 
@@ -51,7 +51,7 @@ def seeds() -> list[bytes]:
             stream = BytesIO()
             try:
                 picture.save(stream, kind)
-            except (OSError, ValueError):  # not every format holds every mode
+            except (OSError, ValueError):  # not every format supports every mode
                 continue
             found.append(stream.getvalue())
     for name in ("ct", "mr", "palette_color", "rgb_color", "ybr_color"):

@@ -1,4 +1,4 @@
-"""Fuzz target: LabelMe files become masks of 0 and 1, or are refused by name."""
+"""Fuzz target: LabelMe files become masks of 0 and 1, or an error names the file."""
 
 import base64
 import json
@@ -69,7 +69,7 @@ VALUES = (
 
 
 def mutated(data: bytes, longest: int, seed: int) -> bytes:
-    """Half of the time a value of the JSON is exchanged, which bytes changed at random seldom do."""
+    """In half of the cases replace values of the JSON: random changes of bytes rarely do this."""
     chance = random.Random(seed)
     try:
         document = json.loads(data) if chance.random() < 0.5 else None
@@ -89,7 +89,7 @@ def mutated(data: bytes, longest: int, seed: int) -> bytes:
 
 
 def _places(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Each value within, as what holds it and its key there."""
+    """Container and key of each value in the document."""
     keys = node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
     for key in keys:
         yield node, key

@@ -1,4 +1,4 @@
-"""What the fuzz targets share: each input becomes a file, which is read, or refused by name."""
+"""Run a fuzz target: write each input to a file and read it."""
 
 import contextlib
 import sys
@@ -13,19 +13,19 @@ LIMITS = ["-timeout=20", "-rss_limit_mb=4096", "-max_len=65536", "-artifact_pref
 
 @contextlib.contextmanager
 def instrumented() -> Iterator[None]:
-    """What is imported within guides the fuzzer by the branches taken in it."""
+    """Modules that are imported in this context are instrumented for coverage."""
     packages = ["lib", "json", "configparser", "PIL", "pydicom"]
     with atheris.instrument_imports(include=packages, enable_loader_override=False):
         yield
 
 
 def fuzz(read: Callable[[Path], None], seeds: Iterable[bytes], **options: Callable) -> None:
-    """Give `read` one file after the other, made from the seeds; anything that it raises is a finding.
+    """Call `read` with files that are mutated from the seeds; each exception that it raises is a finding.
 
     Args:
-        read: is to raise nothing on any file.
-        seeds: contents of files that reach far into the reader.
-        options: of `atheris.Setup`.
+        read: function that must not raise on any file.
+        seeds: contents of valid files.
+        options: options of `atheris.Setup`.
     """
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         file, corpus = Path(folder, "input"), Path(folder, "corpus")

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from lib.datasets.ffa import find_angiograms, prepare
-from lib.datasets.patient_split import PARTS
 from lib.datasets.prepared_hdf5 import read_part
+from lib.datasets.split_file import PARTS
 from lib.runtime.errors import UserError
 from tests.conftest import tiny_configuration
 from tests.lib.images.test_reading import write_dicom
@@ -45,7 +45,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def packed(folder: Path) -> dict:
+def written_images(folder: Path) -> dict:
     configuration = tiny_configuration(folder)
     return {
         image.name: image
@@ -61,8 +61,8 @@ def faults(folder: Path, *overrides: str) -> str:
     return str(error.value)
 
 
-def test_synthetic_angiograms_are_packed_with_their_exact_truth(prepared):
-    images = packed(prepared)
+def test_synthetic_angiograms_are_written_with_their_exact_truth(prepared):
+    images = written_images(prepared)
     assert len(images) == 8
     for name, image in images.items():
         content = json.loads((prepared / "angiograms" / f"{name}.json").read_text("utf-8"))
@@ -76,10 +76,10 @@ def test_synthetic_angiograms_are_packed_with_their_exact_truth(prepared):
     assert {"split.json", "prepared.png", "preprocessing.png"} < names and len(names) == 12
 
 
-def test_packed_masks_of_the_real_angiograms_are_pillows(shared_data, tmp_path):
+def test_written_masks_of_real_angiograms_equal_pillows_polygons(shared_data, tmp_path):
     configuration = tiny_configuration(tmp_path, f"data paths.path_images={shared_data / 'FFA'}")
     prepare(configuration)
-    images = packed(tmp_path)
+    images = written_images(tmp_path)
     assert len(images) == 16
     for name, image in images.items():
         content = json.loads((shared_data / "FFA" / f"{name}.json").read_text("utf-8"))
@@ -103,7 +103,7 @@ def test_a_split_keeps_patients_together_and_is_written_with_hashes(folder):
     assert all(len(m["sha256"]) == 64 for part in PARTS for m in stored[part])
 
 
-def test_a_given_split_is_honoured(folder):
+def test_a_given_split_is_used(folder):
     names = [f"{patient}-1 _020" for patient in range(5)]
     given = {"train": names[3:], "validation": names[:1], "test": names[1:3]}
     content = {"parts": {part: [{"name": n} for n in given[part]] for part in PARTS}}
@@ -115,7 +115,7 @@ def test_a_given_split_is_honoured(folder):
         assert sorted(image.name for image in read) == sorted(given[part])
 
 
-def test_masks_and_fields_of_view_are_taken_from_their_folders(folder):
+def test_masks_and_fields_of_view_are_read_from_their_folders(folder):
     images = folder / "angiograms"
     (images / "0-1 _020.json").unlink()
     truth = np.zeros((60, 60), np.uint8)
@@ -126,7 +126,7 @@ def test_masks_and_fields_of_view_are_taken_from_their_folders(folder):
         (images / name).mkdir()
         Image.fromarray(mask).save(images / name / "0-1 _020.png")
     prepare(tiny_configuration(folder))
-    image = packed(folder)["0-1 _020"]
+    image = written_images(folder)["0-1 _020"]
     np.testing.assert_array_equal(image.truth, truth > 0)
     np.testing.assert_array_equal(image.field_of_view, inside > 0)
 
@@ -146,11 +146,11 @@ def test_an_information_banner_is_cut_from_image_and_truth_alike(folder):
         shapes=[("NP", [[5, 50], [40, 50], [40, 66]])],
     )
     prepare(tiny_configuration(folder, "preparation.info_banner=none"))
-    uncut = packed(folder)
+    uncut = written_images(folder)
     shutil.rmtree(folder / "datasets")
     _, banners = prepare(tiny_configuration(folder, "preparation.info_banner=bottom:10"))
     assert len(banners) == 6
-    for name, image in packed(folder).items():
+    for name, image in written_images(folder).items():
         np.testing.assert_array_equal(image.original, uncut[name].original[:-10])
         np.testing.assert_array_equal(image.truth, uncut[name].truth[:-10])
     with h5py.File(folder / "datasets" / "FFA_dataset_imgs_train.hdf5") as store:
@@ -191,7 +191,7 @@ def test_images_without_truth_and_truth_without_an_image_are_listed(folder):
 def test_missing_and_empty_folders_are_named(tmp_path):
     assert "no such folder" in faults(tmp_path)
     (tmp_path / "angiograms").mkdir()
-    assert "holds no image" in faults(tmp_path)
+    assert "contains no image" in faults(tmp_path)
 
 
 def test_a_mask_of_another_size_is_named(folder):
@@ -208,13 +208,13 @@ def test_sizes_and_colour_may_differ(folder):
     colour = np.random.default_rng(0).integers(255, size=(60, 60, 3), dtype=np.uint8)
     Image.fromarray(colour).save(images / "0-1 _020.png")
     prepare(tiny_configuration(folder))
-    read = packed(folder)
+    read = written_images(folder)
     assert read["6-1"].original.shape[:2] == (80, 50)
     np.testing.assert_array_equal(read["0-1 _020"].original, colour)
     assert dataclasses.astuple(read["6-1"])[1] == "6"
 
 
-def test_stray_blanks_and_capitals_in_a_patients_name_do_not_part_him(folder):
+def test_blanks_and_capitals_in_a_patient_id_do_not_matter(folder):
     for name in ("P3-1", "p3 -2"):
         add(folder / "angiograms", name)
     split, _ = prepare(tiny_configuration(folder))
@@ -222,7 +222,7 @@ def test_stray_blanks_and_capitals_in_a_patients_name_do_not_part_him(folder):
     assert part_of["P3-1"] == part_of["p3 -2"]
 
 
-def test_misfits_in_the_folders_of_masks_are_listed(folder):
+def test_faults_in_the_folders_of_masks_are_listed(folder):
     images = folder / "angiograms"
     for name in ("masks", "field_of_view"):
         (images / name).mkdir()
@@ -238,7 +238,7 @@ def test_misfits_in_the_folders_of_masks_are_listed(folder):
 
 def test_an_image_without_a_banner_among_others_with_one_is_named(folder):
     images = folder / "angiograms"
-    for patient in range(5):  # 60 x 60 frames with a written strip below, but for one
+    for patient in range(5):  # all but the first have a strip of text at the bottom
         content = json.loads((images / f"{patient}-1 _020.json").read_text("utf-8"))
         content["imageHeight"] = 240
         content["imageWidth"] = 200
@@ -253,18 +253,18 @@ def test_an_image_without_a_banner_among_others_with_one_is_named(folder):
     )
 
 
-def test_images_of_odd_names_keep_them(folder):
+def test_unusual_image_names_are_kept(folder):
     names = ["it's 1-1", "two\nlines-1", "100%-%s", "眼-底", "x-" + "y" * 240]
     for name in names:
         add(folder / "angiograms", name)
     prepare(tiny_configuration(folder))
-    assert set(names) < packed(folder).keys()
+    assert set(names) < written_images(folder).keys()
 
 
-def test_a_name_that_is_no_text_is_a_fault(folder):
+def test_a_name_that_is_not_utf8_is_a_fault(folder):
     for file in (folder / "angiograms").glob("0-1*"):
         file.rename(file.with_name(os.fsdecode(b"\xff-1") + file.suffix))
-    assert "'\\udcff-1.png': its name is no UTF-8 text; rename it" in faults(folder)
+    assert "'\\udcff-1.png': its name is not UTF-8 text; rename it" in faults(folder)
 
 
 def test_black_images_are_faults(folder):
@@ -276,7 +276,7 @@ def test_black_images_are_faults(folder):
         assert f"{name}.png: its field of view is empty (a black image?)" in message
 
 
-def test_ten_thousand_files_are_matched_soon(tmp_path):
+def test_ten_thousand_files_are_matched_fast(tmp_path):
     for number in range(5_000):
         (tmp_path / f"{number}-1.png").touch()
         (tmp_path / f"{number}-1.json").touch()
@@ -286,17 +286,17 @@ def test_ten_thousand_files_are_matched_soon(tmp_path):
     assert time.process_time() - started < 3
 
 
-def test_writing_that_a_dicom_file_tells_of_must_be_found_or_looked_for(folder):
+def test_burned_in_text_of_a_dicom_file_needs_a_banner_or_a_setting(folder):
     (folder / "angiograms" / "0-1 _020.png").unlink()
     pixels = np.random.default_rng(3).integers(60, 200, (60, 60), dtype=np.uint8)
     write_dicom(folder / "angiograms" / "0-1 _020.dcm", pixels, BurnedInAnnotation="YES")
     message = faults(folder)
-    assert "0-1 _020.dcm: its header says that writing is burned into the picture" in message
+    assert "0-1 _020.dcm: its header says that text is burned into the image" in message
     prepare(tiny_configuration(folder, "preparation.info_banner=none"))
-    assert len(packed(folder)) == 5
+    assert len(written_images(folder)) == 5
 
 
-def test_nothing_of_the_patient_is_packed_or_said(folder, capfd, caplog):
+def test_no_patient_data_of_dicom_are_written_or_printed(folder, capfd, caplog):
     caplog.set_level("DEBUG")
     private = {"PatientID": "4711-0815", "PatientBirthDate": "19600201"}
     for file in (folder / "angiograms").glob("*.png"):
@@ -310,14 +310,13 @@ def test_nothing_of_the_patient_is_packed_or_said(folder, capfd, caplog):
         block.add_new(0x02, "UN", b"Mustermann")
         dataset.save_as(target)
     prepare(tiny_configuration(folder))
-    said = "".join(capfd.readouterr()) + caplog.text
+    printed = "".join(capfd.readouterr()) + caplog.text
     written = b"".join(file.read_bytes() for file in (folder / "datasets").iterdir())
     for secret in ("Mustermann", "Erika", "19600201", "4711-0815"):
-        assert secret not in said and secret.encode() not in written
+        assert secret not in printed and secret.encode() not in written
 
 
-def test_nothing_outside_the_folder_is_opened(folder):
-    """Where LabelMe files name images elsewhere."""
+def test_image_paths_outside_the_folder_are_not_opened(folder):
     secret = folder / "secret" / "0-1.png"
     secret.parent.mkdir()
     shutil.copy(folder / "angiograms" / "0-1 _020.png", secret)

@@ -14,6 +14,7 @@ def member(patient, number, data_set="a"):
         "name": f"{patient}-{number}",
         "patient": patient,
         "sha256": f"{data_set}{patient}{number}",
+        "truth_fraction": None,
     }
 
 
@@ -23,8 +24,8 @@ def split(folder, **parts):
     (folder / "split.json").write_text(json.dumps({"how": "", "parts": content}))
 
 
-def beginning(folder, experiment, weights_of):
-    """The experiment's own configuration, and the same to be tested on the prepared data."""
+def started_from(folder, experiment, weights_of):
+    """Configuration of an experiment that starts from the weights of another; tests on the prepared data."""
     weights = "none" if weights_of is None else folder / weights_of / "w_best.weights.h5"
     overrides = [
         f"training settings.initial_weights={weights}",
@@ -43,57 +44,57 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("learnt", "message"),
+    ("trained", "message"),
     [
         ({"train": [member("2", 1)]}, "test image 2-1, patient 2"),
         ({"validation": [member("2", 1)]}, "test image 2-1, patient 2"),
-        # Another image of the test patient, in a split of the same set.
+        # Another image of the test patient; the splits share image 1-1, so that the ids are the same persons.
         ({"train": [member("1", 1), member("2", 2)]}, "test image 2-1, patient 2"),
-        # As their file was renamed.
+        # The same image under another name.
         ({"train": [member("2", 1) | {"name": "x", "patient": "x"}]}, "test image 2-1"),
     ],
 )
-def test_weights_that_have_seen_a_test_patient_are_refused(folder, learnt, message):
-    split(folder / "before", **learnt)
+def test_weights_trained_on_a_test_patient_are_refused(folder, trained, message):
+    split(folder / "before", **trained)
     with pytest.raises(UserError, match=message):
-        refuse_initial_weights(beginning(folder, "now", "before"))
+        refuse_initial_weights(started_from(folder, "now", "before"))
 
 
-def test_a_patient_of_the_same_name_in_another_set_is_somebody_else(folder):
+def test_the_same_patient_id_in_another_data_set_is_another_person(folder):
     split(folder / "before", train=[member("2", 1, "synthetic")])
-    refuse_initial_weights(beginning(folder, "now", "before"))
+    refuse_initial_weights(started_from(folder, "now", "before"))
 
 
-def test_images_that_the_weights_were_only_tested_on_may_be_tested_again(folder):
+def test_test_images_of_the_initial_weights_may_be_test_images_again(folder):
     split(folder / "before", train=[member("1", 1)], test=[member("2", 1)])
-    refuse_initial_weights(beginning(folder, "now", "before"))
+    refuse_initial_weights(started_from(folder, "now", "before"))
 
 
-def test_weights_of_weights_count_too(folder):
+def test_the_initial_weights_of_the_initial_weights_are_checked_too(folder):
     split(folder / "first", train=[member("2", 1)])
     split(folder / "second", train=[member("7", 1, "synthetic")])
-    beginning(folder, "second", "first")
-    with pytest.raises(UserError, match=r"first.*has seen.*"):
-        refuse_initial_weights(beginning(folder, "now", "second"))
+    started_from(folder, "second", "first")
+    with pytest.raises(UserError, match=r"first.*was trained on test images.*"):
+        refuse_initial_weights(started_from(folder, "now", "second"))
 
 
-def test_weights_that_began_with_each_other_end(folder):
+def test_a_cycle_of_initial_weights_ends(folder):
     split(folder / "first", train=[member("7", 1, "synthetic")])
-    beginning(folder, "first", "first")
-    refuse_initial_weights(beginning(folder, "now", "first"))
+    started_from(folder, "first", "first")
+    refuse_initial_weights(started_from(folder, "now", "first"))
 
 
-def test_another_set_to_be_tested_on_is_looked_at(folder):
+def test_another_data_set_for_the_test_is_checked(folder):
     split(folder / "before", train=[member("5", 1, "other")])
     split(folder / "other", test=[member("5", 1, "other")])
-    configuration = beginning(folder, "now", "before")
+    configuration = started_from(folder, "now", "before")
     refuse_initial_weights(configuration)
     paths = dataclasses.replace(configuration.data_paths, path_test=folder / "other")
     with pytest.raises(UserError, match="test image 5-1"):
         refuse_initial_weights(dataclasses.replace(configuration, data_paths=paths))
 
 
-def test_weights_of_unknown_images_are_refused(folder):
+def test_weights_without_a_stored_split_are_refused(folder):
     (folder / "before").mkdir()
     with pytest.raises(UserError, match=r"before/split\.json: no such file"):
-        refuse_initial_weights(beginning(folder, "now", "before"))
+        refuse_initial_weights(started_from(folder, "now", "before"))

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lib.datasets.prepared_hdf5 import PreparedImage, members_of, read_part, write_part
+from lib.datasets.prepared_hdf5 import PreparedImage, names_and_patients, read_part, write_part
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
@@ -31,7 +31,7 @@ def files(tmp_path):
     return tuple(tmp_path / f"{name}.hdf5" for name in ("imgs", "groundTruth", "borderMasks"))
 
 
-def test_images_of_different_sizes_come_back_as_they_were(files):
+def test_images_of_different_sizes_are_read_as_they_were_written(files):
     written = [image("a b", 20, 31), image("眼底 %", 25, 16)]
     write_part(files, written, (2, 25, 31, 1))
     for before, after in zip(written, read_part(files), strict=True):
@@ -40,7 +40,7 @@ def test_images_of_different_sizes_come_back_as_they_were(files):
             np.testing.assert_array_equal(getattr(after, field), getattr(before, field))
 
 
-def test_colour_is_kept_and_grey_among_colour_stays_grey_in_value(files):
+def test_colour_is_kept_and_grey_images_among_rgb_have_equal_channels(files):
     coloured, grey = image("colour", 9, 9, 3), image("grey", 9, 9)
     write_part(files, [coloured, grey], (2, 9, 9, 3))
     first, second = read_part(files)
@@ -61,7 +61,7 @@ def test_a_damaged_image_is_named(files):
         next(images)
 
 
-def test_the_layout_is_retina_unets_compressed_one_chunk_an_image(files):
+def test_the_layout_is_that_of_retina_unet_compressed_with_one_chunk_per_image(files):
     write_part(files, [image("a", 40, 30)], (1, 40, 30, 1))
     with h5py.File(files[0]) as store:
         assert store["image"].shape == (1, 40, 30, 1)
@@ -74,7 +74,7 @@ def test_a_limit_reads_the_first_images(files):
     assert [i.name for i in read_part(files, 2)] == ["a", "b"]
 
 
-def test_missing_torn_and_foreign_files_are_named(files):
+def test_missing_truncated_and_other_files_are_named(files):
     with pytest.raises(UserError, match=r"imgs\.hdf5: no such file; run prepare"):
         list(read_part(files))
     write_part(files, [image("a", 8, 8)], (1, 8, 8, 1))
@@ -89,12 +89,12 @@ def test_missing_torn_and_foreign_files_are_named(files):
     write_part((files[0], files[2], files[1]), [image("b", 8, 8)], (1, 8, 8, 1))
     write_part((files[2], files[1], files[0]), [image("c", 8, 8)], (1, 8, 8, 1))
     files[1].write_bytes(whole)
-    with pytest.raises(UserError, match="not the same images"):
+    with pytest.raises(UserError, match="different images"):
         list(read_part(files))
 
 
 def stored(file, name):
-    """Take a data set out of a file, to be put back in another way."""
+    """Remove a data set from a file, so that it can be stored in another way."""
     store = h5py.File(file, "a")
     content = store[name][...]
     del store[name]
@@ -146,8 +146,8 @@ def unknown_filter(file):
     store.create_dataset("image", data=content, chunks=(1, 8, 8, 1), scaleoffset=4)
 
 
-def twice_packed(file):
-    """A deflated stream within a deflated stream: a thousand times a thousand."""
+def deflated_twice(file):
+    """Two deflate filters: the compression ratios multiply."""
     store, content = stored(file, "image")
     packing = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     packing.set_chunk((1, 8, 8, 1))
@@ -165,23 +165,23 @@ def twice_packed(file):
         (virtual, "image keeps its content in other files"),
         (external_storage, "image keeps its content in other files"),
         (another("image", 1, 8, 8, 1, dtype="float64"), "image is float64"),
-        (another("image", 0, 8, 8, 1, maxshape=(None, 8, 8, 1), chunks=(1, 8, 8, 1)), "image holds no image"),
+        (another("image", 0, 8, 8, 1, maxshape=(None, 8, 8, 1), chunks=(1, 8, 8, 1)), "image contains no image"),
         (another("image", 1, 64), "expected uint8 .N, H, W, 1 or 3."),
         (another("image", 1, 10**6, 10**6, 1), "expected at most 89478485"),
-        (another("image", 10**12, 8, 8, 1, chunks=(1, 8, 8, 1)), "or not whole"),
-        (another("image", 1, 8, 8, 1), "not stored image by image"),
-        (another("name", 10**12, dtype=h5py.string_dtype(), chunks=(1,)), "name is no list of 1 texts"),
-        (another("patient", 1, dtype="S1000000"), "patient is no list of 1 texts"),
+        (another("image", 10**12, 8, 8, 1, chunks=(1, 8, 8, 1)), "or incomplete"),
+        (another("image", 1, 8, 8, 1), "not stored in one chunk per image"),
+        (another("name", 10**12, dtype=h5py.string_dtype(), chunks=(1,)), "name is not a list of 1 texts"),
+        (another("patient", 1, dtype="S1000000"), "patient is not a list of 1 texts"),
         (another("size", 10**12, 2, dtype="int64", chunks=(1, 2)), "size is int64 .1000000000000, 2."),
         (another("size", 1, 2, dtype="float32"), "size is float32"),
         (another("second_observer", 1, 9, 8, 1), "second_observer is uint8 .1, 9, 8, 1., unlike image"),
         (sizes(9, 8), "size: expected 1 to 8"),
         (sizes(-1, 8), "size: expected 1 to 8"),
         (unknown_filter, "packed in an unknown way"),
-        (twice_packed, "packed in an unknown way"),
+        (deflated_twice, "packed in an unknown way"),
     ],
 )  # fmt: skip
-def test_hostile_files_are_refused_by_name_before_memory_is_taken(files, change, reason):
+def test_malicious_files_are_refused_by_name_before_memory_is_allocated(files, change, reason):
     write_part(files, [image("a", 8, 8)], (1, 8, 8, 1))
     with h5py.File(files[0], "a") as store:
         store["second_observer"] = store["image"][...]
@@ -189,12 +189,12 @@ def test_hostile_files_are_refused_by_name_before_memory_is_taken(files, change,
     write_part((secret, None, files[2]), [image("a", 8, 8)], (1, 8, 8, 1))
     secret.with_suffix(".raw").write_bytes(b"secret" * 20)
     change(files[0])
-    for read in (read_part, members_of):
+    for read in (read_part, names_and_patients):
         with pytest.raises(UserError, match=rf"imgs\.hdf5: .*{reason}.*; prepare the data again"):
             list(read(files))
 
 
-def test_a_bomb_is_refused_by_what_it_would_unpack_to(files):
+def test_a_decompression_bomb_is_refused(files):
     side, number = 8192, 20
     packed = zlib.compress(bytes(side * side), 9)
     with h5py.File(files[0], "w") as store:
@@ -208,9 +208,11 @@ def test_a_bomb_is_refused_by_what_it_would_unpack_to(files):
     for file in files[1:]:
         shutil.copy(files[0], file)
     assert files[0].stat().st_size < 2**21
-    with pytest.raises(UserError, match=r"imgs\.hdf5: \d+ bytes that would unpack to 1342177280"):
+    with pytest.raises(
+        UserError, match=r"imgs\.hdf5: \d+ bytes that would decompress to 1342177280"
+    ):
         list(read_part(files))
-    assert next(iter(members_of(files))) == ("", "")
+    assert next(iter(names_and_patients(files))) == ("", "")
 
 
 FULL_DISKS = """
@@ -223,15 +225,15 @@ from lib.runtime.errors import UserError
 from tests.lib.datasets.test_prepared_hdf5 import noise
 
 files = tuple(Path(sys.argv[1]) / name for name in "abc")
-said = set()
+messages = set()
 for limit in range(1, 60_000, 1777):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
         with written_atomically(*files) as beside:
             write_part(tuple(beside), noise(9, 100), (9, 100, 100, 1))
     except UserError as error:
-        said.add(str(error).partition(":")[2][:43])
-assert said == {" cannot be written: File too large; is the "}, said
+        messages.add(str(error).partition(":")[2][:43])
+assert messages == {" cannot be written: File too large; is the "}, messages
 assert not list(Path(sys.argv[1]).iterdir())
 """
 
@@ -242,15 +244,15 @@ def noise(number: int, side: int) -> Iterator[PreparedImage]:
         yield PreparedImage("a", "p", pixels, pixels % 2, pixels % 2)
 
 
-def test_a_disk_that_fills_up_anywhere_is_a_line_and_not_the_end_of_the_process(tmp_path):
-    # In a process of its own: HDF5 may crash as late as at the exit.
+def test_a_full_disk_at_any_point_is_a_user_error_and_no_crash(tmp_path):
+    # In a separate process, because HDF5 may crash at the exit.
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISKS, tmp_path], cwd=PROJECT, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_packing_holds_one_image_in_memory(files):
+def test_writing_keeps_one_image_in_memory(files):
     tracemalloc.start()
     try:
         write_part(files, noise(30, 200), (30, 200, 200, 1))
@@ -260,8 +262,8 @@ def test_packing_holds_one_image_in_memory(files):
     assert files[0].stat().st_size > 30 * 200**2 > 2 * peak
 
 
-def test_ctrl_c_in_the_midst_of_a_write_is_ctrl_c(files):
-    def interrupt(frame, event, argument):  # as a signal's handler would there
+def test_ctrl_c_during_a_write_raises_keyboard_interrupt(files):
+    def interrupt(frame, event, argument):  # as a signal handler would do
         if frame.f_code.co_name != "write" or not frame.f_code.co_filename.endswith("hdf5.py"):
             return None
         if event == "line" and "rest" in frame.f_locals:

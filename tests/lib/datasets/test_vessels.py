@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from lib.configuration.reading import read_configuration
-from lib.datasets.patient_split import PARTS
 from lib.datasets.prepared_hdf5 import read_part
-from lib.datasets.vessels import SPLITS, VESSEL_SETS, find_photographs, named_split, prepare
+from lib.datasets.split_file import PARTS
+from lib.datasets.vessel_sets import VESSEL_SETS
+from lib.datasets.vessels import SPLITS, find_photographs, named_split, prepare, read_photograph
 from lib.evaluation.pixel_scores import score_pixels
 from lib.images.field_of_view import detect_field_of_view
 from lib.runtime.errors import UserError
@@ -71,7 +72,7 @@ def stare(folder: Path) -> Path:
     return folder
 
 
-def test_drive_is_packed_with_both_observers_and_given_fields_of_view(tmp_path):
+def test_drive_is_written_with_both_observers_and_given_fields_of_view(tmp_path):
     settings = configuration(drive(tmp_path), "DRIVE")
     split = prepare(settings, "DRIVE")
     assert [len(split[part]) for part in PARTS] == [16, 4, 20]
@@ -86,7 +87,7 @@ def test_drive_is_packed_with_both_observers_and_given_fields_of_view(tmp_path):
     assert trained.second_observer is None
 
 
-def test_todays_drive_without_test_truth_is_packed_but_cannot_be_scored(tmp_path):
+def test_present_drive_without_test_truth_is_written_but_cannot_be_scored(tmp_path):
     folder = drive(tmp_path)
     for file in (folder / "angiograms" / "test" / "1st_manual").iterdir():
         file.unlink()
@@ -109,7 +110,7 @@ def test_missing_truths_are_listed_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "datasets").exists()
 
 
-def test_folds_of_todays_drive_are_drawn_from_the_images_with_truth(tmp_path):
+def test_folds_of_present_drive_contain_only_images_with_truth(tmp_path):
     folder = drive(tmp_path)
     for file in (folder / "angiograms" / "test" / "1st_manual").iterdir():
         file.unlink()
@@ -125,14 +126,14 @@ def test_folds_of_todays_drive_are_drawn_from_the_images_with_truth(tmp_path):
         prepare(configuration(folder, "DRIVE", f"preparation.split_file={file}"), "DRIVE")
 
 
-def test_a_second_observer_of_some_images_alone_is_named(tmp_path):
+def test_images_without_second_observer_are_listed_if_others_have_one(tmp_path):
     folder = stare(tmp_path)
     (folder / "angiograms" / "labels-vk" / "im0004.vk.ppm.gz").unlink()
     with pytest.raises(UserError, match=r"im0004\.ppm\.gz: no second observer"):
         prepare(configuration(folder, "STARE"), "STARE")
 
 
-def test_packed_stare_is_unpacked_and_its_field_of_view_found(tmp_path):
+def test_compressed_stare_is_read_and_its_field_of_view_is_detected(tmp_path):
     settings = configuration(stare(tmp_path), "STARE")
     prepare(settings, "STARE")
     image = next(read_part(settings.data_paths.hdf5("test")))
@@ -152,7 +153,7 @@ def test_leave_one_out_tests_the_image_of_its_fold(tmp_path):
         assert [len(split[part]) for part in PARTS] == [18, 1, 1]
 
 
-def test_a_split_that_cuts_a_patient_in_two_is_refused(tmp_path):
+def test_a_split_with_a_patient_in_two_parts_is_refused(tmp_path):
     content = json.loads(named_split("CHASE_DB1", "20_8").read_text())
     names = [m["name"] for members in content["parts"].values() for m in members]
     for number, name in enumerate(names):
@@ -173,11 +174,19 @@ def test_named_splits_name_every_image_once_and_their_source(file):
     groups = content.get("folds") or [[m["name"] for m in content["parts"][part]] for part in PARTS]
     names = [name for group in groups for name in group]
     assert len(set(names)) == len(names)
-    assert len(names) == {"DRIVE": 40, "STARE": 20, "CHASE": 28}[file.stem.split("_")[0]]
+    (data_set,) = (name for name in VESSEL_SETS if file.stem.startswith(f"{name}_"))
+    assert len(names) == {"DRIVE": 40, "STARE": 20, "CHASE_DB1": 28}.get(data_set, len(names))
     assert len(content["source"]) > 20
 
 
-def test_an_unknown_split_is_answered_with_those_there_are():
+@pytest.mark.parametrize("set_name", VESSEL_SETS)
+def test_every_data_set_has_a_configuration_whose_split_is_its_own(set_name):
+    file = PROJECT / "configurations" / VESSEL_SETS[set_name].configuration
+    split = read_configuration(file).preparation.split_file
+    assert split.parent == SPLITS and split.name.startswith(f"{set_name}_") and split.is_file()
+
+
+def test_an_unknown_split_name_is_refused_with_the_known_names():
     with pytest.raises(UserError, match="STARE has the splits 10_10, 15_5, all, leave_one_out"):
         named_split("STARE", "14_6")
 
@@ -189,9 +198,7 @@ def test_an_unknown_split_is_answered_with_those_there_are():
 def test_second_observer_scores_as_published(shared_data, set_name, part, f1, fov_pixels):
     photographs, faults = find_photographs(shared_data / set_name, set_name)
     assert faults == []
-    from lib.datasets.vessels import _read
-
-    images = [_read(p) for p in photographs if part in p.name]
+    images = [read_photograph(p) for p in photographs if part in p.name]
     inside = [i.field_of_view > 0 for i in images]
     human, truth = (
         np.concatenate([getattr(i, field)[m] for i, m in zip(images, inside, strict=True)])

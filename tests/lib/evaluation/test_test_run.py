@@ -85,7 +85,7 @@ def test_half_the_bits_give_nearly_the_same_scores_and_testing_says_which_it_too
     said = capsys.readouterr().out
     _, model = read_keras_network(experiment, ["testing settings.precision=auto"])
     policies = {layer.dtype_policy.name for layer in model.layers} - {"float32"}
-    assert policies == {said.partition("precision: ")[2].split(",")[0]} - {"float32"}
+    assert policies == {said.partition("precision: ")[2].split(";")[0]} - {"float32"}
 
 
 def test_an_untrained_or_otherwise_trained_network_is_refused(prepared, tested):

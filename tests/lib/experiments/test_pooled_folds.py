@@ -10,7 +10,7 @@ from lib.evaluation import patient_statistics as intervals
 from lib.evaluation.bland_altman_and_calibration import reliability
 from lib.evaluation.patient_statistics import SCORES
 from lib.evaluation.performance_report import write_performances
-from lib.evaluation.predictions_file import write_predictions
+from lib.evaluation.predicted_images import write_predictions
 from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
 from lib.experiments.plan import read_plan
 from lib.experiments.pooled_folds import (

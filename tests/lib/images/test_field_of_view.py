@@ -55,7 +55,7 @@ def through_jpeg(image, quality=75):
 def test_round_aperture(height, width, x, y, radius, colour):
     truth = disc(height, width, x, y, radius)
     image = through_jpeg(retina(height, width) * truth)
-    if colour:  # red alone: what a maximum over the channels must find
+    if colour:  # bright only in red: the maximum over the channels must find it
         image = np.stack([image, image // 3, image // 5], axis=-1)
     found = detect_field_of_view(image)
     assert found.dtype == np.uint8
@@ -161,11 +161,11 @@ def test_against_given_masks(name):
         assert dice(found, read_mask(mask)) > {"DRIVE": 0.99}.get(name, 0.98), image.name
 
 
-def test_angiograms_have_one_aperture():
+def test_angiograms_of_one_camera_have_equal_fields_of_view():
     files = sorted((DATA / "FFA").glob("*.jpg"))
     if not files:
         pytest.skip("no ../shared/data/FFA")
     found = [detect_field_of_view(read_image(f)) for f in files[::3]]
-    for mask in found:  # one camera: equal fields of view
+    for mask in found:
         assert dice(mask, found[0]) > 0.998
         assert mask.mean() == pytest.approx(0.817, abs=0.002)

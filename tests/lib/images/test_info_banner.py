@@ -98,7 +98,7 @@ def test_tiny_and_constant_images(shape, level):
     assert find_banner(np.full(shape, level, np.uint8)) is None
 
 
-def test_empty_strip_is_left_to_the_field_of_view():
+def test_an_empty_strip_is_no_banner():
     assert find_banner(np.vstack([angiogram(480, 480, 235), np.zeros((64, 480), np.uint8)])) is None
 
 
@@ -124,7 +124,7 @@ def test_cut(side, shape):
     }[side]
     cut = Banner(side, 2).cut(image)
     np.testing.assert_array_equal(cut, expected)
-    assert not np.shares_memory(cut, image), "the banner must not stay behind the picture"
+    assert not np.shares_memory(cut, image), "the cut image must not keep the banner in memory"
     assert str(Banner(side, 2)) == f"{side} strip of 2 pixels"
 
 

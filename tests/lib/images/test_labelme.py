@@ -147,7 +147,7 @@ def test_no_shape_no_size_and_default_kind(path):
     np.testing.assert_array_equal(mask_of(write(path, shape)), pillow_polygon(TRIANGLE))
 
 
-def test_broken_image_data_does_not_matter(path):
+def test_invalid_image_data_is_ignored(path):
     write(path, item(), imageData="no base64 !")
     assert mask_of(path).any()
 
@@ -155,10 +155,10 @@ def test_broken_image_data_does_not_matter(path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", r"line 1: no valid JSON"),
-        (b'{\n"shapes": [,]}', r"line 2: no valid JSON"),
-        (b'{"shapes": "a\0b"}', r"no valid JSON"),
-        (b"[1, 2]", r"no LabelMe file"),
+        (b"", r"line 1: not valid JSON"),
+        (b'{\n"shapes": [,]}', r"line 2: not valid JSON"),
+        (b'{"shapes": "a\0b"}', r"not valid JSON"),
+        (b"[1, 2]", r"not a LabelMe file"),
         (b"[" * 200_000, r"nested too deeply"),
         (b'{"shapes": ' + b"9" * 5000 + b"}", r"cannot be read"),
         (b"\xff\xff\xff", r"neither UTF-8 nor GB 18030"),
@@ -189,8 +189,8 @@ def test_damaged_files(path, content, reason):
         ({"shapes": [item([[1, float("nan")]])]}, "a point is NaN or infinite"),
         ({"shapes": [item([[1, float("inf")]])]}, "a point is NaN or infinite"),
         ({"shapes": [item([[1, 1], [2, 2]], kind="mask")]}, "has no mask"),
-        ({"shapes": [item([[1, 1], [2, 2]], kind="mask", mask="?")]}, "no base64"),
-        ({"shapes": [item([[1, 1], [2, 2]], kind="mask", mask="AAAA")]}, "is no image"),
+        ({"shapes": [item([[1, 1], [2, 2]], kind="mask", mask="?")]}, "not base64"),
+        ({"shapes": [item([[1, 1], [2, 2]], kind="mask", mask="AAAA")]}, "is not an image"),
     ],
 )
 def test_faults_of_the_content(path, changes, reason):
@@ -211,13 +211,13 @@ def test_faults_of_the_content(path, changes, reason):
         (item([[5, 5]], kind="circle"), "has 1 points, expected 2"),
         (item([[1, 1], [9, 9]], kind="linestrip"), "encloses no area"),
         (item([[1, 1]], kind="point"), "encloses no area"),
-        (item([[1, 1], [20, 1], [5, 500]]), r"point \(5, 500\) lies far outside .* 48x32"),
+        (item([[1, 1], [20, 1], [5, 500]]), r"point \(5, 500\) is far outside .* 48x32"),
         (item([[-49, 1], [20, 1], [5, 5]]), "far outside"),
         (item([[0, 0], [9, 9]], kind="mask", mask=png(np.eye(3, dtype=bool))), "corners say 10x10"),
         (item([[i % 9, i % 7] for i in range(MAX_POINTS + 1)]), "at most 100000"),
     ],
 )
-def test_wanted_shapes_that_cannot_be_drawn(path, shape, reason):
+def test_shapes_with_a_wanted_label_that_cannot_be_drawn(path, shape, reason):
     write(path, shape)
     with pytest.raises(UserError, match=reason):
         mask_of(path)
@@ -234,7 +234,7 @@ def test_all_faults_at_once(path):
     assert "shape 4 (NP, polygon): has 2 points" in message
 
 
-def test_a_million_points_are_refused_soon():
+def test_a_million_points_are_refused_fast():
     points = np.random.default_rng(0).random((10**6, 2)) * 30
     annotation = Annotation(Path("a"), "a.jpg", 32, 48, (Shape(1, "NP", "polygon", points),))
     start = time.monotonic()

@@ -31,7 +31,9 @@ def drawn_again(mask, folder):
     st.floats(0.01, 0.95),
 )
 @settings(max_examples=80, deadline=None)
-def test_a_labelme_file_draws_every_area_again(tmp_path_factory, seed, height, width, sigma, share):
+def test_rasterised_labelme_file_overlaps_every_area(
+    tmp_path_factory, seed, height, width, sigma, share
+):
     mask = blobs(seed, height, width, sigma, share)
     again = drawn_again(mask, tmp_path_factory.mktemp("again"))
     for area in areas(mask):
@@ -39,13 +41,13 @@ def test_a_labelme_file_draws_every_area_again(tmp_path_factory, seed, height, w
         x, y = area.corner
         rows, columns = area.mask.shape
         part = again[y : y + rows, x : x + columns]
-        # Neighbours reach into a bounding box: what lies outside the area is judged by the union.
+        # Other areas may be in the bounding box: the pixels outside are checked below, by the union.
         assert (part & area.mask).sum() >= 0.99 * area.mask.sum()
     if mask.any():
         assert (again & mask).sum() >= 0.99 * (again | mask).sum()
 
 
-def test_a_ring_is_one_key_holed_polygon(tmp_path):
+def test_a_ring_is_one_keyhole_polygon(tmp_path):
     rows, columns = np.ogrid[:60, :60]
     distance = np.hypot(rows - 30, columns - 30)
     mask = (distance < 25) & (distance > 9) | (distance < 3)
@@ -89,7 +91,7 @@ THIN = {
 
 
 @pytest.mark.parametrize("name", THIN)
-def test_points_and_lines_are_polygons_that_draw_them_exactly(tmp_path, name):
+def test_polygons_of_points_and_lines_are_exact(tmp_path, name):
     mask = np.zeros((12, 12), bool)
     mask[tuple(zip(*THIN[name], strict=True))] = True
     (area,) = areas(mask)
@@ -97,7 +99,7 @@ def test_points_and_lines_are_polygons_that_draw_them_exactly(tmp_path, name):
     np.testing.assert_array_equal(drawn_again(mask, tmp_path), mask)
 
 
-def test_a_sieve_of_ten_thousand_holes_becomes_a_mask_at_once(tmp_path):
+def test_an_area_with_ten_thousand_holes_becomes_a_mask(tmp_path):
     mask = np.ones((241, 241), bool)
     mask[1::2, 1::2] = False
     (area,) = areas(mask)
@@ -105,7 +107,7 @@ def test_a_sieve_of_ten_thousand_holes_becomes_a_mask_at_once(tmp_path):
     np.testing.assert_array_equal(drawn_again(mask, tmp_path), mask)
 
 
-def test_areas_come_largest_first_and_none_from_nothing():
+def test_areas_are_sorted_by_size_and_an_empty_mask_has_none():
     mask = blobs(1, 80, 80, 2, 0.3)
     sizes = [int(area.mask.sum()) for area in areas(mask)]
     assert sizes == sorted(sizes, reverse=True) and sum(sizes) == mask.sum()
@@ -113,7 +115,7 @@ def test_areas_come_largest_first_and_none_from_nothing():
 
 
 @pytest.mark.parametrize("shape", [(60, 80), (60, 80, 3)])
-def test_the_drawn_outline_follows_the_rim_and_leaves_the_rest(shape):
+def test_the_drawn_outline_is_on_the_border_and_changes_no_other_pixels(shape):
     mask = np.zeros((60, 80), bool)
     mask[20:40, 30:60] = True
     original = np.full(shape, 100, np.uint8)

@@ -25,8 +25,8 @@ def photograph(seed: int = 0, shape=(70, 90, 3)) -> np.ndarray:
     return (cv2.GaussianBlur(noise, (0, 0), 4) * 220).astype(np.uint8)
 
 
-def the_originals_chain(images: list[np.ndarray]) -> list[np.ndarray]:
-    """orobix/retina-unet, my_PreProc, in its own order, written from its description."""
+def retina_unet_preprocessing(images: list[np.ndarray]) -> list[np.ndarray]:
+    """my_PreProc of orobix/retina-unet, in the same order, written from its description."""
     grey = np.stack([i[..., 0] * 0.299 + i[..., 1] * 0.587 + i[..., 2] * 0.114 for i in images])
     normalised = (grey - grey.mean()) / grey.std()
     out = []
@@ -38,10 +38,10 @@ def the_originals_chain(images: list[np.ndarray]) -> list[np.ndarray]:
     return out
 
 
-def test_pixel_values_are_those_of_retina_unets_chain():
+def test_pixel_values_equal_those_of_retina_unet():
     images = [photograph(1), photograph(2) // 2]
     whole = np.ones(images[0].shape[:2], np.uint8)
-    for image, expected in zip(images, the_originals_chain(images), strict=True):
+    for image, expected in zip(images, retina_unet_preprocessing(images), strict=True):
         found = preprocess(image, whole, RETINA_UNET)
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, expected)
@@ -54,7 +54,7 @@ def test_a_constant_image_becomes_zero_without_a_warning():
 
 
 @given(st.floats(0.2, 5), st.floats(0, 0.5))
-def test_the_gamma_table_never_falls_and_never_wraps(exponent, epsilon):
+def test_the_gamma_table_is_monotonic_and_does_not_overflow(exponent, epsilon):
     table = gamma_table(exponent, epsilon)
     assert (np.diff(table.astype(int)) >= 0).all()
     assert table[255] == 255
@@ -76,22 +76,22 @@ def test_hand_worked_gamma():
 
 
 @pytest.mark.parametrize(("channel", "index"), [("red", 0), ("green", 1), ("blue", 2)])
-def test_one_channel_alone_can_be_taken(channel, index):
+def test_a_single_channel_can_be_selected(channel, index):
     settings = dataclasses.replace(DEFAULT, channel=channel)
     image, whole = photograph(4), np.ones((70, 90), np.uint8)
     alone = preprocess(np.ascontiguousarray(image[..., index]), whole, settings)
     np.testing.assert_array_equal(preprocess(image, whole, settings), alone)
 
 
-def test_local_normalisation_is_blind_to_exposure_and_to_the_surround():
+def test_local_normalisation_does_not_depend_on_exposure_or_surround():
     grey = photograph(5)[..., 0].astype(float)
     inside = np.zeros(grey.shape, np.uint8)
     inside[10:60, 10:80] = 1
     found = normalise_locally(grey, inside, 5.0)
     brighter = normalise_locally(grey * 1.5 + 30, inside, 5.0)
-    lit_surround = normalise_locally(np.where(inside, grey, 250), inside, 5.0)
+    bright_surround = normalise_locally(np.where(inside, grey, 250), inside, 5.0)
     np.testing.assert_allclose(found, brighter, atol=4)
-    np.testing.assert_allclose(found, lit_surround, atol=1e-6)
+    np.testing.assert_allclose(found, bright_surround, atol=1e-6)
     assert not found[inside == 0].any()
 
 

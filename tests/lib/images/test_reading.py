@@ -91,7 +91,7 @@ def test_palette(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_transparency_is_laid_over_black(tmp_path, mode):
+def test_transparency_is_blended_with_black(tmp_path, mode):
     path = tmp_path / "transparent.png"
     image = Image.new(mode, (2, 1), (200,) * (len(mode) - 1) + (255,))
     image.putpixel((1, 0), (200,) * (len(mode) - 1) + (0,))
@@ -124,7 +124,7 @@ def test_sixteen_bit_colour_keeps_its_lower_bits(tmp_path, suffix):
 
 
 def test_sixteen_bit_colour_planes_are_refused(tmp_path):
-    # A 2x1 TIFF of three planes, written by hand: no library at hand writes one.
+    # A 2x1 TIFF of three planes, byte by byte: no installed library can write one.
     short, long, value = 3, 4, struct.pack
     entries = [(256, long, 1, 2), (257, long, 1, 1), (258, short, 3, 20), (259, long, 1, 1)]
     entries += [(262, long, 1, 2), (273, long, 3, 26), (277, long, 1, 3), (278, long, 1, 1)]
@@ -248,7 +248,7 @@ def test_dicom_refused_without_naming_the_patient(tmp_path, array, options, reas
 
 
 def png_header(width, height):
-    """A PNG that promises a size and holds nothing."""
+    """A PNG whose header has a size but which has no pixels."""
 
     def chunk(kind, data):
         crc = struct.pack(">I", zlib.crc32(kind + data))
@@ -262,8 +262,8 @@ def png_header(width, height):
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b"hello, this is no image" * 20, "is no image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no image"),
+        (b"hello, this is no image" * 20, "is not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image"),
         (png_header(40_000, 40_000), "more than 89 million pixels"),
         (png_header(12_000, 9_000), "more than 89 million pixels"),
         (png_header(10, 10), "cannot be read, damaged"),
@@ -305,17 +305,17 @@ def test_several_frames_are_refused(tmp_path, suffix):
         read_image(path)
 
 
-def test_what_is_no_regular_file_is_refused(tmp_path):
+def test_fifos_folders_and_missing_files_are_refused(tmp_path):
     os.mkfifo(tmp_path / "fifo.png")
     (tmp_path / "folder.png").mkdir()
     for name in ("fifo.png", "folder.png"):
         for read in (read_image, read_mask, file_sha256):
-            with pytest.raises(UserError, match="no regular file"):
+            with pytest.raises(UserError, match="not a regular file"):
                 read(tmp_path / name)
     with pytest.raises(UserError, match="no such file"):
         read_image(tmp_path / "absent.png")
     (tmp_path / "text.dcm").write_text("no DICOM")
-    with pytest.raises(UserError, match="is no DICOM file"):
+    with pytest.raises(UserError, match="is not a DICOM file"):
         read_image(tmp_path / "text.dcm")
 
 
@@ -373,7 +373,7 @@ def test_decode_mask_names_its_source(tmp_path):
     path = tmp_path / "mask.png"
     Image.fromarray(MASK * 255).save(path)
     np.testing.assert_array_equal(decode_mask(path.read_bytes(), "shape 3"), MASK)
-    with pytest.raises(UserError, match=r"^shape 3: is no image"):
+    with pytest.raises(UserError, match=r"^shape 3: is not an image"):
         decode_mask(b"junk", "shape 3")
 
 
@@ -404,7 +404,7 @@ def test_drive_field_of_view_masks():
         assert sum(int(read_mask(f).sum()) for f in files) == 4_538_143
 
 
-def test_pixel_spacing_comes_from_DICOM_alone(tmp_path):
+def test_only_dicom_files_have_a_pixel_spacing(tmp_path):
     write_dicom(tmp_path / "a", GREY, PixelSpacing=[0.0114, 0.0118])
     write_dicom(tmp_path / "b", GREY)
     write_dicom(tmp_path / "c", GREY, PixelSpacing=[0, 0.01])
@@ -413,7 +413,7 @@ def test_pixel_spacing_comes_from_DICOM_alone(tmp_path):
     assert found == [(0.0114, 0.0118), None, None, None]
 
 
-def test_a_run_length_encoded_bmp_is_refused_before_it_is_unpacked(tmp_path):
+def test_a_run_length_encoded_bmp_is_refused_before_it_is_decoded(tmp_path):
     """Found by fuzzing: 229 bytes of 74 million pixels, which take Pillow seconds."""
     header = struct.pack("<IiiHHIIiiII", 40, 8_257_543, 9, 1, 8, 1, 0, 2835, 2835, 256, 0)
     start = 14 + len(header) + 4 * 256
@@ -423,8 +423,8 @@ def test_a_run_length_encoded_bmp_is_refused_before_it_is_unpacked(tmp_path):
         read_image(tmp_path / "a.bmp")
 
 
-def test_a_pixel_spacing_that_is_no_number_is_none(tmp_path):
-    """Found by fuzzing: such an image was refused as a whole."""
+def test_a_pixel_spacing_that_is_not_a_number_is_none(tmp_path):
+    """Found by fuzzing: such an image was refused."""
     write_dicom(tmp_path / "a", GREY, PixelSpacing=[1.5, 2.5])
     content = (tmp_path / "a").read_bytes()
     assert content.count(b"1.5\\2.5") == 1
@@ -432,7 +432,7 @@ def test_a_pixel_spacing_that_is_no_number_is_none(tmp_path):
     assert pixel_spacing_mm(tmp_path / "a") is None
 
 
-def test_sixteen_bits_are_written_as_they_are(tmp_path):
+def test_sixteen_bits_are_written_unchanged(tmp_path):
     levels = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
     write_png(tmp_path / "a.png", levels)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), levels)
@@ -440,7 +440,7 @@ def test_sixteen_bits_are_written_as_they_are(tmp_path):
         write_png(tmp_path / "b.png", levels.astype(np.float32))
 
 
-def test_a_png_that_cannot_be_leaves_the_earlier_one(tmp_path):
+def test_a_png_that_cannot_be_written_keeps_the_earlier_file(tmp_path):
     file = tmp_path / "long.png"
     file.write_bytes(b"earlier")
     with pytest.raises(UserError, match="no PNG can hold 1100000 x 1 pixels"):

@@ -9,7 +9,7 @@ from lib.configuration.experiment_folder import Experiment, ensemble_name
 from lib.configuration.reading import read_configuration
 from lib.evaluation.pixel_scores import choose_threshold
 from lib.evaluation.pooled_pixels import PooledPixels
-from lib.evaluation.test_run import predicted_images
+from lib.evaluation.predicted_images import predict_part
 from lib.evaluation.test_run import test as run_test
 from lib.networks.from_experiments import mean_model, read_keras_ensemble, read_keras_network
 from lib.networks.keras_model import trained_model
@@ -69,7 +69,7 @@ def test_an_ensemble_is_tested_in_its_own_folder(prepared, members):
     both = member_models(members)
 
     def predicted(part):
-        single = [list(predicted_images(model, configuration, part)) for model in both]
+        single = [list(predict_part(model, configuration, part)) for model in both]
         inside = [case.field_of_view > 0 for case in single[0]]
         scores = [
             np.concatenate([c.probability[i] for c, i in zip(cases, inside, strict=True)])
@@ -122,7 +122,7 @@ def test_an_image_that_trained_a_member_cannot_be_a_test_image(prepared, members
     leaky = copy_with_split(
         members[1], tmp_path / "second", lambda parts: parts["train"].extend(parts["test"])
     )
-    with pytest.raises(UserError, match="second has been trained on images"):
+    with pytest.raises(UserError, match="second was trained on images"):
         run_test(of_both(prepared), [members[0], leaky])
 
 
@@ -131,7 +131,7 @@ def test_validation_images_that_trained_a_member_choose_no_threshold(prepared, m
         parts["train"] += parts["validation"]
 
     leaky = copy_with_split(members[1], tmp_path / "second", train_on_all)
-    with pytest.raises(UserError, match=r"can choose no threshold; give numbers"):
+    with pytest.raises(UserError, match=r"so that none can choose the threshold; give numbers"):
         run_test(of_both(prepared), [members[0], leaky])
     assert run_test(of_both(prepared, NUMBER), [members[0], leaky]).threshold == 0.5
     # With the rule of retina-unet, images of the validation part can train.
@@ -165,7 +165,7 @@ def test_validation_images_that_trained_no_member_choose_the_threshold(prepared,
     configuration = of_both(prepared, f"data paths.path_local={datasets}")
     run_test(configuration, both)
     results = json.loads((configuration.results_folder / "performances.json").read_text())
-    assert "but for the 1 that have trained a network" in results["context"]["threshold"]
+    assert "without the 1 that trained one of the networks" in results["context"]["threshold"]
 
 
 def test_the_error_for_an_untrained_member_names_it(prepared, members, tmp_path):

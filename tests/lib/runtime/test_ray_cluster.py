@@ -219,6 +219,6 @@ def test_each_image_is_predicted_once_although_a_machine_is_killed(cluster, test
         kill_machine(cluster)
         output, errors = process.communicate(timeout=LONGEST)
     assert process.returncode == 1 and "12 images predicted" in output, errors
-    assert "failed (1):" in output and "0.png: is no image" in output
+    assert "failed (1):" in output and "0.png: is not an image" in output
     there = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     assert there == {file.name: file.read_bytes() for file in alone.parent.iterdir()}

@@ -1,16 +1,44 @@
-"""One HDF5 file with all predicted images of a run, so that runs are compared without a second prediction."""
+"""The images of a part: predicted one by one, kept in one HDF5 file, read from it."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
+import keras
 
+from lib.configuration.reading import Configuration
+from lib.datasets.prepared_hdf5 import names_and_patients, read_part
 from lib.evaluation.scoring import PredictedImage, refuse_not_finite
+from lib.images.preprocessing import preprocess
+from lib.networks.batches import HalfBatchRetry, with_batch_size
+from lib.prediction.sliding_window import predict_image
 from lib.runtime.atomic_files import remove_abandoned, written_atomically
 from lib.runtime.errors import UserError
+from lib.runtime.progress import progress
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
 
 ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer")
+
+
+def predict_part(
+    model: keras.Model, configuration: Configuration, part: str, limit: int | None = None
+) -> Iterator[PredictedImage]:
+    """Predict the images of one part (train, validation or test), one at a time; at most `limit` of them."""
+    files = configuration.data_paths.hdf5(part)
+    number = len(names_and_patients(files)[:limit])
+    predict = HalfBatchRetry(model.predict_on_batch)
+    settings = with_batch_size(model.predict_on_batch, configuration.testing_settings)
+    for image in progress(read_part(files, limit), f"predicting {part}", number):
+        levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
+        yield PredictedImage(
+            image.name,
+            image.patient,
+            predict_image(predict, levels, settings),
+            image.truth,
+            image.field_of_view,
+            image.original,
+            image.second_observer,
+        )
 
 
 def write_predictions(file: Path, cases: Iterable[PredictedImage]) -> None:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lib.evaluation.precision_choice import choose_precision
 from lib.evaluation.scoring import PredictedImage
+from lib.evaluation.validation_choices import choose_precision
 
 GENERATOR = np.random.default_rng(0)
 TRUTH = GENERATOR.random((40, 50)) < 0.2

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lib.evaluation.predictions_file import read_predictions, write_predictions
+from lib.evaluation.predicted_images import read_predictions, write_predictions
 from lib.evaluation.scoring import PredictedImage
 from lib.runtime.errors import UserError
 

@@ -1,0 +1,141 @@
+"""The file split.json: which image, of which patient, is in which part; written, read and checked."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lib.runtime.atomic_files import write_text
+from lib.runtime.errors import UserError, raise_all
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One image of a split.
+
+    Attributes:
+        name: file name without its extension.
+        patient: patient id.
+        sha256: SHA-256 of the image file.
+        truth_fraction: share of the field of view that the truth covers; None without truth.
+        pixels: SHA-256 of the image's pixels, which is the same in every file format.
+    """
+
+    name: str
+    patient: str
+    sha256: str
+    truth_fraction: float | None
+    pixels: str = ""
+
+
+Split = dict[str, list[Member]]
+"""The images of each part."""
+
+
+def write_split(file: Path, split: Split, how: str) -> None:
+    """Write the split as JSON; `how` describes in words how it was made."""
+    content = {
+        "how": how,
+        "parts": {part: [asdict(m) for m in members] for part, members in split.items()},
+    }
+    write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_split(file: Path, expected: str) -> Split:
+    """Read a split that `write_split` wrote; the error for a missing file says what was `expected`.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; expected {expected}")
+    parts = json.loads(file.read_text(encoding="utf-8"))["parts"]
+    return {part: [Member(**member) for member in members] for part, members in parts.items()}
+
+
+def read_given_split(
+    file: Path, members: Sequence[Member], fold: tuple[int, int] | None = None
+) -> tuple[Split, str]:
+    """Read a split that a person made, check that it fits the images, and say where it comes from.
+
+    The file contains `parts`, or `folds` (a list of lists of names); `fold` (k, n) selects one of n.
+
+    Raises:
+        UserError: the file is not a split; or lists every image that is missing, in no part, changed
+            (by SHA-256) or named twice, and every patient in two parts.
+    """
+    named, how = _read_parts(file, fold)
+    known = {m.name: m for m in members}
+    faults = []
+    for name, count in Counter(n for part in named.values() for n, _ in part).items():
+        if count > 1:
+            faults.append(f"image {name} is named {count} times")
+        if name not in known:
+            faults.append(f"image {name} is in the split but not in the folder")
+    listed = {name: sha for part in named.values() for name, sha in part}
+    faults += [f"image {name} is in the folder but in no part" for name in known.keys() - listed]
+    faults += [
+        f"image {name} has changed since the split was made (SHA-256)"
+        for name, sha in listed.items()
+        if sha is not None and name in known and known[name].sha256 != sha
+    ]
+    split = {part: [known[n] for n, _ in named[part] if n in known] for part in PARTS}
+    parts_of: dict[str, set[str]] = defaultdict(set)
+    for part, chosen in split.items():
+        for member in chosen:
+            parts_of[member.patient].add(part)
+    faults += [
+        f"patient {patient} is in {' and '.join(sorted(parts))}"
+        for patient, parts in parts_of.items()
+        if len(parts) > 1
+    ]
+    raise_all(faults, f"{file} does not fit the images")
+    return split, how
+
+
+NamedParts = dict[str, list[tuple[str, str | None]]]
+"""Name and SHA-256 (None if not given) of the images of each part."""
+
+
+def _read_parts(file: Path, fold: tuple[int, int] | None) -> tuple[NamedParts, str]:
+    parts: NamedParts
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        how = f"{file.name}: {content.get('how') or content.get('source', 'given')}"
+        if fold and "folds" not in content:
+            raise UserError(
+                f"{file}: names parts, not folds; with [preparation] fold = {fold[0]}/{fold[1]} expected "
+                "split_file empty, or a file of folds"
+            )
+        if "folds" in content:
+            folds = content["folds"]
+            if fold is None or fold[1] != len(folds):
+                raise UserError(
+                    f"{file}: contains {len(folds)} folds; "
+                    f"select one with [preparation] fold = 1/{len(folds)}"
+                )
+            named = parts_of_fold(folds, fold[0])
+            parts = {part: [(name, None) for name in names] for part, names in named.items()}
+            return parts, f"{how}; fold {fold[0]}/{fold[1]}"
+        parts = {
+            part: [(m["name"], m.get("sha256")) for m in content["parts"].get(part, [])]
+            for part in PARTS
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{file}: not a split ({type(error).__name__}: {error}); expected JSON with "
+            '{"parts": {"train": [{"name": ...}], "validation": [...], "test": [...]}}'
+        ) from None
+    return parts, how
+
+
+def parts_of_fold(folds: list[list[str]], number: int) -> dict[str, list[str]]:
+    """Names in the test part (fold `number`, from 1), the validation part (the next fold) and train."""
+    part_of = {number - 1: "test", number % len(folds): "validation"}
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    for index, names in enumerate(folds):
+        parts[part_of.get(index, "train")] += names
+    return parts
