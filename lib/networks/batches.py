@@ -7,10 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from lib.configuration.sections import TestingSettings
+from lib.networks.trained_network import Predict
 from lib.runtime.errors import UserError, is_out_of_memory
-
-Predict = Callable[[np.ndarray], np.ndarray]
-"""Images (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape."""
 
 BATCH_SIZES = tuple(2**n for n in range(2, 13))
 """Sizes that are tried: 4 to 4096."""

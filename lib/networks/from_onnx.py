@@ -10,9 +10,9 @@ from threading import Lock
 
 import numpy as np
 
-from lib.networks.batches import HalfBatchRetry, Predict, with_batch_size
+from lib.networks.batches import HalfBatchRetry, with_batch_size
 from lib.networks.onnx_metadata import network_fields, read_checked_file
-from lib.networks.trained_network import TrainedNetwork
+from lib.networks.trained_network import Predict, TrainedNetwork
 from lib.runtime.errors import UserError
 
 

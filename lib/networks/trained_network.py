@@ -9,6 +9,9 @@ import numpy as np
 from lib.configuration.banner import Banner
 from lib.configuration.sections import Preprocessing, TestingSettings
 
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Images (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
@@ -26,7 +29,7 @@ class TrainedNetwork:
         threshold_source: how the threshold was chosen.
         min_area_px: areas with fewer pixels are removed.
         weights_sha256: SHA-256 of the weight file.
-        predict: (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape.
+        predict: computes the probabilities.
     """
 
     name: str
@@ -40,4 +43,4 @@ class TrainedNetwork:
     threshold_source: str
     min_area_px: int
     weights_sha256: str
-    predict: Callable[[np.ndarray], np.ndarray]
+    predict: Predict

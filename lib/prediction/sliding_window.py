@@ -9,9 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from lib.configuration.sections import TestingSettings
 from lib.images.preprocessing import network_input
-
-Predict = Callable[[np.ndarray], np.ndarray]
-"""From (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape."""
+from lib.networks.trained_network import Predict
 
 MIRRORS = ((), (0,), (1,), (0, 1))
 """Axes along which an image is flipped for test-time augmentation (`tta`)."""
