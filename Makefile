@@ -1,6 +1,6 @@
 # make demo    a fresh machine to figures, on synthetic angiograms
 # make test    a fresh machine to test results
-# make lint    format, common mistakes, spelling
+# make lint    format, common mistakes, types, order of the packages, spelling
 # make docs    the documentation as web pages in site/
 # make test-faults    kills, full disks, hostile files: minutes
 # make test-cluster   two workers, one of them killed; two devices: minutes
@@ -45,9 +45,8 @@ lint: $(ENVIRONMENT)/installed-test
 	$(ENVIRONMENT)/bin/ruff format --check --quiet .
 	$(ENVIRONMENT)/bin/ruff check --quiet .
 	$(ENVIRONMENT)/bin/codespell *.md *.py *.txt benchmarks configurations docs lib models requirements tests web
-# For the merger: uncomment when lib/ is ten packages and mypy finds nothing.
-#	$(ENVIRONMENT)/bin/mypy
-#	$(ENVIRONMENT)/bin/lint-imports --no-logo
+	$(ENVIRONMENT)/bin/mypy
+	$(ENVIRONMENT)/bin/lint-imports --no-logo
 
 docs: $(ENVIRONMENT)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt

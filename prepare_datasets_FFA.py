@@ -14,10 +14,7 @@ def main() -> None:
     """Check all files of the folder, split them by patient, write HDF5 files, pictures and split.json."""
     parser = script_parser(__doc__)
     parser.add_argument(
-        "--images",
-        type=Path,
-        metavar="DIR",
-        help="folder of the angiograms (default: path_images, ./FFA)",
+        "--images", type=Path, metavar="DIR", help="folder of the angiograms (default: path_images, ./FFA)"
     )
     parser.add_argument(
         "--synthetic",

@@ -12,17 +12,13 @@ from lib.runtime.paths import PROJECT
 
 def main() -> None:
     """Check all files of the data set, split them as configured, write HDF5 files and pictures."""
-    parser = script_parser(
-        __doc__, default="that of the data set, e.g. configurations/drive_retina_unet.txt"
-    )
+    parser = script_parser(__doc__, default="that of the data set, e.g. configurations/drive_retina_unet.txt")
     parser.add_argument("set", choices=tuple(VESSEL_SETS), help="data set")
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the data set (default: path_images)"
     )
     parser.add_argument(
-        "--split",
-        metavar="NAME",
-        help="name of a split, e.g. 15_5 (default: [preparation] split_file)",
+        "--split", metavar="NAME", help="name of a split, e.g. 15_5 (default: [preparation] split_file)"
     )
     arguments = parser.parse_args()
 

@@ -14,10 +14,7 @@ def main() -> None:
     """Read the plan, carry out each run that is not finished, print where the table is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "plan",
-        type=Path,
-        metavar="FILE",
-        help="plan, e.g. configurations/stare_leave_one_out_cpu.txt",
+        "plan", type=Path, metavar="FILE", help="plan, e.g. configurations/stare_leave_one_out_cpu.txt"
     )
     add_set_option(parser)
     add_cluster_options(parser)

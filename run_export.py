@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.configuration.experiment_folder import (
-    experiment_named,
-    refuse_untrained,
-    trained_experiments,
-)
+from lib.configuration.experiment_folder import experiment_named, refuse_untrained, trained_experiments
 from lib.runtime.command_line import run_script, script_parser
 from lib.runtime.errors import UserError
 from lib.runtime.keras_startup import start_keras

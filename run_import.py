@@ -18,9 +18,7 @@ def main() -> None:
     parser = script_parser(__doc__, default="that of the published experiment")
     parser.add_argument("system", choices=tuple(CONFIGURATIONS), help="where the weights come from")
     parser.add_argument("file", type=Path, metavar="FILE.h5", help="file of the weights")
-    parser.add_argument(
-        "--experiment", required=True, metavar="NAME", help="name of the new experiment"
-    )
+    parser.add_argument("--experiment", required=True, metavar="NAME", help="name of the new experiment")
     arguments = parser.parse_args()
     if arguments.config is None:
         arguments.config = PROJECT / "configurations" / CONFIGURATIONS[arguments.system]

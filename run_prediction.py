@@ -5,12 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lib.configuration.experiment_folder import (
-    Experiment,
-    ensemble_name,
-    experiment_named,
-    refuse_untrained,
-)
+from lib.configuration.experiment_folder import Experiment, ensemble_name, experiment_named, refuse_untrained
 from lib.networks.network_choice import NetworkChoice
 from lib.runtime.command_line import add_experiments_option, run_script, script_parser
 from lib.runtime.errors import UserError
@@ -22,9 +17,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="files and folders")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--experiment",
-        metavar="NAME",
-        help="name of the experiment (default: that of the configuration)",
+        "--experiment", metavar="NAME", help="name of the experiment (default: that of the configuration)"
     )
     add_experiments_option(which.add_argument)
     parser.add_argument(
@@ -95,9 +88,7 @@ def main() -> None:
     chosen = _chosen(arguments)
     network = chosen.read()
     with on_cluster.cluster_prediction(cluster, chosen, arguments.output, foveae) as predict_many:
-        table, failures = folder.predict_images(
-            network, images, arguments.output, foveae, predict_many
-        )
+        table, failures = folder.predict_images(network, images, arguments.output, foveae, predict_many)
     print(f"{len(images) - len(failures)} images predicted, {table}")
     if failures:
         print("\n".join([f"failed ({len(failures)}):", *(f"  - {line}" for line in failures)]))

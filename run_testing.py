@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from lib.configuration.experiment_folder import (
-    Experiment,
-    ensemble_name,
-    experiment_named,
-    refuse_untrained,
-)
+from lib.configuration.experiment_folder import Experiment, ensemble_name, experiment_named, refuse_untrained
 from lib.configuration.reading import read_configuration
 from lib.runtime.command_line import add_experiments_option, run_script, script_parser
 from lib.runtime.keras_startup import start_keras

@@ -69,9 +69,7 @@ def run_one_backend(backend: str, folder: Path, filters: list[int]) -> None:
 
 def compare(folder: Path, filters: list[int]) -> dict:
     """Collect the figures of all backends, with the largest difference from TensorFlow for each size."""
-    figures = {
-        backend: json.loads((folder / f"{backend}.json").read_text()) for backend in BACKENDS
-    }
+    figures = {backend: json.loads((folder / f"{backend}.json").read_text()) for backend in BACKENDS}
     for backend in BACKENDS:
         for architecture, row in figures[backend]["networks"].items():
             with (
@@ -83,8 +81,7 @@ def compare(folder: Path, filters: list[int]) -> dict:
                     for (height, width), key in zip(SIZES, expected.files, strict=True)
                 }
                 row["shapes_as_expected"] = all(
-                    found[key].shape == (1, *size, 1)
-                    for size, key in zip(SIZES, found.files, strict=True)
+                    found[key].shape == (1, *size, 1) for size, key in zip(SIZES, found.files, strict=True)
                 )
     return {"filters": filters, "tolerance": TOLERANCE, "backends": figures}
 

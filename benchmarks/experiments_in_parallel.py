@@ -80,9 +80,7 @@ def measure(folder: Path, plan: Path, repeats: int) -> dict[str, list[float]]:
 
     cores = sorted(os.sched_getaffinity(0))[:2]
     os.sched_setaffinity(0, cores)  # the workers inherit it
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-    )
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     times = {AT_ONCE: [], IN_TURN: []}
     try:
         for _ in range(2):

@@ -47,9 +47,7 @@ class Claim:
 def benchmark_parser(description: str, repeats: int = 5) -> argparse.ArgumentParser:
     """Make a parser with --repeats and --results."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--repeats", type=int, default=repeats, help="number of runs of each measurement"
-    )
+    parser.add_argument("--repeats", type=int, default=repeats, help="number of runs of each measurement")
     results = PROJECT / "docs" / "results"
     parser.add_argument("--results", type=Path, default=results, help="folder for the report")
     return parser
@@ -115,12 +113,7 @@ def medians(values: dict[str, list[float]]) -> dict[str, float]:
 
 
 def write_report(
-    file: Path,
-    title: str,
-    about: dict,
-    lines: list[str],
-    result: dict,
-    claims: Sequence[Claim] = (),
+    file: Path, title: str, about: dict, lines: list[str], result: dict, claims: Sequence[Claim] = ()
 ) -> None:
     """Write <file>.json and <file>.md, and update performance.md in the same folder.
 

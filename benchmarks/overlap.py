@@ -15,12 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import machine, run_process, write_report
-from benchmarks.published_network import (
-    CONFIGURATION,
-    configured,
-    imported_experiment,
-    parse_arguments,
-)
+from benchmarks.published_network import CONFIGURATION, configured, imported_experiment, parse_arguments
 from lib.runtime.paths import PROJECT
 
 SETTINGS = {
@@ -58,9 +53,7 @@ def measured(folder: Path, values: tuple) -> dict:
     file = folder / "experiments" / "published" / "performances.json"
     performances = json.loads(file.read_text(encoding="utf-8"))
     network = performances["network_in_field_of_view"]
-    confusion = [
-        f"{kind}_{sign}s" for kind in ("true", "false") for sign in ("negative", "positive")
-    ]
+    confusion = [f"{kind}_{sign}s" for kind in ("true", "false") for sign in ("negative", "positive")]
     return {
         **{name: network[name] for name in ("auc_roc", "auc_pr", "f1", *confusion, "pixels")},
         "seconds_per_image": float(performances["context"]["prediction"].split()[0]),
@@ -110,20 +103,14 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
 def tables(result: dict) -> list[str]:
     """The result as two Markdown tables."""
     lines = ["retina-unet's published weights, DRIVE test images, FOV pixels pooled.", ""]
-    lines += [
-        "| | AUC-ROC | AUC-PR | F1 | s an image | peak memory, MiB |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines += ["| | AUC-ROC | AUC-PR | F1 | s an image | peak memory, MiB |", "|---|---|---|---|---|---|"]
     for name, row in result["settings"].items():
         lines.append(
             f"| {name} | {row['auc_roc']:.5f} | {row['auc_pr']:.4f} | {row['f1']:.4f} "
             f"| {row['seconds_per_image']:.2f} | {row['peak_memory_MiB']} |"
         )
     lines += ["", "Stages of one image at stride 5, seconds (median of 3).", ""]
-    lines += [
-        "| stage | here | the original (TensorFlow 1.15, cores of the same kind) |",
-        "|---|---|---|",
-    ]
+    lines += ["| stage | here | the original (TensorFlow 1.15, cores of the same kind) |", "|---|---|---|"]
     for name, seconds in result["stages"].items():
         lines.append(f"| {name} | {seconds:.3f} | {ORIGINAL_SECONDS[name]} |")
     return lines

@@ -15,15 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measuring import (
-    Claim,
-    benchmark_parser,
-    in_turn,
-    machine,
-    medians,
-    peak_memory,
-    write_report,
-)
+from benchmarks.measuring import Claim, benchmark_parser, in_turn, machine, medians, peak_memory, write_report
 from benchmarks.prediction_latency import engines, on_keras
 from benchmarks.published_network import CONFIGURATION
 from lib.configuration.reading import read_configuration
@@ -91,9 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         predict = partial(model.predict, patches, batch_size=batch, verbose=0)
-        model.predict(
-            patches[: batch + len(patches) % batch], batch_size=batch, verbose=0
-        )  # traces
+        model.predict(patches[: batch + len(patches) % batch], batch_size=batch, verbose=0)  # traces
         runs = {"model.predict": predict}
         quick = dataclasses.replace(settings, stride_height=48, stride_width=48)
         for engine, network in engines(*NETWORK, folder).items():
@@ -109,13 +99,7 @@ def main() -> None:
     ratios = {name: seconds["model.predict"] / taken for name, taken in seconds.items()}
     claims = [
         *(
-            Claim(
-                f"stride {stride}, {engine}, against `model.predict`",
-                ratios[engine],
-                limit,
-                "x",
-                True,
-            )
+            Claim(f"stride {stride}, {engine}, against `model.predict`", ratios[engine], limit, "x", True)
             for engine, limit in AT_LEAST.items()
         ),
         Claim(f"the other stages of an image, stride {stride}", sum(stages.values()), 1, "s"),

@@ -84,8 +84,7 @@ class LadderNet(nn.Module):
 
         def one_u() -> nn.ModuleDict:
             up = [
-                nn.ConvTranspose2d(low, high, 3, stride=2, padding=1, output_padding=1)
-                for high, low in pairs
+                nn.ConvTranspose2d(low, high, 3, stride=2, padding=1, output_padding=1) for high, low in pairs
             ]
             return nn.ModuleDict(
                 {

@@ -71,9 +71,7 @@ def outcome(experiment: Path) -> dict[str, np.ndarray | list]:
         with h5py.File(weights) as store:
             store.visititems(
                 lambda path, item, which=which: (
-                    found.update({f"{which}/{path}": item[...]})
-                    if isinstance(item, h5py.Dataset)
-                    else None
+                    found.update({f"{which}/{path}": item[...]}) if isinstance(item, h5py.Dataset) else None
                 )
             )
     return found

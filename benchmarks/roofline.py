@@ -17,11 +17,7 @@ from benchmarks.measuring import Claim, benchmark_parser, in_turn, machine, medi
 from benchmarks.prediction_latency import on_keras
 from lib.runtime.keras_startup import start_keras
 
-NETWORKS = {
-    "enhance_laddernet": "64 128 256 512",
-    "ldpc_net": "64 128 256",
-    "retina_unet": "32 64 128",
-}
+NETWORKS = {"enhance_laddernet": "64 128 256 512", "ldpc_net": "64 128 256", "retina_unet": "32 64 128"}
 ROWS, COLUMNS = 868, 768
 # Images, rows, columns, channels: the levels of a network on an angiogram, and on patches.
 CONVOLUTIONS = (
@@ -89,10 +85,7 @@ def measured(precision: str, shape: tuple[int, int], image: Path, repeats: int) 
 
 
 def table(results: dict) -> list[str]:
-    lines = [
-        "| | GFLOP | s | GFLOP/s | best 3x3 convolution, GFLOP/s | share |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| | GFLOP | s | GFLOP/s | best 3x3 convolution, GFLOP/s | share |", "|---|---|---|---|---|---|"]
     for precision, found in results.items():
         lines += [
             f"| `{n}`, {precision} | {found['gflop'][n]:.0f} | {found['seconds'][n]:.2f} "

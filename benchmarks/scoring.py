@@ -15,15 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.measuring import (
-    Claim,
-    benchmark_parser,
-    in_turn,
-    machine,
-    medians,
-    peak_memory,
-    write_report,
-)
+from benchmarks.measuring import Claim, benchmark_parser, in_turn, machine, medians, peak_memory, write_report
 from lib.configuration.reading import read_configuration
 from lib.datasets.synthetic_angiograms import synthetic_angiogram
 from lib.evaluation.performance_report import write_performances

@@ -44,9 +44,7 @@ def resident_mib(process: int | str) -> float:
 def second_and_last_quarter(memory: list[float]) -> dict[str, float]:
     """The median memory of the second and the last quarter, and the growth."""
     quarter = len(memory) // 4
-    second, last = (
-        statistics.median(part) for part in (memory[quarter : 2 * quarter], memory[-quarter:])
-    )
+    second, last = (statistics.median(part) for part in (memory[quarter : 2 * quarter], memory[-quarter:]))
     growth = f"{last / second - 1:+.2%}"
     return {"second quarter MiB": round(second), "last quarter MiB": round(last), "growth": growth}
 
@@ -60,9 +58,7 @@ def predictions(model: Path, images: list[Path], number: int, folder: Path) -> d
         memory.append(resident_mib(os.getpid()))
     left = len(list(folder.iterdir())) - 4  # map, mask, overlay, LabelMe file
     seconds = round(time.monotonic() - started)
-    return {"predictions": number, "seconds": seconds, "files left": left} | (
-        second_and_last_quarter(memory)
-    )
+    return {"predictions": number, "seconds": seconds, "files left": left} | (second_and_last_quarter(memory))
 
 
 class Client:
@@ -107,9 +103,7 @@ def page(model: Path, folder: Path) -> Iterator[int]:
     """Start the web page; yield the number of its process."""
     command = [sys.executable, "run_web.py", "--model", str(model.resolve()), "--port", str(PORT)]
     environment = os.environ | {"CNP_WEB_FOLDER": str(folder)}
-    with subprocess.Popen(
-        command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL
-    ) as server:
+    with subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL) as server:
         try:
             for tries in count():
                 try:

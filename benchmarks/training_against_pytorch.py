@@ -176,10 +176,7 @@ def claims(results: dict) -> list[Claim]:
 
 
 def table(results: dict) -> list[str]:
-    lines = [
-        "| network | parameters | work | | median, patches/s | best |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| network | parameters | work | | median, patches/s | best |", "|---|---|---|---|---|---|"]
     for name, found in results.items():
         for work in ("training", "inference"):
             lines += [

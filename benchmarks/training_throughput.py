@@ -35,10 +35,7 @@ def throughput(architecture: str, filters: str) -> dict[str, float]:
     training = configuration.training_settings
     model = compile_model(build_model(configuration), training, training.steps)
     patches = PatchBatches(configuration, images, sampler, 0)
-    x, y = (
-        np.concatenate(arrays)
-        for arrays in zip(*(patches[i] for i in range(len(patches))), strict=True)
-    )
+    x, y = (np.concatenate(arrays) for arrays in zip(*(patches[i] for i in range(len(patches))), strict=True))
     size = training.batch_size
     bar = ProgressBar(training, 0)
 

@@ -42,14 +42,11 @@ def main() -> None:
         image = Path(folder) / "angiogram.png"
         write_png(image, synthetic_angiogram(7, 0, arguments.size).image)
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=["--headless", "--no-sandbox", "--disable-gpu"],
+            executable_path=shutil.which("chromium"), args=["--headless", "--no-sandbox", "--disable-gpu"]
         )
         for model in arguments.models:
             command = [sys.executable, "run_web.py", "--model", str(model.resolve())]
-            server = subprocess.Popen(
-                [*command, "--port", str(PORT)], cwd=PROJECT, stdout=subprocess.DEVNULL
-            )
+            server = subprocess.Popen([*command, "--port", str(PORT)], cwd=PROJECT, stdout=subprocess.DEVNULL)
             try:
                 time.sleep(8)
                 page = browser.new_page()

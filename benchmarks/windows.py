@@ -15,12 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import Claim, machine, write_report
-from benchmarks.published_network import (
-    CONFIGURATION,
-    configured,
-    imported_experiment,
-    parse_arguments,
-)
+from benchmarks.published_network import CONFIGURATION, configured, imported_experiment, parse_arguments
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import PROJECT
 
@@ -39,11 +34,7 @@ WINDOWS = {
     "whole": {"window": "whole"},
     **{f"tiles of {side}": {"window": "tiles", "tile": side} for side in (128, 256, 512)},
     **{
-        f"tiles of {side}, half overlapping": {
-            "window": "tiles",
-            "tile": side,
-            "overlap": side // 2,
-        }
+        f"tiles of {side}, half overlapping": {"window": "tiles", "tile": side, "overlap": side // 2}
         for side in (64, 96, 128, 192, 256, 384)
     },
 }
@@ -112,15 +103,7 @@ def draw(file: Path, result: dict) -> None:
     """Draw AUC against seconds on the training images and mark the chosen way."""
     from matplotlib.ticker import ScalarFormatter
 
-    from lib.figures.style import (
-        INK,
-        NETWORKS,
-        ORANGE,
-        legend_below,
-        new_figure,
-        save_figure,
-        style_axes,
-    )
+    from lib.figures.style import INK, NETWORKS, ORANGE, legend_below, new_figure, save_figure, style_axes
 
     figure = new_figure(7.0, 5.6)
     axes = figure.add_axes((0.12, 0.36, 0.84, 0.61))
@@ -131,9 +114,7 @@ def draw(file: Path, result: dict) -> None:
             for n, r in result["train"].items()
             if n != PUBLISHED and re.fullmatch(number, n)  # stride 5: of fewer images
         ]
-        axes.plot(
-            *zip(*[point[:2] for point in found], strict=True), "o", color=colour, label=family
-        )
+        axes.plot(*zip(*[point[:2] for point in found], strict=True), "o", color=colour, label=family)
         for x, y, match in found:
             text = "".join(match.groups(default=""))
             below = family.startswith("tiles (")

@@ -67,9 +67,7 @@ class CropToImage(layers.Layer):
         _, height, width, _ = ops.shape(image)
         return feature_map[:, :height, :width]
 
-    def compute_output_shape(
-        self, input_shape: Sequence[Sequence[int | None]]
-    ) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Sequence[Sequence[int | None]]) -> tuple[int | None, ...]:
         """Return (N, H, W, C)."""
         feature_map, image = input_shape
         return (feature_map[0], image[1], image[2], feature_map[3])
@@ -94,9 +92,7 @@ class CBAM(layers.Layer):
         channels = input_shape[-1]
         units = max(1, channels // self.reduction_ratio)
         policy = self.dtype_policy
-        self.hidden = layers.Dense(
-            units, activation="relu", kernel_initializer="he_normal", dtype=policy
-        )
+        self.hidden = layers.Dense(units, activation="relu", kernel_initializer="he_normal", dtype=policy)
         self.channel_logits = layers.Dense(channels, dtype=policy)
         self.spatial_gate = layers.Conv2D(
             1, 7, padding="same", activation="sigmoid", dtype=policy, name="spatial_gate"
@@ -148,13 +144,9 @@ def convolution(x: Tensor, filters: int, *, batch_normalisation: bool, **kwargs:
     return layers.ReLU()(normalised(x))
 
 
-def bare_convolution(
-    filters: int, *, kernel_initializer: str = "he_normal", **kwargs: Any
-) -> layers.Conv2D:
+def bare_convolution(filters: int, *, kernel_initializer: str = "he_normal", **kwargs: Any) -> layers.Conv2D:
     """3x3 convolution layer, by default initialised after He et al. (ICCV 2015)."""
-    return layers.Conv2D(
-        filters, 3, padding="same", kernel_initializer=kernel_initializer, **kwargs
-    )
+    return layers.Conv2D(filters, 3, padding="same", kernel_initializer=kernel_initializer, **kwargs)
 
 
 def normalised(x: Tensor) -> Tensor:
@@ -173,9 +165,7 @@ def shared_block(x: Tensor, *, dropout: float, batch_normalisation: bool) -> Ten
         3,
         padding="same",
         use_bias=not batch_normalisation,
-        kernel_initializer=keras.initializers.VarianceScaling(
-            _SHARED_VARIANCE, distribution="uniform"
-        ),
+        kernel_initializer=keras.initializers.VarianceScaling(_SHARED_VARIANCE, distribution="uniform"),
     )
     normalise: Callable[[Tensor], Tensor] = normalised if batch_normalisation else lambda y: y
     residual = layers.ReLU()(normalise(shared(x)))

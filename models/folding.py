@@ -39,9 +39,7 @@ def fold_batch_normalisation(model: keras.Model) -> keras.Model:
     return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
 
 
-def _folded(
-    convolution: Convolution, normalisation: layers.BatchNormalization, x: Tensor
-) -> Tensor:
+def _folded(convolution: Convolution, normalisation: layers.BatchNormalization, x: Tensor) -> Tensor:
     """The output of one convolution that does the work of both layers."""
     gamma, beta, mean, variance = (w.astype(np.float64) for w in normalisation.get_weights())
     kernels = convolution.get_weights()

@@ -33,9 +33,7 @@ def build(
     * cbam: the part of the first U in which attention follows each level.
     """
     convolution = partial(blocks.convolution, batch_normalisation=batch_normalisation)
-    shared_block = partial(
-        blocks.shared_block, dropout=dropout, batch_normalisation=batch_normalisation
-    )
+    shared_block = partial(blocks.shared_block, dropout=dropout, batch_normalisation=batch_normalisation)
 
     def strided_level(x: Tensor, level: int) -> tuple[Tensor, Tensor]:
         skip = shared_block(x)

@@ -63,10 +63,6 @@ def _row_normalisation(epsilon: float, channels: int) -> Callable:
             )
             return d_rows, d_gamma, d_beta
 
-        return (
-            centred * repeated(gamma * inverse_deviation) + repeated(beta),
-            mean,
-            variance,
-        ), gradient
+        return (centred * repeated(gamma * inverse_deviation) + repeated(beta), mean, variance), gradient
 
     return normalise

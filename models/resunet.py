@@ -10,12 +10,7 @@ from models.dropout import Dropout
 
 
 def build(
-    *,
-    name: str,
-    filters: Sequence[int],
-    dropout: float,
-    reduction_ratio: int,
-    batch_normalisation: bool,
+    *, name: str, filters: Sequence[int], dropout: float, reduction_ratio: int, batch_normalisation: bool
 ) -> keras.Model:
     """Build one U of pre-activation residual units (arguments and shapes: see `models.build`).
 

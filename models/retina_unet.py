@@ -45,9 +45,7 @@ def build(
       twice the resolution. It has one more level, of half the first width.
     """
     convolution = partial(
-        blocks.convolution,
-        batch_normalisation=batch_normalisation,
-        kernel_initializer="glorot_uniform",
+        blocks.convolution, batch_normalisation=batch_normalisation, kernel_initializer="glorot_uniform"
     )
 
     def double_convolution(x: Tensor, width: int) -> Tensor:

@@ -32,9 +32,7 @@ def test_each_group_is_a_requirement_file(group):
     packages, included = requirement_file(f"requirements/{group}.txt")
     assert packages == [entry for entry in GROUPS[group] if isinstance(entry, str)]
     groups = [entry["include-group"] for entry in GROUPS[group] if isinstance(entry, dict)]
-    assert [f"{name}.txt" for name in groups] == [
-        name for name in included if name != "../requirements.txt"
-    ]
+    assert [f"{name}.txt" for name in groups] == [name for name in included if name != "../requirements.txt"]
 
 
 def test_each_requirement_file_is_a_group():

@@ -18,9 +18,7 @@ ALL_SCRIPTS = sorted(file.name for file in PROJECT.glob("*.py"))
 def run(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, script if script == "-m" else str(PROJECT / script), *arguments]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # no GPU, wherever the tests run
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment
-    )
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
 
 
 def options(folder: Path, *more: str) -> list[str]:
@@ -51,11 +49,7 @@ def test_a_mistake_is_one_line_without_a_traceback_and_exit_code_2(script, tmp_p
     [
         ("run_testing.py", ["--experiments", "a"], "expected two or more different names"),
         ("run_prediction.py", [".", "--experiments", "a", "a"], "two or more different names"),
-        (
-            "run_prediction.py",
-            [".", "--engine", "onnx", "--experiments", "a", "b"],
-            "--engine keras",
-        ),
+        ("run_prediction.py", [".", "--engine", "onnx", "--experiments", "a", "b"], "--engine keras"),
     ],
 )
 def test_a_wrong_ensemble_is_an_error_of_one_line(script, arguments, message, tmp_path):
@@ -104,18 +98,13 @@ def two_trained(tmp_path):
             ["run_prediction.py", "a.png", "--engine", "onnx", "--experiment", "wrong"],
             "no trained experiment wrong (",
         ),
-        (
-            ["run_prediction.py", "a.png", "--experiments", "demo", "wrong"],
-            "no trained experiment wrong (",
-        ),
+        (["run_prediction.py", "a.png", "--experiments", "demo", "wrong"], "no trained experiment wrong ("),
         (["run_testing.py"], "no trained experiment enhance_laddernet ("),
         (["run_testing.py", "--experiments", "demo", "wrong"], "no trained experiment wrong ("),
     ],
     ids=" ".join,
 )
-def test_a_wrong_experiment_is_an_error_with_the_trained_ones(
-    command, message, two_trained, tmp_path
-):
+def test_a_wrong_experiment_is_an_error_with_the_trained_ones(command, message, two_trained, tmp_path):
     done = run(*command, *two_trained, folder=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith(f"error: {message}")
@@ -129,9 +118,7 @@ def test_a_network_that_is_not_exported_is_an_error_with_the_command(two_trained
     assert "python run_export.py demo" in done.stderr
 
 
-def test_the_web_page_without_a_network_is_an_error_with_the_trained_experiments(
-    tmp_path, monkeypatch
-):
+def test_the_web_page_without_a_network_is_an_error_with_the_trained_experiments(tmp_path, monkeypatch):
     monkeypatch.setenv("CNP_WEB_FOLDER", str(tmp_path))
     done = run("run_web.py", "--model", "wrong.onnx", folder=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
@@ -152,9 +139,7 @@ def test_all_scripts_work_from_any_working_directory(tmp_path):
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     assert "test" in made.stdout and (tmp_path / "datasets" / "prepared.png").is_file()
-    trained = run(
-        "run_training.py", *options(tmp_path, "training settings.nohup=True"), folder=tmp_path
-    )
+    trained = run("run_training.py", *options(tmp_path, "training settings.nohup=True"), folder=tmp_path)
     assert trained.returncode == 0, trained.stderr
     folder = tmp_path / "experiments" / "tiny"
     log = (folder / "tiny_training.nohup").read_text()
@@ -179,9 +164,7 @@ def predict_and_export(folder: Path):
     exported = run("run_export.py", "tiny", *options(folder), folder=PROJECT)
     assert exported.returncode == 0, exported.stderr
     assert "tiny.onnx" in exported.stdout and exported.stderr == ""
-    again = run(
-        "run_prediction.py", *images, *options_here, "onnx", "--engine", "onnx", folder=folder
-    )
+    again = run("run_prediction.py", *images, *options_here, "onnx", "--engine", "onnx", folder=folder)
     assert again.returncode == 1, again.stderr
     for file in (folder / "keras").glob("*_probability.png"):
         levels = [np.asarray(Image.open(folder / e / file.name)) / 65535 for e in ("keras", "onnx")]

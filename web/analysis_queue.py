@@ -187,10 +187,7 @@ def _save(result: Result, prediction: Prediction, network: TrainedNetwork) -> No
     inside = prediction.field_of_view > 0
     probability = np.where(inside, prediction.probability, np.float32(np.nan)).astype("<f4")
     result.probability_file.write_bytes(probability.tobytes())
-    values: dict[str, object] = {
-        "label": network.label,
-        "provenance": provenance(network, prediction),
-    }
+    values: dict[str, object] = {"label": network.label, "provenance": provenance(network, prediction)}
     if prediction.pixel_spacing_mm:  # the network's setting overrides the DICOM file's
         values["row_spacing_mm"], values["column_spacing_mm"] = prediction.pixel_spacing_mm
     _update(result, state=Result.State.DONE, **values)

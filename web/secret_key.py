@@ -29,9 +29,7 @@ def kept_secret_key(folder: Path) -> str:
             os.link(temporary, file)
         temporary.unlink()
     if file.stat().st_mode & 0o077:
-        raise UserError(
-            f"{file}: other users can read it; delete it (the next start creates a new one)"
-        )
+        raise UserError(f"{file}: other users can read it; delete it (the next start creates a new one)")
     return file.read_text(encoding="ascii")
 
 
@@ -42,9 +40,7 @@ def checked_secret_key(key: str, *, debug: bool) -> None:
         UserError: DEBUG is on; or the key is short, has few different characters, or is Django's example.
     """
     if debug:
-        raise UserError(
-            "CNP_WEB_DEBUG=yes shows source code and settings; use it only on 127.0.0.1"
-        )
+        raise UserError("CNP_WEB_DEBUG=yes shows source code and settings; use it only on 127.0.0.1")
     weak = len(key) < _LEAST_LENGTH or len(set(key)) < _LEAST_CHARACTERS
     if weak or key.startswith("django-insecure-"):
         raise UserError(

@@ -107,9 +107,7 @@ def download(request: HttpRequest, key: str, kind: str) -> HttpResponse:
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler for status 400."""
     if isinstance(exception, DisallowedHost):
-        return problem(
-            request, 400, _("The server does not accept this host name; see CNP_WEB_HOSTS.")
-        )
+        return problem(request, 400, _("The server does not accept this host name; see CNP_WEB_HOSTS."))
     return problem(request, 400, _("The request cannot be understood."))
 
 

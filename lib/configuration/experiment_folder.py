@@ -142,8 +142,7 @@ def trained_experiments(path_experiments: Path) -> str:
     names = sorted(
         folder.name
         for folder in path_experiments.glob("*/")
-        if Experiment(folder, folder.name).configuration.is_file()
-        and any(folder.glob("*.weights.h5"))
+        if Experiment(folder, folder.name).configuration.is_file() and any(folder.glob("*.weights.h5"))
     )
     if names:
         return f"trained experiments in {path_experiments}: {', '.join(names)}"
@@ -198,9 +197,7 @@ def refuse_other_split(experiment: Experiment, configuration: Configuration) -> 
         UserError: names the two files that differ.
     """
     prepared = configuration.data_paths.split
-    parts = [
-        json.loads(f.read_text(encoding="utf-8"))["parts"] for f in (prepared, experiment.split)
-    ]
+    parts = [json.loads(f.read_text(encoding="utf-8"))["parts"] for f in (prepared, experiment.split)]
     if parts[0] != parts[1]:
         raise UserError(
             f"{experiment.folder} was trained on another split than {prepared} holds; choose another "

@@ -44,13 +44,9 @@ def read_texts(
         )
     under = file.parent / base["configuration"]
     if not os.path.isfile(under):  # noqa: PTH113 (Path.is_file raises for a name with a NUL)
-        raise UserError(
-            f"{file}: [base] configuration = {base['configuration']}: no such file {under}"
-        )
+        raise UserError(f"{file}: [base] configuration = {base['configuration']}: no such file {under}")
     if os.path.realpath(under) in seen or len(seen) > 8:
-        raise UserError(
-            f"{file}: [base] configuration = {under}: the files name each other in turn"
-        )
+        raise UserError(f"{file}: [base] configuration = {under}: the files name each other in turn")
     merged, merged_origins = read_texts(under, (*seen, os.path.realpath(file)))
     for section, keys in texts.items():
         merged.setdefault(section, {}).update(keys)
@@ -91,9 +87,7 @@ def _short_text(file: Path) -> str:
         raise UserError(f"{file}: cannot be read as UTF-8 text ({error})") from None
     # configparser's time grows with the square of a line's length.
     if size > MAX_BYTES or max(map(len, text.split("\n"))) > MAX_LINE:
-        raise UserError(
-            f"{file}: expected a configuration of at most {MAX_BYTES} bytes, {MAX_LINE} a line"
-        )
+        raise UserError(f"{file}: expected a configuration of at most {MAX_BYTES} bytes, {MAX_LINE} a line")
     return text
 
 

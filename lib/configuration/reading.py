@@ -72,9 +72,7 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
     origins |= dict.fromkeys(apply_overrides(texts, overrides, file), f"--set over {file}")
     _fill_in(texts)
     faults = _unknown_names(texts, file)
-    faults += [
-        f"{file}: section [{section}] is missing" for section in _missing(list(SECTIONS), texts)
-    ]
+    faults += [f"{file}: section [{section}] is missing" for section in _missing(list(SECTIONS), texts)]
     sections = {
         section.replace(" ", "_"): _read_section(section, texts[section], file, faults, origins)
         for section in SECTIONS
@@ -88,8 +86,7 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
     ordered = {
         # A value of several lines is stored as one line.
         section: {
-            f.name: " ".join(texts[section][f.name].splitlines()).strip()
-            for f in dataclasses.fields(kind)
+            f.name: " ".join(texts[section][f.name].splitlines()).strip() for f in dataclasses.fields(kind)
         }
         for section, kind in SECTIONS.items()
     }
@@ -198,8 +195,7 @@ def _read_section(
     """Read a section as its dataclass; return None and append a line to `faults` for each fault."""
     keys = dataclasses.fields(SECTIONS[section])
     faults += [
-        f"{file}: [{section}] key '{name}' is missing"
-        for name in _missing(_key_names(section), texts)
+        f"{file}: [{section}] key '{name}' is missing" for name in _missing(_key_names(section), texts)
     ]
     values = {}
     for item in keys:
@@ -209,7 +205,5 @@ def _read_section(
             values[item.name] = item.metadata["read"](texts[item.name].strip())
         except (ValueError, OverflowError, RuntimeError) as error:
             where = origins[section, item.name]
-            faults.append(
-                f"{where}: [{section}] {item.name} = {texts[item.name]!r}: expected {error}"
-            )
+            faults.append(f"{where}: [{section}] {item.name} = {texts[item.name]!r}: expected {error}")
     return SECTIONS[section](**values) if len(values) == len(keys) else None

@@ -211,14 +211,10 @@ class TestingSettings:
     test_batch_size: int | Literal["auto"] = key(either("auto", number(int, least=1)))
     tile_size: int = key(number(int, least=64), absent="512")
     tile_overlap: int = key(number(int, least=0), absent="48")
-    threshold: float | Literal["validation"] = key(
-        either("validation", number(float, least=0, most=1))
-    )
+    threshold: float | Literal["validation"] = key(either("validation", number(float, least=0, most=1)))
     tta: bool = key(boolean, absent="False")
     precision: str = key(one_of("float32", "mixed_bfloat16", "auto"), absent="float32")
-    min_area_px: int | Literal["validation"] = key(
-        either("validation", number(int, least=0)), absent="0"
-    )
+    min_area_px: int | Literal["validation"] = key(either("validation", number(int, least=0)), absent="0")
     pixel_spacing_mm: float | None = key(optional_number(above=0), absent="")
     connectivity: bool = key(boolean, absent="False")
     nohup: bool = key(boolean)

@@ -33,9 +33,7 @@ def number(
         for words, bound in (("at least", least), ("above", above), ("at most", most))
         if math.isfinite(bound)
     ]
-    expected = " ".join(
-        ["a whole number" if kind is int else "a number", " and ".join(bounds)]
-    ).strip()
+    expected = " ".join(["a whole number" if kind is int else "a number", " and ".join(bounds)]).strip()
 
     def read(value: str) -> Any:
         try:

@@ -125,17 +125,13 @@ def _labelme_truths(folder: Path, images: list[Path]) -> tuple[dict[Path, Path],
     return truths, faults
 
 
-def _masks_of_folder(
-    folder: Path, name: str, stems: dict[str, Path]
-) -> tuple[dict[str, Path], list[str]]:
+def _masks_of_folder(folder: Path, name: str, stems: dict[str, Path]) -> tuple[dict[str, Path], list[str]]:
     """Masks by stem in the folder `name`, which is in `folder` or else beside it; and lines of faults.
 
     Only in a folder inside is a mask without an image a fault: a folder beside may serve other images.
     """
     inside = _files(folder / name)
-    files = [
-        f for f in inside or _files(folder.parent / name) if f.suffix.lower() in IMAGE_SUFFIXES
-    ]
+    files = [f for f in inside or _files(folder.parent / name) if f.suffix.lower() in IMAGE_SUFFIXES]
     numbers = Counter(file.stem for file in files)
     faults = [f"{name}: two files are named {s}" for s, number in numbers.items() if number > 1]
     if inside:
@@ -205,10 +201,7 @@ def _check(angiogram: Angiogram, settings: Preparation) -> tuple[CheckedImage, B
 
 
 def read_angiogram(
-    angiogram: Angiogram,
-    settings: Preparation,
-    patient: str = "",
-    field_of_view: np.ndarray | None = None,
+    angiogram: Angiogram, settings: Preparation, patient: str = "", field_of_view: np.ndarray | None = None
 ) -> tuple[PreparedImage, Banner | None]:
     """Read image, truth and field of view, and cut the banner off all three.
 

@@ -69,9 +69,7 @@ def _hashes(members: Sequence[Member]) -> set[str]:
     return {value for m in members for value in (m.sha256, m.pixels) if value}
 
 
-def refuse_trained_images(
-    experiment: Experiment, configuration: Configuration, *, validation: bool
-) -> None:
+def refuse_trained_images(experiment: Experiment, configuration: Configuration, *, validation: bool) -> None:
     """Refuse a test on images, or patients, that were used for training or validation.
 
     With `validation`, the validation images must not be training images if they choose the threshold.
@@ -96,9 +94,7 @@ def refuse_trained_images(
     raise_all(faults, f"{experiment.name} was trained on images on which it is to be tested")
 
 
-def validation_images_used_for_training(
-    experiment: Experiment, configuration: Configuration
-) -> list[str]:
+def validation_images_used_for_training(experiment: Experiment, configuration: Configuration) -> list[str]:
     """Names of the validation images on which the experiment's network was trained."""
     split = read_split(experiment.split, EXPERIMENT)
     trained = split["train"]
@@ -109,16 +105,12 @@ def validation_images_used_for_training(
     return [name for name, _ in _shared_images(files, trained)]
 
 
-def _shared_images(
-    files: tuple[Path, Path, Path], members: Collection[Member]
-) -> list[tuple[str, str]]:
+def _shared_images(files: tuple[Path, Path, Path], members: Collection[Member]) -> list[tuple[str, str]]:
     """Name and patient of each prepared image that is one of `members`, or has the same patient."""
     names = {member.name for member in members}
     patients = {member.patient for member in members}
     return [
-        (name, patient)
-        for name, patient in names_and_patients(files)
-        if name in names or patient in patients
+        (name, patient) for name, patient in names_and_patients(files) if name in names or patient in patients
     ]
 
 

@@ -39,9 +39,7 @@ class CheckedImage:
     read: Callable[[], PreparedImage]
 
 
-def checked_image(
-    file: Path, image: PreparedImage, read: Callable[[], PreparedImage]
-) -> CheckedImage:
+def checked_image(file: Path, image: PreparedImage, read: Callable[[], PreparedImage]) -> CheckedImage:
     """The image that was read from `file`; `read` reads it again.
 
     Raises:
@@ -136,9 +134,7 @@ def split_table(split: Split, structure: str) -> str:
     for part, members in split.items():
         shares = [m.truth_fraction for m in members if m.truth_fraction is not None]
         mean = f"{sum(shares) / len(shares):.1%}" if shares else "n/a"
-        lines.append(
-            f"{part:<12}{len(members):>8}{len({m.patient for m in members}):>10}{mean:>32}"
-        )
+        lines.append(f"{part:<12}{len(members):>8}{len({m.patient for m in members}):>10}{mean:>32}")
     return "\n".join(lines)
 
 
@@ -157,19 +153,13 @@ def read_mask_of(shape: tuple[int, ...], file: Path) -> np.ndarray:
     return mask
 
 
-def _files(
-    files: tuple[Path, Path, Path], members: Sequence[Member]
-) -> tuple[Path, Path | None, Path]:
+def _files(files: tuple[Path, Path, Path], members: Sequence[Member]) -> tuple[Path, Path | None, Path]:
     has_truth = any(member.truth_fraction is not None for member in members)
     return files[0], files[1] if has_truth else None, files[2]
 
 
 def _draw(
-    configuration: Configuration,
-    images: dict[str, CheckedImage],
-    split: Split,
-    sheet: Path,
-    steps: Path,
+    configuration: Configuration, images: dict[str, CheckedImage], split: Split, sheet: Path, steps: Path
 ) -> None:
     structure = configuration.data_attributes.structure
 
@@ -177,9 +167,7 @@ def _draw(
         image, share = images[member.name].read(), member.truth_fraction
         shown = "no truth" if share is None else f"{structure} {share:.1%}"
         truth = np.zeros_like(image.field_of_view) if image.truth is None else image.truth
-        return ContactSheetEntry(
-            f"{member.name} · {shown}", image.original, truth, image.field_of_view
-        )
+        return ContactSheetEntry(f"{member.name} · {shown}", image.original, truth, image.field_of_view)
 
     parts = {part: [partial(entry, m) for m in split[part]] for part in PARTS if split[part]}
     contact_sheet(sheet, parts, structure)

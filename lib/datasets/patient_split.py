@@ -14,9 +14,7 @@ RANDOM_ORDERS = 200
 """Random orders of the patients; the split with the best balance is taken."""
 
 
-def split_by_patient(
-    members: Sequence[Member], ratio: tuple[float, float, float], seed: int
-) -> Split:
+def split_by_patient(members: Sequence[Member], ratio: tuple[float, float, float], seed: int) -> Split:
     """Split by patient in the given ratio of images, with similar truth fractions in all parts.
 
     Of `RANDOM_ORDERS` orders of the patients, the one is taken whose parts are nearest to their
@@ -61,9 +59,7 @@ def _fill(patients: list[list[Member]], sizes: np.ndarray) -> Split:
     for part, size, before in ((2, sizes[2], sizes[:2]), (1, sizes[1], sizes[:1])):
         members, needed = split[PARTS[part]], np.count_nonzero(before)
         while (
-            size > 0
-            and len(waiting) > needed
-            and (not members or len(members) + len(waiting[0]) / 2 <= size)
+            size > 0 and len(waiting) > needed and (not members or len(members) + len(waiting[0]) / 2 <= size)
         ):
             members += waiting.pop(0)
     split["train"] = [member for images in waiting for member in images]
@@ -92,9 +88,7 @@ def split_by_fold(members: Sequence[Member], fold: tuple[int, int], seed: int) -
     images = _images_by_patient(members)
     patients = sorted(images)
     if len(patients) < folds:
-        raise UserError(
-            f"{len(patients)} patient(s) cannot fill the {folds} folds of [preparation] fold"
-        )
+        raise UserError(f"{len(patients)} patient(s) cannot fill the {folds} folds of [preparation] fold")
     if len(patients) == folds:
         splitter = KFold(folds)
     else:  # scikit-learn accepts seeds of 32 bits

@@ -43,9 +43,7 @@ class PreparedImage:
 
 
 def write_part(
-    files: tuple[Path, Path | None, Path],
-    images: Iterable[PreparedImage],
-    shape: tuple[int, int, int, int],
+    files: tuple[Path, Path | None, Path], images: Iterable[PreparedImage], shape: tuple[int, int, int, int]
 ) -> None:
     """Write images, truth and field of view of one part, with one image in memory at a time.
 
@@ -120,9 +118,7 @@ def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Itera
             rows, columns = stores[0]["size"][index]
             second = stores[1].get("second_observer")
             try:
-                original, truth, field_of_view = (
-                    store["image"][index, :rows, :columns] for store in stores
-                )
+                original, truth, field_of_view = (store["image"][index, :rows, :columns] for store in stores)
                 second = None if second is None else second[index, :rows, :columns, 0]
             except OSError as error:
                 raise UserError(

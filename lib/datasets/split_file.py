@@ -37,10 +37,7 @@ Split = dict[str, list[Member]]
 
 def write_split(file: Path, split: Split, how: str) -> None:
     """Write the split as JSON; `how` describes in words how it was made."""
-    content = {
-        "how": how,
-        "parts": {part: [asdict(m) for m in members] for part, members in split.items()},
-    }
+    content = {"how": how, "parts": {part: [asdict(m) for m in members] for part, members in split.items()}}
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -121,8 +118,7 @@ def _read_parts(file: Path, fold: tuple[int, int] | None) -> tuple[NamedParts, s
             parts = {part: [(name, None) for name in names] for part, names in named.items()}
             return parts, f"{how}; fold {fold[0]}/{fold[1]}"
         parts = {
-            part: [(m["name"], m.get("sha256")) for m in content["parts"].get(part, [])]
-            for part in PARTS
+            part: [(m["name"], m.get("sha256")) for m in content["parts"].get(part, [])] for part in PARTS
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(

@@ -76,9 +76,7 @@ def synthetic_angiogram(seed: int, index: int, size: int = 512) -> SyntheticAngi
     while non_perfusion.sum() < 0.008 * field_of_view.sum():
         wanted = 0.012 + 0.31 * rng.beta(1.1, 1.6)
         occlusion, affected = _affected_region(rng, anatomy, field_of_view, wanted)
-        polygons = _non_perfused_polygons(
-            rng, anatomy, affected, large, wanted * field_of_view.sum()
-        )
+        polygons = _non_perfused_polygons(rng, anatomy, affected, large, wanted * field_of_view.sum())
         non_perfusion = _rasterise(polygons, size)
     image = _expose(rng, anatomy, large, fine, affected, non_perfusion, field_of_view)
     fovea = tuple((anatomy.fovea * size).tolist())
@@ -117,11 +115,7 @@ def _affected_region(
 
 
 def _non_perfused_polygons(
-    rng: np.random.Generator,
-    anatomy: Anatomy,
-    affected: np.ndarray,
-    large: np.ndarray,
-    wanted_pixels: float,
+    rng: np.random.Generator, anatomy: Anatomy, affected: np.ndarray, large: np.ndarray, wanted_pixels: float
 ) -> Polygons:
     """Outlines of clusters of cells between the larger vessels with `wanted_pixels` in total."""
     size = len(affected)
@@ -228,9 +222,7 @@ def _network(rng: np.random.Generator, size: int, width: float) -> np.ndarray:
     return (lines - lines.mean()) / lines.std()
 
 
-def _haemorrhages(
-    rng: np.random.Generator, affected: np.ndarray, non_perfusion: np.ndarray
-) -> np.ndarray:
+def _haemorrhages(rng: np.random.Generator, affected: np.ndarray, non_perfusion: np.ndarray) -> np.ndarray:
     """Blurred spots that block fluorescence, outside non-perfusion: factors in (0, 1]."""
     size = len(affected)
     candidates = np.flatnonzero(affected)
@@ -238,9 +230,7 @@ def _haemorrhages(
     for centre in rng.choice(candidates, rng.integers(0, 7)):
         row, column = divmod(int(centre), size)
         axes = np.rint(size * rng.uniform(0.006, 0.028, 2)).astype(int).tolist()
-        cv2.ellipse(
-            spots, (column, row), axes, rng.uniform(0, 180), 0, 360, rng.uniform(0.4, 0.8), -1
-        )
+        cv2.ellipse(spots, (column, row), axes, rng.uniform(0, 180), 0, 360, rng.uniform(0.4, 0.8), -1)
     return 1 - _blur(spots, 0.007 * size) * (1 - non_perfusion)
 
 
@@ -256,9 +246,7 @@ def _leakage(rng: np.random.Generator, anatomy: Anatomy, diseased: np.ndarray) -
     return rng.uniform(0, 2.0) * patches + rng.uniform(0.2, 1.2) * rim + rng.uniform(0, 0.8) * glow
 
 
-def _microaneurysms(
-    rng: np.random.Generator, affected: np.ndarray, non_perfusion: np.ndarray
-) -> np.ndarray:
+def _microaneurysms(rng: np.random.Generator, affected: np.ndarray, non_perfusion: np.ndarray) -> np.ndarray:
     """Small bright dots, most of them near the border of non-perfusion: float64 >= 0."""
     size = len(affected)
     border = cv2.dilate(non_perfusion, _disk(0.012 * size)) - non_perfusion

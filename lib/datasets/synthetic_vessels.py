@@ -47,9 +47,7 @@ def _trunks(rng: np.random.Generator, anatomy: Anatomy) -> list[Points]:
             control = np.array([(0.0, 0.0), *template]) * [anatomy.temporal, up]
             spread = 0.009 + 0.13 * np.linalg.norm(control, axis=1, keepdims=True)
             a, b, c, d = anatomy.disc + control + spread * rng.normal(0, 1, (4, 2))
-            trunks.append(
-                (1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * b + 3 * (1 - t) * t**2 * c + t**3 * d
-            )
+            trunks.append((1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * b + 3 * (1 - t) * t**2 * c + t**3 * d)
     return trunks
 
 
@@ -84,12 +82,7 @@ def vessel_tree(rng: np.random.Generator, anatomy: Anatomy, calibre: float) -> V
 
 
 def _colonise(
-    position: Points,
-    parent: np.ndarray,
-    unsupplied: Points,
-    disc: Points,
-    reach: float,
-    step: float = 0.006,
+    position: Points, parent: np.ndarray, unsupplied: Points, disc: Points, reach: float, step: float = 0.006
 ) -> tuple[Points, np.ndarray]:
     """Add nodes step by step towards the unsupplied points within `reach` of the tree."""
     heading = np.where(parent[:, None] < 0, 0, _unit(position - position[parent]))

@@ -85,9 +85,7 @@ def find_photographs(folder: Path, set_name: str) -> tuple[list[Photograph], lis
             if (match := re.search(files.patient, image.name))
         ]
         if not found:
-            raise UserError(
-                f"{folder}: contains no image {pattern}, as in the download of {set_name}"
-            )
+            raise UserError(f"{folder}: contains no image {pattern}, as in the download of {set_name}")
         without = [p for p in found if p.truth is None]
         may_be_missing = files.truth_may_be_missing and files.truth_may_be_missing in pattern
         if without and not (may_be_missing and without == found):

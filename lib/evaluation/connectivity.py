@@ -51,9 +51,7 @@ def measure_connectivity(predicted: np.ndarray, truth: np.ndarray) -> Connectivi
         predicted: (H, W) bool, False outside the field of view.
         truth: (H, W) bool, likewise.
     """
-    components, components_truth = (
-        ndimage.label(mask, np.ones((3, 3)))[1] for mask in (predicted, truth)
-    )
+    components, components_truth = (ndimage.label(mask, np.ones((3, 3)))[1] for mask in (predicted, truth))
     if not truth.any():
         return Connectivity(components, components_truth)
     dilated, dilated_truth = (

@@ -59,8 +59,7 @@ def write_performances(folder: Path, evaluation: Evaluation, context: Mapping[st
     with written_atomically(*(folder / name for name in names)) as (text, data, table):
         text.write_text(performances_text(evaluation, context), encoding="utf-8")
         data.write_text(
-            json.dumps(_as_json(evaluation, context), indent=2, ensure_ascii=False, allow_nan=False)
-            + "\n",
+            json.dumps(_as_json(evaluation, context), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
             encoding="utf-8",
         )
         _write_per_image(table, evaluation)
@@ -183,9 +182,7 @@ def _connectivity(evaluation: Evaluation) -> list[str]:
     lines = [["", "mean", "sd"]]
     for name in ("components", "components_truth", *MEASURES):
         mean = average(evaluation.connectivity, name)
-        lines.append(
-            [CONNECTIVITY_ROWS[name], _shown(mean.mean), f"± {_shown(mean.standard_deviation)}"]
-        )
+        lines.append([CONNECTIVITY_ROWS[name], _shown(mean.mean), f"± {_shown(mean.standard_deviation)}"])
     return [
         "Connectivity of the vessels, per image, FOV: components; CAL = connectivity * area * length",
         "(Gegúndez-Arias et al. 2012); clDice (Shit et al. 2021).",
@@ -234,6 +231,4 @@ def _write_per_image(file: Path, evaluation: Evaluation) -> None:
         writer.writerow(["name", "patient", *fields])
         for image in evaluation.per_image:
             values = (getattr(image.scores, field) for field in fields)
-            writer.writerow(
-                [image.name, image.patient, *("n/a" if v is None else v for v in values)]
-            )
+            writer.writerow([image.name, image.patient, *("n/a" if v is None else v for v in values)])

@@ -11,17 +11,7 @@ import numpy as np
 from lib.evaluation.pooled_pixels import PooledPixels
 from lib.runtime.errors import UserError
 
-RATES = (
-    "auc_roc",
-    "auc_pr",
-    "accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "f1",
-    "iou",
-    "mcc",
-)
+RATES = ("auc_roc", "auc_pr", "accuracy", "sensitivity", "specificity", "precision", "f1", "iou", "mcc")
 """The fields of `Scores` that are averaged over images."""
 
 
@@ -150,10 +140,7 @@ def _spread(x: np.ndarray, y: np.ndarray, points: int = 2000) -> np.ndarray:
 
 
 def _scores(
-    pool: PooledPixels,
-    threshold: float,
-    positives: tuple[int, int],
-    areas: tuple[float | None, float | None],
+    pool: PooledPixels, threshold: float, positives: tuple[int, int], areas: tuple[float | None, float | None]
 ) -> Scores:
     """Scores at a threshold, from the false and true positives and the areas under the two curves."""
     fp, tp = positives
@@ -173,9 +160,7 @@ def _scores(
     )
 
 
-def f1_score(
-    tp: np.ndarray | int, fp: np.ndarray | int, fn: np.ndarray | int
-) -> np.ndarray | np.floating:
+def f1_score(tp: np.ndarray | int, fp: np.ndarray | int, fn: np.ndarray | int) -> np.ndarray | np.floating:
     """F1 of pixels, which is the Dice coefficient: 2 TP / (2 TP + FP + FN), elementwise; NaN for 0 / 0."""
     with np.errstate(invalid="ignore"):
         return np.divide(2 * tp, 2 * tp + fp + fn)

@@ -115,11 +115,7 @@ class Scoring:
     """
 
     def __init__(
-        self,
-        threshold: float,
-        darkness_threshold: float | None = None,
-        *,
-        connectivity: bool = False,
+        self, threshold: float, darkness_threshold: float | None = None, *, connectivity: bool = False
     ) -> None:
         self._threshold, self._darkness_threshold = threshold, darkness_threshold
         self._network, self._whole = PooledPixels(), PooledPixels()

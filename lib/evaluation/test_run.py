@@ -10,16 +10,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from lib.configuration.experiment_folder import (
-    Experiment,
-    refuse_other_settings,
-    refuse_untrained,
-)
+from lib.configuration.experiment_folder import Experiment, refuse_other_settings, refuse_untrained
 from lib.configuration.reading import Configuration, read_configuration
-from lib.datasets.leakage import (
-    refuse_initial_weights,
-    refuse_trained_images,
-)
+from lib.datasets.leakage import refuse_initial_weights, refuse_trained_images
 from lib.evaluation.performance_report import write_performances
 from lib.evaluation.pixel_scores import Curves, Scores
 from lib.evaluation.predicted_images import (
@@ -28,31 +21,13 @@ from lib.evaluation.predicted_images import (
     sizes_of_predictions,
     write_predictions,
 )
-from lib.evaluation.scoring import (
-    Evaluation,
-    PredictedImage,
-    Scoring,
-    f1_of_masks,
-)
-from lib.evaluation.validation_choices import (
-    darkness_threshold_for,
-    operating_point_for,
-    precision_for,
-)
+from lib.evaluation.scoring import Evaluation, PredictedImage, Scoring, f1_of_masks
+from lib.evaluation.validation_choices import darkness_threshold_for, operating_point_for, precision_for
 from lib.figures.mosaics import ImageGrid, labelled_rows
 from lib.figures.overlay import overlay
-from lib.figures.roc_and_precision_recall import (
-    Curve,
-    Point,
-    precision_recall_figure,
-    roc_figure,
-)
+from lib.figures.roc_and_precision_recall import Curve, Point, precision_recall_figure, roc_figure
 from lib.figures.style import BLUE, ORANGE, VERMILION, format_score
-from lib.networks.from_experiments import (
-    SECTIONS_EQUAL_IN_ENSEMBLE,
-    SECTIONS_FIXED_BY_TRAINING,
-    mean_model,
-)
+from lib.networks.from_experiments import SECTIONS_EQUAL_IN_ENSEMBLE, SECTIONS_FIXED_BY_TRAINING, mean_model
 from lib.networks.keras_model import trained_model
 from lib.networks.operating_point import configured_operating_point, write_operating_point
 from lib.runtime.background import BackgroundThread
@@ -60,11 +35,7 @@ from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
 from models.folding import fold_batch_normalisation
 
-GRIDS = {
-    "all_originals": "original",
-    "all_groundTruths": "truth",
-    "all_predictions": "probability",
-}
+GRIDS = {"all_originals": "original", "all_groundTruths": "truth", "all_predictions": "probability"}
 """Pictures of all images, and the attribute of `PredictedImage` that they show."""
 
 
@@ -98,8 +69,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     results.performances.unlink(missing_ok=True)  # of the predictions before
     evaluation = score_and_draw(results, configuration, point.threshold, darkness_threshold)
     context = _context(experiment.name, members, networks) | {
-        "prediction": f"{np.mean(seconds):.2f} s an image in {precision}, reading and preprocessing "
-        "included",
+        "prediction": f"{np.mean(seconds):.2f} s an image in {precision}, reading and preprocessing included",
         "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
         "threshold of blurred darkness": "n/a"
         if darkness_threshold is None
@@ -136,15 +106,11 @@ def _networks(
 
 def _mean_network(networks: Sequence[tuple[Configuration, Path]], precision: str) -> keras.Model:
     """One network for prediction, whose probabilities are the mean of those of all."""
-    return mean_model(
-        [fold_batch_normalisation(trained_model(*network, precision)) for network in networks]
-    )
+    return mean_model([fold_batch_normalisation(trained_model(*network, precision)) for network in networks])
 
 
 def _context(
-    name: str,
-    members: Sequence[Experiment],
-    networks: Sequence[tuple[Configuration, Path]],
+    name: str, members: Sequence[Experiment], networks: Sequence[tuple[Configuration, Path]]
 ) -> dict[str, str]:
     """Lines of performances.txt that say which networks were tested."""
     parameters = sum(member.training_record()["parameters"] for member in members)
@@ -191,10 +157,7 @@ def _refuse_without_truth(configuration: Configuration) -> None:
 
 
 def score_and_draw(
-    results: Experiment,
-    configuration: Configuration,
-    threshold: float,
-    darkness_threshold: float | None,
+    results: Experiment, configuration: Configuration, threshold: float, darkness_threshold: float | None
 ) -> Evaluation:
     """Score the predictions and draw them in one pass, with a few images in memory at a time."""
     folder, settings = results.folder, configuration.testing_settings
@@ -262,9 +225,7 @@ def draw_curves(folder: Path, evaluation: Evaluation) -> None:
 
 
 def _curves(
-    evaluation: Evaluation,
-    area: str,
-    axes: Callable[[Curves], tuple[np.ndarray, np.ndarray]],
+    evaluation: Evaluation, area: str, axes: Callable[[Curves], tuple[np.ndarray, np.ndarray]]
 ) -> list[Curve]:
     drawn = []
     for curves, scores, name, colour, width in (

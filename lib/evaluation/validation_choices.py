@@ -47,9 +47,7 @@ def precision_for(network_in: Callable[[str], keras.Model], configuration: Confi
         configuration: settings of the test.
     """
     if not configuration.data_paths.hdf5("validation")[0].is_file():
-        print(
-            "precision: float32, since there are no validation images to compare the predictions of"
-        )
+        print("precision: float32, since there are no validation images to compare the predictions of")
         return FLOAT32
     predicted: dict[str, list[PredictedImage]] = {}
     seconds: dict[str, float] = {}
@@ -92,10 +90,7 @@ def _inside(case: PredictedImage, values: np.ndarray) -> np.ndarray:
 
 
 def operating_point_for(
-    model: keras.Model,
-    configuration: Configuration,
-    members: Sequence[Experiment],
-    precision: str,
+    model: keras.Model, configuration: Configuration, members: Sequence[Experiment], precision: str
 ) -> OperatingPoint:
     """The operating point of the settings, or the best one on the validation images.
 
@@ -109,9 +104,7 @@ def operating_point_for(
     if threshold != "validation" and min_area_px != "validation":
         return OperatingPoint(threshold, source, min_area_px, precision)
     excluded = {
-        name
-        for member in members
-        for name in validation_images_used_for_training(member, configuration)
+        name for member in members for name in validation_images_used_for_training(member, configuration)
     }
     cases = predict_part(model, configuration, "validation")
     with TemporaryDirectory() as folder:  # not in memory: there may be many images

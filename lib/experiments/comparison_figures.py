@@ -10,12 +10,7 @@ from lib.evaluation.bland_altman_and_calibration import limits_of_agreement
 from lib.evaluation.patient_statistics import SCORES, PatientCounts
 from lib.evaluation.pixel_scores import f1_score
 from lib.experiments.pooled_folds import DARKNESS, HUMAN, Pooled, Variant
-from lib.figures.roc_and_precision_recall import (
-    Curve,
-    Point,
-    precision_recall_figure,
-    roc_figure,
-)
+from lib.figures.roc_and_precision_recall import Curve, Point, precision_recall_figure, roc_figure
 from lib.figures.style import (
     BLUE,
     FAINT,
@@ -182,9 +177,7 @@ def bland_altman(file: Path, variants: Sequence[Variant], structure: str) -> Non
         pixels = (tn + fp + fn + tp) / 100
         predicted, true = (tp + fp) / pixels, (tp + fn) / pixels
         _draw_agreement(axes, variant.name, predicted, true)
-    figure.supxlabel(
-        f"Mean of predicted and true {structure} area, % of the field of view", size=10
-    )
+    figure.supxlabel(f"Mean of predicted and true {structure} area, % of the field of view", size=10)
     for axes in grid[:, 0]:
         axes.set_ylabel("Predicted − true, % points", size=10)
     figure.tight_layout()
@@ -245,6 +238,4 @@ def _line(number: int) -> tuple[str, bool]:
 def _subtitle(variants: Sequence[Variant]) -> str:
     images = max(len(variant.images) for variant in variants)
     patients = max(len(variant.network.counts[0].patients) for variant in variants)
-    return (
-        f"FOV of {images} image{'s' * (images != 1)} of {patients} patient{'s' * (patients != 1)}"
-    )
+    return f"FOV of {images} image{'s' * (images != 1)} of {patients} patient{'s' * (patients != 1)}"

@@ -16,11 +16,7 @@ from lib.configuration.values import experiment_name
 from lib.datasets.vessel_sets import VESSEL_SETS
 from lib.runtime.errors import UserError
 
-KEYS = {
-    "experiments": {"name", "base", "data_set", "folds", "seeds"},
-    "reference": {"source"},
-}
-
+KEYS = {"experiments": {"name", "base", "data_set", "folds", "seeds"}, "reference": {"source"}}
 
 DATA_SETS = ("FFA", *VESSEL_SETS)
 
@@ -109,9 +105,7 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     try:
         experiment_name(head["name"])
     except ValueError as error:
-        raise UserError(
-            f"{file}: [experiments] name = {head['name']!r}: expected {error}"
-        ) from None
+        raise UserError(f"{file}: [experiments] name = {head['name']!r}: expected {error}") from None
     reference = sections.get("reference", {})
     source = reference.pop("source", "")
     base = file.parent / head["base"]

@@ -64,9 +64,7 @@ class Variant:
 def read_variants(plan: Plan) -> list[Variant]:
     """The variants for which at least one patient was predicted with every seed, from the finished runs."""
     names = dict.fromkeys(run.variant for run in plan.runs)
-    found = (
-        _read_variant(name, [run for run in plan.runs if run.variant == name]) for name in names
-    )
+    found = (_read_variant(name, [run for run in plan.runs if run.variant == name]) for name in names)
     return [variant for variant in found if variant]
 
 

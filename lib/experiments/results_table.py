@@ -46,14 +46,7 @@ def write_table(plan: Plan, variants: Sequence[Variant] = ()) -> Path:
     results_paired_tests.csv are written.
     """
     rows = [row for run in plan.runs if (row := _row(plan, run))]
-    columns = [
-        "run",
-        "test images",
-        "parameters",
-        "training minutes",
-        *SCORES,
-        "accuracy, whole image",
-    ]
+    columns = ["run", "test images", "parameters", "training minutes", *SCORES, "accuracy, whole image"]
     columns += [c for c in ("cal", "cl_dice", "published AUC") if any(c in row for row in rows)]
     table = [[_shown(row.get(column)) for column in columns] for row in rows]
     if len({row["variant"] for row in rows}) < len(rows):  # folds and seeds: their means
@@ -71,8 +64,7 @@ def write_table(plan: Plan, variants: Sequence[Variant] = ()) -> Path:
     content = {"runs": rows, "estimates": estimates, "paired_tests": [asdict(t) for t in tests]}
     write_text(folder / "results.md", "\n".join(lines) + "\n")
     write_text(
-        folder / "results.json",
-        json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        folder / "results.json", json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     )
     _write_csv(folder / "results.csv", rows, columns)
     for name in ("estimates", "paired_tests"):
@@ -96,8 +88,7 @@ def write_comparison(plan: Plan, variants: Sequence[Variant]) -> None:
     folder = plan.folder
     titles = [ROWS[score].split(" (")[0] for score in SCORES]
     groups = {
-        v.name: dict(zip(titles, map(defined, v.network.estimate.values), strict=True))
-        for v in variants
+        v.name: dict(zip(titles, map(defined, v.network.estimate.values), strict=True)) for v in variants
     }
     bar_chart(folder / "results.png", groups)
     for name, draw in {

@@ -53,9 +53,7 @@ def compare(score: str, variants: Sequence[Variant]) -> list[PairedTest]:
     """Test every two networks on their common patients."""
     row = SCORES.index(score)
     values = {
-        v.name: dict(
-            zip(v.network.counts[0].patients, patient_scores(v.network.counts)[row], strict=True)
-        )
+        v.name: dict(zip(v.network.counts[0].patients, patient_scores(v.network.counts)[row], strict=True))
         for v in variants
     }
     return paired_tests(score, values)
@@ -134,8 +132,7 @@ def _tests_section(tests: Sequence[PairedTest]) -> list[str]:
 
 def _cells(estimate: Estimate, sign: str = "") -> list[str]:
     return [
-        _interval(value, ends, sign)
-        for value, ends in zip(estimate.values, estimate.interval(), strict=True)
+        _interval(value, ends, sign) for value, ends in zip(estimate.values, estimate.interval(), strict=True)
     ]
 
 

@@ -21,9 +21,7 @@ from lib.figures.style import (
 )
 
 
-def learning_curves(
-    file: Path, history: Sequence[Mapping[str, float | None]], best_by: str = "auc"
-) -> None:
+def learning_curves(file: Path, history: Sequence[Mapping[str, float | None]], best_by: str = "auc") -> None:
     """Loss, accuracy and AUC over the epochs, with a mark at the best epoch.
 
     Args:
@@ -35,10 +33,7 @@ def learning_curves(
     figure = new_figure(12, 3.7)
     best = _best_epoch(history, best_by)
     for axes, name, title in zip(
-        figure.subplots(1, 3),
-        ("loss", "accuracy", "auc"),
-        ("Loss", "Accuracy", "AUC-ROC"),
-        strict=True,
+        figure.subplots(1, 3), ("loss", "accuracy", "auc"), ("Loss", "Accuracy", "AUC-ROC"), strict=True
     ):
         style_axes(axes)
         axes.set_title(title, loc="left", color=INK, fontweight="bold")
@@ -47,21 +42,12 @@ def learning_curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
         if best is not None:
             axes.axvline(best, color=FAINT, linewidth=1, linestyle="--")
-        for key, label, colour in (
-            (name, "training", BLUE),
-            (f"val_{name}", "validation", VERMILION),
-        ):
+        for key, label, colour in ((name, "training", BLUE), (f"val_{name}", "validation", VERMILION)):
             epochs, values = _series(history, key)
             if values:
                 marker = "o" if len(values) <= 30 else None
                 axes.plot(
-                    epochs,
-                    values,
-                    color=colour,
-                    linewidth=1.8,
-                    marker=marker,
-                    markersize=3,
-                    label=label,
+                    epochs, values, color=colour, linewidth=1.8, marker=marker, markersize=3, label=label
                 )
                 if best in epochs and key.startswith("val_"):
                     value = values[epochs.index(best)]
@@ -79,9 +65,7 @@ def _best_epoch(history: Sequence[Mapping[str, float | None]], best_by: str) -> 
     return epochs[int(np.argmax(values) if best_by == "auc" else np.argmin(values))]
 
 
-def _series(
-    history: Sequence[Mapping[str, float | None]], key: str
-) -> tuple[list[float], list[float]]:
+def _series(history: Sequence[Mapping[str, float | None]], key: str) -> tuple[list[float], list[float]]:
     """The epochs with a finite value of `key`, numbered from 1, and the values."""
     values = [(epoch, row.get(key)) for epoch, row in enumerate(history, 1)]
     defined = [(epoch, v) for epoch, v in values if v is not None and np.isfinite(v)]
@@ -103,9 +87,7 @@ def bar_chart(file: Path, groups: Mapping[str, Mapping[str, float | None]]) -> N
     for number, (name, values) in enumerate(groups.items()):
         at = np.arange(len(scores)) + (number - (len(groups) - 1) / 2) * width
         heights = [values[score] or 0 for score in scores]
-        bars = axes.bar(
-            at, heights, width * 0.9, label=name, color=NETWORKS[number % len(NETWORKS)]
-        )
+        bars = axes.bar(at, heights, width * 0.9, label=name, color=NETWORKS[number % len(NETWORKS)])
         if len(groups) <= 4:
             axes.bar_label(bars, [f"{h:.3f}" for h in heights], fontsize=7, padding=1)
     axes.set_xticks(range(len(scores)), scores)

@@ -21,11 +21,7 @@ class ImageGrid:
     """
 
     def __init__(
-        self,
-        sizes: Sequence[tuple[int, int]],
-        columns: int,
-        longest: int = 12_000,
-        most: int = 36_000_000,
+        self, sizes: Sequence[tuple[int, int]], columns: int, longest: int = 12_000, most: int = 36_000_000
     ) -> None:
         self._columns, self._number = min(columns, len(sizes)), 0
         rows = -(-len(sizes) // self._columns)
@@ -74,10 +70,7 @@ def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
 
 
 def labelled_rows(
-    file: Path,
-    rows: Mapping[str, Sequence[np.ndarray]],
-    columns: Sequence[str],
-    side: int = 512,
+    file: Path, rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], side: int = 512
 ) -> None:
     """Images in rows and columns that have titles (Figure 4 of the Enhance LadderNet paper).
 
@@ -120,9 +113,7 @@ def place_in_grid(
     width = max(image.shape[1] for image in images)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    canvas = np.full(
-        (rows * (height + gap) + gap, columns * (width + gap) + gap, 3), background, np.uint8
-    )
+    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), background, np.uint8)
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         top = gap + row * (height + gap) + (height - image.shape[0]) // 2

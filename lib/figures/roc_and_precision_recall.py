@@ -62,12 +62,7 @@ class Point:
 
 
 def roc_figure(
-    file: Path,
-    curves: Sequence[Curve],
-    points: Sequence[Point],
-    *,
-    subtitle: str,
-    legend_title: str = "",
+    file: Path, curves: Sequence[Curve], points: Sequence[Point], *, subtitle: str, legend_title: str = ""
 ) -> None:
     """Draw ROC curves, the diagonal of chance, and operating points.
 

@@ -72,9 +72,7 @@ def format_score(value: float | None) -> str:
 def write(axes: Axes, text: str, x: float, y: float, size: float, **style: Any) -> None:
     """Write text without math mode, in fonts that have its characters."""
     style = {"va": "center", "color": INK} | style
-    axes.text(
-        x, y, drawable(text), fontsize=size, parse_math=False, fontfamily=font_families(), **style
-    )
+    axes.text(x, y, drawable(text), fontsize=size, parse_math=False, fontfamily=font_families(), **style)
 
 
 def write_in_middle(axes: Axes, text: str) -> None:
@@ -111,13 +109,7 @@ def title_and_subtitle(axes: Axes, title: str, subtitle: str) -> None:
     """Write the title above the axes, and a smaller line below it."""
     axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=22)
     axes.annotate(
-        subtitle,
-        (0, 1),
-        (0, 7),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=9,
-        color=INK,
+        subtitle, (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=INK
     )
 
 
@@ -139,13 +131,7 @@ def legend_below(axes: Axes) -> None:
     """Put the legend below the axes, where it hides no curve."""
     if not axes.get_legend_handles_labels()[0]:
         return
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(-0.02, -0.1),
-        fontsize=8.5,
-        frameon=False,
-        labelcolor=INK,
-    )
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.1), fontsize=8.5, frameon=False, labelcolor=INK)
 
 
 def legend_inside(axes: Axes) -> bool:
@@ -175,9 +161,7 @@ def mark_operating_point(axes: Axes, x: float, y: float, label: str) -> None:
 def save_figure(figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
     """Write the PNG in one step (no partial file); the figure is empty afterwards."""
     with written_atomically(file) as (beside,):
-        figure.savefig(
-            beside, format="png", dpi=dots_per_inch, pil_kwargs={"compress_level": COMPRESSION}
-        )
+        figure.savefig(beside, format="png", dpi=dots_per_inch, pil_kwargs={"compress_level": COMPRESSION})
     _empty(figure)
 
 

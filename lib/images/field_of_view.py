@@ -161,9 +161,7 @@ def _refined(grey: np.ndarray, circle: _Circle) -> _Circle:
     strength = decreases[inside].max(axis=1)
     angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)[inside]
     radius = circle.radius + (offsets[steepest] + (offsets[1] - offsets[0]) / 2)
-    points = np.column_stack(
-        [circle.x + radius * np.cos(angles), circle.y + radius * np.sin(angles)]
-    )
+    points = np.column_stack([circle.x + radius * np.cos(angles), circle.y + radius * np.sin(angles)])
     points = points[strength > 0.3 * np.median(strength)]
     for _ in range(2):
         circle = _least_squares(points)

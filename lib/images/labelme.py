@@ -111,11 +111,7 @@ def read_labelme(path: Path) -> Annotation:
 
 
 def rasterise(
-    annotation: Annotation,
-    labels: Collection[str],
-    ignore_labels: Collection[str],
-    height: int,
-    width: int,
+    annotation: Annotation, labels: Collection[str], ignore_labels: Collection[str], height: int, width: int
 ) -> np.ndarray:
     """Draw the union of the shapes that have one of `labels`; their edges are included.
 

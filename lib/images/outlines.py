@@ -67,9 +67,7 @@ def draw_outlines(
     return picture
 
 
-def draw_prediction(
-    original: np.ndarray, mask: np.ndarray, field_of_view: np.ndarray
-) -> np.ndarray:
+def draw_prediction(original: np.ndarray, mask: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
     """The image as RGB with the outlines of the predicted mask and of the field of view."""
     return draw_outlines(original, [(field_of_view, FIELD_OF_VIEW_COLOUR), (mask, AREA_COLOUR)])
 
@@ -104,9 +102,7 @@ def _key_holed(area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     From the top of each hole, a cut goes straight up through the area, to the outer contour or to a
     hole above.
     """
-    found, hierarchy = cv2.findContours(
-        area.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
-    )
+    found, hierarchy = cv2.findContours(area.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     outer = next(c[:, 0] for c, h in zip(found, hierarchy[0], strict=True) if h[3] < 0)
     holes = [c[:, 0] for c, h in zip(found, hierarchy[0], strict=True) if h[3] >= 0]
     tops = [hole[hole[:, 1].argmin()] for hole in holes]
@@ -141,9 +137,7 @@ def _end_of_cut(area: np.ndarray, x: int, y: int) -> int:
     return int(above[-1]) + 1 if above.size else 0
 
 
-def _joined(
-    rings: list[np.ndarray], cuts: list[list[tuple[int, int]]]
-) -> tuple[np.ndarray, np.ndarray]:
+def _joined(rings: list[np.ndarray], cuts: list[list[tuple[int, int]]]) -> tuple[np.ndarray, np.ndarray]:
     """Follow the last ring; at each cut, follow the ring at its other end and return.
 
     Args:

@@ -13,9 +13,7 @@ GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Weights of red, green and blue: ITU-R BT.601."""
 
 
-def preprocess(
-    original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing
-) -> np.ndarray:
+def preprocess(original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing) -> np.ndarray:
     """Apply all preprocessing steps to one image.
 
     Args:
@@ -91,9 +89,7 @@ def normalise_locally(grey: np.ndarray, field_of_view: np.ndarray, sigma: float)
         return blurred / np.maximum(weight, 1e-6)
 
     centred = grey - local_mean(grey)
-    deviation = np.sqrt(
-        np.maximum(local_mean(centred**2), 1.0)
-    )  # at least one level: do not amplify noise
+    deviation = np.sqrt(np.maximum(local_mean(centred**2), 1.0))  # at least one level: do not amplify noise
     return np.clip(centred / deviation / 6 + 0.5, 0, 1) * 255 * inside
 
 

@@ -116,9 +116,7 @@ def _decode(stream: BinaryIO) -> np.ndarray:
 def _has_16_bit_colours(image: ImageFile.ImageFile) -> bool:
     tags = getattr(image, "tag_v2", {})  # only TIFF has them
     planar = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
-    if (
-        planar and max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))) > 8
-    ):  # Pillow decodes it wrongly
+    if planar and max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))) > 8:  # Pillow decodes it wrongly
         raise UserError("is a 16-bit TIFF of separate colour planes; export it as PNG")
     arguments = (image.tile[0].args if image.tile else None) or ""
     raw_mode = arguments if isinstance(arguments, str) else str(arguments[:1])

@@ -59,9 +59,7 @@ def read_keras_network(
     return network, model
 
 
-def read_keras_ensemble(
-    experiments: Sequence[Experiment], overrides: Sequence[str] = ()
-) -> TrainedNetwork:
+def read_keras_ensemble(experiments: Sequence[Experiment], overrides: Sequence[str] = ()) -> TrainedNetwork:
     """The mean of several trained networks, as one network. They must have the same settings.
 
     Raises:

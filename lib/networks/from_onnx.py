@@ -16,9 +16,7 @@ from lib.networks.trained_network import Predict, TrainedNetwork
 from lib.runtime.errors import UserError
 
 
-def read_onnx_network(
-    file: Path, overrides: Sequence[str] = (), engine: str = "onnx"
-) -> TrainedNetwork:
+def read_onnx_network(file: Path, overrides: Sequence[str] = (), engine: str = "onnx") -> TrainedNetwork:
     """Read a file that `lib.networks.onnx_export` wrote.
 
     Args:
@@ -76,9 +74,7 @@ def _openvino_predict(data: bytes, file: Path, precision: str) -> Predict:
     hint = "bf16" if precision == "mixed_bfloat16" else "f32"
     try:
         core = openvino.Core()
-        compiled = core.compile_model(
-            core.read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": hint}
-        )
+        compiled = core.compile_model(core.read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": hint})
     except RuntimeError as error:
         raise UserError(f"{file}: OpenVINO cannot run it ({str(error)[:200]})") from None
 

@@ -35,9 +35,7 @@ def build_model(configuration: Configuration, precision: str | None = None) -> k
     )
 
 
-def trained_model(
-    configuration: Configuration, weights: Path, precision: str = "float32"
-) -> keras.Model:
+def trained_model(configuration: Configuration, weights: Path, precision: str = "float32") -> keras.Model:
     """The network of section [model] with the weights of a file, from which nothing else is read.
 
     `precision` is the dtype policy of Keras; it may differ from that of the training.
@@ -69,9 +67,7 @@ def save_weights(model: keras.Model, file: Path) -> None:
         without_optimizer.save_weights(beside)
 
 
-def write_experiment_record(
-    experiment: Experiment, configuration: Configuration, model: keras.Model
-) -> None:
+def write_experiment_record(experiment: Experiment, configuration: Configuration, model: keras.Model) -> None:
     """Write the split, the architecture, a summary, a drawing and the versions of the software."""
     split = configuration.data_paths.split
     write_text(experiment.split, split.read_text(encoding="utf-8"))

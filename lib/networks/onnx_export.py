@@ -34,9 +34,7 @@ def export(experiment: Experiment, overrides: list[str]) -> Path:
     return experiment.onnx
 
 
-def write_onnx(
-    model: keras.Model, network: TrainedNetwork, configuration: Configuration, file: Path
-) -> None:
+def write_onnx(model: keras.Model, network: TrainedNetwork, configuration: Configuration, file: Path) -> None:
     """Write the model and the description of the network, which `read_onnx_network` reads.
 
     Raises:
@@ -61,9 +59,7 @@ def onnx_model(model: keras.Model) -> onnx.ModelProto:
             "networks for any image size, and it can load weights of every backend"
         )
     model = _with_few_operators(model)
-    model.predict_on_batch(
-        np.zeros((1, 32, 32, 1), np.float32)
-    )  # a model must have been called once
+    model.predict_on_batch(np.zeros((1, 32, 32, 1), np.float32))  # a model must have been called once
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the exporter of Keras uses np.object
         file = Path(folder) / "network.onnx"

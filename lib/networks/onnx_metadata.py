@@ -94,9 +94,7 @@ def network_fields(metadata: str, file: Path, overrides: Sequence[str]) -> dict[
     ]
     for section, name in changed:
         if name not in CHANGEABLE_KEYS:
-            raise UserError(
-                f"{file}: [{section}] {name} cannot change after the export; export it again"
-            )
+            raise UserError(f"{file}: [{section}] {name} cannot change after the export; export it again")
     for section in STORED_SECTIONS:
         fields[section.replace(" ", "_")] = read_section(section, texts[section], source)
     for name in ("threshold", "min_area_px"):

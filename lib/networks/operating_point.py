@@ -66,9 +66,7 @@ def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoin
         '--set "testing settings.precision=float32"'
     )
     if not file.is_file():
-        raise UserError(
-            f"{file}: no such file; testing chooses threshold, area or precision: {remedy}"
-        )
+        raise UserError(f"{file}: no such file; testing chooses threshold, area or precision: {remedy}")
     stored = json.loads(file.read_text(encoding="utf-8"))
     default = {"precision": "float32"}  # older files lack the key
     if default | stored.pop("chosen_for") != _chosen_for(settings):

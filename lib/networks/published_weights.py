@@ -18,9 +18,7 @@ from lib.runtime.errors import UserError
 from lib.runtime.safe_hdf5 import plain_datasets
 
 RETINA_UNET_CONVOLUTIONS = 11
-TRAINED_ON = (
-    "retina-unet: patches of all twenty training images of DRIVE; the last tenth of them validates"
-)
+TRAINED_ON = "retina-unet: patches of all twenty training images of DRIVE; the last tenth of them validates"
 
 
 def import_published_weights(configuration: Configuration, file: Path) -> Path:

@@ -34,8 +34,7 @@ def _read_table(file: Path, images: Sequence[FoundImage]) -> Foveae:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             positions = {
-                row["image"]: (float(row["row"]), float(row["column"]))
-                for row in csv.DictReader(stream)
+                row["image"]: (float(row["row"]), float(row["column"])) for row in csv.DictReader(stream)
             }
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{file}: expected columns image,row,column ({error!r})") from None

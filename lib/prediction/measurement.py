@@ -69,9 +69,7 @@ def measure(
 
 
 def sectors(
-    shape: tuple[int, ...],
-    fovea: tuple[float, float],
-    pixel_spacing_mm: tuple[float, float] | None,
+    shape: tuple[int, ...], fovea: tuple[float, float], pixel_spacing_mm: tuple[float, float] | None
 ) -> dict[str, np.ndarray]:
     """(H, W) bool for each quadrant and, if the spacing is known, for each ring of the ETDRS grid.
 

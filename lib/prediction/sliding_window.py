@@ -122,12 +122,7 @@ class SlidingWindow:
     """
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        patch: tuple[int, ...],
-        stride: tuple[int, ...],
-        *,
-        tiles: bool = False,
+        self, shape: tuple[int, ...], patch: tuple[int, ...], stride: tuple[int, ...], *, tiles: bool = False
     ) -> None:
         self.shape, self.patch = shape, patch
         self.padded = tuple(max(s, p) for s, p in zip(shape, patch, strict=True))

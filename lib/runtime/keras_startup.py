@@ -24,12 +24,8 @@ def start_keras() -> None:
             mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
             mallopt(M_TOP_PAD, 64 * 2**20)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault(
-        "TF_FORCE_GPU_ALLOW_GROWTH", "true"
-    )  # leaves GPU memory to other programs
-    os.environ.setdefault(
-        "KERAS_BACKEND", "tensorflow"
-    )  # even if ~/.keras/keras.json names another
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # leaves GPU memory to other programs
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # even if ~/.keras/keras.json names another
     with _standard_error_discarded():
         import keras  # only here: it starts the backend
 

@@ -47,9 +47,7 @@ class ClusterOptions:
         Raises:
             UserError: a number is out of range, or options contradict each other.
         """
-        options = cls(
-            arguments.cluster, arguments.at_once, arguments.cpus_per_run, arguments.gpus_per_run
-        )
+        options = cls(arguments.cluster, arguments.at_once, arguments.cpus_per_run, arguments.gpus_per_run)
         for name, value, least in (
             ("--at_once", options.at_once, 1),
             ("--cpus_per_run", options.cpus, 1),
@@ -58,9 +56,7 @@ class ClusterOptions:
             if value < least:
                 raise UserError(f"{name} {value}: expected at least {least}")
         if options.address != LOCAL and options.at_once > 1:
-            raise UserError(
-                "--at_once needs --cluster local; another cluster runs as many tasks as fit"
-            )
+            raise UserError("--at_once needs --cluster local; another cluster runs as many tasks as fit")
         if options.address != LOCAL or options.at_once > 1:
             return options
         if options != cls():
@@ -127,11 +123,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def results_as_completed(
-    function: Callable,
-    calls: Iterable[tuple[Name, tuple]],
-    options: ClusterOptions,
-    *,
-    own_process: bool,
+    function: Callable, calls: Iterable[tuple[Name, tuple]], options: ClusterOptions, *, own_process: bool
 ) -> Iterator[tuple[Name, Any]]:
     """Call `function` on the connected cluster; repeat a call whose process or machine died.
 
@@ -146,10 +138,7 @@ def results_as_completed(
     """
     ray = _ray()
     task = ray.remote(
-        num_cpus=options.cpus,
-        num_gpus=options.gpus,
-        max_retries=RETRIES,
-        max_calls=1 if own_process else 0,
+        num_cpus=options.cpus, num_gpus=options.gpus, max_retries=RETRIES, max_calls=1 if own_process else 0
     )(function)
     waiting, pending = iter(calls), dict[Any, Name]()
     while True:
@@ -183,9 +172,7 @@ def _ray() -> ModuleType:
     try:
         import ray  # an optional package
     except ModuleNotFoundError:
-        raise UserError(
-            "--cluster and --at_once need Ray: pip install -r requirements/cluster.txt"
-        ) from None
+        raise UserError("--cluster and --at_once need Ray: pip install -r requirements/cluster.txt") from None
     return ray
 
 
@@ -205,12 +192,8 @@ def _refuse_unreachable(address: str) -> None:
 def _refuse_too_small(nodes: list[dict], options: ClusterOptions) -> None:
     """Refuse a task larger than each machine; Ray would wait for a larger machine."""
     sizes = [node["Resources"] for node in nodes if node["Alive"]]
-    if not any(
-        size.get("CPU", 0) >= options.cpus and size.get("GPU", 0) >= options.gpus for size in sizes
-    ):
-        there = "; ".join(
-            f"{size.get('CPU', 0):g} cores, {size.get('GPU', 0):g} GPUs" for size in sizes
-        )
+    if not any(size.get("CPU", 0) >= options.cpus and size.get("GPU", 0) >= options.gpus for size in sizes):
+        there = "; ".join(f"{size.get('CPU', 0):g} cores, {size.get('GPU', 0):g} GPUs" for size in sizes)
         raise UserError(
             f"no machine of the cluster has {options.cpus} cores and {options.gpus} GPUs for one run; "
             f"its machines have: {there}"

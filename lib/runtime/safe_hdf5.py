@@ -70,9 +70,7 @@ def plain_datasets(store: h5py.Group) -> dict[str, h5py.Dataset]:
     Raises:
         ValueError: a link, a data set in other files, or a data set with an unknown filter.
     """
-    linked = store.visititems_links(
-        lambda name, link: None if isinstance(link, h5py.HardLink) else name
-    )
+    linked = store.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else name)
     if linked:
         raise ValueError(f"{linked} is a link, which is not followed")
     found: dict[str, h5py.Dataset] = {}

@@ -6,10 +6,7 @@ from lib.configuration.sections import Augmentation
 
 
 def augment(
-    images: np.ndarray,
-    aligned: np.ndarray,
-    settings: Augmentation,
-    generator: np.random.Generator,
+    images: np.ndarray, aligned: np.ndarray, settings: Augmentation, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Change each patch at random; truth and field of view are flipped and rotated with it.
 
@@ -39,9 +36,7 @@ def augment(
     return _with_jitter(images, settings, generator), aligned
 
 
-def _with_jitter(
-    images: np.ndarray, settings: Augmentation, generator: np.random.Generator
-) -> np.ndarray:
+def _with_jitter(images: np.ndarray, settings: Augmentation, generator: np.random.Generator) -> np.ndarray:
     """Change gamma by a factor in [1 / (1 + g), 1 + g], contrast around the mean by one in [1 - c, 1 + c]."""
     each = (len(images), 1, 1)
     if settings.gamma_jitter:

@@ -36,13 +36,9 @@ def save_checkpoint(file: Path, model: keras.Model, state: TrainingState) -> Non
     Raises:
         UserError: the file cannot be written.
     """
-    arrays = {
-        f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))
-    }
+    arrays = {f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))}
     with written_atomically(file) as (beside,), beside.open("wb") as stream:
-        np.savez(
-            stream, state=np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8), **arrays
-        )
+        np.savez(stream, state=np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8), **arrays)
 
 
 def load_checkpoint(file: Path, model: keras.Model) -> TrainingState:

@@ -48,9 +48,7 @@ class TrainingModels:
             compiled.test_on_batch(*_empty_patches(configuration, settings.fixed_batch_size))
         return cls(model, trained, compiled, scope)
 
-    def fit(
-        self, patches: PatchBatches, callbacks: list[keras.callbacks.Callback]
-    ) -> dict[str, list[float]]:
+    def fit(self, patches: PatchBatches, callbacks: list[keras.callbacks.Callback]) -> dict[str, list[float]]:
         """Train on all patches once; return the mean loss and metrics of the epoch."""
         with self.scope():
             # No shuffling by Keras: its random state is not in the checkpoint.

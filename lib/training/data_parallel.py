@@ -31,18 +31,14 @@ def data_parallel(settings: TrainingSettings) -> tuple[Scope, bool]:
     found = keras.distribution.list_devices()
     number = len(found) if settings.devices == "all" else settings.devices
     if process_count() > 1 and settings.devices != "all":
-        raise UserError(
-            "[training settings] devices: expected all, for a training on several machines"
-        )
+        raise UserError("[training settings] devices: expected all, for a training on several machines")
     if number <= 1:
         return nullcontext, False
     given = f"[training settings] devices = {settings.devices}"
     if number > len(found):
         raise UserError(f"{given}: there are {len(found)} ({', '.join(found)})")
     if settings.fixed_batch_size % number:
-        raise UserError(
-            f"{given}: expected batch_size = {settings.batch_size} to be a multiple of {number}"
-        )
+        raise UserError(f"{given}: expected batch_size = {settings.batch_size} to be a multiple of {number}")
     backend = keras.backend.backend()
     if backend == "jax":
         mesh = keras.distribution.DataParallel(devices=found[:number], auto_shard_dataset=False)

@@ -79,8 +79,7 @@ def auc_roc(scores: np.ndarray, truth: np.ndarray) -> float:
     """
     positives, negatives = np.sort(scores[truth]), np.sort(scores[~truth])
     below, not_above = (
-        np.searchsorted(negatives, positives, side).sum(dtype=np.int64)
-        for side in ("left", "right")
+        np.searchsorted(negatives, positives, side).sum(dtype=np.int64) for side in ("left", "right")
     )
     return float((below + not_above) / (2 * positives.size * negatives.size))
 

@@ -126,9 +126,7 @@ class PatchSampler:
         return corners if allowed is None else corners[np.isin(corners, allowed)]
 
 
-def cut_patches(
-    arrays: Sequence[np.ndarray], corners: Corners, height: int, width: int
-) -> np.ndarray:
+def cut_patches(arrays: Sequence[np.ndarray], corners: Corners, height: int, width: int) -> np.ndarray:
     """Cut patches (N, height, width) at `corners` from `arrays`, each (H, W) and of the same dtype."""
     patches = np.empty((len(corners), height, width), arrays[0].dtype)
     for index in np.unique(corners.image):

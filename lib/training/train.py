@@ -10,11 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from lib.configuration.experiment_folder import (
-    Experiment,
-    refuse_other_settings,
-    refuse_other_split,
-)
+from lib.configuration.experiment_folder import Experiment, refuse_other_settings, refuse_other_split
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
 from lib.configuration.training_lock import training_lock
@@ -212,9 +208,7 @@ def _train_epoch(
     return row | {"seconds": round(time.monotonic() - started, 2)}
 
 
-def _measure(
-    model: keras.Model, patches: FixedPatches, settings: TrainingSettings
-) -> dict[str, float]:
+def _measure(model: keras.Model, patches: FixedPatches, settings: TrainingSettings) -> dict[str, float]:
     """Loss, accuracy, and exact AUC-ROC over the pixels in the field of view."""
     probability = model.predict(patches.x, batch_size=settings.batch_size, verbose=0)
     measures = {"loss": LOSSES[settings.loss], "accuracy": accuracy}
@@ -242,12 +236,7 @@ def _write_epoch(
     files = [experiment.history_file, curves, experiment.weights("last")]
     if state.best_epoch == state.epochs_done:
         files.append(experiment.weights("best"))
-    with written_atomically(*files, experiment.checkpoint) as (
-        table,
-        picture,
-        *weights,
-        checkpoint,
-    ):
+    with written_atomically(*files, experiment.checkpoint) as (table, picture, *weights, checkpoint):
         with table.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, state.history[0], lineterminator="\n")
             writer.writeheader()
@@ -273,16 +262,12 @@ def _print_start(
     device = f"{keras.backend.backend()} on {', '.join(devices())}"
     print(f"{experiment.name}: {model.count_params():,} parameters; {device}; {settings.precision}")
     if model.count_params() > SLOW_ON_A_CPU and not has_gpu():
-        print(
-            "a network of this size needs weeks on a CPU; configurations/*_cpu.txt have smaller networks"
-        )
+        print("a network of this size needs weeks on a CPU; configurations/*_cpu.txt have smaller networks")
     if state.history and not reason_to_stop(state, settings):
         print(f"continuing after epoch {state.epochs_done}; --fresh starts with the first epoch")
 
 
-def _print_validation_images(
-    images: dict[str, list[TrainingImage]], settings: TrainingSettings
-) -> None:
+def _print_validation_images(images: dict[str, list[TrainingImage]], settings: TrainingSettings) -> None:
     """With `validation = patches`, print which images validate, and warn if one also trains."""
     if settings.validation == "images":
         return

@@ -95,11 +95,7 @@ class PatchBatches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self,
-        configuration: Configuration,
-        images: Sequence[TrainingImage],
-        sampler: PatchSampler,
-        epoch: int,
+        self, configuration: Configuration, images: Sequence[TrainingImage], sampler: PatchSampler, epoch: int
     ) -> None:
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         settings, attributes = configuration.training_settings, configuration.data_attributes
@@ -118,9 +114,7 @@ class PatchBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         corners = self._corners_of_batch(index)
         x = network_input(cut_patches(self._levels, corners, *self._patch))
-        y = np.stack(
-            [cut_patches(arrays, corners, *self._patch) for arrays in self._aligned], axis=-1
-        )
+        y = np.stack([cut_patches(arrays, corners, *self._patch) for arrays in self._aligned], axis=-1)
         generator = np.random.default_rng([self._settings.seed, AUGMENTATION, self._epoch, index])
         x, y = augment(x, y, self._augmentation, generator)
         if not self._settings.loss_in_FOV:
@@ -152,9 +146,7 @@ class FixedPatches:
     inside: np.ndarray
 
 
-def fixed_patches(
-    configuration: Configuration, part: str, images: list[TrainingImage]
-) -> FixedPatches:
+def fixed_patches(configuration: Configuration, part: str, images: list[TrainingImage]) -> FixedPatches:
     """Patches to measure an epoch: equally many of each image, at random places, without augmentation.
 
     Raises:

@@ -8,9 +8,7 @@ TEXT = GENERATOR["SOURCE"].read_text(encoding="utf-8")
 
 def test_the_page_is_what_the_configuration_gives():
     written = GENERATOR["PAGE"].read_text(encoding="utf-8")
-    assert written == GENERATOR["reference"](TEXT), (
-        "run python docs/generate_configuration_reference.py"
-    )
+    assert written == GENERATOR["reference"](TEXT), "run python docs/generate_configuration_reference.py"
 
 
 def test_every_key_is_on_the_page_with_its_default_and_comment():
@@ -25,7 +23,5 @@ def test_every_key_is_on_the_page_with_its_default_and_comment():
 
 
 def test_no_key_is_left_out():
-    keys = [
-        line.split("=")[0].strip() for line in TEXT.splitlines() if "=" in line and line[0] != "#"
-    ]
+    keys = [line.split("=")[0].strip() for line in TEXT.splitlines() if "=" in line and line[0] != "#"]
     assert [key for _, key, _, meaning in GENERATOR["explained_keys"](TEXT) if meaning] == keys

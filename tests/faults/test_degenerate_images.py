@@ -13,10 +13,7 @@ from lib.evaluation.test_run import test as run_test
 from lib.training.train import train
 from tests.conftest import tiny_configuration
 
-pytestmark = [
-    pytest.mark.faults,
-    pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning"),
-]
+pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")]
 
 
 def labelme(points: list) -> str:
@@ -25,9 +22,7 @@ def labelme(points: list) -> str:
     return json.dumps({"imagePath": "a.png", "shapes": shapes, **size})
 
 
-@pytest.mark.parametrize(
-    "tested", [["nothing"], ["all"], ["constant"], ["nothing", "all", "constant"]]
-)
+@pytest.mark.parametrize("tested", [["nothing"], ["all"], ["constant"], ["nothing", "all", "constant"]])
 def test_undefined_scores_are_empty_without_a_warning(prepared, tmp_path, tested):
     folder = tmp_path / "angiograms"
     shutil.copytree(prepared / "angiograms", folder)
@@ -44,9 +39,7 @@ def test_undefined_scores_are_empty_without_a_warning(prepared, tmp_path, tested
     split = {"parts": {part: [{"name": n} for n in parts[part]] for part in parts}}
     (tmp_path / "mine.json").write_text(json.dumps(split))
     configuration = tiny_configuration(
-        tmp_path,
-        f"preparation.split_file={tmp_path / 'mine.json'}",
-        "training settings.N_epochs=1",
+        tmp_path, f"preparation.split_file={tmp_path / 'mine.json'}", "training settings.N_epochs=1"
     )
     prepare(configuration)
     experiment = train(configuration)
@@ -58,7 +51,5 @@ def test_undefined_scores_are_empty_without_a_warning(prepared, tmp_path, tested
         assert (row["auc_roc"] in {"", "n/a"}) == (name != "constant")
     if len(tested) == 1:
         assert (evaluation.in_field_of_view.auc_roc is None) == (tested != ["constant"])
-        assert ("n/a" in (experiment.folder / "performances.txt").read_text()) or tested == [
-            "constant"
-        ]
+        assert ("n/a" in (experiment.folder / "performances.txt").read_text()) or tested == ["constant"]
     assert (experiment.folder / "ROC.png").is_file()

@@ -52,9 +52,7 @@ def test_a_signal_ends_a_training_at_once_and_its_lock_holds_until_then(prepared
         while not (folder / "history.csv").exists():
             assert process.poll() is None
             time.sleep(0.05)
-        with pytest.raises(
-            UserError, match=f"another training is running in it .process {process.pid} "
-        ):
+        with pytest.raises(UserError, match=f"another training is running in it .process {process.pid} "):
             train(tiny_configuration(prepared, *settings))
         started = time.monotonic()
         process.send_signal(sent)
@@ -105,20 +103,15 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_and_the_error_names_step_and_i
     images = training_images(configuration)["train"]
     first = PatchSampler(images, 32, 32).draw(48, np.random.default_rng([2025, 0, 1])).image[0]
     with pytest.raises(
-        UserError,
-        match=f"epoch 2, step 1 of 48: loss nan on patches of {images[first].name}: the tr",
+        UserError, match=f"epoch 2, step 1 of 48: loss nan on patches of {images[first].name}: the tr"
     ):
         train(tiny_configuration(prepared, *settings))
     assert {file: file.read_bytes() for file in before} == before and len(before) == 2
     assert history(experiment.folder) == rows
 
 
-@pytest.mark.parametrize(
-    "limit", [120_000, 220_000]
-)  # too small for a weight file; for a checkpoint
-def test_a_full_disk_is_one_line_and_leaves_the_files_of_the_last_epoch(
-    prepared, limit, small_files_only
-):
+@pytest.mark.parametrize("limit", [120_000, 220_000])  # too small for a weight file; for a checkpoint
+def test_a_full_disk_is_one_line_and_leaves_the_files_of_the_last_epoch(prepared, limit, small_files_only):
     settings = [f"experiment name.name=full_{limit}", "model.filters=16 32"]
     experiment = train(tiny_configuration(prepared, *settings, "training settings.N_epochs=1"))
     kept = [experiment.checkpoint, experiment.folder / "history.csv"]
@@ -127,9 +120,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_files_of_the_last_epoch(
     assert len(before[-1]) < 220_000 < len(before[0])
     with (
         small_files_only(limit),
-        pytest.raises(
-            UserError, match=r"cannot be written: File too large; is the disk full"
-        ) as error,
+        pytest.raises(UserError, match=r"cannot be written: File too large; is the disk full") as error,
     ):
         train(tiny_configuration(prepared, *settings))
     assert "\n" not in str(error.value)
@@ -139,16 +130,12 @@ def test_a_full_disk_is_one_line_and_leaves_the_files_of_the_last_epoch(
 
 
 def test_after_a_damaged_checkpoint_a_training_gives_the_same_result(prepared, capsys):
-    whole = train(
-        tiny_configuration(prepared, "experiment name.name=undamaged", "model.dropout=0.3")
-    )
+    whole = train(tiny_configuration(prepared, "experiment name.name=undamaged", "model.dropout=0.3"))
     settings = ["experiment name.name=damaged", "model.dropout=0.3"]
     damaged = train(tiny_configuration(prepared, *settings, "training settings.N_epochs=2"))
     content = damaged.checkpoint.read_bytes()
     damaged.checkpoint.write_bytes(content[: len(content) // 2])
-    (
-        damaged.folder / ".999-damaged_best.weights.h5"
-    ).touch()  # a temporary file of a killed training
+    (damaged.folder / ".999-damaged_best.weights.h5").touch()  # a temporary file of a killed training
     train(tiny_configuration(prepared, *settings))
     assert not unfinished(damaged.folder)
     output = capsys.readouterr().out

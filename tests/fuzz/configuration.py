@@ -22,8 +22,7 @@ def read(file: Path) -> None:
 
 def seeds() -> list[bytes]:
     whole = [
-        f.read_bytes()
-        for f in (PROJECT / "configuration.txt", *PROJECT.glob("configurations/*_cpu.txt"))
+        f.read_bytes() for f in (PROJECT / "configuration.txt", *PROJECT.glob("configurations/*_cpu.txt"))
     ]
     lines = whole[0].splitlines()
     without_comments = b"\n".join(line for line in lines if line and not line.startswith(b"#"))

@@ -30,9 +30,7 @@ def read(file: Path) -> None:
             found = reader(file)
         except UserError as error:
             assert str(error).startswith(str(file)) and "\n" not in str(error), error
-            where = (
-                traceback.extract_tb(error.__cause__.__traceback__)[-1] if error.__cause__ else None
-            )
+            where = traceback.extract_tb(error.__cause__.__traceback__)[-1] if error.__cause__ else None
             in_reading = where and where.filename.endswith("lib/images/reading.py")
             assert not in_reading or isinstance(error.__cause__, UserError), error.__cause__
         else:

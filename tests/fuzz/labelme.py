@@ -49,23 +49,7 @@ def seeds() -> list[bytes]:
     return [json.dumps(document).encode() for document in documents]
 
 
-VALUES = (
-    None,
-    True,
-    0,
-    -1,
-    1.5,
-    31,
-    1e308,
-    2**70,
-    float("nan"),
-    "",
-    "NP",
-    "mask",
-    "circle",
-    [],
-    {},
-)
+VALUES = (None, True, 0, -1, 1.5, 31, 1e308, 2**70, float("nan"), "", "NP", "mask", "circle", [], {})
 
 
 def mutated(data: bytes, longest: int, seed: int) -> bytes:

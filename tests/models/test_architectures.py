@@ -67,9 +67,7 @@ class TestEveryArchitecture:
         assert normalised(network) == batch_normalisation
         sgd = keras.optimizers.SGD(1.0)
         network.compile(optimizer=sgd, loss="binary_crossentropy", run_eagerly=True)
-        before = [
-            keras.ops.convert_to_numpy(weight).copy() for weight in network.trainable_variables
-        ]
+        before = [keras.ops.convert_to_numpy(weight).copy() for weight in network.trainable_variables]
         truth = (images(4, 16, 16) > 0.7).astype(np.float32)
         network.train_on_batch(images(4, 16, 16), truth)
         unmoved = [
@@ -115,9 +113,7 @@ class TestEveryArchitecture:
         np.testing.assert_allclose(predict(network, image), expected, atol=1e-6)
 
     @pytest.mark.parametrize("batch_normalisation", [False, True])
-    def test_folding_batch_normalisation_does_not_change_the_output(
-        self, architecture, batch_normalisation
-    ):
+    def test_folding_batch_normalisation_does_not_change_the_output(self, architecture, batch_normalisation):
         network = build(architecture, batch_normalisation=batch_normalisation)
         random = np.random.default_rng(1)
         for weight in network.weights:  # statistics, offsets and biases other than 0 and 1
@@ -173,9 +169,7 @@ def ladder_parameters(filters, *, vgg_encoder, attention_ratio=None):
         ("enhance_laddernet", {"vgg_encoder": True, "attention_ratio": 4}),
     ],
 )
-def test_the_number_of_parameters_follows_from_the_figure_of_the_paper(
-    architecture, formula, filters
-):
+def test_the_number_of_parameters_follows_from_the_figure_of_the_paper(architecture, formula, filters):
     network = build(architecture, filters=filters, reduction_ratio=4, batch_normalisation=False)
     assert network.count_params() == ladder_parameters(filters, **formula)
 
@@ -241,8 +235,7 @@ def test_the_error_for_an_unknown_name_gives_the_nearest_name(typed):
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"),
-    [("filters", ()), ("filters", (4, 0)), ("dropout", 1.0), ("reduction_ratio", 0)],
+    ("setting", "value"), [("filters", ()), ("filters", (4, 0)), ("dropout", 1.0), ("reduction_ratio", 0)]
 )
 def test_the_error_for_an_impossible_setting_names_the_setting(setting, value):
     with pytest.raises(ValueError, match=setting):

@@ -73,10 +73,6 @@ def test_padding_mirrors_the_image_and_cropping_gives_it_back(size):
     image = array(2, *size, 1)
     padded = keras.ops.convert_to_numpy(blocks.MirrorPadding(8)(image))
     to_add = [(0, -length % 8) for length in size]
-    np.testing.assert_array_equal(
-        padded, np.pad(image, [(0, 0), *to_add, (0, 0)], mode="symmetric")
-    )
-    np.testing.assert_array_equal(
-        keras.ops.convert_to_numpy(blocks.CropToImage()([padded, image])), image
-    )
+    np.testing.assert_array_equal(padded, np.pad(image, [(0, 0), *to_add, (0, 0)], mode="symmetric"))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(blocks.CropToImage()([padded, image])), image)
     assert blocks.MirrorPadding(8).compute_output_shape((2, *size, 1)) == padded.shape

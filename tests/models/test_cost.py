@@ -49,8 +49,7 @@ def test_pixels_outside_the_receptive_field_do_not_change_the_output(architectur
     near = slice(middle - reach, middle + reach + 1)
     changed[:, near, near] = image[:, near, near]
     before, after = (
-        keras.ops.convert_to_numpy(model(x, training=False))[0, middle, middle]
-        for x in (image, changed)
+        keras.ops.convert_to_numpy(model(x, training=False))[0, middle, middle] for x in (image, changed)
     )
     np.testing.assert_allclose(after, before, rtol=1e-6)
 

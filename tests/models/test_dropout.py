@@ -18,12 +18,7 @@ def test_elements_are_dropped_evenly_at_the_rate_and_the_others_are_scaled_up(ch
     maps = dropped(Dropout(RATE), (40, 24, 18, channels))
     assert (maps == 0).mean() == pytest.approx(51 / 256, abs=0.006)
     assert np.unique(maps).tolist() == pytest.approx([0, 256 / 205])
-    for axes in (
-        (0, 1, 2),
-        (1, 2, 3),
-        (0, 2, 3),
-        (0, 1, 3),
-    ):  # all places are dropped equally often
+    for axes in ((0, 1, 2), (1, 2, 3), (0, 2, 3), (0, 1, 3)):  # all places are dropped equally often
         assert (maps == 0).mean(axis=axes) == pytest.approx(RATE, abs=0.07)
 
 

@@ -15,9 +15,7 @@ def command(folder, *arguments, **environment) -> subprocess.CompletedProcess:
     """Run a script with none of the web page's variables but these."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CNP_WEB_", "DJANGO_"))}
     kept |= {"CNP_WEB_FOLDER": str(folder), **environment}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=PROJECT, env=kept, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, *arguments], cwd=PROJECT, env=kept, capture_output=True, text=True)
 
 
 def one_line_error(finished: subprocess.CompletedProcess) -> str:
@@ -116,11 +114,7 @@ def test_network_access_needs_an_account(on_the_network, settings):
     answer = stranger.get("/")
     assert answer.status_code == 302
     assert answer["Location"].startswith("/login/")
-    for method, address in (
-        ("get", "/results/"),
-        ("post", "/results/"),
-        ("get", "/results/x/picture"),
-    ):
+    for method, address in (("get", "/results/"), ("post", "/results/"), ("get", "/results/x/picture")):
         assert getattr(stranger, method)(address).status_code == 403
     assert stranger.get("/login/").status_code == 200
     assert stranger.get("/static/page.css").status_code == 200
@@ -143,12 +137,7 @@ def test_network_access_needs_an_account(on_the_network, settings):
 
 
 def test_files_outside_the_static_folder_are_not_served(client):
-    for address in (
-        "/static/../settings.py",
-        "/static/%2e%2e/settings.py",
-        "/static/",
-        "/web_data/",
-    ):
+    for address in ("/static/../settings.py", "/static/%2e%2e/settings.py", "/static/", "/web_data/"):
         assert client.get(address).status_code in {400, 404}
 
 
@@ -161,9 +150,7 @@ def test_static_files_have_the_security_headers(client):
         assert answer["X-Frame-Options"] == "DENY"
         assert answer["X-Content-Type-Options"] == "nosniff"
         assert "Access-Control-Allow-Origin" not in answer
-        unchanged = client.get(
-            f"/static/{name}", headers={"if-modified-since": answer["Last-Modified"]}
-        )
+        unchanged = client.get(f"/static/{name}", headers={"if-modified-since": answer["Last-Modified"]})
         assert unchanged.status_code == 304
 
 

@@ -53,8 +53,7 @@ def faults(chromium):
 
 def move(page, slider: str, value: float) -> None:
     page.locator(slider).evaluate(
-        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')) }",
-        value,
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')) }", value
     )
 
 
@@ -145,9 +144,7 @@ def test_keyboard_small_screen_and_chinese(chromium, faults, server, tmp_path):
 
     page.reload()  # the server still has the session's images
     page.wait_for_selector("#list li:nth-child(2)[data-state=done]")
-    unnamed = page.locator(
-        "button, input, select, canvas:not([aria-hidden]), a[href]"
-    ).evaluate_all(
+    unnamed = page.locator("button, input, select, canvas:not([aria-hidden]), a[href]").evaluate_all(
         """elements => elements.filter(e => e.type !== "hidden" && !(
             e.ariaLabel || e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML)"""
     )

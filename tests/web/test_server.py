@@ -60,9 +60,7 @@ def onnx_file(tmp_path):
     return tmp_path / "darkness.onnx"
 
 
-def request(
-    port: int, method: str, address: str, body: bytes = b"", **headers
-) -> http.client.HTTPResponse:
+def request(port: int, method: str, address: str, body: bytes = b"", **headers) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request(method, address, body, headers)
     answer = connection.getresponse()
@@ -97,9 +95,7 @@ def test_start_upload_analyse_stop(onnx_file, tmp_path, angiogram):
             session = answer.headers["Set-Cookie"].partition(";")[0]
 
             def done():
-                (result,) = json.loads(request(port, "GET", "/results/", Cookie=session).body)[
-                    "results"
-                ]
+                (result,) = json.loads(request(port, "GET", "/results/", Cookie=session).body)["results"]
                 return result if result["state"] == "done" else None
 
             url = wait_for(done)["url"]

@@ -31,9 +31,7 @@ def png_bomb(side: int) -> bytes:
     adler32 = struct.pack(">HH", size % 65521, 1)  # of zeros
     data = b"\x78\xda" + block * (size // 2**20) + end + adler32
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def test_png_bomb_is_a_valid_image():
@@ -69,10 +67,7 @@ BAD = {
     "PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n", 400),
     "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', 400),
     "text": (b"angiogram", 400),
-    "two frames": (
-        encoded(GREY, "GIF", save_all=True, append_images=[Image.new("L", (64, 64))]),
-        400,
-    ),
+    "two frames": (encoded(GREY, "GIF", save_all=True, append_images=[Image.new("L", (64, 64))]), 400),
     "too many pixels": (b"P5 40000 40000 255\n", 413),
     "DICOM of too many pixels": (dicom(GREY, Rows=40_000, Columns=40_000), 413),
     "truncated DICOM": (dicom(GREY)[:200], 400),
@@ -168,8 +163,7 @@ def test_twenty_simultaneous_uploads(web, server, settings):
     web.network = network(slow)
     statuses, clients = [], [page_client() for _ in range(20)]
     threads = [
-        threading.Thread(target=lambda c=c: statuses.append(send_to(server, c, png(GREY))))
-        for c in clients
+        threading.Thread(target=lambda c=c: statuses.append(send_to(server, c, png(GREY)))) for c in clients
     ]
     for thread in threads:
         thread.start()

@@ -21,12 +21,7 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                (
-                    "key",
-                    models.CharField(
-                        default=web.models.unguessable_name, max_length=32, unique=True
-                    ),
-                ),
+                ("key", models.CharField(default=web.models.unguessable_name, max_length=32, unique=True)),
                 ("owner", models.CharField(db_index=True, max_length=32)),
                 ("file_name", models.CharField(max_length=200)),
                 ("is_dicom", models.BooleanField(default=False)),
@@ -53,8 +48,6 @@ class Migration(migrations.Migration):
                 ("label", models.CharField(default="", max_length=100)),
                 ("provenance", models.JSONField(default=dict)),
             ],
-            options={
-                "ordering": ("pk",),
-            },
-        ),
+            options={"ordering": ("pk",)},
+        )
     ]

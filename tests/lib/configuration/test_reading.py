@@ -85,8 +85,7 @@ def test_an_error_in_an_override_names_the_option_set():
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"),
-    [("", None), ("3/20", (3, 20)), ("0/5", 0), ("6/5", 0), ("1/2", 0), ("x", 0)],
+    ("value", "expected"), [("", None), ("3/20", (3, 20)), ("0/5", 0), ("6/5", 0), ("1/2", 0), ("x", 0)]
 )
 def test_a_fold_is_one_of_at_least_three(value, expected):
     setting = f"preparation.fold={value}"
@@ -268,9 +267,7 @@ def test_any_text_without_all_sections_is_an_error_that_names_the_file(tmp_path_
 
 def test_no_threshold_is_chosen_on_images_used_for_training():
     message = fault(
-        DEFAULT_CONFIGURATION,
-        "training settings.validation=patches",
-        "testing settings.threshold=validation",
+        DEFAULT_CONFIGURATION, "training settings.validation=patches", "testing settings.threshold=validation"
     )
     assert "threshold or min_area_px = 'validation': expected a number" in message
 
@@ -280,22 +277,13 @@ def test_an_experiment_does_not_change_when_configuration_txt_is_edited(file, tm
     edited = tmp_path / "project" / "configuration.txt"
     shutil.copytree(PROJECT / "configurations", edited.parent / "configurations")
     text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
-    for old, new in (
-        ("clahe_clip_limit = 2.0", "clahe_clip_limit = 9"),
-        ("seed = 2025", "seed = 1"),
-    ):
+    for old, new in (("clahe_clip_limit = 2.0", "clahe_clip_limit = 9"), ("seed = 2025", "seed = 1")):
         assert old in text
         text = text.replace(old, new)
     edited.write_text(text, encoding="utf-8")
     before = read_configuration(file)
     after = read_configuration(edited.parent / "configurations" / file.name)
-    for section in (
-        "preprocessing",
-        "augmentation",
-        "model",
-        "training settings",
-        "testing settings",
-    ):
+    for section in ("preprocessing", "augmentation", "model", "training settings", "testing settings"):
         assert after.texts[section] == before.texts[section]
 
 

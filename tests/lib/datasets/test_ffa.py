@@ -47,11 +47,7 @@ def folder(tmp_path):
 
 def written_images(folder: Path) -> dict:
     configuration = tiny_configuration(folder)
-    return {
-        image.name: image
-        for part in PARTS
-        for image in read_part(configuration.data_paths.hdf5(part))
-    }
+    return {image.name: image for part in PARTS for image in read_part(configuration.data_paths.hdf5(part))}
 
 
 def faults(folder: Path, *overrides: str) -> str:
@@ -139,12 +135,7 @@ def test_a_labelme_file_of_another_name_is_found_by_its_image_path(folder):
 
 
 def test_an_information_banner_is_cut_from_image_and_truth_alike(folder):
-    add(
-        folder / "angiograms",
-        "9-1 _001",
-        size=(70, 60),
-        shapes=[("NP", [[5, 50], [40, 50], [40, 66]])],
-    )
+    add(folder / "angiograms", "9-1 _001", size=(70, 60), shapes=[("NP", [[5, 50], [40, 50], [40, 66]])])
     prepare(tiny_configuration(folder, "preparation.info_banner=none"))
     uncut = written_images(folder)
     shutil.rmtree(folder / "datasets")
@@ -248,9 +239,7 @@ def test_an_image_without_a_banner_among_others_with_one_is_named(folder):
             cv2.putText(frame, "Meier Anna 1950", (8, 225), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1)
         Image.fromarray(frame).save(images / f"{patient}-1 _020.png")
         (images / f"{patient}-1 _020.json").write_text(json.dumps(content), "utf-8")
-    assert "0-1 _020.png: no information banner found, but in other images of 200x240" in faults(
-        folder
-    )
+    assert "0-1 _020.png: no information banner found, but in other images of 200x240" in faults(folder)
 
 
 def test_unusual_image_names_are_kept(folder):

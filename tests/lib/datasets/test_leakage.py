@@ -27,10 +27,7 @@ def split(folder, **parts):
 def started_from(folder, experiment, weights_of):
     """Configuration of an experiment that starts from the weights of another; tests on the prepared data."""
     weights = "none" if weights_of is None else folder / weights_of / "w_best.weights.h5"
-    overrides = [
-        f"training settings.initial_weights={weights}",
-        f"data paths.path_local={folder / 'data'}",
-    ]
+    overrides = [f"training settings.initial_weights={weights}", f"data paths.path_local={folder / 'data'}"]
     configuration = read_configuration(DEFAULT_CONFIGURATION, overrides)
     if (folder / experiment).is_dir():
         (folder / experiment / "w_configuration.txt").write_text(configuration.as_text())

@@ -14,9 +14,7 @@ from lib.runtime.errors import UserError
 def members(images_of_patients: list[int], seed: int = 0) -> list[Member]:
     generator = np.random.default_rng(seed)
     return [
-        Member(
-            f"{patient}-{image}", str(patient), f"{patient:032x}{image:032x}", generator.random()
-        )
+        Member(f"{patient}-{image}", str(patient), f"{patient:032x}{image:032x}", generator.random())
         for patient, number in enumerate(images_of_patients)
         for image in range(number)
     ]
@@ -107,8 +105,7 @@ def test_the_seed_chooses_the_folds():
 def test_folds_have_similar_truth():
     everyone = members([1] * 40)
     means = [
-        np.mean([m.truth_fraction for m in split_by_fold(everyone, (n, 4), 0)["test"]])
-        for n in (1, 2, 3, 4)
+        np.mean([m.truth_fraction for m in split_by_fold(everyone, (n, 4), 0)["test"]]) for n in (1, 2, 3, 4)
     ]
     assert np.ptp(means) < 0.1  # 10 numbers in [0, 1] each; about 0.2 for random folds
 

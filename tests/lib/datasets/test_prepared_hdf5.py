@@ -208,9 +208,7 @@ def test_a_decompression_bomb_is_refused(files):
     for file in files[1:]:
         shutil.copy(files[0], file)
     assert files[0].stat().st_size < 2**21
-    with pytest.raises(
-        UserError, match=r"imgs\.hdf5: \d+ bytes that would decompress to 1342177280"
-    ):
+    with pytest.raises(UserError, match=r"imgs\.hdf5: \d+ bytes that would decompress to 1342177280"):
         list(read_part(files))
     assert next(iter(names_and_patients(files))) == ("", "")
 

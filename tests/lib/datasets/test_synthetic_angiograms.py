@@ -69,9 +69,7 @@ def test_non_perfusion_lies_in_the_affected_region(angiograms):
 def test_the_foveal_avascular_zone_is_dark_but_not_marked(angiograms):
     for angiogram in angiograms:
         row, column = np.mgrid[:SIZE, :SIZE]
-        distance = (
-            np.hypot(column + 0.5 - angiogram.fovea[0], row + 0.5 - angiogram.fovea[1]) / SIZE
-        )
+        distance = np.hypot(column + 0.5 - angiogram.fovea[0], row + 0.5 - angiogram.fovea[1]) / SIZE
         assert not angiogram.non_perfusion[distance < 0.05].any()
         ring = angiogram.image[(distance > 0.06) & (distance < 0.10)]
         assert np.median(angiogram.image[distance < 0.02]) < np.median(ring)

@@ -87,9 +87,7 @@ def test_the_interval_equals_that_of_patients_drawn_one_by_one(monkeypatch):
 
 def test_seeds_are_averaged_and_differences_are_paired(monkeypatch):
     monkeypatch.setattr(patient_statistics, "RESAMPLES", 40)
-    one, two, weaker = (
-        count_patients(images(seed=s, shift=h)) for s, h in ((1, 2), (2, 2), (3, 0))
-    )
+    one, two, weaker = (count_patients(images(seed=s, shift=h)) for s, h in ((1, 2), (2, 2), (3, 0)))
     both = estimate([one, two])
     alone = [estimate([counts]) for counts in (one, two)]
     np.testing.assert_allclose(both.resampled, (alone[0].resampled + alone[1].resampled) / 2)
@@ -105,10 +103,7 @@ def test_undefined_scores_are_nan_and_left_out_of_intervals(monkeypatch):
     monkeypatch.setattr(patient_statistics, "RESAMPLES", 200)
     made = images(patients=3)
     none = np.zeros(300, bool)
-    made = [
-        i if i.patient == "0" else ScoredImage(i.name, i.patient, i.scores, none, None)
-        for i in made
-    ]
+    made = [i if i.patient == "0" else ScoredImage(i.name, i.patient, i.scores, none, None) for i in made]
     found = estimate([count_patients(made)])
     assert np.isfinite(found.values[[AUC_ROC, AUC_PR]]).all()
     assert np.isnan(found.values[F1])
@@ -128,11 +123,7 @@ def test_one_patient_has_scores_but_no_interval():
 def test_holm_correction_worked_by_hand():
     # Of 8 patients, all differ in one direction: p = 2 / 2**8. Between b and c, the signed ranks are
     # -5 1 2 3 4 6 7 8; ten sets of ranks have a sum of at most 5: p = 2 * 10 / 2**8.
-    networks = {
-        "a": np.arange(1.0, 9) * 10,
-        "b": np.zeros(8),
-        "c": -np.array([-5.0, 1, 2, 3, 4, 6, 7, 8]),
-    }
+    networks = {"a": np.arange(1.0, 9) * 10, "b": np.zeros(8), "c": -np.array([-5.0, 1, 2, 3, 4, 6, 7, 8])}
     tests = paired_tests("f1", {n: dict(enumerate(v)) for n, v in networks.items()})
     assert [t.p_value for t in tests] == pytest.approx([2 / 256, 2 / 256, 20 / 256])
     # Times 3, 2, 1; the second is not below the first.
@@ -146,11 +137,7 @@ def test_networks_are_paired_by_patient():
     named["b"]["p3"] = np.nan
     named["c"]["only here"] = 0.5
     tests = paired_tests("f1", named)
-    assert [(t.first, t.second, t.patients) for t in tests] == [
-        ("a", "b", 7),
-        ("a", "c", 8),
-        ("b", "c", 7),
-    ]
+    assert [(t.first, t.second, t.patients) for t in tests] == [("a", "b", 7), ("a", "c", 8), ("b", "c", 7)]
     without = np.arange(8) != 3
     oracle = [
         stats.wilcoxon(a[without], b[without]).pvalue,

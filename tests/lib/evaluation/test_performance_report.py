@@ -82,11 +82,7 @@ def test_json_reads_back_and_has_null_for_undefined(tmp_path, evaluation):
     assert data["all_background_in_field_of_view"]["precision"] is None
     assert data["per_image"][0]["name"] == "2-1, 患者 016"
     assert data["per_image"][1]["scores"]["auc_roc"] is None
-    assert data["averages_over_images"]["auc_roc"] == {
-        "mean": 1.0,
-        "standard_deviation": None,
-        "images": 1,
-    }
+    assert data["averages_over_images"]["auc_roc"] == {"mean": 1.0, "standard_deviation": None, "images": 1}
 
 
 def test_table_has_one_row_an_image(tmp_path, evaluation):

@@ -28,10 +28,7 @@ property_test = settings(derandomize=True, max_examples=60, deadline=None)
 
 
 def as_arrays(pairs):
-    return (
-        np.array([p for p, _ in pairs], np.float32),
-        np.array([t for _, t in pairs], np.uint8),
-    )
+    return (np.array([p for p, _ in pairs], np.float32), np.array([t for _, t in pairs], np.uint8))
 
 
 @property_test
@@ -86,9 +83,7 @@ def test_the_chosen_threshold_is_the_best_of_all(pairs):
     probability, truth = as_arrays(pairs)
     f1 = {float(t): score_pixels(probability, truth, t).f1 for t in np.unique(probability)}
     best = max(f1.values())
-    assert choose_threshold(PooledPixels([(probability, truth)])) == min(
-        t for t in f1 if f1[t] == best
-    )
+    assert choose_threshold(PooledPixels([(probability, truth)])) == min(t for t in f1 if f1[t] == best)
 
 
 def test_no_threshold_can_be_chosen_without_positives():

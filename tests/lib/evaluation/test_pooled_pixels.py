@@ -74,11 +74,7 @@ def test_scores_do_not_depend_on_the_ranges(images, request):
 def test_minus_zero_is_zero():
     pool = PooledPixels([(np.array([-0.0, 0.0]), np.array([0, 1]))])
     (found,) = pool.by_score()
-    assert (found.scores.tolist(), found.negatives.tolist(), found.positives.tolist()) == (
-        [0],
-        [1],
-        [1],
-    )
+    assert (found.scores.tolist(), found.negatives.tolist(), found.positives.tolist()) == ([0], [1], [1])
 
 
 @pytest.mark.parametrize("score", [-0.1, 1.1, np.nan])

@@ -9,13 +9,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn import metrics
 
 from lib.evaluation.pixel_scores import RATES, score_pixels
-from lib.evaluation.scoring import (
-    PredictedImage,
-    blurred_darkness,
-    choose_min_area,
-    evaluate,
-    f1_of_masks,
-)
+from lib.evaluation.scoring import PredictedImage, blurred_darkness, choose_min_area, evaluate, f1_of_masks
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
@@ -152,9 +146,7 @@ def test_second_observer_of_drive_scores_as_published():
     def masks(folder, pattern):
         files = sorted((DRIVE / folder).glob(pattern))
         assert len(files) == 20
-        return [
-            (np.asarray(Image.open(file).convert("L")) > 127).astype(np.uint8) for file in files
-        ]
+        return [(np.asarray(Image.open(file).convert("L")) > 127).astype(np.uint8) for file in files]
 
     first, second = masks("1st_manual", "*.*"), masks("2nd_manual", "*.*")
     fields_of_view = masks("mask", "*.*")
@@ -175,7 +167,5 @@ def test_small_areas_are_dropped_if_f1_rises():
     truth[5:15, 5:15] = probability[5:15, 5:14] = 1
     probability[30, 30:37] = probability[20:22, 30] = 1  # specks of 7 and 2 pixels
     case = predicted(probability, truth)
-    assert f1_of_masks([case], 0.5, [0, 5, 10]) == pytest.approx(
-        {0: 180 / 199, 5: 180 / 197, 10: 180 / 190}
-    )
+    assert f1_of_masks([case], 0.5, [0, 5, 10]) == pytest.approx({0: 180 / 199, 5: 180 / 197, 10: 180 / 190})
     assert choose_min_area([case], 0.5) == 10  # the smallest of the best

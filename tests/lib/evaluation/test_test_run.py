@@ -92,19 +92,14 @@ def test_an_untrained_or_otherwise_trained_network_is_refused(prepared, tested):
     with pytest.raises(UserError, match=r"no trained experiment nobody \(.*; trained .*\btested"):
         run_test(tiny_configuration(prepared, "experiment name.name=nobody"))
     with pytest.raises(UserError, match=r"\[preprocessing\] gamma = 1\.1, trained with 0\.8"):
-        run_test(
-            tiny_configuration(prepared, "experiment name.name=tested", "preprocessing.gamma=1.1")
-        )
+        run_test(tiny_configuration(prepared, "experiment name.name=tested", "preprocessing.gamma=1.1"))
 
 
 def test_weights_of_another_network_are_refused_by_name(prepared, tested):
     _, experiment, _ = tested
     other = train(
         tiny_configuration(
-            prepared,
-            "experiment name.name=other",
-            "model.filters=4 6",
-            "training settings.N_epochs=1",
+            prepared, "experiment name.name=other", "model.filters=4 6", "training settings.N_epochs=1"
         )
     )
     shutil.copy(experiment.weights("best"), other.weights("best"))
@@ -116,9 +111,7 @@ def test_a_test_patient_who_was_trained_on_is_refused(prepared, tested, tmp_path
     _configuration, _experiment, _ = tested
     mixed = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
     for kind in ("imgs", "groundTruth", "borderMasks"):
-        shutil.copy(
-            mixed / f"FFA_dataset_{kind}_train.hdf5", mixed / f"FFA_dataset_{kind}_test.hdf5"
-        )
+        shutil.copy(mixed / f"FFA_dataset_{kind}_train.hdf5", mixed / f"FFA_dataset_{kind}_test.hdf5")
     settings = ["experiment name.name=tested", f"data paths.path_local={mixed}"]
     with pytest.raises(UserError, match="in the train part of the training"):
         run_test(tiny_configuration(prepared, *settings))
@@ -133,9 +126,7 @@ def test_another_set_is_tested_beside_the_own_results(tested, tmp_path):
     there = folder / "datasets"
     evaluation = run_test(
         tiny_configuration(
-            experiment.folder.parents[1],
-            "experiment name.name=tested",
-            f"data paths.path_test={there}",
+            experiment.folder.parents[1], "experiment name.name=tested", f"data paths.path_test={there}"
         )
     )
     results = experiment.folder / "on_datasets"
@@ -157,9 +148,7 @@ def test_images_trained_on_are_refused_as_another_set_too(prepared, tested, tmp_
         run_test(tiny_configuration(prepared, *settings))
 
 
-def test_a_second_observer_is_a_row_of_its_own_and_connectivity_is_measured(
-    prepared, tested, tmp_path
-):
+def test_a_second_observer_is_a_row_of_its_own_and_connectivity_is_measured(prepared, tested, tmp_path):
     there = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
     with h5py.File(there / "FFA_dataset_groundTruth_test.hdf5", "a") as store:
         second = np.roll(store["image"][...], 3, axis=1)
@@ -188,9 +177,7 @@ def test_pictures_come_in_rows_and_none_of_an_earlier_test_stays(prepared, teste
     settings = [f"experiment name.path_experiments={tmp_path}", "experiment name.name=tested"]
     number = len(evaluation.per_image) - 1
     settings += [f"testing settings.full_images_to_test={number}"]
-    run_test(
-        tiny_configuration(prepared, *settings, f"testing settings.N_group_visual={number + 3}")
-    )
+    run_test(tiny_configuration(prepared, *settings, f"testing settings.N_group_visual={number + 3}"))
     rows = [file.name for file in folder.glob("*_Original_GroundTruth_Prediction*")]
     assert rows == [first]
     with Image.open(folder / first) as picture:

@@ -46,10 +46,7 @@ def test_another_order_of_the_pixels_is_refused():
     truth = np.arange(1000).reshape(20, 50) % 2 > 0
     exact = (0.5 + 0.004 * truth).astype(np.float32)
     rounded = (0.504 - 0.004 * truth).astype(np.float32)
-    predicted = {
-        "float32": [image(exact, truth)],
-        "mixed_bfloat16": [image(rounded, truth)],
-    }
+    predicted = {"float32": [image(exact, truth)], "mixed_bfloat16": [image(rounded, truth)]}
     chosen, why = choose_precision(predicted, SECONDS)
     assert chosen == "float32" and "AUC-ROC differs by 1.000000" in why
 

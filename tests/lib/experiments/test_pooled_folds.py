@@ -13,13 +13,7 @@ from lib.evaluation.performance_report import write_performances
 from lib.evaluation.predicted_images import write_predictions
 from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
 from lib.experiments.plan import read_plan
-from lib.experiments.pooled_folds import (
-    BACKGROUND,
-    DARKNESS,
-    HUMAN,
-    best_in_each_fold,
-    read_variants,
-)
+from lib.experiments.pooled_folds import BACKGROUND, DARKNESS, HUMAN, best_in_each_fold, read_variants
 from lib.experiments.results_table import write_comparison, write_table
 from tests.lib.experiments.test_running import plan_file
 
@@ -38,15 +32,7 @@ def a_case(patient, quality, seed, second_observer=True):
     noise = np.random.default_rng([patient, seed]).normal(0, 1, truth.shape)
     probability = (1 / (1 + np.exp(1.0 - quality * (truth > 0) - noise))).astype(np.float32)
     human = np.roll(truth, 1, axis=1) if second_observer else None
-    return PredictedImage(
-        f"{patient}-1",
-        f"{patient}",
-        probability,
-        truth,
-        field_of_view,
-        original,
-        human,
-    )
+    return PredictedImage(f"{patient}-1", f"{patient}", probability, truth, field_of_view, original, human)
 
 
 def finish(run, cases, threshold):
@@ -119,9 +105,7 @@ def test_baselines_are_scored_on_the_same_pixels(variants):
     scores, truth, _ = pooled("unet", 1, lambda c: blurred_darkness(c.original))
     baselines = variants[0].baselines
     assert set(baselines) == {DARKNESS, BACKGROUND, HUMAN}
-    found = {
-        name: dict(zip(SCORES, b.estimate.values, strict=True)) for name, b in baselines.items()
-    }
+    found = {name: dict(zip(SCORES, b.estimate.values, strict=True)) for name, b in baselines.items()}
     assert found[DARKNESS]["auc_roc"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-9)
     assert found[DARKNESS]["f1"] == pytest.approx(f1_score(truth, scores >= 0.45))
     assert found[BACKGROUND]["accuracy"] == pytest.approx(1 - truth.mean())
@@ -158,11 +142,7 @@ def test_a_second_observer_of_some_images_is_left_out(plan, monkeypatch):
 def test_tables_and_pictures_hold_the_statistics(plan, variants):
     table = write_table(plan, variants)
     text = table.read_text()
-    for line in (
-        "## Pooled over all patients",
-        "## Difference to blurred darkness",
-        "## Paired tests",
-    ):
+    for line in ("## Pooled over all patients", "## Difference to blurred darkness", "## Paired tests"):
         assert line in text
     rows = [line.split() for line in text.splitlines()]
     shared = ["|", "blurred", "darkness", "|", "8", "|", "8", "|"]
@@ -176,11 +156,7 @@ def test_tables_and_pictures_hold_the_statistics(plan, variants):
     assert darkness["interval_low"] <= darkness["value"] <= darkness["interval_high"]
     assert f"{network:.4f} [" in text and f"{darkness['value']:+.4f} [" in text
     dice, area = content["paired_tests"]
-    assert (dice["first"], dice["second"], dice["score"], area["score"]) == (
-        *NETWORKS,
-        "f1",
-        "auc_roc",
-    )
+    assert (dice["first"], dice["second"], dice["score"], area["score"]) == (*NETWORKS, "f1", "auc_roc")
     assert dice["patients"] == 8 and 0 < dice["p_value"] == dice["p_holm"] < 0.05
     rows = (table.parent / "results_estimates.csv").read_text().splitlines()
     assert rows[0].startswith("variant,estimate,images,patients,seeds,score,value,interval_low")

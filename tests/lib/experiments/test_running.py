@@ -75,18 +75,12 @@ def test_every_run_is_repeated_under_every_seed(tmp_path):
     assert len({c.data_paths.path_local for c in read}) == 3  # each fold is prepared once
 
 
-def test_finished_runs_stay_failed_ones_are_told_and_the_table_has_the_scores(
-    prepared, tmp_path, capsys
-):
+def test_finished_runs_stay_failed_ones_are_told_and_the_table_has_the_scores(prepared, tmp_path, capsys):
     vary = "[vary]\nmodel.architecture = unet | resunet\n[reference]\nsource = me\n"
     file = plan_file(tmp_path, vary)
-    file.write_text(
-        file.read_text().replace(str(tmp_path / "datasets"), str(prepared / "datasets"))
-    )
+    file.write_text(file.read_text().replace(str(tmp_path / "datasets"), str(prepared / "datasets")))
     plan = read_plan(file)
-    broken = (
-        tmp_path / "experiments" / "plan" / "architecture-unet" / "architecture-unet_checkpoint.npz"
-    )
+    broken = tmp_path / "experiments" / "plan" / "architecture-unet" / "architecture-unet_checkpoint.npz"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"torn")
     table, failures = run_plan(plan)
@@ -132,11 +126,7 @@ def test_what_is_laid_over_holds_for_every_run(tmp_path):
             "did you mean 'unet'",
         ),
         ("[settings]", "[setings]", r"unknown section \[setings\]"),
-        (
-            "training settings.N_epochs = 1",
-            "training settings.N_epoch = 1",
-            "did you mean 'N_epochs'",
-        ),
+        ("training settings.N_epochs = 1", "training settings.N_epoch = 1", "did you mean 'N_epochs'"),
     ],
 )
 def test_mistakes_in_a_plan_are_named(tmp_path, old, new, message):

@@ -11,12 +11,7 @@ from lib.figures.charts import learning_curves
 from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, preprocessing_figure
 from lib.figures.mosaics import ImageGrid, labelled_rows, sample_patches
 from lib.figures.overlay import OVERLAY_COLOURS, compare, overlay, paint
-from lib.figures.roc_and_precision_recall import (
-    Curve,
-    Point,
-    precision_recall_figure,
-    roc_figure,
-)
+from lib.figures.roc_and_precision_recall import Curve, Point, precision_recall_figure, roc_figure
 from lib.runtime.errors import UserError
 
 NETWORK_BLUE, DARKNESS_ORANGE, VALIDATION = (0, 114, 178), (230, 159, 0), (213, 94, 0)
@@ -92,9 +87,7 @@ def test_roc_goes_where_the_curve_goes(tmp_path):
 
 def test_without_curves_the_figure_says_why(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(
-        roc_and_precision_recall, "write_in_middle", lambda axes, text: said.append(text)
-    )
+    monkeypatch.setattr(roc_and_precision_recall, "write_in_middle", lambda axes, text: said.append(text))
     roc_figure(tmp_path / "roc.png", [], [], subtitle="")
     precision_recall_figure(tmp_path / "pr.png", [], [], prevalence=None, subtitle="")
     assert said == ["n/a: all FOV pixels are of one class"] * 2

@@ -129,9 +129,7 @@ def test_tiny_images_and_pure_noise(shape):
     assert set(np.unique(found)) <= {0, 1}
 
 
-@pytest.mark.parametrize(
-    "part", [np.s_[80:432, 80:432], np.s_[:400, :400], np.s_[:300], np.s_[:, :330]]
-)
+@pytest.mark.parametrize("part", [np.s_[80:432, 80:432], np.s_[:400, :400], np.s_[:300], np.s_[:, :330]])
 def test_part_of_a_real_angiogram(part):
     files = sorted((DATA / "FFA").glob("*.jpg"))
     if not files:

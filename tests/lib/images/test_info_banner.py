@@ -116,12 +116,7 @@ def test_public_photographs_have_no_banner(pattern):
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
 def test_cut(side, shape):
     image = np.arange(np.prod(shape)).reshape(shape)
-    expected = {
-        "top": image[2:],
-        "bottom": image[:3],
-        "left": image[:, 2:],
-        "right": image[:, :5],
-    }[side]
+    expected = {"top": image[2:], "bottom": image[:3], "left": image[:, 2:], "right": image[:, :5]}[side]
     cut = Banner(side, 2).cut(image)
     np.testing.assert_array_equal(cut, expected)
     assert not np.shares_memory(cut, image), "the cut image must not keep the banner in memory"

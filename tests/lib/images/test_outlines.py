@@ -11,9 +11,7 @@ from lib.images.outlines import AREA_COLOUR, MAX_DISTANCE, areas, contours, draw
 
 
 def blobs(seed, height, width, sigma, share):
-    noise = ndimage.gaussian_filter(
-        np.random.default_rng(seed).standard_normal((height, width)), sigma
-    )
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((height, width)), sigma)
     return noise > np.quantile(noise, 1 - share)
 
 
@@ -24,16 +22,10 @@ def drawn_again(mask, folder):
 
 
 @given(
-    st.integers(0, 10_000),
-    st.integers(1, 90),
-    st.integers(1, 90),
-    st.floats(0.3, 6),
-    st.floats(0.01, 0.95),
+    st.integers(0, 10_000), st.integers(1, 90), st.integers(1, 90), st.floats(0.3, 6), st.floats(0.01, 0.95)
 )
 @settings(max_examples=80, deadline=None)
-def test_rasterised_labelme_file_overlaps_every_area(
-    tmp_path_factory, seed, height, width, sigma, share
-):
+def test_rasterised_labelme_file_overlaps_every_area(tmp_path_factory, seed, height, width, sigma, share):
     mask = blobs(seed, height, width, sigma, share)
     again = drawn_again(mask, tmp_path_factory.mktemp("again"))
     for area in areas(mask):

@@ -7,13 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.configuration.reading import read_configuration
-from lib.images.preprocessing import (
-    gamma_table,
-    network_input,
-    normalise_locally,
-    preprocess,
-    standardise,
-)
+from lib.images.preprocessing import gamma_table, network_input, normalise_locally, preprocess, standardise
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 DEFAULT = read_configuration(DEFAULT_CONFIGURATION).preprocessing

@@ -66,9 +66,7 @@ def test_half_batches_are_used_after_memory_ran_out_once(network, images, capsys
 def test_too_little_memory_for_half_a_batch_is_one_line(network, images, number, most, stated):
     predict = HalfBatchRetry(hungry(network, most).predict_on_batch)
     for _ in range(2):
-        with pytest.raises(
-            UserError, match=f"^not enough memory for {stated} pixels at once: lower .*$"
-        ):
+        with pytest.raises(UserError, match=f"^not enough memory for {stated} pixels at once: lower .*$"):
             predict(images[:number])
 
 

@@ -27,10 +27,7 @@ def members(prepared):
     overrides = ("training settings.N_epochs=1", "training settings.N_subimgs=32")
     return [
         train(tiny_configuration(prepared, f"experiment name.name={name}", *more, *overrides))
-        for name, *more in (
-            ("first",),
-            ("second", "training settings.seed=7", "model.architecture=resunet"),
-        )
+        for name, *more in (("first",), ("second", "training settings.seed=7", "model.architecture=resunet"))
     ]
 
 
@@ -40,9 +37,7 @@ def of_both(prepared, *overrides):
 
 def member_models(members):
     configurations = [read_configuration(member.configuration) for member in members]
-    return [
-        trained_model(c, m.weights("best")) for c, m in zip(configurations, members, strict=True)
-    ]
+    return [trained_model(c, m.weights("best")) for c, m in zip(configurations, members, strict=True)]
 
 
 def test_the_name_of_an_ensemble_joins_names_and_shortens_many():
@@ -72,23 +67,18 @@ def test_an_ensemble_is_tested_in_its_own_folder(prepared, members):
         single = [list(predict_part(model, configuration, part)) for model in both]
         inside = [case.field_of_view > 0 for case in single[0]]
         scores = [
-            np.concatenate([c.probability[i] for c, i in zip(cases, inside, strict=True)])
-            for cases in single
+            np.concatenate([c.probability[i] for c, i in zip(cases, inside, strict=True)]) for cases in single
         ]
         truth = np.concatenate([c.truth[i] for c, i in zip(single[0], inside, strict=True)])
         return np.mean(scores, axis=0), truth
 
     scores, truth = predicted("test")
-    assert evaluation.in_field_of_view.auc_roc == pytest.approx(
-        roc_auc_score(truth, scores), abs=1e-5
-    )
+    assert evaluation.in_field_of_view.auc_roc == pytest.approx(roc_auc_score(truth, scores), abs=1e-5)
     # All members share the split: all its validation images choose the threshold.
     assert evaluation.threshold == pytest.approx(
         choose_threshold(PooledPixels([predicted("validation")])), abs=1e-5
     )
-    context = json.loads((configuration.results_folder / "performances.json").read_text())[
-        "context"
-    ]
+    context = json.loads((configuration.results_folder / "performances.json").read_text())["context"]
     assert context["network"].startswith("unet + resunet, ")
     assert "first_best" in context["weights"] and "second_best" in context["weights"]
 
@@ -150,11 +140,7 @@ def test_validation_images_that_trained_a_member_choose_no_threshold(prepared, m
 
 def test_validation_images_that_trained_no_member_choose_the_threshold(prepared, members, tmp_path):
     datasets = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
-    for kind in (
-        "imgs",
-        "groundTruth",
-        "borderMasks",
-    ):  # the training images become validation images
+    for kind in ("imgs", "groundTruth", "borderMasks"):  # the training images become validation images
         there = datasets / f"FFA_dataset_{kind}_validation.hdf5"
         shutil.copy(datasets / f"FFA_dataset_{kind}_train.hdf5", there)
 
@@ -169,9 +155,7 @@ def test_validation_images_that_trained_no_member_choose_the_threshold(prepared,
 
 
 def test_the_error_for_an_untrained_member_names_it(prepared, members, tmp_path):
-    with pytest.raises(
-        UserError, match=r"no trained experiment nobody \(.*nobody_best\.weights\.h5 does"
-    ):
+    with pytest.raises(UserError, match=r"no trained experiment nobody \(.*nobody_best\.weights\.h5 does"):
         run_test(of_both(prepared), [members[0], Experiment(tmp_path, "nobody")])
 
 

@@ -35,9 +35,7 @@ def test_the_output_agrees_with_keras(exported, shape):
     np.testing.assert_allclose(read_onnx_network(file).predict(images), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "architecture", ["enhance_laddernet", "resunet", "retina_gnet", "ldpc_net"]
-)
+@pytest.mark.parametrize("architecture", ["enhance_laddernet", "resunet", "retina_gnet", "ldpc_net"])
 def test_every_kind_of_network_can_be_exported(architecture):
     model = models.build(architecture, filters=(4, 8), dropout=0.1)
     images = np.random.default_rng(1).random((2, 37, 50, 1), np.float32)
@@ -160,9 +158,7 @@ def other_metadata(key, value):
         (other_metadata("colour", "1"), "unknown key 'colour'"),
     ],
 )
-def test_a_file_that_is_not_ours_or_refers_to_other_files_is_refused(
-    exported, tmp_path, change, message
-):
+def test_a_file_that_is_not_ours_or_refers_to_other_files_is_refused(exported, tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         read_onnx_network(changed(exported[1], tmp_path, change))
 

@@ -88,9 +88,7 @@ def more_layers(file):
         (more_layers, "1652 numbers in the file, 1645 in the network"),
     ],
 )
-def test_weights_that_refer_to_other_files_or_do_not_fit_are_refused(
-    configuration, weights, change, reason
-):
+def test_weights_that_refer_to_other_files_or_do_not_fit_are_refused(configuration, weights, change, reason):
     trained_model(configuration, weights)
     change(weights)
     with pytest.raises(
@@ -100,9 +98,7 @@ def test_weights_that_refer_to_other_files_or_do_not_fit_are_refused(
 
 
 @pytest.mark.parametrize("ending", ["keras", "h5"])
-def test_a_saved_model_with_code_is_refused_and_its_code_does_not_run(
-    configuration, weights, ending, capfd
-):
+def test_a_saved_model_with_code_is_refused_and_its_code_does_not_run(configuration, weights, ending, capfd):
     code = keras.layers.Lambda(lambda x: print("executed") or x)
     model = keras.Sequential([keras.Input((4,)), code, keras.layers.Dense(2)])
     whole = weights.with_name(f"model.{ending}")
@@ -115,15 +111,11 @@ def test_a_saved_model_with_code_is_refused_and_its_code_does_not_run(
     assert "executed" not in capfd.readouterr().out
 
 
-def test_a_full_disk_is_one_line_and_the_process_continues(
-    configuration, tmp_path, small_files_only
-):
+def test_a_full_disk_is_one_line_and_the_process_continues(configuration, tmp_path, small_files_only):
     file = tmp_path / "a.weights.h5"
     with (
         small_files_only(20_000),
-        pytest.raises(
-            UserError, match=r"a\.weights\.h5: cannot be written: File too large; is the disk"
-        ),
+        pytest.raises(UserError, match=r"a\.weights\.h5: cannot be written: File too large; is the disk"),
     ):
         save_weights(build_model(configuration), file)
     assert not list(tmp_path.iterdir())

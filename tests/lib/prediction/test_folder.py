@@ -118,9 +118,7 @@ def test_an_interruption_keeps_the_finished_rows(angiograms, tmp_path):
     assert len(rows_of(tmp_path / "measurements.csv")) == 2
 
 
-def test_an_interrupted_prediction_continues_and_rows_of_other_settings_are_replaced(
-    angiograms, tmp_path
-):
+def test_an_interrupted_prediction_continues_and_rows_of_other_settings_are_replaced(angiograms, tmp_path):
     calls = []
 
     def counted(images):
@@ -156,11 +154,7 @@ def test_a_fovea_adds_quadrants_and_with_the_spacing_also_rings(angiograms, tmp_
     fovea = {images[0].file: (80, 75.5)}
     table, _ = predict_images(network(pixel_spacing_mm=0.02), images, tmp_path, fovea)
     (row,) = rows_of(table)
-    assert (row["fovea_row"], row["fovea_column"], row["pixel_spacing_mm"]) == (
-        "80",
-        "75.5",
-        "0.02 0.02",
-    )
+    assert (row["fovea_row"], row["fovea_column"], row["pixel_spacing_mm"]) == ("80", "75.5", "0.02 0.02")
     quadrants = sum(int(row[f"area_px_{q}"]) for q in ("superior", "inferior", "left", "right"))
     assert quadrants == int(row["area_px"]) and row["ischaemic_index_inner_ring"] != ""
     assert float(row["area_mm2"]) == pytest.approx(int(row["area_px"]) * 0.0004)
@@ -224,14 +218,8 @@ def test_no_data_of_a_dicom_patient_are_written_or_printed(angiograms, tmp_path,
     folder.mkdir()
     pixels = np.asarray(Image.open(next(angiograms.glob("*.png"))).convert("L"))
     private = {"PatientBirthDate": "19600201", "PatientID": "4711-0815"}
-    for name, changes in {
-        "good": {},
-        "cut": {"Rows": 4000},
-        "empty": {"PixelSpacing": ["0.01"]},
-    }.items():
-        write_dicom(
-            folder / f"{name}.dcm", pixels if name != "empty" else None, **private, **changes
-        )
+    for name, changes in {"good": {}, "cut": {"Rows": 4000}, "empty": {"PixelSpacing": ["0.01"]}}.items():
+        write_dicom(folder / f"{name}.dcm", pixels if name != "empty" else None, **private, **changes)
     _, failures = predict_images(network(), find_images([folder], output), output, {})
     assert len(failures) == 2
     printed = "".join([*capfd.readouterr(), caplog.text, *failures])

@@ -32,9 +32,7 @@ def test_all_missing_paths_and_empty_folders_are_listed(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError) as caught:
         find_images([tmp_path / "no.png", tmp_path / "empty"], tmp_path / "out")
-    assert "no.png: no such file" in str(caught.value) and "empty: holds no image" in str(
-        caught.value
-    )
+    assert "no.png: no such file" in str(caught.value) and "empty: holds no image" in str(caught.value)
 
 
 def test_ten_thousand_images_of_one_name_are_numbered_quickly(tmp_path):

@@ -77,18 +77,13 @@ def test_tiles_are_as_few_and_as_short_as_possible_and_overlap(size, longest, da
     if size <= longest:
         assert starts.tolist() == [0] and length == size
     else:
-        assert (
-            len(starts) == -(-(size - longest) // (longest - overlap)) + 1
-        )  # as with the longest tiles
+        assert len(starts) == -(-(size - longest) // (longest - overlap)) + 1  # as with the longest tiles
         assert np.diff(starts).max() <= length - overlap
         assert (length - 1) * len(starts) - (len(starts) - 1) * overlap < size
 
 
 def test_tiles_of_an_angiogram_of_768_pixels():
-    assert tile_size_and_step(768, 512, 48) == (408, 360) and tile_size_and_step(512, 512, 48) == (
-        512,
-        512,
-    )
+    assert tile_size_and_step(768, 512, 48) == (408, 360) and tile_size_and_step(512, 512, 48) == (512, 512)
 
 
 def test_tiles_have_gaussian_weights_of_an_eighth_of_their_size():
@@ -101,9 +96,7 @@ def test_tiles_have_gaussian_weights_of_an_eighth_of_their_size():
             np.outer(rows, columns) * levels[:, column : column + 24].mean() / 255
         )
         covered[:, column : column + 24] += np.outer(rows, columns)
-    np.testing.assert_allclose(
-        predict_image(patch_means, levels, settings), total / covered, rtol=1e-4
-    )
+    np.testing.assert_allclose(predict_image(patch_means, levels, settings), total / covered, rtol=1e-4)
 
 
 def test_every_pixel_is_the_mean_of_all_patches_over_it():
@@ -114,9 +107,7 @@ def test_every_pixel_is_the_mean_of_all_patches_over_it():
             window = (slice(row, row + 16), slice(column, column + 24))
             total[window] += levels[window].mean() / 255
             covered[window] += 1
-    np.testing.assert_allclose(
-        predict_image(patch_means, levels, SETTINGS), total / covered, rtol=1e-5
-    )
+    np.testing.assert_allclose(predict_image(patch_means, levels, SETTINGS), total / covered, rtol=1e-5)
 
 
 def test_batches_that_finish_in_another_order_keep_their_places():

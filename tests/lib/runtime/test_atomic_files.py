@@ -15,9 +15,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_file(tmp_path, small_f
     write_text(file, "old")
     with small_files_only(1000), pytest.raises(UserError) as error:
         write_text(file, "new" * 1000)
-    assert str(error.value).startswith(
-        f"{file}: cannot be written: File too large; is the disk full"
-    )
+    assert str(error.value).startswith(f"{file}: cannot be written: File too large; is the disk full")
     assert [f.name for f in tmp_path.iterdir()] == ["history.csv"] and file.read_text() == "old"
 
 
@@ -46,6 +44,4 @@ def test_a_read_only_folder_is_an_error_of_one_line(tmp_path):
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     tmp_path.chmod(0o755)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith(
-        f"error: {tmp_path / 'a.txt'}: cannot be written: Permission denied"
-    )
+    assert done.stderr.startswith(f"error: {tmp_path / 'a.txt'}: cannot be written: Permission denied")

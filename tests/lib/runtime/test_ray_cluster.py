@@ -45,8 +45,7 @@ def cluster():
 
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a short path, as for all sockets
     started = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 0, "temp_dir": folder, "include_dashboard": False},
+        initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder, "include_dashboard": False}
     )
     try:
         for _ in range(2):
@@ -61,9 +60,7 @@ def cluster():
 
 def kill_machine(cluster, of_process: int | None = None) -> None:
     """Kill a worker with all its processes, by default the first one, and start another worker."""
-    parent = (
-        of_process and Path(f"/proc/{of_process}/stat").read_text().rpartition(")")[2].split()[1]
-    )
+    parent = of_process and Path(f"/proc/{of_process}/stat").read_text().rpartition(")")[2].split()[1]
     raylets = {node.all_processes["raylet"][0].process.pid: node for node in cluster.worker_nodes}
     victim = raylets[int(parent)] if parent else next(iter(raylets.values()))
     cluster.remove_node(victim, allow_graceful=False)
@@ -148,9 +145,7 @@ def test_a_task_larger_than_every_machine_is_refused(cluster):
 
 
 @pytest.mark.cluster
-def test_a_plan_is_completed_after_an_interruption_and_a_killed_machine(
-    cluster, prepared, tmp_path
-):
+def test_a_plan_is_completed_after_an_interruption_and_a_killed_machine(cluster, prepared, tmp_path):
     vary = "training settings.N_epochs = 8\n[vary]\nmodel.architecture = unet | resunet\n"
     plans = {}
     for name in ("undisturbed", "disturbed"):

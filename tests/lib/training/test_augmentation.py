@@ -35,9 +35,7 @@ def test_all_eight_orientations_of_a_square_are_equally_frequent():
 def test_without_augmentation_nothing_changes():
     images = np.random.default_rng(0).random((4, 5, 5)).astype(np.float32)
     aligned = np.ones((4, 5, 5, 2), np.uint8)
-    same, along = augment(
-        images, aligned, Augmentation(False, False, False, 0, 0), np.random.default_rng(0)
-    )
+    same, along = augment(images, aligned, Augmentation(False, False, False, 0, 0), np.random.default_rng(0))
     np.testing.assert_array_equal(same, images)
     np.testing.assert_array_equal(along, aligned)
 

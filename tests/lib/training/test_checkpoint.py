@@ -44,9 +44,7 @@ def test_a_resumed_training_agrees_with_an_uninterrupted_one(tmp_path):
 def test_the_error_for_a_damaged_checkpoint_or_another_network_names_the_file(tmp_path):
     file = tmp_path / "c.npz"
     save_checkpoint(file, compiled_network(), TrainingState())
-    with pytest.raises(
-        UserError, match=r"c\.npz: the training cannot continue .*other weights.*--fresh"
-    ):
+    with pytest.raises(UserError, match=r"c\.npz: the training cannot continue .*other weights.*--fresh"):
         load_checkpoint(file, compiled_network(4))
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(UserError, match=r"c\.npz: the training cannot continue"):
@@ -84,9 +82,7 @@ def test_a_flipped_bit_is_detected_or_changes_nothing(two_epochs):
                 np.testing.assert_array_equal(value, expected)
 
 
-def test_a_kill_between_two_renames_leaves_a_checkpoint_and_two_damaged_ones_are_an_error(
-    two_epochs,
-):
+def test_a_kill_between_two_renames_leaves_a_checkpoint_and_two_damaged_ones_are_an_error(two_epochs):
     keep_previous_checkpoint(two_epochs)
     assert not two_epochs.exists() and checkpoint_exists(two_epochs)
     assert load_checkpoint(two_epochs, compiled_network()).epochs_done == 2

@@ -31,9 +31,7 @@ def test_the_error_for_growing_dropout_in_a_network_without_drop_block(prepared)
     with pytest.raises(UserError, match="dropout_growth_epochs = 2: unet has no DropBlock"):
         train(
             tiny_configuration(
-                prepared,
-                "experiment name.name=none",
-                "training settings.dropout_growth_epochs=2",
+                prepared, "experiment name.name=none", "training settings.dropout_growth_epochs=2"
             )
         )
 
@@ -42,9 +40,7 @@ def test_the_error_for_a_loss_on_a_missing_rough_map(prepared):
     with pytest.raises(UserError, match="rough_map_loss_weight = 1: unet has no rough map"):
         train(
             tiny_configuration(
-                prepared,
-                "experiment name.name=none",
-                "training settings.rough_map_loss_weight=1",
+                prepared, "experiment name.name=none", "training settings.rough_map_loss_weight=1"
             )
         )
 
@@ -63,9 +59,7 @@ def test_a_training_is_traced_once(prepared):
 
     model = build_model(configuration)
     model = keras.Model(model.input, Traced()(model.output))
-    compiled = compile_model(
-        model, configuration.training_settings, configuration.training_settings.steps
-    )
+    compiled = compile_model(model, configuration.training_settings, configuration.training_settings.steps)
     after = []
     for epoch in range(3):
         patches = PatchBatches(configuration, images, sampler, epoch)

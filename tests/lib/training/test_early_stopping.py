@@ -12,8 +12,7 @@ SETTINGS = dataclasses.replace(
 
 
 @pytest.mark.parametrize(
-    ("best_by", "expected"),
-    [("auc", [True, False, True, False]), ("loss", [True, True, False, False])],
+    ("best_by", "expected"), [("auc", [True, False, True, False]), ("loss", [True, True, False, False])]
 )
 def test_an_epoch_is_best_only_if_it_is_better_than_all_before(best_by, expected):
     settings = dataclasses.replace(SETTINGS, best_by=best_by)
@@ -25,12 +24,7 @@ def test_an_epoch_is_best_only_if_it_is_better_than_all_before(best_by, expected
 
 @pytest.mark.parametrize(
     ("epochs_done", "best_epoch", "reason"),
-    [
-        (0, 0, ""),
-        (3, 2, ""),
-        (4, 2, "stopped: no better epoch for 2 epochs"),
-        (9, 9, "all 9 epochs done"),
-    ],
+    [(0, 0, ""), (3, 2, ""), (4, 2, "stopped: no better epoch for 2 epochs"), (9, 9, "all 9 epochs done")],
 )
 def test_a_training_ends_after_all_epochs_or_without_a_better_one(epochs_done, best_epoch, reason):
     assert reason_to_stop(TrainingState([{}] * epochs_done, best_epoch), SETTINGS) == reason

@@ -20,12 +20,8 @@ def test_cut_patches_agrees_with_slicing():
     images = [training_image(30, 41, 1), training_image(25, 33, 2)]
     corners = PatchSampler(images, 8, 11).draw(57, np.random.default_rng(0))
     patches = cut_patches([i.levels for i in images], corners, 8, 11)
-    for patch, image, row, column in zip(
-        patches, corners.image, corners.row, corners.column, strict=True
-    ):
-        np.testing.assert_array_equal(
-            patch, images[image].levels[row : row + 8, column : column + 11]
-        )
+    for patch, image, row, column in zip(patches, corners.image, corners.row, corners.column, strict=True):
+        np.testing.assert_array_equal(patch, images[image].levels[row : row + 8, column : column + 11])
 
 
 @given(st.integers(1, 60), st.integers(1, 6))
@@ -49,10 +45,7 @@ def test_inside_FOV_draws_exactly_the_patches_inside_the_field_of_view():
     corners = PatchSampler([image], 16, 12, inside_FOV=True).draw(20_000, np.random.default_rng(0))
     assert cut_patches([image.field_of_view], corners, 16, 12).all()
     allowed = {
-        (r, c)
-        for r in range(49)
-        for c in range(39)
-        if image.field_of_view[r : r + 16, c : c + 12].all()
+        (r, c) for r in range(49) for c in range(39) if image.field_of_view[r : r + 16, c : c + 12].all()
     }
     assert set(zip(corners.row, corners.column, strict=True)) == allowed
 

@@ -55,15 +55,7 @@ def test_all_files_are_in_the_folder(trained):
     assert not [name for name in found if name.startswith(".")]  # no temporary file
     rows = history(trained.folder)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    assert set(rows[0]) == {
-        "epoch",
-        "loss",
-        "accuracy",
-        "auc",
-        "val_loss",
-        "val_accuracy",
-        "val_auc",
-    }
+    assert set(rows[0]) == {"epoch", "loss", "accuracy", "auc", "val_loss", "val_accuracy", "val_auc"}
     about = json.loads(trained.file("_versions.json").read_text())
     assert about["parameters"] > 0 and about["versions"]["keras"]
     with Image.open(trained.folder / "learning_curves.png") as picture:
@@ -230,17 +222,14 @@ def test_a_resumed_training_with_a_loss_on_the_rough_map_gives_the_same_result(p
     assert_same_weights(cut, whole)
 
 
-def test_too_little_memory_is_one_line_and_keeps_the_files_of_the_epochs_before(
-    prepared, monkeypatch
-):
+def test_too_little_memory_is_one_line_and_keeps_the_files_of_the_epochs_before(prepared, monkeypatch):
     settings = "experiment name.name=hungry"
     folder = train(tiny_configuration(prepared, settings, "training settings.N_epochs=1")).folder
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     build = models.unet.build
     monkeypatch.setattr(models.unet, "build", lambda **options: hungry(build(**options), 15))
     with pytest.raises(
-        UserError,
-        match=r"^not enough memory on cpu:0 at \[training settings\] batch_size = 16: .*$",
+        UserError, match=r"^not enough memory on cpu:0 at \[training settings\] batch_size = 16: .*$"
     ):
         train(tiny_configuration(prepared, settings))
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
