@@ -24,7 +24,7 @@ def main() -> None:
 
     settings, attributes = configuration.training_settings, configuration.data_attributes
     model = build_model(configuration)
-    model = compile_model(model, settings)
+    model = compile_model(model, settings, settings.steps)
     generator = np.random.default_rng(0)
     shape = (settings.fixed_batch_size, attributes.patch_height, attributes.patch_width)
     x = generator.random((*shape, 1), np.float32)
