@@ -75,15 +75,9 @@ class Experiment:
     def clear(self) -> None:
         """Remove the files of an earlier training with this name, so that none is mistaken for a new one."""
         name = glob.escape(self.name)
-        for pattern in (
-            f"{name}_checkpoint*",  # first: without it no training continues from the other files
-            f"{name}_*",
-            f"{name}.onnx",
-            "*.png",
-            "history.csv",
-            "performances.*",
-            "per_image.csv",
-        ):
+        checkpoint = f"{name}_checkpoint*"  # first: without it no training continues from the other files
+        others = (f"{name}_*", f"{name}.onnx", "*.png", "history.csv", "performances.*", "per_image.csv")
+        for pattern in (checkpoint, *others):
             for file in self.folder.glob(pattern):
                 if file.suffix != ".nohup":
                     file.unlink()

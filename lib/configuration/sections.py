@@ -14,8 +14,8 @@ from lib.configuration.values import (
     either,
     experiment_name,
     file_name,
-    fold_of,
     number,
+    one_fold,
     one_of,
     optional,
     optional_boolean,
@@ -84,7 +84,7 @@ class Preparation:
     split_ratio: tuple[float, float, float] = key(ratio)
     split_seed: int = key(number(int, least=0))
     split_file: Path | None = key(optional(path))
-    fold: tuple[int, int] | None = key(optional(fold_of), absent="")
+    fold: tuple[int, int] | None = key(optional(one_fold), absent="")
 
 
 @dataclass(frozen=True)

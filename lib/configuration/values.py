@@ -145,7 +145,7 @@ def file_name(value: str) -> str:
     return value
 
 
-def fold_of(value: str) -> tuple[int, int]:
+def one_fold(value: str) -> tuple[int, int]:
     """`k/n`: the k-th of n folds."""
     match = re.fullmatch(r"(\d{1,4})\s*/\s*(\d{1,4})", value)
     if not match or not 1 <= int(match[1]) <= int(match[2]) or int(match[2]) < 3:
