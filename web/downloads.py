@@ -102,11 +102,8 @@ def labelme_json(measured: MeasuredResult) -> bytes:
 
 def measurements_csv(measured: MeasuredResult) -> bytes:
     """Header and row as run_prediction.py writes them; with a BOM, spreadsheets read the text as UTF-8."""
-    values = {
-        "image": _not_a_formula(measured.result.file_name),
-        **measured.measurement,
-        **measured.provenance,
-    }
+    name = _not_a_formula(measured.result.file_name)
+    values = {"image": name, **measured.measurement, **measured.provenance}
     text = StringIO()
     writer = csv.DictWriter(text, list(values))
     writer.writeheader()

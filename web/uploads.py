@@ -25,19 +25,15 @@ from web.analysis_queue import QueueFullError, check_room, enqueue, without_path
 from web.models import Result
 from web.problems import Refused
 
+_plain_name = RegexValidator(
+    r"^(?!\.+$)[^/\\\x00-\x1f\x7f]+$", gettext_lazy("The file name must be a plain name, without folders.")
+)
+
 
 class UploadForm(forms.Form):
     """Name of the uploaded file."""
 
-    name = forms.CharField(
-        max_length=200,
-        validators=[
-            RegexValidator(
-                r"^(?!\.+$)[^/\\\x00-\x1f\x7f]+$",
-                gettext_lazy("The file name must be a plain name, without folders."),
-            )
-        ],
-    )
+    name = forms.CharField(max_length=200, validators=[_plain_name])
 
 
 def receive_upload(request: HttpRequest, owner: str) -> Result:

@@ -20,12 +20,33 @@ FREE_TO_CHANGE = {"N_epochs", "patience", "devices", "nohup", "path_test"}
 """Settings that may change when a training continues."""
 
 
+class _File:
+    """A property with the path of a file in the experiment's folder; {} stands for the experiment's name."""
+
+    def __init__(self, file_name: str) -> None:
+        self.file_name = file_name
+
+    def __get__(self, experiment: Experiment, kind: type) -> Path:
+        return experiment.folder / self.file_name.format(experiment.name)
+
+
 @dataclass(frozen=True)
 class Experiment:
     """The files of the experiment `name` in `folder`."""
 
     folder: Path
     name: str
+
+    configuration = _File("{}_configuration.txt")  # of the training
+    split = _File(SPLIT)  # the split by patient that the training used
+    history_file = _File("history.csv")  # one row for each epoch of the training
+    checkpoint = _File("{}_checkpoint.npz")  # the state of the training after the last whole epoch
+    versions = _File("{}_versions.json")  # versions of Python and packages, device, parameters, batch size
+    source = _File("{}_source.json")  # origin of imported weights; absent if the network was trained here
+    operating_point = _File("{}_operating_point.json")  # threshold and smallest area that testing chose
+    predictions = _File("{}_predictions.hdf5")  # the test images with their probability maps
+    performances = _File("performances.json")  # scores of the test; written last: then the test is complete
+    onnx = _File("{}.onnx")  # the network that run_export.py wrote
 
     @classmethod
     def of(cls, configuration: Configuration) -> Experiment:
@@ -39,56 +60,6 @@ class Experiment:
     def weights(self, which: str) -> Path:
         """The weights of the `best` or `last` epoch."""
         return self.file(f"_{which}.weights.h5")
-
-    @property
-    def configuration(self) -> Path:
-        """The configuration of the training."""
-        return self.file("_configuration.txt")
-
-    @property
-    def split(self) -> Path:
-        """The split by patient that the training used."""
-        return self.folder / SPLIT
-
-    @property
-    def checkpoint(self) -> Path:
-        """The state of the training after the last whole epoch."""
-        return self.file("_checkpoint.npz")
-
-    @property
-    def predictions(self) -> Path:
-        """The test images with their probability maps."""
-        return self.file("_predictions.hdf5")
-
-    @property
-    def operating_point(self) -> Path:
-        """Threshold and smallest area that testing chose."""
-        return self.file("_operating_point.json")
-
-    @property
-    def versions(self) -> Path:
-        """Versions of Python and packages, device, number of parameters, batch size."""
-        return self.file("_versions.json")
-
-    @property
-    def onnx(self) -> Path:
-        """The network that run_export.py wrote."""
-        return self.file(".onnx")
-
-    @property
-    def source(self) -> Path:
-        """Where imported weights come from; absent if the network was trained here."""
-        return self.file("_source.json")
-
-    @property
-    def history_file(self) -> Path:
-        """One row for each epoch of the training."""
-        return self.folder / "history.csv"
-
-    @property
-    def performances(self) -> Path:
-        """The scores of the test; written last, so that it says that the test is complete."""
-        return self.folder / "performances.json"
 
     def history(self) -> list[dict[str, float]]:
         """The rows of history.csv; none for imported weights or before the first epoch has ended."""
@@ -104,15 +75,9 @@ class Experiment:
     def clear(self) -> None:
         """Remove the files of an earlier training with this name, so that none is mistaken for a new one."""
         name = glob.escape(self.name)
-        for pattern in (
-            f"{name}_checkpoint*",  # first: without it no training continues from the other files
-            f"{name}_*",
-            f"{name}.onnx",
-            "*.png",
-            "history.csv",
-            "performances.*",
-            "per_image.csv",
-        ):
+        checkpoint = f"{name}_checkpoint*"  # first: without it no training continues from the other files
+        others = (f"{name}_*", f"{name}.onnx", "*.png", "history.csv", "performances.*", "per_image.csv")
+        for pattern in (checkpoint, *others):
             for file in self.folder.glob(pattern):
                 if file.suffix != ".nohup":
                     file.unlink()
@@ -139,11 +104,8 @@ def experiment_named(file: Path, overrides: Sequence[str], name: str | None) -> 
 
 def trained_experiments(path_experiments: Path) -> str:
     """The trained experiments of a folder, which have a configuration and weights, as a sentence."""
-    names = sorted(
-        folder.name
-        for folder in path_experiments.glob("*/")
-        if Experiment(folder, folder.name).configuration.is_file() and any(folder.glob("*.weights.h5"))
-    )
+    folders = [folder for folder in path_experiments.glob("*/") if any(folder.glob("*.weights.h5"))]
+    names = sorted(f.name for f in folders if Experiment(f, f.name).configuration.is_file())
     if names:
         return f"trained experiments in {path_experiments}: {', '.join(names)}"
     return f"no experiment in {path_experiments} is trained; run run_training.py first"

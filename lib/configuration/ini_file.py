@@ -18,9 +18,7 @@ def read_texts(
 ) -> tuple[dict[str, dict[str, str]], dict[tuple[str, str], str]]:
     """Read the sections and keys of a file, and those of its base that the file does not hold.
 
-    Args:
-        file: what to read.
-        seen: the files that have led to this one, to find a loop.
+    `seen` are the files that have led to this one, to find a loop.
 
     Returns:
         The texts by section and key, and the file that each (section, key) comes from.
@@ -56,13 +54,11 @@ def read_texts(
 def ini_sections(file: Path, missing: str, **options: Any) -> dict[str, dict[str, str]]:
     """Read the sections and keys of an INI file; keys keep capital letters, e.g. N_subimgs.
 
-    Args:
-        file: what to read.
-        missing: the error message if the file does not exist.
-        options: of `configparser.ConfigParser`.
+    `options` are those of `configparser.ConfigParser`.
 
     Raises:
-        UserError: the file does not exist, is too large, is not UTF-8 text, or is not an INI file.
+        UserError: with the message `missing` if the file does not exist; or the file is too large, not
+            UTF-8 text, or not an INI file.
     """
     # No interpolation: paths may contain '%'.
     parser = configparser.ConfigParser(interpolation=None, default_section="\0", **options)

@@ -8,62 +8,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lib.configuration.consistency import contradictions
 from lib.configuration.ini_file import current_name, read_texts
-from lib.configuration.sections import (
-    SECTIONS,
-    Augmentation,
-    DataAttributes,
-    DataPaths,
-    ExperimentName,
-    Model,
-    Preparation,
-    Preprocessing,
-    TestingSettings,
-    TrainingSettings,
-)
+from lib.configuration.sections import SECTIONS, Configuration
 from lib.runtime.errors import UserError, raise_all
 
 
-@dataclass(frozen=True)
-class Configuration:
-    """A configuration file; `texts` keeps the text of each key, to be stored with the experiment."""
-
-    data_paths: DataPaths
-    preparation: Preparation
-    experiment_name: ExperimentName
-    data_attributes: DataAttributes
-    preprocessing: Preprocessing
-    augmentation: Augmentation
-    model: Model
-    training_settings: TrainingSettings
-    testing_settings: TestingSettings
-    texts: dict[str, dict[str, str]] = field(repr=False)
-
-    @property
-    def results_folder(self) -> Path:
-        """The folder that testing writes to; for another data set a folder inside the experiment's."""
-        folder, other = self.experiment_name.folder, self.data_paths.path_test
-        return folder / f"on_{other.name}" if other else folder
-
-    def as_text(self) -> str:
-        """Return the settings as an INI file; reading it gives the same configuration."""
-        return "\n".join(
-            "\n".join([f"[{section}]", *(f"{name} = {value}" for name, value in keys.items()), ""])
-            for section, keys in self.texts.items()
-        )
-
-
 def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configuration:
-    """Read and check a configuration file.
-
-    Args:
-        file: what to read.
-        overrides: settings "section.key=value" that replace those of the file.
+    """Read and check a configuration file; `overrides` are settings "section.key=value" that replace its own.
 
     Raises:
         UserError: the file cannot be read, or settings are unknown, missing or impossible: one line for each.
@@ -78,31 +33,27 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
         for section in SECTIONS
         if section in texts
     }
-    if not faults:
-        faults += contradictions(sections, file)
-    if len(faults) == 1:
-        raise UserError(faults[0])
-    raise_all(faults, f"{file} has faults")
-    ordered = {
-        # A value of several lines is stored as one line.
-        section: {
-            f.name: " ".join(texts[section][f.name].splitlines()).strip() for f in dataclasses.fields(kind)
-        }
-        for section, kind in SECTIONS.items()
+    _raise_faults(faults, file)
+    ordered = {  # a value of several lines is stored as one line
+        section: {name: " ".join(texts[section][name].splitlines()).strip() for name in _key_names(section)}
+        for section in SECTIONS
     }
-    return Configuration(**sections, texts=ordered)
+    configuration = Configuration(**sections, texts=ordered)
+    _raise_faults(contradictions(configuration, file), file)
+    return configuration
+
+
+def _raise_faults(faults: list[str], file: Path) -> None:
+    if len(faults) == 1:
+        raise UserError(faults[0])  # it names the file
+    raise_all(faults, f"{file} has faults")
 
 
 def read_section(section: str, texts: dict[str, str], source: str) -> Any:
     """Read one section, e.g. `Preprocessing`, from the texts of its keys as in `Configuration.texts`.
 
-    Args:
-        section: its name, e.g. "preprocessing".
-        texts: the text of each key.
-        source: where the texts come from, for the messages.
-
     Raises:
-        UserError: settings are unknown, missing or impossible: one line for each.
+        UserError: settings are unknown, missing or impossible: one line for each, which names `source`.
     """
     completed = {section: dict(texts)}
     _fill_in(completed)
@@ -166,7 +117,7 @@ def _missing(known: Sequence[str], found: Iterable[str]) -> list[str]:
     return [name for name in known if name not in found and name not in misspelt]
 
 
-def _unknown(where: str, section: str, name: str | None) -> str:
+def _unknown(where: Path | str, section: str, name: str | None) -> str:
     known = list(SECTIONS) if name is None else _key_names(section)
     near = _nearest(section if name is None else name, known)
     hint = f"did you mean '{near}'?" if near else f"known: {', '.join(known)}"
@@ -178,10 +129,9 @@ def _unknown_names(texts: dict[str, dict[str, str]], file: Path | str) -> list[s
     faults = []
     for section, keys in texts.items():
         if section not in SECTIONS:
-            faults.append(_unknown(str(file), section, None))
-            continue
-        known = _key_names(section)
-        faults += [_unknown(str(file), section, name) for name in keys if name not in known]
+            faults.append(_unknown(file, section, None))
+        else:
+            faults += [_unknown(file, section, name) for name in keys if name not in _key_names(section)]
     return faults
 
 
@@ -194,9 +144,8 @@ def _read_section(
 ) -> Any:
     """Read a section as its dataclass; return None and append a line to `faults` for each fault."""
     keys = dataclasses.fields(SECTIONS[section])
-    faults += [
-        f"{file}: [{section}] key '{name}' is missing" for name in _missing(_key_names(section), texts)
-    ]
+    missing = _missing(_key_names(section), texts)
+    faults += [f"{file}: [{section}] key '{name}' is missing" for name in missing]
     values = {}
     for item in keys:
         if item.name not in texts:

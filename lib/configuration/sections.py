@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from lib.configuration.banner import Banner, parse_info_banner
 from lib.configuration.values import (
@@ -15,11 +15,10 @@ from lib.configuration.values import (
     experiment_name,
     file_name,
     number,
+    one_fold,
     one_of,
+    optional,
     optional_boolean,
-    optional_fold,
-    optional_number,
-    optional_path,
     path,
     pattern,
     ratio,
@@ -31,12 +30,7 @@ from models import ARCHITECTURES
 
 
 def key(read: Reader, *, absent: str | None = None) -> Any:
-    """Declare a key of the configuration.
-
-    Args:
-        read: turns the text of the key into its value.
-        absent: the text that holds for files that are older than the key; None: the key is required.
-    """
+    """Declare a key; `absent` is its text in files that are older than the key, None if it is required."""
     return field(metadata={"read": read, "absent": absent})
 
 
@@ -50,7 +44,7 @@ class DataPaths:
 
     path_images: Path = key(path)
     path_local: Path = key(path)
-    path_test: Path | None = key(optional_path, absent="")
+    path_test: Path | None = key(optional(path), absent="")
     train_imgs_original: str = key(file_name)
     train_groundTruth: str = key(file_name)
     train_border_masks: str = key(file_name)
@@ -74,11 +68,9 @@ class DataPaths:
     def hdf5(self, part: str) -> tuple[Path, Path, Path]:
         """The files of images, truth and field of view of a part: train, validation or test."""
         folder = self.path_test if part == "test" and self.path_test else self.path_local
-        return (
-            folder / getattr(self, f"{part}_imgs_original"),
-            folder / getattr(self, f"{part}_groundTruth"),
-            folder / getattr(self, f"{part}_border_masks"),
-        )
+        kinds = ("imgs_original", "groundTruth", "border_masks")
+        images, truth, field_of_view = (folder / getattr(self, f"{part}_{kind}") for kind in kinds)
+        return images, truth, field_of_view
 
 
 @dataclass(frozen=True)
@@ -91,8 +83,8 @@ class Preparation:
     patient_pattern: re.Pattern[str] = key(pattern)
     split_ratio: tuple[float, float, float] = key(ratio)
     split_seed: int = key(number(int, least=0))
-    split_file: Path | None = key(optional_path)
-    fold: tuple[int, int] | None = key(optional_fold, absent="")
+    split_file: Path | None = key(optional(path))
+    fold: tuple[int, int] | None = key(optional(one_fold), absent="")
 
 
 @dataclass(frozen=True)
@@ -215,22 +207,44 @@ class TestingSettings:
     tta: bool = key(boolean, absent="False")
     precision: str = key(one_of("float32", "mixed_bfloat16", "auto"), absent="float32")
     min_area_px: int | Literal["validation"] = key(either("validation", number(int, least=0)), absent="0")
-    pixel_spacing_mm: float | None = key(optional_number(above=0), absent="")
+    pixel_spacing_mm: float | None = key(optional(number(float, above=0)), absent="")
     connectivity: bool = key(boolean, absent="False")
     nohup: bool = key(boolean)
 
 
+@dataclass(frozen=True)
+class Configuration:
+    """A configuration file; `texts` keeps the text of each key, to be stored with the experiment."""
+
+    data_paths: DataPaths
+    preparation: Preparation
+    experiment_name: ExperimentName
+    data_attributes: DataAttributes
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+    model: Model
+    training_settings: TrainingSettings
+    testing_settings: TestingSettings
+    texts: dict[str, dict[str, str]] = field(repr=False)
+
+    @property
+    def results_folder(self) -> Path:
+        """The folder that testing writes to; for another data set a folder inside the experiment's."""
+        folder, other = self.experiment_name.folder, self.data_paths.path_test
+        return folder / f"on_{other.name}" if other else folder
+
+    def as_text(self) -> str:
+        """Return the settings as an INI file; reading it gives the same configuration."""
+        return "\n".join(
+            "\n".join([f"[{section}]", *(f"{name} = {value}" for name, value in keys.items()), ""])
+            for section, keys in self.texts.items()
+        )
+
+
 SECTIONS: dict[str, type] = {
-    "data paths": DataPaths,
-    "preparation": Preparation,
-    "experiment name": ExperimentName,
-    "data attributes": DataAttributes,
-    "preprocessing": Preprocessing,
-    "augmentation": Augmentation,
-    "model": Model,
-    "training settings": TrainingSettings,
-    "testing settings": TestingSettings,
+    name.replace("_", " "): kind for name, kind in get_type_hints(Configuration).items() if name != "texts"
 }
+"""The dataclass of each section by its name in the file."""
 
 
 def by_validation(settings: TestingSettings) -> bool:

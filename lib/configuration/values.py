@@ -60,9 +60,8 @@ def one_of(*choices: str) -> Reader:
     return read
 
 
-def optional_number(**bounds: float) -> Reader:
-    """Return a reader of a number with these bounds, or None for an empty text."""
-    read = number(float, **bounds)
+def optional(read: Reader) -> Reader:
+    """Return a reader of any value that `read` reads, or None for an empty text."""
     return lambda value: read(value) if value else None
 
 
@@ -146,15 +145,8 @@ def file_name(value: str) -> str:
     return value
 
 
-def optional_path(value: str) -> Path | None:
-    """A path, or None for an empty text."""
-    return path(value) if value else None
-
-
-def optional_fold(value: str) -> tuple[int, int] | None:
-    """`k/n`, the k-th of n folds, or None for an empty text."""
-    if not value:
-        return None
+def one_fold(value: str) -> tuple[int, int]:
+    """`k/n`: the k-th of n folds."""
     match = re.fullmatch(r"(\d{1,4})\s*/\s*(\d{1,4})", value)
     if not match or not 1 <= int(match[1]) <= int(match[2]) or int(match[2]) < 3:
         raise ValueError("nothing, or k/n with 1 <= k <= n and at least 3 folds, e.g. 1/5")

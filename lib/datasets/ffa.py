@@ -205,11 +205,7 @@ def read_angiogram(
 ) -> tuple[PreparedImage, Banner | None]:
     """Read image, truth and field of view, and cut the banner off all three.
 
-    Args:
-        angiogram: files of the angiogram.
-        settings: section [preparation].
-        patient: patient id.
-        field_of_view: field of view without the banner from an earlier call; None detects it.
+    `field_of_view` is the one that an earlier call returned, without the banner; None reads or detects it.
 
     Returns:
         The image with its truth, and the banner that was cut off.

@@ -1,6 +1,7 @@
 """Refuse data leakage: no test image, and no patient of one, may have been used for training."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
+from itertools import chain
 from pathlib import Path
 
 from lib.configuration.experiment_folder import Experiment
@@ -52,7 +53,7 @@ def _test_images_seen(tested: Split, trained: Split) -> list[str]:
     members = [m for part in ("train", "validation") for m in trained.get(part, [])]
     images = _hashes(members)
     patients = {m.patient for m in members}
-    same_set = _hashes(_all_members(tested)) & _hashes(_all_members(trained))
+    same_set = _hashes(chain(*tested.values())) & _hashes(chain(*trained.values()))
     return [
         f"test image {m.name}, patient {m.patient}"
         for m in tested["test"]
@@ -60,11 +61,7 @@ def _test_images_seen(tested: Split, trained: Split) -> list[str]:
     ]
 
 
-def _all_members(split: Split) -> list[Member]:
-    return [member for members in split.values() for member in members]
-
-
-def _hashes(members: Sequence[Member]) -> set[str]:
+def _hashes(members: Iterable[Member]) -> set[str]:
     """SHA-256 of files and pixels: they identify an image whatever its name is."""
     return {value for m in members for value in (m.sha256, m.pixels) if value}
 
@@ -107,11 +104,8 @@ def validation_images_used_for_training(experiment: Experiment, configuration: C
 
 def _shared_images(files: tuple[Path, Path, Path], members: Collection[Member]) -> list[tuple[str, str]]:
     """Name and patient of each prepared image that is one of `members`, or has the same patient."""
-    names = {member.name for member in members}
-    patients = {member.patient for member in members}
-    return [
-        (name, patient) for name, patient in names_and_patients(files) if name in names or patient in patients
-    ]
+    names, patients = {m.name for m in members}, {m.patient for m in members}
+    return [(name, p) for name, p in names_and_patients(files) if name in names or p in patients]
 
 
 def _trained_images_of_another_set(folder: Path, split: Split) -> list[str]:

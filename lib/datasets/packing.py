@@ -107,9 +107,9 @@ def pack(configuration: Configuration, images: Sequence[CheckedImage]) -> Split:
     by_name = {image.member.name: image for image in images}
     files = {part: _files(paths.hdf5(part), split[part]) for part in PARTS if split[part]}
     pictures = [paths.path_local / name for name in ("prepared.png", "preprocessing.png")]
-    shapes = [image.shape for image in images]
-    channels = 3 if any(len(s) == 3 for s in shapes) else 1
-    largest = (max(s[0] for s in shapes), max(s[1] for s in shapes), channels)
+    heights, widths = zip(*(image.shape[:2] for image in images), strict=True)
+    channels = 3 if any(len(image.shape) == 3 for image in images) else 1
+    largest = (max(heights), max(widths), channels)
     written = [file for three in files.values() for file in three if file]
     with written_atomically(*written, *pictures, paths.split) as beside:
         temporary = dict(zip(written, beside, strict=False))

@@ -69,9 +69,7 @@ def write_part(
         for index, image in enumerate(images):
             rows, columns = image.field_of_view.shape
             for field, store in stores.items():
-                pixels = getattr(image, field)
-                pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-                store["image"][index, :rows, :columns] = pixels
+                store["image"][index, :rows, :columns] = np.atleast_3d(getattr(image, field))
                 store["size"][index] = rows, columns
                 store["name"][index] = image.name
                 store["patient"][index] = image.patient
@@ -125,14 +123,9 @@ def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Itera
                     f"{files[0]}, or the files of its truth and field of view: image {name} is damaged "
                     f"({error}); prepare the data again"
                 ) from None
-            yield PreparedImage(
-                name,
-                stores[0]["patient"].asstr()[index],
-                original[..., 0] if original.shape[2] == 1 else original,
-                truth[..., 0],
-                field_of_view[..., 0],
-                second,
-            )
+            patient = stores[0]["patient"].asstr()[index]
+            original = original[..., 0] if original.shape[2] == 1 else original
+            yield PreparedImage(name, patient, original, truth[..., 0], field_of_view[..., 0], second)
 
 
 def _open(file: Path) -> h5py.File:

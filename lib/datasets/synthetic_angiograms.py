@@ -11,11 +11,12 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from lib.datasets.synthetic_vessels import (
     FOVEAL_AVASCULAR_RADIUS,
@@ -24,6 +25,7 @@ from lib.datasets.synthetic_vessels import (
     smooth_noise,
     vessel_tree,
 )
+from lib.images.outlines import filled_polygons
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress as progress_bar
 
@@ -55,12 +57,7 @@ class SyntheticAngiogram:
 
 
 def synthetic_angiogram(seed: int, index: int, size: int = 512) -> SyntheticAngiogram:
-    """Draw one angiogram; the same arguments give the same pixels.
-
-    Args:
-        seed: seed of the whole set, at least 0.
-        index: index of the image in the set, at least 0.
-        size: height and width in pixels.
+    """Draw image number `index` of the set with this seed, `size` x `size` pixels; always the same pixels.
 
     Raises:
         ValueError: `size` is too small to distinguish vessels from capillaries.
@@ -77,7 +74,7 @@ def synthetic_angiogram(seed: int, index: int, size: int = 512) -> SyntheticAngi
         wanted = 0.012 + 0.31 * rng.beta(1.1, 1.6)
         occlusion, affected = _affected_region(rng, anatomy, field_of_view, wanted)
         polygons = _non_perfused_polygons(rng, anatomy, affected, large, wanted * field_of_view.sum())
-        non_perfusion = _rasterise(polygons, size)
+        non_perfusion = filled_polygons(polygons, (size, size))
     image = _expose(rng, anatomy, large, fine, affected, non_perfusion, field_of_view)
     fovea = tuple((anatomy.fovea * size).tolist())
     return SyntheticAngiogram(image, non_perfusion, field_of_view, polygons, fovea, occlusion)
@@ -111,7 +108,7 @@ def _affected_region(
     angle = np.arctan2(y, x) + 0.15 * smooth_noise(rng, size, 0.12)
     within = np.abs(angle - middle) < half_angle
     outline = max(_outlines(field_of_view * within, 3 * size / 512), key=cv2.contourArea)
-    return outline, _rasterise((outline,), size)
+    return outline, filled_polygons([outline], (size, size))
 
 
 def _non_perfused_polygons(
@@ -154,14 +151,6 @@ def _outlines(mask: np.ndarray, tolerance: float) -> Polygons:
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outlines = (cv2.approxPolyDP(contour, tolerance, closed=True)[:, 0] for contour in contours)
     return tuple(outline.astype(np.int64) for outline in outlines if len(outline) >= 3)
-
-
-def _rasterise(polygons: Polygons, size: int) -> np.ndarray:
-    """Union of the polygons with their edges: (size, size) uint8 in {0, 1}."""
-    canvas = Image.new("L", (size, size))
-    for polygon in polygons:
-        ImageDraw.Draw(canvas).polygon(polygon.ravel().tolist(), outline=1, fill=1)
-    return np.array(canvas)
 
 
 def _expose(
@@ -283,8 +272,7 @@ def _disk(radius: float) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 
-def _drawing(numbers: Iterable[int]) -> Iterable[int]:
-    return progress_bar(numbers, "drawing")
+_drawing = partial(progress_bar, title="drawing")
 
 
 def write_synthetic_angiograms(

@@ -120,16 +120,11 @@ def draw_vessels(trees: list[Vessels], size: int) -> tuple[np.ndarray, np.ndarra
             radius, parent = tree.radius[node], tree.parent[node]
             if parent >= 0:
                 start, end = np.rint(tree.position[[parent, node]] * magnified * 2**fraction_bits)
-                brightness = 85 + 170 * min(1, radius / 0.0040)
-                cv2.line(
-                    canvases[0 if radius > 0.0014 else 1],
-                    start.astype(int).tolist(),
-                    end.astype(int).tolist(),
-                    color=round(brightness),
-                    thickness=max(1, round(2 * radius * magnified)),
-                    lineType=cv2.LINE_AA,
-                    shift=fraction_bits,
-                )
+                brightness = round(85 + 170 * min(1, radius / 0.0040))
+                thickness = max(1, round(2 * radius * magnified))
+                ends = (start.astype(int).tolist(), end.astype(int).tolist())
+                canvas = canvases[0 if radius > 0.0014 else 1]
+                cv2.line(canvas, *ends, brightness, thickness, cv2.LINE_AA, fraction_bits)
     shape = (size, size)
     large, fine = (cv2.resize(c / 255, shape, interpolation=cv2.INTER_AREA) for c in canvases)
     return large, fine

@@ -94,11 +94,11 @@ def find_photographs(folder: Path, set_name: str) -> tuple[list[Photograph], lis
                 f"{files.truth.format(name=p.name, patient=p.patient.split()[-1])}.*"
                 for p in without
             ]
-        if any(p.second_observer for p in found):
+        without_second = [p for p in found if p.second_observer is None]
+        if without_second != found:
             faults += [
                 f"{p.image.relative_to(folder)}: no second observer, though others have one"
-                for p in found
-                if p.second_observer is None
+                for p in without_second
             ]
         photographs += found
     return photographs, faults
@@ -109,16 +109,10 @@ def _photograph(image: Path, set_name: str, patient: str) -> Photograph:
 
     def beside(template: str) -> Path | None:
         wanted = image.parent / template.format(name=name, patient=patient)
-        return next(iter(sorted(wanted.parent.glob(f"{wanted.name}.*"))), None)
+        return min(wanted.parent.glob(f"{wanted.name}.*"), default=None)
 
-    return Photograph(
-        image,
-        name,
-        f"{set_name} {patient}",
-        beside(files.truth),
-        beside(files.second_observer),
-        beside(files.field_of_view),
-    )
+    masks = map(beside, (files.truth, files.second_observer, files.field_of_view))
+    return Photograph(image, name, f"{set_name} {patient}", *masks)
 
 
 def read_photograph(photograph: Photograph) -> PreparedImage:
@@ -133,11 +127,7 @@ def read_photograph(photograph: Photograph) -> PreparedImage:
         return None if file is None else read_mask_of(original.shape, file)
 
     field_of_view = mask(photograph.field_of_view)
-    return PreparedImage(
-        photograph.name,
-        photograph.patient,
-        original,
-        mask(photograph.truth),
-        detect_field_of_view(original) if field_of_view is None else field_of_view,
-        mask(photograph.second_observer),
-    )
+    if field_of_view is None:
+        field_of_view = detect_field_of_view(original)
+    truth, second_observer = mask(photograph.truth), mask(photograph.second_observer)
+    return PreparedImage(photograph.name, photograph.patient, original, truth, field_of_view, second_observer)

@@ -1,6 +1,6 @@
 """Outlines of the areas of a mask: as polygons for LabelMe, and drawn on an image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -78,6 +78,14 @@ def contours(mask: np.ndarray) -> list[np.ndarray]:
     return [c[:, 0] for c in found]
 
 
+def filled_polygons(polygons: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Union of polygons, each (K, 2), x and y, with their edges: uint8 array of `shape` in {0, 1}."""
+    canvas = Image.new("L", shape[::-1])
+    for polygon in polygons:
+        ImageDraw.Draw(canvas).polygon(polygon.ravel().tolist(), outline=1, fill=1)
+    return np.array(canvas)
+
+
 def _polygon(area: np.ndarray) -> np.ndarray | None:
     ring, joints = _key_holed(area)
     for distance in (MAX_DISTANCE, 0.0):
@@ -85,15 +93,12 @@ def _polygon(area: np.ndarray) -> np.ndarray | None:
         if len(corners) > MAX_CORNERS:
             return None
         if len(corners) < 3:
-            corners = _widened(corners[0], corners[-1])
+            # A quarter of a pixel wide, which is drawn as a line: LabelMe needs an enclosed area.
+            start, end = corners[0], corners[-1]
+            corners = np.array([start, end, np.add(end, (0.25, 0)), np.add(start, (0, 0.25))])
         if _overlap(corners, area) >= LEAST_OVERLAP:
             return corners
     return None
-
-
-def _widened(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """A polygon a quarter of a pixel wide, which is drawn as a line: LabelMe needs an enclosed area."""
-    return np.array([start, end, np.add(end, (0.25, 0)), np.add(start, (0, 0.25))])
 
 
 def _key_holed(area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +115,8 @@ def _key_holed(area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     _, beyond = cv2.connectedComponents(1 - np.pad(area, 1).astype(np.uint8), connectivity=4)
     beyond = beyond[1:-1, 1:-1]  # label of the hole, or of the outside, at each pixel
     hole_of = {beyond[y + 1, x]: number for number, (x, y) in enumerate(tops)}
-    indices = [_index_of(ring) for ring in (*holes, outer)]
+    # For each ring, the index of each of its points.
+    indices = [{(x, y): i for i, (x, y) in enumerate(ring.tolist())} for ring in (*holes, outer)]
     cuts: list[list[tuple[int, int]]] = [[] for _ in indices]
     for number, (x, y) in enumerate(tops):
         end = _end_of_cut(area, x, y)
@@ -124,11 +130,6 @@ def _from_its_top(hole: np.ndarray) -> np.ndarray:
     """The closed ring from its highest point to the same point."""
     top = hole[:, 1].argmin()
     return np.concatenate([hole[top:], hole[: top + 1]])
-
-
-def _index_of(ring: np.ndarray) -> dict[tuple[int, int], int]:
-    """Index in the ring of each of its points."""
-    return {(x, y): index for index, (x, y) in enumerate(ring.tolist())}
 
 
 def _end_of_cut(area: np.ndarray, x: int, y: int) -> int:
@@ -189,7 +190,5 @@ def _halves(piece: np.ndarray) -> list[np.ndarray]:
 
 def _overlap(corners: np.ndarray, area: np.ndarray) -> float:
     """IoU of the area with the polygon as LabelMe draws it: filled, with its edge."""
-    canvas = Image.new("L", area.shape[::-1])
-    ImageDraw.Draw(canvas).polygon(corners.ravel().tolist(), outline=1, fill=1)
-    drawn = np.asarray(canvas) > 0
+    drawn = filled_polygons([corners], area.shape) > 0
     return np.count_nonzero(drawn & area) / np.count_nonzero(drawn | area)

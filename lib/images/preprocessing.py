@@ -46,11 +46,11 @@ def preprocessing_steps(
     if settings.clahe_clip_limit:
         tiles = (settings.clahe_tile_grid, settings.clahe_tile_grid)
         clahe = cv2.createCLAHE(settings.clahe_clip_limit, tiles)
-        steps.append(("CLAHE", clahe.apply(_levels(steps[-1][1]))))
+        steps.append(("CLAHE", clahe.apply(steps[-1][1].astype(np.uint8))))
     exponent = settings.gamma if settings.gamma_exponent == "direct" else 1 / settings.gamma
     table = gamma_table(exponent, settings.gamma_epsilon)
-    steps.append((f"gamma {settings.gamma:g}", cv2.LUT(_levels(steps[-1][1]), table)))
-    return [(title, _levels(image)) for title, image in steps]
+    steps.append((f"gamma {settings.gamma:g}", cv2.LUT(steps[-1][1].astype(np.uint8), table)))
+    return [(title, image.astype(np.uint8)) for title, image in steps]
 
 
 def one_channel(original: np.ndarray, channel: str) -> np.ndarray:
@@ -100,7 +100,3 @@ def gamma_table(exponent: float, epsilon: float) -> np.ndarray:
     """
     levels = (np.arange(256) / 255 + epsilon) ** exponent * 255
     return np.minimum(levels, 255).astype(np.uint8)
-
-
-def _levels(image: np.ndarray) -> np.ndarray:
-    return image.astype(np.uint8)

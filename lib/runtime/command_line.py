@@ -17,9 +17,7 @@ from lib.runtime.paths import DEFAULT_CONFIGURATION, PROJECT
 def script_parser(description: str, *, default: str = "") -> argparse.ArgumentParser:
     """Make a parser with --config and --set.
 
-    Args:
-        description: what the script does.
-        default: describes the default file, if the script chooses it; then --config is None by default.
+    `default` describes the default file, if the script chooses it; then --config is None by default.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(

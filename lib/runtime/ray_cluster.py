@@ -100,14 +100,10 @@ def cluster_connection(options: ClusterOptions) -> Iterator[None]:
     else:
         _refuse_unreachable(options.address)
         where = {"address": options.address}
+    environment = {"env_vars": worker_environment(options)}
     at_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            **where,
-            runtime_env={"env_vars": worker_environment(options)},
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        ray.init(**where, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"--cluster {options.address}: {reason}") from None
