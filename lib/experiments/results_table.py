@@ -13,6 +13,7 @@ import numpy as np
 
 from lib.evaluation.patient_statistics import SCORES
 from lib.evaluation.performance_report import ROWS, read_performances
+from lib.evaluation.pixel_scores import defined, format_score
 from lib.evaluation.scoring import average
 from lib.experiments.comparison_figures import (
     bland_altman,
@@ -26,7 +27,6 @@ from lib.experiments.pooled_folds import Variant, read_tested_images
 from lib.experiments.statistics_report import (
     COMPARED_BY,
     compare,
-    defined,
     estimate_rows,
     markdown_table,
     statistics_text,
@@ -48,7 +48,7 @@ def write_table(plan: Plan, variants: Sequence[Variant] = ()) -> Path:
     rows = [row for run in plan.runs if (row := _row(plan, run))]
     columns = ["run", "test images", "parameters", "training minutes", *SCORES, "accuracy, whole image"]
     columns += [c for c in ("cal", "cl_dice", "published AUC") if any(c in row for row in rows)]
-    table = [[_shown(row.get(column)) for column in columns] for row in rows]
+    table = [[format_score(row.get(column)) for column in columns] for row in rows]
     if len({row["variant"] for row in rows}) < len(rows):  # folds and seeds: their means
         for variant in dict.fromkeys(row["variant"] for row in rows):
             chosen = [row for row in rows if row["variant"] == variant]
@@ -150,9 +150,3 @@ def _average(rows: Sequence[Mapping], column: str) -> str:
     if len(values) < 2:
         return "n/a"
     return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
-
-
-def _shown(value: float | str | None) -> str:
-    if value is None:
-        return "n/a"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -15,7 +15,7 @@ from lib.evaluation.patient_statistics import (
     patient_scores,
 )
 from lib.evaluation.performance_report import ROWS
-from lib.evaluation.pixel_scores import defined
+from lib.evaluation.pixel_scores import defined, format_score
 from lib.experiments.pooled_folds import DARKNESS, Variant
 
 NETWORK, DIFFERENCE = "network", f"minus {DARKNESS}"
@@ -112,7 +112,7 @@ def _tests_section(tests: Sequence[PairedTest]) -> list[str]:
             f"{test.first} − {test.second}",
             f"{ROWS[test.score]} of a patient",
             test.patients,
-            _signed(test.median_difference),
+            format_score(test.median_difference, "+.4f"),
             few if test.p_value is None else f"{test.p_value:.4f}",
             few if test.p_holm is None else f"{test.p_holm:.4f}",
         ]
@@ -141,10 +141,6 @@ def _interval(value: float, ends: np.ndarray, sign: str) -> str:
         return "n/a"
     brackets = ", ".join(f"{end:{sign}.4f}" for end in ends) if np.isfinite(ends).all() else "n/a"
     return f"{value:{sign}.4f} [{brackets}]"
-
-
-def _signed(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:+.4f}"
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
