@@ -174,6 +174,31 @@ def shared_block(x: Tensor, *, dropout: float, batch_normalisation: bool) -> Ten
     return layers.ReLU()(layers.Add()([x, residual]))
 
 
+def concatenating_u(
+    x: Tensor,
+    filters: Sequence[int],
+    block: Callable[[Tensor, int], Tensor],
+    after_bottleneck: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Tensor:
+    """One U with max pooling, repeated pixels as up-sampling, and skip connections that concatenate.
+
+    Args:
+        x: features whose H and W can be halved `len(filters) - 1` times.
+        filters: widths of the levels, from full resolution down; the last is the width of the bottleneck.
+        block: computes the features of a level in a width.
+        after_bottleneck: is applied to the features of the bottleneck.
+    """
+    *levels, bottleneck = filters
+    skips = []
+    for width in levels:
+        skips.append(block(x, width))
+        x = layers.MaxPooling2D()(skips[-1])
+    x = after_bottleneck(block(x, bottleneck))
+    for width, skip in zip(reversed(levels), reversed(skips), strict=True):
+        x = block(layers.Concatenate()([layers.UpSampling2D()(x), skip]), width)
+    return x
+
+
 def vgg_block(x: Tensor, filters: int, *, batch_normalisation: bool) -> tuple[Tensor, Tensor]:
     """Two 3x3 convolutions of equal width, then 2x2 max pooling (Simonyan, Zisserman, ICLR 2015).
 

@@ -5,6 +5,7 @@ the rough map.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import keras
 from keras import layers
@@ -38,7 +39,7 @@ def build(
     def normalised(x: Tensor) -> Tensor:
         return blocks.normalised(x) if batch_normalisation else x
 
-    def plain_block(x: Tensor, width: int, *, residual: bool) -> Tensor:
+    def plain_block(x: Tensor, width: int) -> Tensor:
         for _ in range(2):
             x = blocks.convolution(x, width, batch_normalisation=batch_normalisation)
         return x
@@ -54,21 +55,10 @@ def build(
             return y
         return layers.Add()([y, layers.Conv2D(width, 1)(x)])
 
-    block = sd_block if structured_discarding else plain_block
-
     def one_u(x: Tensor, *, residual: bool) -> Tensor:
-        *levels, bottleneck = filters
-        skips = []
-        for width in levels:
-            skips.append(block(x, width, residual=residual))
-            x = layers.MaxPooling2D()(skips[-1])
-        x = block(x, bottleneck, residual=residual)
-        if resaspp:
-            x = residual_atrous_pyramid(x)
-        for width, skip in zip(reversed(levels), reversed(skips), strict=True):
-            x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
-            x = block(x, width, residual=residual)
-        return x
+        block = partial(sd_block, residual=residual) if structured_discarding else plain_block
+        pyramid = [residual_atrous_pyramid] if resaspp else []
+        return blocks.concatenating_u(x, filters, block, *pyramid)
 
     image, padded = blocks.padded_input(2 ** (len(filters) - 1))
     features = one_u(padded, residual=False)
