@@ -144,7 +144,9 @@ def convolution(x: Tensor, filters: int, *, batch_normalisation: bool, **kwargs:
     return layers.ReLU()(normalised(x))
 
 
-def bare_convolution(filters: int, *, kernel_initializer: str = "he_normal", **kwargs: Any) -> layers.Conv2D:
+def bare_convolution(
+    filters: int, *, kernel_initializer: str | keras.Initializer = "he_normal", **kwargs: Any
+) -> layers.Conv2D:
     """3x3 convolution layer, by default initialised after He et al. (ICCV 2015)."""
     return layers.Conv2D(filters, 3, padding="same", kernel_initializer=kernel_initializer, **kwargs)
 
@@ -160,13 +162,8 @@ def shared_block(x: Tensor, *, dropout: float, batch_normalisation: bool) -> Ten
     One 3x3 convolution is applied twice, with dropout of whole channels in between. Each application has
     its own batch normalisation, since their inputs have different distributions.
     """
-    shared = layers.Conv2D(
-        x.shape[-1],
-        3,
-        padding="same",
-        use_bias=not batch_normalisation,
-        kernel_initializer=keras.initializers.VarianceScaling(_SHARED_VARIANCE, distribution="uniform"),
-    )
+    initializer = keras.initializers.VarianceScaling(_SHARED_VARIANCE, distribution="uniform")
+    shared = bare_convolution(x.shape[-1], use_bias=not batch_normalisation, kernel_initializer=initializer)
     normalise: Callable[[Tensor], Tensor] = normalised if batch_normalisation else lambda y: y
     residual = layers.ReLU()(normalise(shared(x)))
     residual = SpatialDropout(dropout)(residual)

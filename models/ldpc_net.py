@@ -84,20 +84,10 @@ def residual_atrous_pyramid(x: Tensor) -> Tensor:
     convolution to the full width.
     """
     width = x.shape[-1]
-
-    def convolution(x: Tensor, filters: int, size: int, rate: int = 1) -> Tensor:
-        return layers.Conv2D(
-            filters,
-            size,
-            padding="same",
-            dilation_rate=rate,
-            activation="relu",
-            kernel_initializer="he_normal",
-        )(x)
-
+    convolution = partial(layers.Conv2D, padding="same", activation="relu", kernel_initializer="he_normal")
     branches = []
     for rate in ATROUS_RATES:
-        y = convolution(x, max(1, width // 2), 1)
-        y = convolution(y, max(1, width // 2), 3, rate)
-        branches.append(layers.Add()([x, convolution(y, width, 1)]))
-    return convolution(layers.Add()(branches), width, 1)
+        y = convolution(max(1, width // 2), 1)(x)
+        y = convolution(max(1, width // 2), 3, dilation_rate=rate)(y)
+        branches.append(layers.Add()([x, convolution(width, 1)(y)]))
+    return convolution(width, 1)(layers.Add()(branches))

@@ -90,7 +90,11 @@ def _networks(
     configuration: Configuration, members: Sequence[Experiment], *, is_ensemble: bool
 ) -> list[tuple[Configuration, Path]]:
     """Configuration and weights of each network; none was trained on a test image or its patient."""
-    _refuse_without_truth(configuration)
+    images, truth, _ = configuration.data_paths.hdf5("test")
+    if images.is_file() and not truth.is_file():
+        raise UserError(
+            f"{truth}: no such file; the test images were packed without truth and cannot be scored"
+        )
     networks = []
     for member in members:
         weights = member.weights(configuration.testing_settings.best_last)
@@ -146,14 +150,6 @@ def _origin(experiment: Experiment, weights: Path) -> str:
         return weights.name
     source = json.loads(experiment.source.read_text(encoding="utf-8"))
     return f"{weights.name}, from {source['file']}, SHA-256 {source['sha256']}"
-
-
-def _refuse_without_truth(configuration: Configuration) -> None:
-    images, truth, _ = configuration.data_paths.hdf5("test")
-    if images.is_file() and not truth.is_file():
-        raise UserError(
-            f"{truth}: no such file; the test images were packed without truth and cannot be scored"
-        )
 
 
 def score_and_draw(

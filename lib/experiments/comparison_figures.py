@@ -137,12 +137,9 @@ def box_plot(file: Path, variants: Sequence[Variant]) -> None:
 
 
 def bland_altman(file: Path, variants: Sequence[Variant], structure: str) -> None:
-    """Predicted minus true area of every image over their mean (Bland and Altman, 1986).
+    """Predicted minus true area of `structure`, e.g. "CNP", over their mean (Bland and Altman, 1986).
 
-    Args:
-        file: the PNG.
-        variants: one panel for each; one point for each image and seed.
-        structure: what the areas are, e.g. "CNP".
+    Each variant has a panel, with one point for each image and seed.
     """
     columns = min(4, len(variants))
     rows = -(-len(variants) // columns)

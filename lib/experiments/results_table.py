@@ -91,13 +91,8 @@ def write_comparison(plan: Plan, variants: Sequence[Variant]) -> None:
         v.name: dict(zip(titles, map(defined, v.network.estimate.values), strict=True)) for v in variants
     }
     bar_chart(folder / "results.png", groups)
-    for name, draw in {
-        "roc_curves": roc_curves,
-        "precision_recall_curves": precision_recall_curves,
-        "box_plot": box_plot,
-        "calibration": calibration,
-    }.items():
-        draw(folder / f"{name}.png", variants)
+    for draw in (roc_curves, precision_recall_curves, box_plot, calibration):
+        draw(folder / f"{draw.__name__}.png", variants)
     structure = plan.runs[0].configuration.data_attributes.structure
     bland_altman(folder / "bland_altman.png", variants, structure)
     _side_by_side(plan, variants)

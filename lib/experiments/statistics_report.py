@@ -131,16 +131,12 @@ def _tests_section(tests: Sequence[PairedTest]) -> list[str]:
 
 
 def _cells(estimate: Estimate, sign: str = "") -> list[str]:
-    return [
-        _interval(value, ends, sign) for value, ends in zip(estimate.values, estimate.interval(), strict=True)
-    ]
-
-
-def _interval(value: float, ends: np.ndarray, sign: str) -> str:
-    if not np.isfinite(value):
-        return "n/a"
-    brackets = ", ".join(f"{end:{sign}.4f}" for end in ends) if np.isfinite(ends).all() else "n/a"
-    return f"{value:{sign}.4f} [{brackets}]"
+    """Each score with the ends of its interval, e.g. "0.9000 [0.8500, 0.9300]"."""
+    cells = []
+    for value, ends in zip(estimate.values, estimate.interval(), strict=True):
+        interval = ", ".join(f"{end:{sign}.4f}" for end in ends) if np.isfinite(ends).all() else "n/a"
+        cells.append(f"{value:{sign}.4f} [{interval}]" if np.isfinite(value) else "n/a")
+    return cells
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
