@@ -144,7 +144,9 @@ def convolution(x: Tensor, filters: int, *, batch_normalisation: bool, **kwargs:
     return layers.ReLU()(normalised(x))
 
 
-def bare_convolution(filters: int, *, kernel_initializer: str = "he_normal", **kwargs: Any) -> layers.Conv2D:
+def bare_convolution(
+    filters: int, *, kernel_initializer: str | keras.Initializer = "he_normal", **kwargs: Any
+) -> layers.Conv2D:
     """3x3 convolution layer, by default initialised after He et al. (ICCV 2015)."""
     return layers.Conv2D(filters, 3, padding="same", kernel_initializer=kernel_initializer, **kwargs)
 
@@ -160,18 +162,38 @@ def shared_block(x: Tensor, *, dropout: float, batch_normalisation: bool) -> Ten
     One 3x3 convolution is applied twice, with dropout of whole channels in between. Each application has
     its own batch normalisation, since their inputs have different distributions.
     """
-    shared = layers.Conv2D(
-        x.shape[-1],
-        3,
-        padding="same",
-        use_bias=not batch_normalisation,
-        kernel_initializer=keras.initializers.VarianceScaling(_SHARED_VARIANCE, distribution="uniform"),
-    )
+    initializer = keras.initializers.VarianceScaling(_SHARED_VARIANCE, distribution="uniform")
+    shared = bare_convolution(x.shape[-1], use_bias=not batch_normalisation, kernel_initializer=initializer)
     normalise: Callable[[Tensor], Tensor] = normalised if batch_normalisation else lambda y: y
     residual = layers.ReLU()(normalise(shared(x)))
     residual = SpatialDropout(dropout)(residual)
     residual = normalise(shared(residual))
     return layers.ReLU()(layers.Add()([x, residual]))
+
+
+def concatenating_u(
+    x: Tensor,
+    filters: Sequence[int],
+    block: Callable[[Tensor, int], Tensor],
+    after_bottleneck: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Tensor:
+    """One U with max pooling, repeated pixels as up-sampling, and skip connections that concatenate.
+
+    Args:
+        x: features whose H and W can be halved `len(filters) - 1` times.
+        filters: widths of the levels, from full resolution down; the last is the width of the bottleneck.
+        block: computes the features of a level in a width.
+        after_bottleneck: is applied to the features of the bottleneck.
+    """
+    *levels, bottleneck = filters
+    skips = []
+    for width in levels:
+        skips.append(block(x, width))
+        x = layers.MaxPooling2D()(skips[-1])
+    x = after_bottleneck(block(x, bottleneck))
+    for width, skip in zip(reversed(levels), reversed(skips), strict=True):
+        x = block(layers.Concatenate()([layers.UpSampling2D()(x), skip]), width)
+    return x
 
 
 def vgg_block(x: Tensor, filters: int, *, batch_normalisation: bool) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """The cost of a network: parameters, multiply-adds of a forward pass, receptive field."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,40 +104,19 @@ def markdown_table(rows: Iterable[tuple[str, tuple[int, ...], int]]) -> str:
 
 
 def _multiply_adds(application: Application) -> int:
-    for kind, count in _COUNTS.items():
-        if isinstance(application.layer, kind):
-            return count(application.layer, application.shape_in, application.shape_out)
+    layer, shape_in, shape_out = application.layer, application.shape_in, application.shape_out
+    pixels = math.prod(shape_out[1:3])
+    if isinstance(layer, CBAM):
+        perceptron = math.prod(layer.hidden.kernel.shape) + math.prod(layer.channel_logits.kernel.shape)
+        return 2 * perceptron + pixels * math.prod(layer.spatial_gate.kernel.shape)
+    # Before Conv2D: separable and transposed convolutions may be subclasses of a convolution.
+    if isinstance(layer, layers.SeparableConv2D):
+        return pixels * shape_in[-1] * (math.prod(layer.kernel_size) + shape_out[-1])
+    if isinstance(layer, layers.Conv2DTranspose):
+        return math.prod(shape_in[1:3]) * math.prod(layer.kernel.shape)
+    if isinstance(layer, layers.Conv2D):
+        return pixels * math.prod(layer.kernel.shape)
     return 0
-
-
-def _pixels(shape: Shape) -> int:
-    return math.prod(shape[1:3])
-
-
-def _separable(layer: layers.SeparableConv2D, shape_in: Shape, shape_out: Shape) -> int:
-    return _pixels(shape_out) * shape_in[-1] * (math.prod(layer.kernel_size) + shape_out[-1])
-
-
-def _transposed(layer: layers.Conv2DTranspose, shape_in: Shape, shape_out: Shape) -> int:
-    return _pixels(shape_in) * math.prod(layer.kernel_size) * shape_in[-1] * shape_out[-1]
-
-
-def _convolution(layer: layers.Conv2D, shape_in: Shape, shape_out: Shape) -> int:
-    return _pixels(shape_out) * math.prod(layer.kernel.shape)
-
-
-def _attention(layer: CBAM, shape_in: Shape, shape_out: Shape) -> int:
-    perceptron = math.prod(layer.hidden.kernel.shape) + math.prod(layer.channel_logits.kernel.shape)
-    return 2 * perceptron + _pixels(shape_out) * math.prod(layer.spatial_gate.kernel.shape)
-
-
-# The order matters: separable and transposed convolutions may be subclasses of a convolution.
-_COUNTS: dict[type, Callable[..., int]] = {
-    layers.SeparableConv2D: _separable,
-    layers.Conv2DTranspose: _transposed,
-    layers.Conv2D: _convolution,
-    CBAM: _attention,
-}
 
 
 def _field_and_step_after(layer: layers.Layer, field: float, step: float) -> tuple[float, float]:

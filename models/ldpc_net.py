@@ -5,6 +5,7 @@ the rough map.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import keras
 from keras import layers
@@ -38,7 +39,7 @@ def build(
     def normalised(x: Tensor) -> Tensor:
         return blocks.normalised(x) if batch_normalisation else x
 
-    def plain_block(x: Tensor, width: int, *, residual: bool) -> Tensor:
+    def plain_block(x: Tensor, width: int) -> Tensor:
         for _ in range(2):
             x = blocks.convolution(x, width, batch_normalisation=batch_normalisation)
         return x
@@ -54,21 +55,10 @@ def build(
             return y
         return layers.Add()([y, layers.Conv2D(width, 1)(x)])
 
-    block = sd_block if structured_discarding else plain_block
-
     def one_u(x: Tensor, *, residual: bool) -> Tensor:
-        *levels, bottleneck = filters
-        skips = []
-        for width in levels:
-            skips.append(block(x, width, residual=residual))
-            x = layers.MaxPooling2D()(skips[-1])
-        x = block(x, bottleneck, residual=residual)
-        if resaspp:
-            x = residual_atrous_pyramid(x)
-        for width, skip in zip(reversed(levels), reversed(skips), strict=True):
-            x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
-            x = block(x, width, residual=residual)
-        return x
+        block = partial(sd_block, residual=residual) if structured_discarding else plain_block
+        pyramid = [residual_atrous_pyramid] if resaspp else []
+        return blocks.concatenating_u(x, filters, block, *pyramid)
 
     image, padded = blocks.padded_input(2 ** (len(filters) - 1))
     features = one_u(padded, residual=False)
@@ -94,20 +84,10 @@ def residual_atrous_pyramid(x: Tensor) -> Tensor:
     convolution to the full width.
     """
     width = x.shape[-1]
-
-    def convolution(x: Tensor, filters: int, size: int, rate: int = 1) -> Tensor:
-        return layers.Conv2D(
-            filters,
-            size,
-            padding="same",
-            dilation_rate=rate,
-            activation="relu",
-            kernel_initializer="he_normal",
-        )(x)
-
+    convolution = partial(layers.Conv2D, padding="same", activation="relu", kernel_initializer="he_normal")
     branches = []
     for rate in ATROUS_RATES:
-        y = convolution(x, max(1, width // 2), 1)
-        y = convolution(y, max(1, width // 2), 3, rate)
-        branches.append(layers.Add()([x, convolution(y, width, 1)]))
-    return convolution(layers.Add()(branches), width, 1)
+        y = convolution(max(1, width // 2), 1)(x)
+        y = convolution(max(1, width // 2), 3, dilation_rate=rate)(y)
+        branches.append(layers.Add()([x, convolution(width, 1)(y)]))
+    return convolution(width, 1)(layers.Add()(branches))

@@ -51,24 +51,13 @@ def build(
     def double_convolution(x: Tensor, width: int) -> Tensor:
         return convolution(Dropout(dropout)(convolution(x, width)), width)
 
-    def one_u(x: Tensor, widths: Sequence[int]) -> Tensor:
-        *levels, bottleneck = widths
-        skips = []
-        for width in levels:
-            skips.append(double_convolution(x, width))
-            x = layers.MaxPooling2D()(skips[-1])
-        x = double_convolution(x, bottleneck)
-        for width, skip in zip(reversed(levels), reversed(skips), strict=True):
-            x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
-            x = double_convolution(x, width)
-        return x
-
     image, x = blocks.padded_input(2 ** (len(filters) - 1))
     if upsampled_first:
         x = layers.UpSampling2D()(double_convolution(x, filters[0]))
-        x = layers.MaxPooling2D()(one_u(x, (max(1, filters[0] // 2), *filters)))
+        widths = (max(1, filters[0] // 2), *filters)
+        x = layers.MaxPooling2D()(blocks.concatenating_u(x, widths, double_convolution))
         x = double_convolution(x, filters[0])
     else:
-        x = one_u(x, filters)
+        x = blocks.concatenating_u(x, filters, double_convolution)
     probability = TwoClassHead(2, 1, dtype="float32", name="probability")(x)
     return blocks.cropped_model(image, probability, name)

@@ -164,11 +164,7 @@ class Estimate:
 
 
 def estimate(seeds: Sequence[PatientCounts]) -> Estimate:
-    """Scores of the pooled pixels of all patients, the mean over the seeds.
-
-    Args:
-        seeds: for each seed of training, the counts of the same patients.
-    """
+    """Scores of the pooled pixels of all patients, the mean over the seeds, which have the same patients."""
     number = len(seeds[0].patients)
 
     def score_sample(drawn: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -216,12 +212,7 @@ class PairedTest:
 
 
 def paired_tests(score: str, networks: Mapping[str, Mapping[str, float]]) -> list[PairedTest]:
-    """Compare every two networks by one score of each patient.
-
-    Args:
-        score: name of the score.
-        networks: for each network, the score of each patient; NaN is left out.
-    """
+    """Compare every two networks by one score, which `networks` holds for each patient; NaN is left out."""
     pairs, differences = list(itertools.combinations(networks, 2)), []
     for first, second in pairs:
         a, b = networks[first], networks[second]

@@ -9,7 +9,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from lib.evaluation.connectivity import MEASURES, Connectivity
-from lib.evaluation.pixel_scores import RATES, Scores
+from lib.evaluation.pixel_scores import RATES, Scores, format_score
 from lib.evaluation.scoring import Average, Evaluation, ImageScores, average
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
@@ -119,17 +119,17 @@ def _retina_unet_lines(scores: Scores) -> list[str]:
         f"[{scores.false_negatives} {scores.true_positives}]]"
     )
     return [
-        f"Area under the ROC curve: {_shown(scores.auc_roc)}",
-        f"Area under Precision-Recall curve: {_shown(scores.auc_pr)}",
-        f"Jaccard similarity score: {_shown(scores.iou)}   "
+        f"Area under the ROC curve: {format_score(scores.auc_roc)}",
+        f"Area under Precision-Recall curve: {format_score(scores.auc_pr)}",
+        f"Jaccard similarity score: {format_score(scores.iou)}   "
         "(TP / (TP + FP + FN); in retina-unet this line held the accuracy)",
-        f"F1 score (F-measure): {_shown(scores.f1)}",
+        f"F1 score (F-measure): {format_score(scores.f1)}",
         "",
         f"Confusion matrix: {confusion}   ([[TN FP] [FN TP]])",
-        f"ACCURACY: {_shown(scores.accuracy)}",
-        f"SENSITIVITY: {_shown(scores.sensitivity)}",
-        f"SPECIFICITY: {_shown(scores.specificity)}",
-        f"PRECISION: {_shown(scores.precision)}",
+        f"ACCURACY: {format_score(scores.accuracy)}",
+        f"SENSITIVITY: {format_score(scores.sensitivity)}",
+        f"SPECIFICITY: {format_score(scores.specificity)}",
+        f"PRECISION: {format_score(scores.precision)}",
     ]
 
 
@@ -144,7 +144,7 @@ def _table(evaluation: Evaluation) -> list[str]:
         columns["human (second observer), FOV"] = evaluation.second_observer
     lines = [["", *columns]]
     lines += [
-        [title, *(_shown(getattr(scores, field)) for scores in columns.values())]
+        [title, *(format_score(getattr(scores, field)) for scores in columns.values())]
         for field, title in ROWS.items()
     ]
     return [
@@ -156,18 +156,10 @@ def _table(evaluation: Evaluation) -> list[str]:
 
 
 def _averages(evaluation: Evaluation) -> list[str]:
-    total = len(evaluation.per_image)
     lines = [["", "mean", "sd", "images"]]
     for rate in RATES:
         average = evaluation.averages[rate]
-        lines.append(
-            [
-                ROWS[rate],
-                _shown(average.mean),
-                f"± {_shown(average.standard_deviation)}",
-                f"{average.images} of {total}",
-            ]
-        )
+        lines.append([ROWS[rate], *_mean_and_sd(average), f"{average.images} of {len(evaluation.per_image)}"])
     return [
         "Per image, FOV: mean and sample standard deviation over the images where the score is",
         "defined (an image without a positive pixel has no AUC, and so on).",
@@ -181,8 +173,7 @@ def _connectivity(evaluation: Evaluation) -> list[str]:
         return []
     lines = [["", "mean", "sd"]]
     for name in ("components", "components_truth", *MEASURES):
-        mean = average(evaluation.connectivity, name)
-        lines.append([CONNECTIVITY_ROWS[name], _shown(mean.mean), f"± {_shown(mean.standard_deviation)}"])
+        lines.append([CONNECTIVITY_ROWS[name], *_mean_and_sd(average(evaluation.connectivity, name))])
     return [
         "Connectivity of the vessels, per image, FOV: components; CAL = connectivity * area * length",
         "(Gegúndez-Arias et al. 2012); clDice (Shit et al. 2021).",
@@ -192,34 +183,30 @@ def _connectivity(evaluation: Evaluation) -> list[str]:
     ]
 
 
+def _mean_and_sd(average: Average) -> list[str]:
+    return [format_score(average.mean), f"± {format_score(average.standard_deviation)}"]
+
+
 def _aligned(lines: list[list[str]]) -> list[str]:
     align = ("left", *["right"] * (len(lines[0]) - 1))
     table = tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=align)
     return [line.rstrip() for line in table.splitlines()]
 
 
-def _shown(value: float | None) -> str:
-    if value is None:
-        return "n/a"
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
-
-
 def _as_json(evaluation: Evaluation, context: Mapping[str, str]) -> dict:
+    values = dataclasses.asdict(evaluation)
     return {
         "context": dict(context),
         "images": len(evaluation.per_image),
         "threshold": evaluation.threshold,
-        "network_in_field_of_view": dataclasses.asdict(evaluation.in_field_of_view),
-        "network_on_whole_image": dataclasses.asdict(evaluation.whole_image),
-        "blurred_darkness_in_field_of_view": dataclasses.asdict(evaluation.blurred_darkness),
-        "all_background_in_field_of_view": dataclasses.asdict(evaluation.all_background),
-        "second_observer_in_field_of_view": evaluation.second_observer
-        and dataclasses.asdict(evaluation.second_observer),
-        "averages_over_images": {
-            rate: dataclasses.asdict(average) for rate, average in evaluation.averages.items()
-        },
-        "connectivity": [dataclasses.asdict(one) for one in evaluation.connectivity],
-        "per_image": [dataclasses.asdict(image) for image in evaluation.per_image],
+        "network_in_field_of_view": values["in_field_of_view"],
+        "network_on_whole_image": values["whole_image"],
+        "blurred_darkness_in_field_of_view": values["blurred_darkness"],
+        "all_background_in_field_of_view": values["all_background"],
+        "second_observer_in_field_of_view": values["second_observer"],
+        "averages_over_images": values["averages"],
+        "connectivity": values["connectivity"],
+        "per_image": values["per_image"],
     }
 
 

@@ -166,6 +166,13 @@ def f1_score(tp: np.ndarray | int, fp: np.ndarray | int, fn: np.ndarray | int) -
         return np.divide(2 * tp, 2 * tp + fp + fn)
 
 
+def format_score(value: float | str | None, form: str = ".4f") -> str:
+    """A score as text, n/a for None; whole numbers and words are written as they are."""
+    if value is None:
+        return "n/a"
+    return f"{value:{form}}" if isinstance(value, float) else str(value)
+
+
 def defined(score: float | np.ndarray | np.floating) -> float | None:
     """A single score as a float; None for NaN."""
     return float(score) if np.isfinite(score) else None

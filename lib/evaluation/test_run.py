@@ -14,7 +14,7 @@ from lib.configuration.experiment_folder import Experiment, refuse_other_setting
 from lib.configuration.reading import Configuration, read_configuration
 from lib.datasets.leakage import refuse_initial_weights, refuse_trained_images
 from lib.evaluation.performance_report import write_performances
-from lib.evaluation.pixel_scores import Curves, Scores
+from lib.evaluation.pixel_scores import Curves, Scores, format_score
 from lib.evaluation.predicted_images import (
     predict_part,
     read_predictions,
@@ -26,7 +26,7 @@ from lib.evaluation.validation_choices import darkness_threshold_for, operating_
 from lib.figures.mosaics import ImageGrid, labelled_rows
 from lib.figures.overlay import overlay
 from lib.figures.roc_and_precision_recall import Curve, Point, precision_recall_figure, roc_figure
-from lib.figures.style import BLUE, ORANGE, VERMILION, format_score
+from lib.figures.style import BLUE, ORANGE, VERMILION
 from lib.networks.from_experiments import SECTIONS_EQUAL_IN_ENSEMBLE, SECTIONS_FIXED_BY_TRAINING, mean_model
 from lib.networks.keras_model import trained_model
 from lib.networks.operating_point import configured_operating_point, write_operating_point
@@ -78,7 +78,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     if (pixels := point.min_area_px) > 1:
         f1 = f1_of_masks(read_predictions(results.predictions), point.threshold, [pixels])[pixels]
         context["masks of run_prediction.py"] = (
-            f"areas below {pixels} pixels dropped: F1 {format_score(f1)}; kept in all figures here"
+            f"areas below {pixels} pixels dropped: F1 {format_score(f1, '.3f')}; kept in all figures here"
         )
     if configured_operating_point(settings) is None:
         write_operating_point(experiment.operating_point, point, settings)
@@ -90,7 +90,11 @@ def _networks(
     configuration: Configuration, members: Sequence[Experiment], *, is_ensemble: bool
 ) -> list[tuple[Configuration, Path]]:
     """Configuration and weights of each network; none was trained on a test image or its patient."""
-    _refuse_without_truth(configuration)
+    images, truth, _ = configuration.data_paths.hdf5("test")
+    if images.is_file() and not truth.is_file():
+        raise UserError(
+            f"{truth}: no such file; the test images were packed without truth and cannot be scored"
+        )
     networks = []
     for member in members:
         weights = member.weights(configuration.testing_settings.best_last)
@@ -148,14 +152,6 @@ def _origin(experiment: Experiment, weights: Path) -> str:
     return f"{weights.name}, from {source['file']}, SHA-256 {source['sha256']}"
 
 
-def _refuse_without_truth(configuration: Configuration) -> None:
-    images, truth, _ = configuration.data_paths.hdf5("test")
-    if images.is_file() and not truth.is_file():
-        raise UserError(
-            f"{truth}: no such file; the test images were packed without truth and cannot be scored"
-        )
-
-
 def score_and_draw(
     results: Experiment, configuration: Configuration, threshold: float, darkness_threshold: float | None
 ) -> Evaluation:
@@ -197,8 +193,8 @@ def draw_overlay(file: Path, case: PredictedImage, scores: Scores, threshold: fl
         probability=case.probability,
         field_of_view=case.field_of_view,
         threshold=threshold,
-        caption=f"Dice {format_score(scores.f1)} · AUC-ROC {format_score(scores.auc_roc)} · FOV pixels, "
-        f"threshold {threshold:.3g}",
+        caption=f"Dice {format_score(scores.f1, '.3f')} · AUC-ROC {format_score(scores.auc_roc, '.3f')} · "
+        f"FOV pixels, threshold {threshold:.3g}",
     )
 
 
@@ -233,7 +229,7 @@ def _curves(
         (evaluation.darkness_curves, evaluation.blurred_darkness, "blurred darkness", ORANGE, 1.2),
     ):
         if curves is not None:
-            label = f"{name} (area {format_score(getattr(scores, area))})"
+            label = f"{name} (area {format_score(getattr(scores, area), '.3f')})"
             drawn.append(Curve(label, *axes(curves), colour, width))
     return drawn
 
@@ -246,12 +242,12 @@ def _points(
     scores, human = evaluation.in_field_of_view, evaluation.second_observer
     x, y = axes(scores)
     if x is not None and y is not None:
-        label = f"threshold {evaluation.threshold:.3g}: sensitivity {format_score(scores.sensitivity)}, "
-        label += f"specificity {format_score(scores.specificity)}, precision {format_score(scores.precision)}"
-        found.append(Point(label, x, y))
+        rates = ("sensitivity", "specificity", "precision")
+        shown = ", ".join(f"{rate} {format_score(getattr(scores, rate), '.3f')}" for rate in rates)
+        found.append(Point(f"threshold {evaluation.threshold:.3g}: {shown}", x, y))
     x, y = axes(human) if human else (None, None)
     if human and x is not None and y is not None:
-        label = f"second observer (F1 {format_score(human.f1)})"
+        label = f"second observer (F1 {format_score(human.f1, '.3f')})"
         found.append(Point(label, x, y, VERMILION, "D"))
     return found
 

@@ -40,12 +40,7 @@ COMPARED = 20
 
 
 def precision_for(network_in: Callable[[str], keras.Model], configuration: Configuration) -> str:
-    """`precision = auto` as one of `PRECISIONS`; says which, and why.
-
-    Args:
-        network_in: builds the network in one of `PRECISIONS`.
-        configuration: settings of the test.
-    """
+    """`precision = auto` as one of `PRECISIONS`, which `network_in` takes; prints the choice and why."""
     if not configuration.data_paths.hdf5("validation")[0].is_file():
         print("precision: float32, since there are no validation images to compare the predictions of")
         return FLOAT32
@@ -70,9 +65,11 @@ def choose_precision(
     Returns:
         The precision, and the reason.
     """
-    exact = np.concatenate([_inside(c, c.probability) for c in predicted[FLOAT32]])
-    rounded = np.concatenate([_inside(c, c.probability) for c in predicted[BFLOAT16]])
-    truth = np.concatenate([_inside(c, c.truth) for c in predicted[FLOAT32]]) > 0
+    exact, rounded = (
+        np.concatenate([case.probability[case.field_of_view > 0] for case in predicted[precision]])
+        for precision in PRECISIONS
+    )
+    truth = np.concatenate([case.truth[case.field_of_view > 0] for case in predicted[FLOAT32]]) > 0
     speed_up = seconds[FLOAT32] / seconds[BFLOAT16]
     similar = float(np.mean(np.abs(exact - rounded) <= DIFFERENCE))
     both_classes = truth.any() and not truth.all()
@@ -83,10 +80,6 @@ def choose_precision(
         f"probabilities differ by at most {DIFFERENCE}, and AUC-ROC differs by {change:.6f}"
     )
     return BFLOAT16 if accepted else FLOAT32, reason
-
-
-def _inside(case: PredictedImage, values: np.ndarray) -> np.ndarray:
-    return values[case.field_of_view > 0]
 
 
 def operating_point_for(

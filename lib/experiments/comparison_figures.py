@@ -37,13 +37,8 @@ def roc_curves(file: Path, variants: Sequence[Variant]) -> None:
     def rates(tp: np.ndarray, fp: np.ndarray, p: float, n: float) -> tuple[np.ndarray, np.ndarray]:
         return fp / n, tp / p
 
-    roc_figure(
-        file,
-        _curves(variants, "auc_roc", rates),
-        _points(variants, rates),
-        subtitle=_subtitle(variants),
-        legend_title="AUC-ROC [95 % interval]",
-    )
+    drawn = _curves_and_points(variants, "auc_roc", rates)
+    roc_figure(file, *drawn, subtitle=_subtitle(variants), legend_title="AUC-ROC [95 % interval]")
 
 
 def precision_recall_curves(file: Path, variants: Sequence[Variant]) -> None:
@@ -55,58 +50,46 @@ def precision_recall_curves(file: Path, variants: Sequence[Variant]) -> None:
     tn, fp, fn, tp = variants[0].confusion[0].sum(axis=0)
     precision_recall_figure(
         file,
-        _curves(variants, "auc_pr", rates),
-        _points(variants, rates),
+        *_curves_and_points(variants, "auc_pr", rates),
         prevalence=float((tp + fn) / (tn + fp + fn + tp)),
         subtitle=_subtitle(variants),
         legend_title="AUC-PR [95 % interval]",
     )
 
 
-def _curves(variants: Sequence[Variant], area: str, rates: Rates) -> list[Curve]:
-    """The mean curve of each variant and that of blurred darkness; none where no area is defined."""
-    darkness = variants[0].baselines[DARKNESS]
-    if not _is_defined(darkness, area):
-        return []
-    curves = []
-    for number, variant in enumerate(variants):
-        label, (colour, dashed) = _label(variant.name, variant.network, area), _line(number)
-        x, y = _mean_curve(variant.network, area, rates)
-        curves.append(Curve(label, x, y, colour, dashed=dashed))
-    x, y = _mean_curve(darkness, area, rates)
-    return [*curves, Curve(_label(DARKNESS, darkness, area), x, y, FAINT, dashed=True)]
+def _curves_and_points(
+    variants: Sequence[Variant], area: str, rates: Rates
+) -> tuple[list[Curve], list[Point]]:
+    """The curve and the operating point of each variant, the means over its seeds, and of the baselines.
 
-
-def _points(variants: Sequence[Variant], rates: Rates) -> list[Point]:
-    """The operating point of each variant, the mean over its seeds, and that of a second observer."""
+    Blurred darkness has a curve, a second observer has a point. None of them where no area is defined.
+    """
     baselines = variants[0].baselines
-    if not _is_defined(baselines[DARKNESS], "auc_roc"):
-        return []
-    points = []
+    darkness = baselines[DARKNESS]
+    if not np.isfinite(darkness.estimate.values[SCORES.index(area)]):
+        return [], []
+    curves, points = [], []
     for number, variant in enumerate(variants):
+        colour, dashed = _line(number)
+        curves.append(_mean_curve(variant.name, variant.network, area, rates, colour, dashed=dashed))
         label = "" if number else "at the networks' thresholds"
-        points.append(Point(label, *_mean_point(variant.network, rates), _line(number)[0]))
+        points.append(Point(label, *_mean_point(variant.network, rates), colour))
+    curves.append(_mean_curve(DARKNESS, darkness, area, rates, FAINT, dashed=True))
     if HUMAN in baselines:
         points.append(Point(HUMAN, *_mean_point(baselines[HUMAN], rates), INK, "D"))
-    return points
+    return curves, points
 
 
-def _is_defined(pooled: Pooled, area: str) -> bool:
-    return bool(np.isfinite(pooled.estimate.values[SCORES.index(area)]))
-
-
-def _label(name: str, pooled: Pooled, area: str) -> str:
-    row = SCORES.index(area)
-    low, high = pooled.estimate.interval()[row]
-    interval = f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else ""
-    return f"{pooled.estimate.values[row]:.3f}{interval}  {name}"
-
-
-def _mean_curve(pooled: Pooled, area: str, rates: Rates) -> tuple[np.ndarray, np.ndarray]:
+def _mean_curve(name: str, pooled: Pooled, area: str, rates: Rates, colour: str, *, dashed: bool) -> Curve:
+    """The mean curve over the seeds; its label has the area and the interval of the area."""
     # The precision of the first few pixels is noise.
     grid = GRID if area == "auc_roc" else GRID[5:]
     lines = [np.interp(grid, *_whole_curve(counts, rates)) for counts in pooled.counts]
-    return grid, np.mean(lines, axis=0)
+    row = SCORES.index(area)
+    low, high = pooled.estimate.interval()[row]
+    interval = f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else ""
+    label = f"{pooled.estimate.values[row]:.3f}{interval}  {name}"
+    return Curve(label, grid, np.mean(lines, axis=0), colour, dashed=dashed)
 
 
 def _whole_curve(counts: PatientCounts, rates: Rates) -> tuple[np.ndarray, np.ndarray]:
@@ -117,11 +100,8 @@ def _whole_curve(counts: PatientCounts, rates: Rates) -> tuple[np.ndarray, np.nd
 
 
 def _mean_point(pooled: Pooled, rates: Rates) -> tuple[float, float]:
-    points = []
-    for counts in pooled.counts:
-        tn, fp, fn, tp = counts.confusion.sum(axis=0)
-        points.append(rates(tp, fp, tp + fn, tn + fp))
-    x, y = np.mean(points, axis=0)
+    confusions = (counts.confusion.sum(axis=0) for counts in pooled.counts)
+    x, y = np.mean([rates(tp, fp, tp + fn, tn + fp) for tn, fp, fn, tp in confusions], axis=0)
     return float(x), float(y)
 
 
@@ -149,20 +129,17 @@ def box_plot(file: Path, variants: Sequence[Variant]) -> None:
         heights = -number + scatter.uniform(-0.16, 0.16, dice.size)
         axes.plot(dice, heights, "o", color=INK, markersize=3.5, alpha=0.55)
     axes.set_yticks(-np.arange(len(variants)), [variant.name for variant in variants])
-    axes.set(xlim=(-0.02, 1.02), ylim=(0.6 - len(variants), 0.6))
-    axes.set_xlabel("Dice (box: median and quartiles; whiskers: up to 1.5 box lengths)")
+    label = "Dice (box: median and quartiles; whiskers: up to 1.5 box lengths)"
+    axes.set(xlim=(-0.02, 1.02), ylim=(0.6 - len(variants), 0.6), xlabel=label)
     title_and_subtitle(axes, "Dice of each image", _subtitle(variants))
     figure.tight_layout()
     save_figure(figure, file)
 
 
 def bland_altman(file: Path, variants: Sequence[Variant], structure: str) -> None:
-    """Predicted minus true area of every image over their mean (Bland and Altman, 1986).
+    """Predicted minus true area of `structure`, e.g. "CNP", over their mean (Bland and Altman, 1986).
 
-    Args:
-        file: the PNG.
-        variants: one panel for each; one point for each image and seed.
-        structure: what the areas are, e.g. "CNP".
+    Each variant has a panel, with one point for each image and seed.
     """
     columns = min(4, len(variants))
     rows = -(-len(variants) // columns)
@@ -175,8 +152,7 @@ def bland_altman(file: Path, variants: Sequence[Variant], structure: str) -> Non
     for axes, variant in zip(grid.flat, variants, strict=False):
         tn, fp, fn, tp = np.moveaxis(variant.confusion.reshape(-1, 4), -1, 0) * 100
         pixels = (tn + fp + fn + tp) / 100
-        predicted, true = (tp + fp) / pixels, (tp + fn) / pixels
-        _draw_agreement(axes, variant.name, predicted, true)
+        _draw_agreement(axes, variant.name, (tp + fp) / pixels, (tp + fn) / pixels)
     figure.supxlabel(f"Mean of predicted and true {structure} area, % of the field of view", size=10)
     for axes in grid[:, 0]:
         axes.set_ylabel("Predicted − true, % points", size=10)
@@ -215,16 +191,13 @@ def calibration(file: Path, variants: Sequence[Variant]) -> None:
         points = found.probability, found.frequency
         axes.plot(*points, style, color=colour, marker="o", markersize=4.5, label=label)
         edges = np.linspace(0, 1, found.pixels.size + 1)
-        shares = found.pixels / found.pixels.sum()
-        below.stairs(shares, edges, linewidth=1.4, color=colour, linestyle=style)
+        below.stairs(found.pixels / found.pixels.sum(), edges, linewidth=1.4, color=colour, linestyle=style)
     for one in (axes, below):
         style_axes(one)
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="Share of pixels that are positive")
     axes.tick_params(labelbottom=False)
-    axes.set_ylabel("Share of pixels that are positive")
-    below.set_yscale("log")
+    below.set(yscale="log", xlabel="Predicted probability")
     below.set_ylabel("Share of\nall pixels", fontsize=9)
-    below.set_xlabel("Predicted probability")
     title_and_subtitle(axes, "Calibration", _subtitle(variants))
     legend_right(axes, "Expected calibration error")
     save_figure(figure, file)

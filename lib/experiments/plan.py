@@ -16,8 +16,6 @@ from lib.configuration.values import experiment_name
 from lib.datasets.vessel_sets import VESSEL_SETS
 from lib.runtime.errors import UserError
 
-KEYS = {"experiments": {"name", "base", "data_set", "folds", "seeds"}, "reference": {"source"}}
-
 DATA_SETS = ("FFA", *VESSEL_SETS)
 
 
@@ -93,7 +91,7 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     head = sections.get("experiments", {})
     if missing := {"name", "base"} - set(head):
         raise UserError(f"{file}: [experiments] key '{missing.pop()}' is missing")
-    if unknown := set(head) - KEYS["experiments"]:
+    if unknown := set(head) - {"name", "base", "data_set", "folds", "seeds"}:
         raise UserError(f"{file}: [experiments] unknown key '{unknown.pop()}'")
     folds = _whole_number(head.get("folds") or "0", f"{file}: [experiments] folds")
     data_set = head.get("data_set", "")

@@ -13,6 +13,7 @@ import numpy as np
 
 from lib.evaluation.patient_statistics import SCORES
 from lib.evaluation.performance_report import ROWS, read_performances
+from lib.evaluation.pixel_scores import defined, format_score
 from lib.evaluation.scoring import average
 from lib.experiments.comparison_figures import (
     bland_altman,
@@ -26,7 +27,6 @@ from lib.experiments.pooled_folds import Variant, read_tested_images
 from lib.experiments.statistics_report import (
     COMPARED_BY,
     compare,
-    defined,
     estimate_rows,
     markdown_table,
     statistics_text,
@@ -48,7 +48,7 @@ def write_table(plan: Plan, variants: Sequence[Variant] = ()) -> Path:
     rows = [row for run in plan.runs if (row := _row(plan, run))]
     columns = ["run", "test images", "parameters", "training minutes", *SCORES, "accuracy, whole image"]
     columns += [c for c in ("cal", "cl_dice", "published AUC") if any(c in row for row in rows)]
-    table = [[_shown(row.get(column)) for column in columns] for row in rows]
+    table = [[format_score(row.get(column)) for column in columns] for row in rows]
     if len({row["variant"] for row in rows}) < len(rows):  # folds and seeds: their means
         for variant in dict.fromkeys(row["variant"] for row in rows):
             chosen = [row for row in rows if row["variant"] == variant]
@@ -91,13 +91,8 @@ def write_comparison(plan: Plan, variants: Sequence[Variant]) -> None:
         v.name: dict(zip(titles, map(defined, v.network.estimate.values), strict=True)) for v in variants
     }
     bar_chart(folder / "results.png", groups)
-    for name, draw in {
-        "roc_curves": roc_curves,
-        "precision_recall_curves": precision_recall_curves,
-        "box_plot": box_plot,
-        "calibration": calibration,
-    }.items():
-        draw(folder / f"{name}.png", variants)
+    for draw in (roc_curves, precision_recall_curves, box_plot, calibration):
+        draw(folder / f"{draw.__name__}.png", variants)
     structure = plan.runs[0].configuration.data_attributes.structure
     bland_altman(folder / "bland_altman.png", variants, structure)
     _side_by_side(plan, variants)
@@ -150,9 +145,3 @@ def _average(rows: Sequence[Mapping], column: str) -> str:
     if len(values) < 2:
         return "n/a"
     return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
-
-
-def _shown(value: float | str | None) -> str:
-    if value is None:
-        return "n/a"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -23,9 +23,7 @@ WAIT_FOR_FOLDER = 60
 def run_plan(plan: Plan, cluster: ClusterOptions | None = None) -> tuple[Path, list[str]]:
     """Prepare, train and test each run that is not finished; write the table after each.
 
-    Args:
-        plan: the runs.
-        cluster: carries out several runs at once; None carries out one after the other in this process.
+    A cluster carries out several runs at once; without one, this process carries out one after the other.
 
     Returns:
         The table's file, and one line for each run that failed.

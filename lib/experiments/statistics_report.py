@@ -15,7 +15,7 @@ from lib.evaluation.patient_statistics import (
     patient_scores,
 )
 from lib.evaluation.performance_report import ROWS
-from lib.evaluation.pixel_scores import defined
+from lib.evaluation.pixel_scores import defined, format_score
 from lib.experiments.pooled_folds import DARKNESS, Variant
 
 NETWORK, DIFFERENCE = "network", f"minus {DARKNESS}"
@@ -112,7 +112,7 @@ def _tests_section(tests: Sequence[PairedTest]) -> list[str]:
             f"{test.first} − {test.second}",
             f"{ROWS[test.score]} of a patient",
             test.patients,
-            _signed(test.median_difference),
+            format_score(test.median_difference, "+.4f"),
             few if test.p_value is None else f"{test.p_value:.4f}",
             few if test.p_holm is None else f"{test.p_holm:.4f}",
         ]
@@ -131,20 +131,12 @@ def _tests_section(tests: Sequence[PairedTest]) -> list[str]:
 
 
 def _cells(estimate: Estimate, sign: str = "") -> list[str]:
-    return [
-        _interval(value, ends, sign) for value, ends in zip(estimate.values, estimate.interval(), strict=True)
-    ]
-
-
-def _interval(value: float, ends: np.ndarray, sign: str) -> str:
-    if not np.isfinite(value):
-        return "n/a"
-    brackets = ", ".join(f"{end:{sign}.4f}" for end in ends) if np.isfinite(ends).all() else "n/a"
-    return f"{value:{sign}.4f} [{brackets}]"
-
-
-def _signed(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:+.4f}"
+    """Each score with the ends of its interval, e.g. "0.9000 [0.8500, 0.9300]"."""
+    cells = []
+    for value, ends in zip(estimate.values, estimate.interval(), strict=True):
+        interval = ", ".join(f"{end:{sign}.4f}" for end in ends) if np.isfinite(ends).all() else "n/a"
+        cells.append(f"{value:{sign}.4f} [{interval}]" if np.isfinite(value) else "n/a")
+    return cells
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

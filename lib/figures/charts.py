@@ -73,11 +73,9 @@ def _series(history: Sequence[Mapping[str, float | None]], key: str) -> tuple[li
 
 
 def bar_chart(file: Path, groups: Mapping[str, Mapping[str, float | None]]) -> None:
-    """Scores side by side (Figure 9 of the LDPC-Net paper).
+    """Scores in [0, 1] of each network side by side (Figure 9 of the LDPC-Net paper); None is left out.
 
-    Args:
-        file: the PNG.
-        groups: for each network its scores in [0, 1]; None is left out. The same scores for all.
+    All networks have the same scores.
     """
     scores = list(next(iter(groups.values())))
     figure = new_figure(1.6 + 1.5 * len(scores), 3.9)

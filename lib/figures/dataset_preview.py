@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from matplotlib.lines import Line2D
 
-from lib.figures.mosaics import paste, scale_to_side, to_rgb
+from lib.figures.mosaics import place_in_middle, scale_to_side, to_rgb
 from lib.figures.style import (
     BLUE,
     INK,
@@ -74,7 +74,8 @@ def contact_sheet(
         for first in range(0, len(drawn), columns):
             for column, read in enumerate(drawn[first : first + columns]):
                 left, entry = gap + column * (side + gap), read()
-                paste(canvas, _outlined_thumbnail(entry, side), top + label, left, side)
+                canvas[top + label : top + label + side, left : left + side] = 0
+                place_in_middle(canvas, _outlined_thumbnail(entry, side), top + label, left, side, side)
                 texts.append((shortened(entry.title, 38), left, top + label / 2, 9, "normal"))
             top += side + label + gap
     figure, axes = pixel_axes(*canvas.shape[:2])
@@ -91,10 +92,8 @@ def contact_sheet(
 def preprocessing_figure(file: Path, steps: Sequence[tuple[str, np.ndarray]]) -> None:
     """One image after each step of preprocessing, its histogram below (Figure 2 of the FFA paper).
 
-    Args:
-        file: the PNG.
-        steps: title and (H, W) array, uint8 or float; floats beyond [0, 1] are shown from their
-            least to their greatest value.
+    Each step is a title and an (H, W) array, uint8 or float; floats beyond [0, 1] are shown from their least
+    to their greatest value.
     """
     figure = new_figure(3.1 * len(steps), 4.5)
     grid = figure.subplots(2, len(steps), height_ratios=(3, 1), squeeze=False)

@@ -48,8 +48,7 @@ class ImageGrid:
         if self._scale < 1:
             size = np.maximum(1, np.multiply(image.shape[:2], self._scale).astype(int))
             image = cv2.resize(image, size[::-1].tolist(), interpolation=cv2.INTER_AREA)
-        top, left = corner + (self._cell - image.shape[:2]) // 2
-        self._canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+        place_in_middle(self._canvas, image, *corner, *self._cell)
 
     def save(self, file: Path) -> None:
         """Write the PNG."""
@@ -57,13 +56,7 @@ class ImageGrid:
 
 
 def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
-    """Training patches, enlarged to about 96 pixels.
-
-    Args:
-        file: the PNG.
-        patches: (N, h, w) or (N, h, w, 1), float in [0, 1] or {0, 1}.
-        columns: patches in a row.
-    """
+    """Training patches (N, h, w) or (N, h, w, 1), float in [0, 1] or {0, 1}, enlarged to about 96 pixels."""
     factor = max(1, round(96 / max(patches.shape[1:3])))
     enlarged = [to_rgb(patch).repeat(factor, 0).repeat(factor, 1) for patch in patches]
     write_png(file, place_in_grid(enlarged, columns, gap=4, background=128))
@@ -74,11 +67,8 @@ def labelled_rows(
 ) -> None:
     """Images in rows and columns that have titles (Figure 4 of the Enhance LadderNet paper).
 
-    Args:
-        file: the PNG.
-        rows: for each title as many images as there are columns, as in `ImageGrid`.
-        columns: their titles.
-        side: of an image, in pixels.
+    Each title in `rows` has as many images, of the kinds that `ImageGrid` takes, as there are titles in
+    `columns`; the longer side of each is scaled to `side` pixels.
     """
     fitted = [scale_to_side(to_rgb(image), side) for images in rows.values() for image in images]
     margin, head, gap = 44, 40, 10
@@ -109,16 +99,14 @@ def place_in_grid(
     images: Sequence[np.ndarray], columns: int, gap: int = 0, background: int = 0
 ) -> np.ndarray:
     """(H, W, 3) uint8 images, each in the middle of its cell."""
-    height = max(image.shape[0] for image in images)
-    width = max(image.shape[1] for image in images)
+    height, width = np.max([image.shape[:2] for image in images], axis=0)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), background, np.uint8)
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
-        top = gap + row * (height + gap) + (height - image.shape[0]) // 2
-        left = gap + column * (width + gap) + (width - image.shape[1]) // 2
-        canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+        top, left = gap + row * (height + gap), gap + column * (width + gap)
+        place_in_middle(canvas, image, top, left, height, width)
     return canvas
 
 
@@ -129,9 +117,10 @@ def scale_to_side(image: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
 
-def paste(canvas: np.ndarray, image: np.ndarray, top: int, left: int, side: int) -> None:
-    """Put `image` in the middle of a black square."""
-    canvas[top : top + side, left : left + side] = 0
-    top += (side - image.shape[0]) // 2
-    left += (side - image.shape[1]) // 2
+def place_in_middle(
+    canvas: np.ndarray, image: np.ndarray, top: int, left: int, height: int, width: int
+) -> None:
+    """Put `image` in the middle of a cell of `canvas`."""
+    top += (height - image.shape[0]) // 2
+    left += (width - image.shape[1]) // 2
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image

@@ -13,6 +13,7 @@ from lib.figures.style import (
     INK,
     legend_below,
     legend_right,
+    mark_operating_point,
     new_figure,
     save_figure,
     style_axes,
@@ -89,13 +90,7 @@ def precision_recall_figure(
 ) -> None:
     """Draw precision over recall, the line of chance, and operating points, as `roc_figure`.
 
-    Args:
-        file: the PNG.
-        curves: x is the recall.
-        points: operating points.
-        prevalence: share of the positive pixels, the precision of chance; None without pixels.
-        subtitle: which pixels are counted.
-        legend_title: as in `roc_figure`.
+    `prevalence` is the share of the positive pixels, the precision of chance; None without pixels.
     """
     chance = None
     if prevalence is not None:
@@ -131,7 +126,7 @@ def _draw(
     if chance:
         _plot_curve(axes, chance, zorder=1)
     for point in points:
-        _plot_point(axes, point)
+        mark_operating_point(axes, point.x, point.y, point.label, point.colour, point.marker)
     if legend_title:
         legend_right(axes, legend_title)
     else:
@@ -148,19 +143,4 @@ def _plot_curve(axes: Axes, curve: Curve, zorder: float) -> None:
         linestyle="--" if curve.dashed else "-",
         label=curve.label,
         zorder=zorder,
-    )
-
-
-def _plot_point(axes: Axes, point: Point) -> None:
-    axes.plot(
-        [point.x],
-        [point.y],
-        linestyle="none",
-        marker=point.marker,
-        markersize=7,
-        markerfacecolor="white" if point.marker == "o" else point.colour,
-        markeredgecolor=point.colour,
-        markeredgewidth=1.6,
-        zorder=5,
-        label=point.label or None,
     )

@@ -64,11 +64,6 @@ def shortened(text: str, length: int) -> str:
     return f"{text[: length // 2]}…{text[-(length - length // 2 - 1) :]}"
 
 
-def format_score(value: float | None) -> str:
-    """Three decimals, or n/a."""
-    return "n/a" if value is None else f"{value:.3f}"
-
-
 def write(axes: Axes, text: str, x: float, y: float, size: float, **style: Any) -> None:
     """Write text without math mode, in fonts that have its characters."""
     style = {"va": "center", "color": INK} | style
@@ -142,16 +137,18 @@ def legend_inside(axes: Axes) -> bool:
     return has_labels
 
 
-def mark_operating_point(axes: Axes, x: float, y: float, label: str) -> None:
-    """Mark the point of a curve at which a threshold, or an epoch, was chosen."""
+def mark_operating_point(
+    axes: Axes, x: float, y: float, label: str, colour: str = INK, marker: str = "o"
+) -> None:
+    """Mark the point of a curve at which a threshold, or an epoch, was chosen; circles are empty."""
     axes.plot(
         [x],
         [y],
         linestyle="none",
-        marker="o",
+        marker=marker,
         markersize=7,
-        markerfacecolor="white",
-        markeredgecolor=INK,
+        markerfacecolor="white" if marker == "o" else colour,
+        markeredgecolor=colour,
         markeredgewidth=1.6,
         zorder=5,
         label=label,

@@ -1,8 +1,9 @@
 """Batch size of a prediction or a training: the fastest one, and half of it when memory runs out."""
 
-import time
+import timeit
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def fastest_batch_size(compute: Callable[[int], object]) -> int:
     for size in BATCH_SIZES:
         try:
             compute(size)  # not timed: the first call traces and compiles
-            rate = size / min(_seconds(compute, size) for _ in range(3))
+            rate = size / min(timeit.repeat(partial(compute, size), number=1, repeat=3))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -82,9 +83,3 @@ class HalfBatchRetry:
         print(f"not enough memory for {at_once}: using half the batch size")
         self._parts = 2
         return self(images)
-
-
-def _seconds(compute: Callable[[int], object], size: int) -> float:
-    started = time.perf_counter()
-    compute(size)
-    return time.perf_counter() - started

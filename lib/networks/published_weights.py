@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
-import keras
 import numpy as np
 
 from lib.configuration.experiment_folder import Experiment
@@ -42,7 +41,11 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
     trained = _split_trained_on(split)
     published = list(retina_unet_weights(file))
     model = build_model(configuration)
-    _assign(model, published, file)
+    # Our network has its convolutions in the order of the original.
+    expected, found = [tuple(v.shape) for v in model.weights], [array.shape for array in published]
+    if found != expected:
+        raise UserError(f"{file}: holds weights of the shapes {found}; the network has {expected}")
+    model.set_weights(published)
     write_experiment_record(experiment, configuration, model)
     write_split(experiment.split, trained, TRAINED_ON)
     write_text(experiment.configuration, configuration.as_text())
@@ -90,12 +93,3 @@ def retina_unet_weights(file: Path) -> Iterator[np.ndarray]:
             f"{file}: not retina-unet's published weights ({error}); expected the file "
             "test_best_weights.h5 of github.com/orobix/retina-unet"
         ) from None
-
-
-def _assign(model: keras.Model, published: list[np.ndarray], file: Path) -> None:
-    """Set the weights: our network has its convolutions in the order of the original."""
-    expected = [tuple(variable.shape) for variable in model.weights]
-    found = [array.shape for array in published]
-    if found != expected:
-        raise UserError(f"{file}: holds weights of the shapes {found}; the network has {expected}")
-    model.set_weights(published)

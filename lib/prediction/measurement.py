@@ -61,10 +61,8 @@ def measure(
     parts = sectors(mask.shape, fovea, pixel_spacing_mm) if fovea else {}
     for name in (*QUADRANTS, *RINGS_MM):
         part = parts.get(name)
-        measured |= {f"area_px_{name}": None, f"ischaemic_index_{name}": None}
-        if part is not None:
-            measured[f"area_px_{name}"] = int(np.count_nonzero(mask & part))
-            measured[f"ischaemic_index_{name}"] = _share(mask & part, inside & part)
+        measured[f"area_px_{name}"] = None if part is None else int(np.count_nonzero(mask & part))
+        measured[f"ischaemic_index_{name}"] = None if part is None else _share(mask & part, inside & part)
     return measured
 
 
