@@ -44,7 +44,7 @@ def main() -> None:
     for banner, number in Counter(str(b) for b in banners.values()).items():
         print(f"information banner cut off {number} image(s): {banner}")
     print(f"\nwritten to {paths.path_local}; look at {paths.path_local / 'prepared.png'}")
-    print(f"next: edit {arguments.config}, then {next_command('run_training.py', arguments)}")
+    print(f"next: {next_command('run_training.py', arguments)}")
 
 
 if __name__ == "__main__":

@@ -30,14 +30,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--engine",
         choices=("keras", "onnx", "openvino"),
-        default="keras",
-        help="what computes the network (default: keras)",
+        help="what computes the network (default: keras, with --model onnx)",
     )
     parser.add_argument(
         "--model",
         type=Path,
         metavar="FILE.onnx",
-        help="file for --engine onnx or openvino (default: that of the experiment)",
+        help="exported network (default with --engine onnx or openvino: that of the experiment)",
     )
     parser.add_argument(
         "--fovea",
@@ -54,8 +53,10 @@ def _chosen(arguments: argparse.Namespace) -> NetworkChoice:
         ensemble_name(arguments.experiments)
     names = arguments.experiments or [arguments.experiment]
     named = [experiment_named(arguments.config, arguments.overrides, name) for name in names]
-    file = None
-    if arguments.engine != "keras":
+    engine, file = arguments.engine or ("onnx" if arguments.model else "keras"), None
+    if engine == "keras" and arguments.model:
+        raise UserError("--model: expected --engine onnx or openvino, or no --engine")
+    if engine != "keras":
         if arguments.experiments:
             raise UserError("--experiments: expected --engine keras; an ONNX file is one network")
         file = _onnx_file(arguments.model, named[0])
@@ -63,7 +64,7 @@ def _chosen(arguments: argparse.Namespace) -> NetworkChoice:
         for experiment in named:
             refuse_untrained(experiment)
     experiments = tuple((one.folder, one.name) for one in named)
-    return NetworkChoice(arguments.engine, file, experiments, tuple(arguments.overrides))
+    return NetworkChoice(engine, file, experiments, tuple(arguments.overrides))
 
 
 def _onnx_file(given: Path | None, experiment: Experiment) -> Path:
@@ -89,7 +90,8 @@ def main() -> None:
     network = chosen.read()
     with on_cluster.cluster_prediction(cluster, chosen, arguments.output, foveae) as predict_many:
         table, failures = folder.predict_images(network, images, arguments.output, foveae, predict_many)
-    print(f"{len(images) - len(failures)} images predicted, {table}")
+    number = len(images) - len(failures)
+    print(f"{number} image{'s' * (number != 1)} predicted, {table}")
     if failures:
         print("\n".join([f"failed ({len(failures)}):", *(f"  - {line}" for line in failures)]))
         raise SystemExit(1)

@@ -61,8 +61,9 @@ def build(
         return blocks.concatenating_u(x, filters, block, *pyramid)
 
     image, padded = blocks.padded_input(2 ** (len(filters) - 1))
-    features = one_u(padded, residual=False)
-    rough = layers.Conv2D(1, 1, activation="sigmoid", name=ROUGH_MAP_LAYER)(features)
+    # The order in which layers are created decides the initial weights of a seed.
+    rough_layer = layers.Conv2D(1, 1, activation="sigmoid", name=ROUGH_MAP_LAYER)
+    rough = rough_layer(one_u(padded, residual=False))
     refined = one_u(layers.Concatenate()([rough, padded]), residual=True)
     return blocks.segmentation_model(image, refined, name)
 

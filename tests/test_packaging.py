@@ -1,5 +1,6 @@
 """The requirement files and the Python versions are written in several places, and these agree."""
 
+import ast
 import os
 import re
 import subprocess
@@ -87,3 +88,20 @@ def test_django_commands_run_from_any_folder(tmp_path):
     )
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "database.sqlite3").is_file()
+
+
+def test_imports_inside_functions_are_few_and_each_has_a_reason():
+    found = []
+    for file in [
+        *PROJECT.glob("*.py"),
+        *(f for d in ("lib", "models", "web") for f in (PROJECT / d).rglob("*.py")),
+    ]:
+        text = file.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for function in (n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef)):
+            inside = [n for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+            found += [(file.name, n.lineno) for n in inside]
+            if inside:
+                body = "\n".join(lines[function.lineno - 1 : function.end_lineno])
+                assert "#" in body, f"{file}: {function.name} imports without a reason"
+    assert len(found) <= 25, found

@@ -179,6 +179,24 @@ def test_importing_the_configuration_does_not_import_a_framework():
     assert not {"keras", "tensorflow", "matplotlib"} & set(done.stdout.split())
 
 
+@pytest.mark.parametrize("script", ALL_SCRIPTS)
+def test_no_script_imports_keras_before_it_starts_keras(script):
+    modules = "lib.experiments.plan, lib.experiments.running" if script == "run_experiments.py" else "lib"
+    code = f"import sys, {script.removesuffix('.py')}, {modules}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not {"keras", "tensorflow"} & set(done.stdout.split())
+
+
+def test_model_alone_chooses_onnxruntime(tmp_path):
+    image = tmp_path / "a.png"
+    Image.new("L", (40, 40)).save(image)
+    missing = run("run_prediction.py", str(image), "--model", "nowhere.onnx", folder=tmp_path)
+    assert missing.returncode == 2 and "nowhere.onnx: no such file" in missing.stderr
+    refused = run("run_prediction.py", str(image), "--model", "a.onnx", "--engine", "keras", folder=tmp_path)
+    assert refused.returncode == 2 and "--model: expected --engine onnx or openvino" in refused.stderr
+
+
 def test_a_missing_package_is_an_error_of_one_line_with_the_remedy(tmp_path):
     done = subprocess.run(
         [sys.executable, "-S", str(PROJECT / "run_training.py")], capture_output=True, text=True

@@ -53,6 +53,8 @@ def serve(host: str, port: int, certificate: Path | None, key: Path | None) -> N
     # process, because gunicorn cannot fork safely after onnxruntime has started threads.
     with get_context("fork").Pool(1) as pool:
         print(f"network: {pool.apply(_described, [file])}, {file}")
+        pool.close()
+        pool.join()  # without it, the process is terminated and may print a traceback
     _check_port(host, port)
     if settings.ACCOUNTS_REQUIRED:
         _print_accounts()

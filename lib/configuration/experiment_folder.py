@@ -20,6 +20,10 @@ FREE_TO_CHANGE = {"N_epochs", "patience", "devices", "nohup", "path_test"}
 """Settings that may change when a training continues."""
 
 
+PERFORMANCES, PER_IMAGE = "performances.json", "per_image.csv"
+"""Names of the files with the scores of a test, pooled and of each image."""
+
+
 class _File:
     """A property with the path of a file in the experiment's folder; {} stands for the experiment's name."""
 
@@ -45,7 +49,7 @@ class Experiment:
     source = _File("{}_source.json")  # origin of imported weights; absent if the network was trained here
     operating_point = _File("{}_operating_point.json")  # threshold and smallest area that testing chose
     predictions = _File("{}_predictions.hdf5")  # the test images with their probability maps
-    performances = _File("performances.json")  # scores of the test; written last: then the test is complete
+    performances = _File(PERFORMANCES)  # scores of the test; written last: then the test is complete
     onnx = _File("{}.onnx")  # the network that run_export.py wrote
 
     @classmethod
@@ -76,7 +80,8 @@ class Experiment:
         """Remove the files of an earlier training with this name, so that none is mistaken for a new one."""
         name = glob.escape(self.name)
         checkpoint = f"{name}_checkpoint*"  # first: without it no training continues from the other files
-        others = (f"{name}_*", f"{name}.onnx", "*.png", "history.csv", "performances.*", "per_image.csv")
+        scores = ("performances.*", PER_IMAGE)
+        others = (f"{name}_*", f"{name}.onnx", "*.png", self.history_file.name, *scores)
         for pattern in (checkpoint, *others):
             for file in self.folder.glob(pattern):
                 if file.suffix != ".nohup":
@@ -87,7 +92,8 @@ class Experiment:
     def remove_unfinished(self) -> None:
         """Remove the temporary files of a killed training; the caller holds the lock."""
         name = glob.escape(self.name)
-        for pattern in (f"{name}_*.weights.h5", f"{name}_checkpoint.npz", "history.csv", "*.png"):
+        names = (self.checkpoint.name, self.history_file.name)
+        for pattern in (f"{name}_*.weights.h5", *map(glob.escape, names), "*.png"):
             for file in self.folder.glob(f".[0-9]*-{pattern}"):
                 file.unlink()
 

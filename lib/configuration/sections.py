@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from lib.configuration.banner import Banner, parse_info_banner
 from lib.configuration.values import (
@@ -145,6 +145,11 @@ class Model:
     batch_normalisation: bool | None = key(optional_boolean)
 
 
+Precision = Literal["float32", "mixed_bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+"""Dtype policies of Keras."""
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """[training settings]"""
@@ -166,7 +171,7 @@ class TrainingSettings:
     best_by: str = key(one_of("auc", "loss"))
     patience: int = key(number(int, least=1))
     seed: int = key(number(int, least=0, most=2**31 - 1))
-    precision: str = key(one_of("float32", "mixed_bfloat16"))
+    precision: Precision = key(one_of(*PRECISIONS))
     devices: int | Literal["all"] = key(either("all", number(int, least=1)), absent="1")
     initial_weights: Path | Literal["none"] = key(either("none", path), absent="none")
     nohup: bool = key(boolean)
@@ -205,7 +210,7 @@ class TestingSettings:
     tile_overlap: int = key(number(int, least=0), absent="48")
     threshold: float | Literal["validation"] = key(either("validation", number(float, least=0, most=1)))
     tta: bool = key(boolean, absent="False")
-    precision: str = key(one_of("float32", "mixed_bfloat16", "auto"), absent="float32")
+    precision: Precision | Literal["auto"] = key(either("auto", one_of(*PRECISIONS)), absent="float32")
     min_area_px: int | Literal["validation"] = key(either("validation", number(int, least=0)), absent="0")
     pixel_spacing_mm: float | None = key(optional(number(float, above=0)), absent="")
     connectivity: bool = key(boolean, absent="False")

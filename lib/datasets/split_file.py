@@ -45,12 +45,15 @@ def read_split(file: Path, expected: str) -> Split:
     """Read a split that `write_split` wrote; the error for a missing file says what was `expected`.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it is damaged.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file; expected {expected}")
-    parts = json.loads(file.read_text(encoding="utf-8"))["parts"]
-    return {part: [Member(**member) for member in members] for part, members in parts.items()}
+    try:
+        parts = json.loads(file.read_text(encoding="utf-8"))["parts"]
+        return {part: [Member(**member) for member in members] for part, members in parts.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: not a split of this program ({error}); prepare the data again") from None
 
 
 def read_given_split(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from lib.configuration.experiment_folder import PER_IMAGE, PERFORMANCES
 from lib.evaluation.connectivity import MEASURES, Connectivity
 from lib.evaluation.pixel_scores import RATES, Scores, format_score
 from lib.evaluation.scoring import Average, Evaluation, ImageScores, average
@@ -55,7 +56,7 @@ def write_performances(folder: Path, evaluation: Evaluation, context: Mapping[st
         context: title and value of lines above the scores, e.g. {"threshold": "0.5 (configuration)",
             "network": "enhance_laddernet", "weights": "FFA_best.weights.h5"}.
     """
-    names = ("performances.txt", "performances.json", "per_image.csv")
+    names = ("performances.txt", PERFORMANCES, PER_IMAGE)
     with written_atomically(*(folder / name for name in names)) as (text, data, table):
         text.write_text(performances_text(evaluation, context), encoding="utf-8")
         data.write_text(

@@ -1,10 +1,12 @@
 """The images of a part: predicted one by one, kept in one HDF5 file, read from it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
-import keras
 
 from lib.configuration.reading import Configuration
 from lib.datasets.prepared_hdf5 import names_and_patients, read_part
@@ -16,6 +18,9 @@ from lib.runtime.atomic_files import remove_abandoned, written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
+
+if TYPE_CHECKING:
+    import keras
 
 ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer")
 

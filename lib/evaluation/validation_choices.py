@@ -10,6 +10,7 @@ import numpy as np
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
+from lib.configuration.sections import PRECISIONS, Precision
 from lib.datasets.leakage import validation_images_used_for_training
 from lib.datasets.prepared_hdf5 import read_part
 from lib.evaluation.pixel_scores import choose_threshold
@@ -25,7 +26,7 @@ from lib.networks.operating_point import OperatingPoint
 from lib.runtime.errors import UserError
 from lib.training.losses_and_metrics import auc_roc
 
-PRECISIONS = FLOAT32, BFLOAT16 = ("float32", "mixed_bfloat16")
+FLOAT32, BFLOAT16 = PRECISIONS
 
 LEAST_SPEED_UP = 1.1
 """Computers without bfloat16 emulate it and are slower."""
@@ -39,7 +40,7 @@ COMPARED = 20
 """Validation images, at most, on which precisions are compared; all are in memory."""
 
 
-def precision_for(network_in: Callable[[str], keras.Model], configuration: Configuration) -> str:
+def precision_for(network_in: Callable[[str], keras.Model], configuration: Configuration) -> Precision:
     """`precision = auto` as one of `PRECISIONS`, which `network_in` takes; prints the choice and why."""
     if not configuration.data_paths.hdf5("validation")[0].is_file():
         print("precision: float32, since there are no validation images to compare the predictions of")
@@ -59,7 +60,7 @@ def precision_for(network_in: Callable[[str], keras.Model], configuration: Confi
 
 def choose_precision(
     predicted: Mapping[str, Sequence[PredictedImage]], seconds: Mapping[str, float]
-) -> tuple[str, str]:
+) -> tuple[Precision, str]:
     """Choose from the predictions of the same images in each of `PRECISIONS`, and from their times.
 
     Returns:

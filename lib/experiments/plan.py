@@ -165,9 +165,12 @@ def _runs(
 
 
 def _in_fold(configuration: Configuration, name: str, fold: int, folds: int) -> list[str]:
-    """Overrides that prepare the fold in a folder of its own, named by fold, folds and seed of the split."""
+    """Overrides that prepare the fold in a folder of its own, named by fold, folds and seed of the split.
+
+    "stratified" distinguishes it from the folds of version 0.1.0, which were other ones for the same seed.
+    """
     local = configuration.data_paths.path_local
-    packed = f"fold{fold}of{folds}_seed{configuration.preparation.split_seed}"
+    packed = f"fold{fold}of{folds}_seed{configuration.preparation.split_seed}_stratified"
     return [
         f"preparation.fold={fold}/{folds}",
         f"data paths.path_local={local.parent / f'{local.name}_{name}' / packed}",

@@ -3,7 +3,7 @@
 Each image is predicted by a network that was not trained on its patient.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from lib.evaluation.performance_report import read_performances
 from lib.evaluation.predicted_images import read_predictions
 from lib.evaluation.scoring import Evaluation, PredictedImage, blurred_darkness
 from lib.experiments.plan import Plan, Run
+from lib.runtime.errors import UserError
 
 CHOSEN = "chosen by validation, fold by fold"
 DARKNESS, BACKGROUND, HUMAN = "blurred darkness", "all background", "second observer"
@@ -109,6 +110,12 @@ def _read_variant(name: str, runs: Sequence[Run]) -> Variant | None:
             if not seeds:  # the baselines are the same for every seed
                 for baseline, image in _baselines(tested, case):
                     baselines[baseline].append(image)
+        names = Counter(image.name for image in images)
+        if repeated := sorted(image for image, number in names.items() if number > 1):
+            raise UserError(
+                f"{name}: the folds do not fit each other, since several of them test {', '.join(repeated)}; "
+                "prepare all folds with one version of this program"
+            )
         seeds.append(images)
     patients = set.intersection(*({image.patient for image in images} for images in seeds))
     if not patients:

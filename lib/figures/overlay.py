@@ -1,4 +1,4 @@
-"""The angiogram with the pixels that a prediction marks rightly, wrongly or not at all, in colour."""
+"""The angiogram with true positive, false positive and false negative pixels in colour."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ FILL = 0.38
 """Opacity of the colours over the angiogram."""
 
 SMALLEST_OUTLINED = 12
-"""Pixels; the outline of a smaller area would hide what lies around it."""
+"""Pixels; the outline of a smaller area would hide the pixels around it."""
 
 
 def overlay(

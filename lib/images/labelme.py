@@ -10,13 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from lib.images.outlines import Area, areas
+from lib.images.png import encode_png
 from lib.images.reading import decode_mask
 from lib.runtime.errors import UserError, raise_all
 
@@ -175,13 +175,11 @@ def _area_shape(area: Area, label: str) -> dict:
         return {**shape, "points": area.polygon.tolist(), "shape_type": "polygon", "mask": None}
     left, top = area.corner
     height, width = area.mask.shape
-    data = BytesIO()
-    Image.fromarray(area.mask.astype(np.uint8) * 255).save(data, "PNG")
     return {
         **shape,
         "points": [[left, top], [left + width - 1, top + height - 1]],
         "shape_type": "mask",
-        "mask": base64.b64encode(data.getvalue()).decode(),
+        "mask": base64.b64encode(encode_png(area.mask.astype(np.uint8) * 255)).decode(),
     }
 
 

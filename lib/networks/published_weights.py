@@ -62,7 +62,7 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
 
 def _split_trained_on(prepared: Path) -> Split:
     """All training images of DRIVE, in whatever part they are: a test on them would be data leakage."""
-    split = read_split(prepared, "DRIVE; run prepare_datasets_vessels.py DRIVE first")
+    split = read_split(prepared, "the prepared set DRIVE; run prepare_datasets_vessels.py DRIVE first")
     training = [m for part in split.values() for m in part if m.name.endswith("_training")]
     if len(training) != 20:
         raise UserError(f"{prepared}: not DRIVE; run prepare_datasets_vessels.py DRIVE first")

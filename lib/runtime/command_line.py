@@ -13,6 +13,10 @@ from pathlib import Path
 from lib.runtime.errors import UserError, is_out_of_memory
 from lib.runtime.paths import DEFAULT_CONFIGURATION, PROJECT
 
+WEB_PACKAGES = ("axes", "django", "gunicorn", "whitenoise")
+REQUIREMENTS = {**dict.fromkeys(WEB_PACKAGES, "requirements/web.txt"), "ray": "requirements/cluster.txt"}
+"""The requirement list of each package that is not in requirements.txt."""
+
 
 def script_parser(description: str, *, default: str = "") -> argparse.ArgumentParser:
     """Make a parser with --config and --set.
@@ -70,18 +74,19 @@ def run_script(main: Callable[[], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # prints any file name, like stderr
     try:
         if not (3, 11) <= sys.version_info < (3, 14):
-            raise UserError(
-                f"this is Python {sys.version.split()[0]}; expected 3.11, 3.12 or 3.13: "
-                "TensorFlow has no release for a newer one yet"
-            )
+            why = ": TensorFlow has no release for a newer one yet" if sys.version_info >= (3, 14) else ""
+            raise UserError(f"this is Python {sys.version.split()[0]}; expected 3.11, 3.12 or 3.13{why}")
         main()
     except UserError as error:
         message = str(error)
     except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
         message = (
-            f"the package {error.name} is missing: activate the environment "
-            "(source .venv/bin/activate), or pip install -r requirements.txt"
+            f"the package {name} is missing: activate the environment "
+            f"(source .venv/bin/activate), or pip install -r {REQUIREMENTS.get(name, 'requirements.txt')}"
         )
+        if name == "keras":
+            message += "; an exported network needs no Keras: --model FILE.onnx"
     except OSError as error:
         message = (
             f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}; "

@@ -34,7 +34,7 @@ def last_epoch_is_best(state: TrainingState, settings: TrainingSettings) -> bool
 def reason_to_stop(state: TrainingState, settings: TrainingSettings) -> str:
     """The reason to end the training now; "" if there is none."""
     if state.epochs_done >= settings.N_epochs:
-        return f"all {settings.N_epochs} epochs done"
+        return f"N_epochs = {settings.N_epochs} reached"
     if state.epochs_done - state.best_epoch >= settings.patience:
         return f"stopped: no better epoch for {settings.patience} epochs"
     return ""

@@ -48,8 +48,32 @@ def predict(network, image):
     return keras.ops.convert_to_numpy(network(image, training=False))
 
 
+INITIAL_WEIGHTS = {
+    "laddernet": 1045.836,
+    "laddernet_cbam_v1": 1102.041,
+    "laddernet_cbam_v2": 1113.027,
+    "laddernet_pro": 719.211,
+    "enhance_laddernet": 783.288,
+    "resunet": 342.048,
+    "unet": 264.466,
+    "unet_vgg": 651.189,
+    "retina_unet": 186.595,
+    "retina_gnet": 300.546,
+    "ldpc_net": 842.909,
+    "ldpc_sd": 432.933,
+    "ldpc_resaspp": 1038.281,
+    "ldpc_baseline": 632.872,
+}
+"""Sum of the magnitudes of the initial weights for seed 3; a published figure names its seed."""
+
+
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
 class TestEveryArchitecture:
+    def test_a_seed_gives_the_weights_that_it_gave_in_version_0_1_0(self, architecture):
+        weights = build(architecture).get_weights()
+        total = sum(np.abs(np.float64(array)).sum() for array in weights)
+        assert total == pytest.approx(INITIAL_WEIGHTS[architecture], abs=0.002)
+
     def test_an_image_of_any_size_gives_probabilities_of_its_size(self, architecture):
         network = build(architecture, filters=(4, 8, 8))
         assert network.name == architecture

@@ -5,6 +5,7 @@ import pytest
 
 from lib.configuration.reading import read_configuration
 from lib.datasets.leakage import refuse_initial_weights
+from lib.datasets.split_file import read_split
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 
@@ -95,3 +96,13 @@ def test_weights_without_a_stored_split_are_refused(folder):
     (folder / "before").mkdir()
     with pytest.raises(UserError, match=r"before/split\.json: no such file"):
         refuse_initial_weights(started_from(folder, "now", "before"))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"parts": {"train": [{"name": "1"}]}}', '{"parts": {"train": 3}}']
+)
+def test_a_damaged_split_is_an_error_that_names_the_file(tmp_path, content):
+    file = tmp_path / "split.json"
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"split\.json: not a split of this program"):
+        read_split(file, "a prepared folder")

@@ -217,6 +217,7 @@ def test_curves_show_the_network_and_the_baseline(tmp_path):
     draw_curves(tmp_path, evaluate([an_image(truth)], 0.5, 0.5))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["Precision_recall.png", "ROC.png"]
     for file in tmp_path.iterdir():
+        assert min(Image.open(file).size) > 600
         assert count(file, NETWORK_BLUE) > 1000
         assert count(file, DARKNESS_ORANGE) > 100
 

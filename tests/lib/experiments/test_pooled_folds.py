@@ -15,6 +15,7 @@ from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
 from lib.experiments.plan import read_plan
 from lib.experiments.pooled_folds import BACKGROUND, DARKNESS, HUMAN, best_in_each_fold, read_variants
 from lib.experiments.results_table import write_comparison, write_table
+from lib.runtime.errors import UserError
 from tests.lib.experiments.test_running import plan_file
 
 FOLDS, SEEDS, NETWORKS = 4, (1, 2), ("unet", "resunet")
@@ -182,6 +183,13 @@ def test_images_without_a_positive_pixel_have_tables_and_pictures(tmp_path, monk
     rows = [[cell.strip() for cell in line.split("|")] for line in table.read_text().splitlines()]
     assert ["", "plan", "2", "2", "n/a", "n/a"] in [row[:6] for row in rows]
     assert (table.parent / "roc_curves.png").is_file()
+
+
+def test_folds_that_test_an_image_twice_are_refused(plan):
+    first = next(run for run in plan.runs if run.fold == 1)
+    other = dataclasses.replace(first, fold=9)
+    with pytest.raises(UserError, match=r"the folds do not fit each other, .* test 0-1, 1-1;"):
+        read_variants(dataclasses.replace(plan, runs=(first, other)))
 
 
 def test_below_six_patients_the_table_says_why_there_is_no_test(plan, monkeypatch):

@@ -24,7 +24,7 @@ def test_an_epoch_is_best_only_if_it_is_better_than_all_before(best_by, expected
 
 @pytest.mark.parametrize(
     ("epochs_done", "best_epoch", "reason"),
-    [(0, 0, ""), (3, 2, ""), (4, 2, "stopped: no better epoch for 2 epochs"), (9, 9, "all 9 epochs done")],
+    [(0, 0, ""), (3, 2, ""), (4, 2, "stopped: no better epoch for 2 epochs"), (9, 9, "N_epochs = 9 reached")],
 )
 def test_a_training_ends_after_all_epochs_or_without_a_better_one(epochs_done, best_epoch, reason):
     assert reason_to_stop(TrainingState([{}] * epochs_done, best_epoch), SETTINGS) == reason
