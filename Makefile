@@ -5,8 +5,9 @@
 # make test-faults    kills, full disks, hostile files: minutes
 # make test-cluster   two workers, one of them killed; two devices: minutes
 # make coverage    which branches the tests take, the slow ones of faults included: minutes
-# make audit   known holes in the packages of requirements/lock.txt (needs the internet)
-# make lock    writes requirements/lock.txt anew
+# make audit   known vulnerabilities of the packages of requirements/lock.txt (needs the internet)
+# make lock    writes requirements/lock.txt again
+# make clean   removes .venv and the folder demo
 # PYTHON=python3.12 make ... chooses the interpreter (3.11, 3.12 or 3.13)
 
 PYTHON ?= python3
@@ -16,13 +17,13 @@ RUN := $(ENVIRONMENT)/bin/python
 .PHONY: demo test test-faults test-cluster coverage lint docs audit lock clean
 
 demo: $(ENVIRONMENT)/installed
-	rm -rf demo
+	rm -rf demo/angiograms demo/datasets demo/experiments/demo
 	$(RUN) prepare_datasets_FFA.py --config configurations/demo.txt --synthetic 16
 	$(RUN) run_training.py --config configurations/demo.txt
 	$(RUN) run_testing.py --config configurations/demo.txt
 	@echo
 	@echo "The figures: demo/experiments/demo/ROC.png, Precision_recall.png, demo_overlay0.png ..."
-	@echo "What was learned from: demo/datasets/prepared.png"
+	@echo "The prepared images: demo/datasets/prepared.png"
 
 test: $(ENVIRONMENT)/installed-test lint
 	$(RUN) -m pytest -q
@@ -52,13 +53,13 @@ docs: $(ENVIRONMENT)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(ENVIRONMENT)/bin/mkdocs build --strict
 
-# --strict: a package that is not found must not pass for one without holes.
+# --strict: a package that is not found must not count as one without vulnerabilities.
 audit: $(ENVIRONMENT)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check "pip-audit>=2.10,<3"
 	@$(ENVIRONMENT)/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
 	  -r requirements/lock.txt > $(ENVIRONMENT)/audit.txt 2>&1 && cat $(ENVIRONMENT)/audit.txt || \
 	  { grep -q "^Found" $(ENVIRONMENT)/audit.txt && cat $(ENVIRONMENT)/audit.txt || \
-	    echo "no audit: the lists of known holes cannot be reached from here"; exit 2; }
+	    echo "no audit: the lists of known vulnerabilities cannot be reached from here"; exit 2; }
 
 lock: $(ENVIRONMENT)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check "uv>=0.13,<0.14"
