@@ -27,7 +27,7 @@ def main() -> None:
     try:
         experiment = train(configuration, fresh=arguments.fresh)
     except KeyboardInterrupt:
-        print("\nrun the same command again to continue after the last whole epoch")
+        print("\nrun the same command again to continue after the last complete epoch")
         raise
     print(f"\nwritten to {experiment.folder}; look at {experiment.folder / 'learning_curves.png'}")
     print(f"next: {next_command('run_testing.py', arguments)}")

@@ -44,7 +44,7 @@ class Experiment:
     configuration = _File("{}_configuration.txt")  # of the training
     split = _File(SPLIT)  # the split by patient that the training used
     history_file = _File("history.csv")  # one row for each epoch of the training
-    checkpoint = _File("{}_checkpoint.npz")  # the state of the training after the last whole epoch
+    checkpoint = _File("{}_checkpoint.npz")  # the state of the training after the last complete epoch
     versions = _File("{}_versions.json")  # versions of Python and packages, device, parameters, batch size
     source = _File("{}_source.json")  # origin of imported weights; absent if the network was trained here
     operating_point = _File("{}_operating_point.json")  # threshold and smallest area that testing chose

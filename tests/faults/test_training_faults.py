@@ -59,7 +59,7 @@ def test_a_signal_ends_a_training_at_once_and_its_lock_holds_until_then(prepared
         output, errors = process.communicate(timeout=60)
     assert time.monotonic() - started < 20  # a step takes milliseconds; the machine may be busy
     assert process.returncode == code
-    assert "run the same command again to continue after the last whole epoch" in output
+    assert "run the same command again to continue after the last complete epoch" in output
     assert errors.strip() == f"stopped by {'SIGTERM' if code == 143 else 'Ctrl-C'}"
     assert not unfinished(folder)
     done = history(folder)
