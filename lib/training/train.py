@@ -281,6 +281,6 @@ def _too_large(configuration: Configuration, folder: Path) -> UserError:
     size = configuration.training_settings.batch_size
     return UserError(
         f"not enough memory on {', '.join(devices())} at [training settings] batch_size = {size}: end other "
-        "programs that use it and start the training again, to continue after the last complete epoch; or lower "
+        "programs that use it and start again, to continue after the last complete epoch; or lower "
         f"batch_size and start with --fresh. The files of the epochs before are in {folder}"
     )
