@@ -28,7 +28,7 @@ def main() -> None:
     shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     print(f"written to {shown}, {file.stat().st_size / 2**20:.1f} MiB")
     script = "run_prediction.py" if Path.cwd() == PROJECT else PROJECT / "run_prediction.py"
-    print(f"next: python {script} IMAGES... --engine onnx --model {shown}")
+    print(f"next: python {script} IMAGES... --model {shown}")
 
 
 if __name__ == "__main__":
