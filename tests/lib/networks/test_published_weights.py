@@ -77,7 +77,8 @@ def test_the_imported_network_agrees_with_the_original_in_each_pixel(published):
 def test_an_import_is_an_experiment_with_its_source_and_its_training_images(published, tmp_path):
     settings = configuration(drive(tmp_path), "DRIVE", "experiment name.name=published")
     with pytest.raises(
-        UserError, match=r"split\.json: no such file; expected the prepared set DRIVE; run prepare_datasets_vessels"
+        UserError,
+        match=r"split\.json: no such file; expected the prepared set DRIVE; run prepare_datasets_vessels",
     ):
         import_published_weights(settings, published)
     prepare(settings, "DRIVE")

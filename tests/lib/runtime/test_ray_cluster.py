@@ -43,6 +43,7 @@ def cluster():
     os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     from ray.cluster_utils import Cluster
 
+    Path("/tmp/ray").mkdir(exist_ok=True)  # Ray writes the address of the cluster into it
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a short path, as for all sockets
     started = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder, "include_dashboard": False}
