@@ -27,7 +27,7 @@ def training_lock(experiment: Experiment) -> Iterator[None]:
     experiment.folder.mkdir(parents=True, exist_ok=True)
     # A lock that leaves a file behind (the "soft" one) would outlive a killed process.
     lock = FileLock(experiment.folder / "training.lock", timeout=0, fallback_to_soft=False)
-    holder = experiment.folder / "training.lock.txt"  # Windows lets nobody read a locked file
+    holder = experiment.folder / "training.lock.txt"  # on Windows no other process can read the locked file
     try:
         lock.acquire()
     except Timeout:

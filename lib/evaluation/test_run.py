@@ -53,13 +53,12 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     settings = configuration.testing_settings
     experiment = Experiment.of(configuration)
     members = members or [experiment]
-    is_ensemble = len(members) > 1
-    networks = _networks(configuration, members, is_ensemble=is_ensemble)
+    networks = _networks(configuration, members)
     precision = settings.precision
     if precision == "auto":
         precision = precision_for(partial(_mean_network, networks), configuration)
     model = _mean_network(networks, precision)
-    point = operating_point_for(model, configuration, members if is_ensemble else [], precision)
+    point = operating_point_for(model, configuration, members, precision)
     darkness_threshold = darkness_threshold_for(configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
     results = Experiment(configuration.results_folder, experiment.name)
@@ -87,7 +86,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
 
 
 def _networks(
-    configuration: Configuration, members: Sequence[Experiment], *, is_ensemble: bool
+    configuration: Configuration, members: Sequence[Experiment]
 ) -> list[tuple[Configuration, Path]]:
     """Configuration and weights of each network; none was trained on a test image or its patient."""
     images, truth, _ = configuration.data_paths.hdf5("test")
@@ -95,7 +94,7 @@ def _networks(
         raise UserError(
             f"{truth}: no such file; the test images were packed without truth and cannot be scored"
         )
-    networks = []
+    networks, is_ensemble = [], len(members) > 1
     for member in members:
         weights = member.weights(configuration.testing_settings.best_last)
         refuse_untrained(member, weights)

@@ -88,7 +88,7 @@ def operating_point_for(
 ) -> OperatingPoint:
     """The operating point of the settings, or the best one on the validation images.
 
-    For an ensemble, `members`, it is chosen on the validation images that trained none of them.
+    It is chosen on the validation images that trained none of the `members`, the experiments of the network.
 
     Raises:
         UserError: each validation image trained one of the members.

@@ -20,7 +20,8 @@ OVERLAY_COLOURS = {
 }
 """RGB: sky blue, vermilion and yellow of Okabe and Ito's palette."""
 
-FIELD_OF_VIEW_COLOUR = (200, 200, 200)
+BORDER_COLOUR = (200, 200, 200)
+"""RGB of the border of the field of view: none of the colours above."""
 
 FILL = 0.38
 """Opacity of the colours over the angiogram."""
@@ -56,7 +57,7 @@ def overlay(
     """
     regions = compare(truth, probability, field_of_view, threshold)
     factor = max(1, round(900 / max(truth.shape)))
-    outlines = [(field_of_view, FIELD_OF_VIEW_COLOUR)]
+    outlines = [(field_of_view, BORDER_COLOUR)]
     for title, region in regions.items():
         outlines.append((without_small_areas(region, SMALLEST_OUTLINED), OVERLAY_COLOURS[title]))
     picture = draw_outlines(
@@ -74,7 +75,7 @@ def overlay(
     for title, rgb in OVERLAY_COLOURS.items():
         fill = _hexadecimal(FILL * np.array(rgb) + (1 - FILL) * 115)  # the colour over grey
         handles.append(Patch(facecolor=fill, edgecolor=_hexadecimal(rgb), label=title))
-    border = _hexadecimal(FIELD_OF_VIEW_COLOUR)
+    border = _hexadecimal(BORDER_COLOUR)
     handles.append(Line2D([], [], color=border, linewidth=1.5, label="field of view"))
     figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=10)
     save_with_canvas(figure, canvas, file)
