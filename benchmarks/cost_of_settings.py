@@ -27,7 +27,8 @@ def main() -> None:
     model = compile_model(model, settings, settings.steps)
     generator = np.random.default_rng(0)
     shape = (settings.fixed_batch_size, attributes.patch_height, attributes.patch_width)
-    x = generator.random((*shape, 1), np.float32)
+    channels = len(configuration.preprocessing.channels)
+    x = generator.random((*shape, channels), np.float32)
     y = generator.integers(2, size=(*shape, 2)).astype(np.float32)
     started = time.perf_counter()
     model.train_on_batch(x, y)
@@ -38,7 +39,7 @@ def main() -> None:
     rate = STEPS * settings.fixed_batch_size / (time.perf_counter() - started)
     hours = settings.N_subimgs / rate / 3600
     print(f"training: {rate:.1f} patches/s, {hours:.1f} h an epoch of {settings.N_subimgs}")
-    image = generator.integers(256, size=(768, 768), dtype=np.uint8)
+    image = generator.integers(256, size=(768, 768, channels), dtype=np.uint8)
     predict_image(model.predict_on_batch, image, configuration.testing_settings)
     started = time.perf_counter()
     predict_image(model.predict_on_batch, image, configuration.testing_settings)

@@ -78,12 +78,12 @@ def stages(folder: Path, repeats: int = 3) -> dict[str, float]:
     levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
     times: dict[str, list[float]] = {name: [] for name in ORIGINAL_SECONDS}
     for _ in range(repeats):
-        sliding_window = SlidingWindow(levels.shape, (48, 48), (5, 5))
+        sliding_window = SlidingWindow(levels.shape[:2], (48, 48), (5, 5))
         spent = dict.fromkeys(ORIGINAL_SECONDS, 0.0)
         for start in range(0, len(sliding_window.starts) // 32 * 32, 32):
             chosen = slice(start, start + 32)
             at = time.perf_counter()
-            windows = network_input(sliding_window.extract(levels, chosen))[..., None]
+            windows = network_input(sliding_window.extract(levels, chosen))
             spent["patches"] += (then := time.perf_counter()) - at
             predicted = np.asarray(model.predict_on_batch(windows))
             spent["prediction"] += (after := time.perf_counter()) - then

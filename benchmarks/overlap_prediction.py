@@ -32,8 +32,8 @@ def patches_of(levels: np.ndarray, stride: int) -> np.ndarray:
     from lib.images.preprocessing import network_input
     from lib.prediction.sliding_window import SlidingWindow
 
-    windows = SlidingWindow(levels.shape, PATCH, (stride, stride))
-    return network_input(windows.extract(levels))[..., None]
+    windows = SlidingWindow(levels.shape[:2], PATCH, (stride, stride))
+    return network_input(windows.extract(levels))
 
 
 def other_stages(file: Path, truth: np.ndarray, configuration, settings) -> dict[str, float]:
@@ -74,7 +74,7 @@ def main() -> None:
     sides = {"stride_height": stride, "stride_width": stride, "test_batch_size": batch}
     settings = dataclasses.replace(configuration.testing_settings, **sides)
     drawn = synthetic_angiogram(1, 0, ROWS)
-    levels = drawn.image[:, :COLUMNS]
+    levels = drawn.image[:, :COLUMNS, None]
     _, model, network = on_keras(*NETWORK)
     predict_image(network.predict, levels, settings)
     memory = peak_memory()  # before `model.predict` gets all patches
@@ -91,7 +91,7 @@ def main() -> None:
             runs[engine] = partial(predict_image, network.predict, levels, settings)
         seconds = medians(in_turn(runs, arguments.repeats))
         file = folder / "image.png"
-        write_png(file, levels)
+        write_png(file, levels[..., 0])
         truth = drawn.non_perfusion[:, :COLUMNS]
         rounds = [other_stages(file, truth, configuration, settings) for _ in range(5)]
     stages = {name: statistics.median(r[name] for r in rounds) for name in STAGES}

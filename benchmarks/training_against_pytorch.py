@@ -97,7 +97,7 @@ def training_images() -> list:
     from lib.training.patch_sampler import TrainingImage
 
     drawn = [synthetic_angiogram(1, index) for index in range(3)]
-    return [TrainingImage("", one.image, one.non_perfusion, one.field_of_view) for one in drawn]
+    return [TrainingImage("", one.image[..., None], one.non_perfusion, one.field_of_view) for one in drawn]
 
 
 def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]:

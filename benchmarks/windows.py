@@ -59,11 +59,11 @@ def candidates() -> dict[str, dict]:
             "window": chosen["window"],
             "tile_size": chosen.get("tile", 512),
             "tile_overlap": chosen.get("overlap", 48),
-            "tta": False,
+            "tta": "none",
             **{f"test_patch_{side}": patch for side in ("height", "width")},
             **{f"stride_{side}": stride for side in ("height", "width")},
         }
-    return every | {f"{name}, mirrored": every[name] | {"tta": True} for name in MIRRORED}
+    return every | {f"{name}, mirrored": every[name] | {"tta": "mirrors"} for name in MIRRORED}
 
 
 def scored(model, configuration, part: str, names: list[str], limits: dict[str, int]) -> dict:

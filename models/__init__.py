@@ -52,6 +52,7 @@ def build(
     dropout: float,
     reduction_ratio: int = 8,
     batch_normalisation: bool | None = None,
+    channels: int = 1,
 ) -> keras.Model:
     """Build a network with fresh weights.
 
@@ -62,13 +63,14 @@ def build(
         reduction_ratio: channels of a level divided by the hidden units of its channel attention;
             without effect in a network without attention.
         batch_normalisation: whether the network has it; `None` for the network's own default.
+        channels: number of channels C of the images.
 
     Returns:
-        A functional model named after the architecture, from images (N, H, W, 1) float32 in [0, 1],
+        A functional model named after the architecture, from images (N, H, W, C) float32 in [0, 1],
         any H and W, to probabilities (N, H, W, 1) float32.
 
     Raises:
-        ValueError: the name is unknown, or filters, dropout or reduction_ratio are out of range.
+        ValueError: the name is unknown, or filters, dropout, reduction_ratio or channels are out of range.
     """
     if architecture not in _REGISTRY:
         nearest = difflib.get_close_matches(architecture.lower(), ARCHITECTURES, cutoff=0.5)
@@ -81,6 +83,8 @@ def build(
         raise ValueError(f"dropout: found {dropout!r}, expected 0 <= dropout < 1")
     if reduction_ratio < 1:
         raise ValueError(f"reduction_ratio: found {reduction_ratio!r}, expected at least 1")
+    if channels < 1:
+        raise ValueError(f"channels: found {channels!r}, expected at least 1")
     entry = _REGISTRY[architecture]
     if batch_normalisation is None:
         batch_normalisation = entry.batch_normalisation
@@ -90,5 +94,6 @@ def build(
         dropout=dropout,
         reduction_ratio=reduction_ratio,
         batch_normalisation=batch_normalisation,
+        channels=channels,
         **entry.options,
     )

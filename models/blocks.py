@@ -118,9 +118,9 @@ class CBAM(layers.Layer):
         return {**super().get_config(), "reduction_ratio": self.reduction_ratio}
 
 
-def padded_input(multiple: int) -> tuple[Tensor, Tensor]:
-    """Return the input (N, H, W, 1), and the input padded so that `multiple` divides H and W."""
-    image = keras.Input((None, None, 1), name="image")
+def padded_input(multiple: int, channels: int) -> tuple[Tensor, Tensor]:
+    """Return the input (N, H, W, channels), and the input padded so that `multiple` divides H and W."""
+    image = keras.Input((None, None, channels), name="image")
     return image, MirrorPadding(multiple, name="padding")(image)
 
 

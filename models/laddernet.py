@@ -19,6 +19,7 @@ def build(
     dropout: float,
     reduction_ratio: int,
     batch_normalisation: bool,
+    channels: int,
     vgg_encoder: bool = False,
     cbam: Place | None = None,
 ) -> keras.Model:
@@ -67,7 +68,7 @@ def build(
             decoded.append(x)
         return decoded[::-1]
 
-    image, x = blocks.padded_input(2 ** len(filters))
+    image, x = blocks.padded_input(2 ** len(filters), channels)
     x = convolution(x, filters[0])
     first = u_net(x, vgg_level if vgg_encoder else strided_level, cbam=cbam)
     second = u_net(first[0], strided_level, previous=first)

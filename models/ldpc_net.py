@@ -24,6 +24,7 @@ def build(
     dropout: float,
     reduction_ratio: int,
     batch_normalisation: bool,
+    channels: int,
     structured_discarding: bool = True,
     resaspp: bool = True,
 ) -> keras.Model:
@@ -60,7 +61,7 @@ def build(
         pyramid = [residual_atrous_pyramid] if resaspp else []
         return blocks.concatenating_u(x, filters, block, *pyramid)
 
-    image, padded = blocks.padded_input(2 ** (len(filters) - 1))
+    image, padded = blocks.padded_input(2 ** (len(filters) - 1), channels)
     # The order in which layers are created decides the initial weights of a seed.
     rough_layer = layers.Conv2D(1, 1, activation="sigmoid", name=ROUGH_MAP_LAYER)
     rough = rough_layer(one_u(padded, residual=False))

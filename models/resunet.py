@@ -10,7 +10,13 @@ from models.dropout import Dropout
 
 
 def build(
-    *, name: str, filters: Sequence[int], dropout: float, reduction_ratio: int, batch_normalisation: bool
+    *,
+    name: str,
+    filters: Sequence[int],
+    dropout: float,
+    reduction_ratio: int,
+    batch_normalisation: bool,
+    channels: int,
 ) -> keras.Model:
     """Build one U of pre-activation residual units (arguments and shapes: see `models.build`).
 
@@ -31,7 +37,7 @@ def build(
         return layers.Add()([y, layers.Conv2D(width, 1, strides=strides)(x)])
 
     *levels, bridge = filters
-    image, x = blocks.padded_input(2 ** len(levels))
+    image, x = blocks.padded_input(2 ** len(levels), channels)
     skips = []
     for level, width in enumerate(levels):
         first = level == 0

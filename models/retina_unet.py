@@ -34,6 +34,7 @@ def build(
     dropout: float,
     reduction_ratio: int,
     batch_normalisation: bool,
+    channels: int,
     upsampled_first: bool = False,
 ) -> keras.Model:
     """Build retina-unet or retina-gnet (arguments and shapes: see `models.build`).
@@ -51,7 +52,7 @@ def build(
     def double_convolution(x: Tensor, width: int) -> Tensor:
         return convolution(Dropout(dropout)(convolution(x, width)), width)
 
-    image, x = blocks.padded_input(2 ** (len(filters) - 1))
+    image, x = blocks.padded_input(2 ** (len(filters) - 1), channels)
     if upsampled_first:
         x = layers.UpSampling2D()(double_convolution(x, filters[0]))
         widths = (max(1, filters[0] // 2), *filters)

@@ -17,6 +17,7 @@ def build(
     dropout: float,
     reduction_ratio: int,
     batch_normalisation: bool,
+    channels: int,
     vgg_encoder: bool = False,
 ) -> keras.Model:
     """Build one U; skip connections concatenate (arguments and shapes: see `models.build`).
@@ -33,7 +34,7 @@ def build(
     def double_convolution(x: Tensor, width: int) -> Tensor:
         return convolution(Dropout(dropout)(convolution(x, width)), width)
 
-    image, x = blocks.padded_input(2 ** len(levels))
+    image, x = blocks.padded_input(2 ** len(levels), channels)
     skips = []
     for width in levels:
         if vgg_encoder:

@@ -56,7 +56,8 @@ class AnalysisThread(threading.Thread):
         # The first prediction allocates memory and takes twice as long as later ones; no user should wait
         # for this. An error here occurs again, and is reported, in the first analysis.
         with contextlib.suppress(Exception):
-            web.network.predict(np.zeros((1, *WARM_UP_SIZE, 1), np.float32))
+            channels = len(web.network.preprocessing.channels)
+            web.network.predict(np.zeros((1, *WARM_UP_SIZE, channels), np.float32))
         cleaned = -float("inf")
         while not self.ending.is_set():
             web.uploaded.clear()

@@ -22,6 +22,8 @@ from lib.configuration.values import (
     path,
     pattern,
     ratio,
+    several_of,
+    test_time_augmentation,
     title,
     whole_numbers,
     words,
@@ -109,6 +111,10 @@ class DataAttributes:
     patch_width: int = key(number(int, least=8))
 
 
+INPUT_CHANNELS = ("preprocessed", "grey", "local_contrast", "texture")
+"""Channels of the input of a network, which `lib/images/preprocessing.py` computes."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """[preprocessing]"""
@@ -121,6 +127,8 @@ class Preprocessing:
     gamma: float = key(number(float, above=0))
     gamma_exponent: str = key(one_of("inverse", "direct"))
     gamma_epsilon: float = key(number(float, least=0, most=1))
+    channels: tuple[str, ...] = key(several_of(*INPUT_CHANNELS), absent="preprocessed")
+    field_of_view_diameter: int = key(number(int, least=0), absent="0")
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,9 @@ class TrainingSettings:
         return self.batch_size
 
 
+TestTimeAugmentation = Literal["none", "mirrors", "symmetries"]
+
+
 @dataclass(frozen=True)
 class TestingSettings:
     """[testing settings]"""
@@ -209,7 +220,7 @@ class TestingSettings:
     tile_size: int = key(number(int, least=64), absent="512")
     tile_overlap: int = key(number(int, least=0), absent="48")
     threshold: float | Literal["validation"] = key(either("validation", number(float, least=0, most=1)))
-    tta: bool = key(boolean, absent="False")
+    tta: TestTimeAugmentation = key(test_time_augmentation, absent="none")
     precision: Precision | Literal["auto"] = key(either("auto", one_of(*PRECISIONS)), absent="float32")
     min_area_px: int | Literal["validation"] = key(either("validation", number(int, least=0)), absent="0")
     pixel_spacing_mm: float | None = key(optional(number(float, above=0)), absent="")

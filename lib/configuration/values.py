@@ -24,6 +24,13 @@ def boolean(value: str) -> bool:
     return states[value.lower()]
 
 
+def test_time_augmentation(value: str) -> str:
+    """none, mirrors or symmetries; older files have False and True instead of none and mirrors."""
+    if value.lower() in configparser.ConfigParser.BOOLEAN_STATES:
+        return "mirrors" if boolean(value) else "none"
+    return one_of("none", "mirrors", "symmetries")(value)
+
+
 def number(
     kind: type, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
 ) -> Reader:
@@ -56,6 +63,19 @@ def one_of(*choices: str) -> Reader:
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             raise ValueError(f"one of {', '.join(choices)}{hint}")
         return value.lower()
+
+    return read
+
+
+def several_of(*choices: str) -> Reader:
+    """Return a reader of one or more different words of `choices`, separated by spaces or commas."""
+    read_one = one_of(*choices)
+
+    def read(value: str) -> tuple[str, ...]:
+        found = tuple(read_one(word) for word in value.replace(",", " ").split())
+        if not found or len(set(found)) < len(found):
+            raise ValueError(f"one or more different words of {', '.join(choices)}")
+        return found
 
     return read
 

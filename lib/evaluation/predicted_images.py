@@ -11,7 +11,7 @@ import h5py
 from lib.configuration.reading import Configuration
 from lib.datasets.prepared_hdf5 import names_and_patients, read_part
 from lib.evaluation.scoring import PredictedImage, refuse_not_finite
-from lib.images.preprocessing import preprocess
+from lib.images.preprocessing import preprocess, resample
 from lib.networks.batches import HalfBatchRetry, with_batch_size
 from lib.prediction.sliding_window import predict_image
 from lib.runtime.atomic_files import remove_abandoned, written_atomically
@@ -28,17 +28,21 @@ ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer"
 def predict_part(
     model: keras.Model, configuration: Configuration, part: str, limit: int | None = None
 ) -> Iterator[PredictedImage]:
-    """Predict the images of one part (train, validation or test), one at a time; at most `limit` of them."""
+    """Predict the images of one part (train, validation or test), one at a time; at most `limit` of them.
+
+    The probabilities have the stored size of the image, whatever size the network sees.
+    """
     files = configuration.data_paths.hdf5(part)
     number = len(names_and_patients(files)[:limit])
     predict = HalfBatchRetry(model.predict_on_batch)
-    settings = with_batch_size(model.predict_on_batch, configuration.testing_settings)
+    channels = len(configuration.preprocessing.channels)
+    settings = with_batch_size(model.predict_on_batch, configuration.testing_settings, channels)
     for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
         yield PredictedImage(
             image.name,
             image.patient,
-            predict_image(predict, levels, settings),
+            resample(predict_image(predict, levels, settings), image.field_of_view.shape),
             image.truth,
             image.field_of_view,
             image.original,

@@ -1,8 +1,16 @@
-"""Preprocessing of an image for the network: grey, standardisation, CLAHE, gamma.
+"""Preprocessing of an image for the network: its size, and one or several input channels.
 
-The steps are those of retina-unet (its `lib/pre_processing.py`), which the Enhance LadderNet paper
-uses. Each step works on truncated 8-bit levels, so that the pixel values are those of retina-unet.
+The steps of the channel `preprocessed` are those of retina-unet (its `lib/pre_processing.py`), which the
+Enhance LadderNet paper uses. Each step works on truncated 8-bit levels, so that the pixel values are those of
+retina-unet.
+
+Resampling follows OpenCV and scikit-image: pixel i of a side of n pixels covers the part from i / n to
+(i + 1) / n of the side, and its centre is at (i + .5) / n. So an image covers the same area at every size,
+and resampling to another size and back shifts nothing.
 """
+
+import math
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -12,19 +20,40 @@ from lib.configuration.sections import Preprocessing
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Weights of red, green and blue: ITU-R BT.601."""
 
+REFERENCE_DIAMETER = 512
+"""Diameter of the field of view, in pixels, for which the following standard deviations hold."""
+
+LOCAL_CONTRAST_SIGMA = 24.0
+"""Pixels at `REFERENCE_DIAMETER`: the Gaussian of mean and standard deviation in `local_contrast`."""
+
+TEXTURE_BLUR_SIGMA, TEXTURE_SIGMA = 2.0, 4.0
+"""Pixels at `REFERENCE_DIAMETER`: the blur that `texture` subtracts, and the Gaussian of its mean square."""
+
+TEXTURE_GAIN = 255 / 32
+"""A root mean square of 32 grey levels, or more, is level 255 of `texture`."""
+
+NEUTRAL_LEVELS = {"preprocessed": 0, "grey": 0, "local_contrast": 128, "texture": 0}
+"""Level of each channel beyond the image; also of `local_contrast` and `texture` outside the FOV."""
+
+INTENSITIES = ("preprocessed", "grey")
+"""Channels that are grey levels: a change of exposure changes them."""
+
+Steps = list[tuple[str, np.ndarray]]
+
 
 def preprocess(original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing) -> np.ndarray:
-    """Apply all preprocessing steps to one image.
+    """Resample one image and compute its input channels.
 
     Args:
         original: (H, W) or (H, W, 3) uint8.
-        field_of_view: (H, W) uint8 in {0, 1}; only local normalisation uses it.
+        field_of_view: (H, W) uint8 in {0, 1}; for the size, and for statistics that are local.
         settings: section [preprocessing].
 
     Returns:
-        (H, W) uint8 levels; they need a quarter of the memory of `network_input`.
+        (h, w, C) uint8 levels, h and w from `network_shape`, C as in `settings.channels`; they need a quarter
+        of the memory of `network_input`.
     """
-    return preprocessing_steps(original, field_of_view, settings)[-1][1]
+    return np.stack([steps[-1][1] for steps in _steps(original, field_of_view, settings)], axis=-1)
 
 
 def network_input(levels: np.ndarray) -> np.ndarray:
@@ -32,11 +61,118 @@ def network_input(levels: np.ndarray) -> np.ndarray:
     return levels.astype(np.float32) / 255
 
 
-def preprocessing_steps(
-    original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing
-) -> list[tuple[str, np.ndarray]]:
-    """The image after each step that the settings enable: [(title, (H, W) uint8), ...]."""
-    grey = one_channel(original, settings.channel)
+def preprocessing_steps(original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing) -> Steps:
+    """The image after each step of each channel: [(title, (h, w) uint8), ...]."""
+    return [step for steps in _steps(original, field_of_view, settings) for step in steps]
+
+
+def neutral_levels(settings: Preprocessing) -> np.ndarray:
+    """(C,) uint8: the level with which each channel is extended beyond the image."""
+    return np.array([NEUTRAL_LEVELS[name] for name in settings.channels], np.uint8)
+
+
+def intensity_channels(settings: Preprocessing) -> np.ndarray:
+    """(C,) bool: the channels in `INTENSITIES`."""
+    return np.array([name in INTENSITIES for name in settings.channels])
+
+
+def field_of_view_diameter(field_of_view: np.ndarray) -> int:
+    """Diameter of a field of view (H, W): the larger side, in pixels, of the smallest rectangle around it.
+
+    The image's larger side if the field of view is empty.
+    """
+    sides = cv2.boundingRect(field_of_view.astype(np.uint8))[2:]
+    return max(sides) or max(field_of_view.shape)
+
+
+def network_shape(field_of_view: np.ndarray, settings: Preprocessing) -> tuple[int, int]:
+    """Height and width at which the network sees an image with the field of view (H, W).
+
+    The stored size; or, with `field_of_view_diameter`, the size with this diameter and the same aspect,
+    rounded to whole pixels.
+    """
+    height, width = field_of_view.shape
+    if not settings.field_of_view_diameter:
+        return height, width
+    scale = settings.field_of_view_diameter / field_of_view_diameter(field_of_view)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resample(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Resample (H, W) float to `shape`: the average over the area of a pixel to shrink, bilinear to enlarge.
+
+    No value is outside the range of the image. An image that has the shape is returned itself.
+    """
+    if image.shape == tuple(shape):
+        return image
+    shrinks = math.prod(shape) < image.size
+    return cv2.resize(
+        image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+
+
+def resample_mask(mask: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Resample (H, W) in {0, 1}, a truth or a field of view: 1 where `resample` gives at least .5; uint8."""
+    return (resample(mask.astype(np.float32), shape) >= 0.5).astype(np.uint8)
+
+
+def local_contrast(grey: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
+    """Grey minus its local mean, divided by its local standard deviation; see `normalise_locally`.
+
+    The Gaussian has `LOCAL_CONTRAST_SIGMA`, scaled with the diameter of the field of view.
+
+    Returns:
+        (H, W) float32: 0 to 255 for -3 to 3 standard deviations; the neutral level outside the field of view.
+    """
+    sigma = LOCAL_CONTRAST_SIGMA * field_of_view_diameter(field_of_view) / REFERENCE_DIAMETER
+    # A Gaussian of at least 6 pixels in the reduced image: within 1 % of the one at full size.
+    reduction = max(1, int(sigma / 6))
+    levels = normalise_locally(grey.astype(np.float32), field_of_view, sigma, reduction)
+    return np.where(field_of_view > 0, levels, np.float32(NEUTRAL_LEVELS["local_contrast"]))
+
+
+def texture(grey: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
+    """Local root mean square of the fine structures of (H, W) grey: of grey minus its Gaussian blur.
+
+    `TEXTURE_BLUR_SIGMA` and `TEXTURE_SIGMA` are scaled with the diameter of the field of view; pixels outside
+    the field of view have no weight.
+
+    Returns:
+        (H, W) float32 in [0, 255]: the root mean square times `TEXTURE_GAIN`; 0 outside the field of view.
+    """
+    scale = field_of_view_diameter(field_of_view) / REFERENCE_DIAMETER
+    grey, inside = grey.astype(np.float32), field_of_view.astype(np.float32)
+    fine = grey - _local_mean(grey, inside, TEXTURE_BLUR_SIGMA * scale)
+    rms = np.sqrt(np.maximum(_local_mean(fine**2, inside, TEXTURE_SIGMA * scale), 0))
+    return np.minimum(rms * np.float32(TEXTURE_GAIN), 255) * inside
+
+
+_CHANNELS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "grey": lambda grey, field_of_view: grey,
+    "local_contrast": local_contrast,
+    "texture": texture,
+}
+"""Channels of one step, from grey and field of view at the stored size."""
+
+
+def _steps(original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing) -> list[Steps]:
+    """The steps of each channel; the last one is the channel."""
+    grey, shape = one_channel(original, settings.channel), network_shape(field_of_view, settings)
+    found = []
+    for name in settings.channels:
+        if name == "preprocessed":
+            found.append(
+                _steps_of_preprocessed(resample(grey, shape), resample_mask(field_of_view, shape), settings)
+            )
+        else:
+            # Fine structures must be measured before an image is reduced.
+            levels = resample(_CHANNELS[name](grey, field_of_view), shape)
+            found.append([(name.replace("_", " "), np.rint(levels).astype(np.uint8))])
+    return found
+
+
+def _steps_of_preprocessed(grey: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing) -> Steps:
+    """Standardisation, local normalisation, CLAHE and gamma of (h, w) float64."""
     steps = [(settings.channel, grey)]
     if settings.standardise == "retina_unet":
         steps.append(("standardised", standardise(grey)))
@@ -76,21 +212,30 @@ def standardise(grey: np.ndarray) -> np.ndarray:
     return (grey - low) * 255 / (high - low)
 
 
-def normalise_locally(grey: np.ndarray, field_of_view: np.ndarray, sigma: float) -> np.ndarray:
-    """Subtract the local mean and divide by the local standard deviation; (H, W) float64 in [0, 255].
+def normalise_locally(
+    grey: np.ndarray, field_of_view: np.ndarray, sigma: float, reduction: int = 1
+) -> np.ndarray:
+    """Subtract the local mean and divide by the local standard deviation; (H, W) float in [0, 255].
 
     Both are Gaussian-weighted (`sigma` in pixels) over the field of view only, so that the dark
-    surround does not change the border. The output range is -3 to 3 standard deviations.
+    surround does not change the border. The output range is -3 to 3 standard deviations. The result has the
+    dtype of `grey`. Mean and deviation are computed in an image that is reduced by `reduction`, which is
+    faster for a large `sigma`.
     """
-    inside = field_of_view.astype(np.float64)
-
-    def local_mean(image: np.ndarray) -> np.ndarray:
-        blurred, weight = (cv2.GaussianBlur(a, (0, 0), sigma) for a in (image * inside, inside))
-        return blurred / np.maximum(weight, 1e-6)
-
-    centred = grey - local_mean(grey)
-    deviation = np.sqrt(np.maximum(local_mean(centred**2), 1.0))  # at least one level: do not amplify noise
+    inside = field_of_view.astype(grey.dtype)
+    centred = grey - _local_mean(grey, inside, sigma, reduction)
+    variance = _local_mean(centred**2, inside, sigma, reduction)
+    deviation = np.sqrt(np.maximum(variance, 1.0))  # at least one level: do not amplify noise
     return np.clip(centred / deviation / 6 + 0.5, 0, 1) * 255 * inside
+
+
+def _local_mean(image: np.ndarray, inside: np.ndarray, sigma: float, reduction: int = 1) -> np.ndarray:
+    """Gaussian-weighted mean of the pixels around each one that are `inside`, all (H, W) of one dtype."""
+    reduced = [-(-side // reduction) for side in image.shape]
+    blurred, weight = (
+        cv2.GaussianBlur(resample(a, reduced), (0, 0), sigma / reduction) for a in (image * inside, inside)
+    )
+    return resample(blurred / np.maximum(weight, 1e-6), image.shape)
 
 
 def gamma_table(exponent: float, epsilon: float) -> np.ndarray:

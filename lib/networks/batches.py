@@ -45,13 +45,16 @@ def fastest_batch_size(compute: Callable[[int], object]) -> int:
     return best
 
 
-def with_batch_size(predict: Predict, settings: TestingSettings) -> TestingSettings:
-    """The settings with a number instead of `test_batch_size = auto`: the fastest batch size."""
+def with_batch_size(predict: Predict, settings: TestingSettings, channels: int) -> TestingSettings:
+    """The settings with the fastest batch size instead of `test_batch_size = auto`.
+
+    `channels` is the number of channels of the network's input.
+    """
     if settings.test_batch_size != "auto":
         return settings
     size, patch = 1, (settings.test_patch_height, settings.test_patch_width)
     if settings.window in {"overlap", "side_by_side"}:
-        size = fastest_batch_size(lambda n: predict(np.zeros((n, *patch, 1), np.float32)))
+        size = fastest_batch_size(lambda n: predict(np.zeros((n, *patch, channels), np.float32)))
     return replace(settings, test_batch_size=size)
 
 
@@ -62,7 +65,7 @@ class HalfBatchRetry:
         self._predict, self._parts = predict, 1
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities of (N, h, w, 1) float32 images in [0, 1], in the same shape.
+        """Probabilities (N, h, w, 1) of (N, h, w, C) float32 images in [0, 1].
 
         Raises:
             UserError: there is not enough memory for half a batch, or for a single image.

@@ -42,6 +42,7 @@ def read_keras_network(
     weights = experiment.weights(settings.best_last)
     refuse_untrained(experiment, weights)
     model = fold_batch_normalisation(trained_model(configuration, weights, point.precision))
+    channels = len(configuration.preprocessing.channels)
     network = TrainedNetwork(
         name=experiment.name,
         architecture=configuration.model.architecture,
@@ -49,7 +50,7 @@ def read_keras_network(
         label=configuration.preparation.labels[0],
         info_banner=configuration.preparation.info_banner,
         preprocessing=configuration.preprocessing,
-        testing_settings=with_batch_size(model.predict_on_batch, settings),
+        testing_settings=with_batch_size(model.predict_on_batch, settings, channels),
         threshold=point.threshold,
         threshold_source=point.threshold_source,
         min_area_px=point.min_area_px,

@@ -36,7 +36,8 @@ def read_onnx_network(file: Path, overrides: Sequence[str] = (), engine: str = "
         raise UserError(f"engine {engine!r}: expected {' or '.join(engines)}")
     settings = fields["testing_settings"]
     predict = engines[engine](data, file, settings.precision)
-    fields["testing_settings"] = with_batch_size(predict, settings)
+    channels = len(fields["preprocessing"].channels)
+    fields["testing_settings"] = with_batch_size(predict, settings, channels)
     return TrainedNetwork(**fields, predict=HalfBatchRetry(predict))
 
 

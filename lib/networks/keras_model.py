@@ -21,6 +21,8 @@ from lib.runtime.safe_hdf5 import plain_datasets
 def build_model(configuration: Configuration, precision: str | None = None) -> keras.Model:
     """The network of section [model] with random weights, which follow from the seed of the training.
 
+    Its input has the channels of section [preprocessing].
+
     `precision` is the dtype policy of Keras; None for that of the training.
     """
     keras.config.set_dtype_policy(precision or configuration.training_settings.precision)
@@ -32,6 +34,7 @@ def build_model(configuration: Configuration, precision: str | None = None) -> k
         reduction_ratio=settings.reduction_ratio,
         dropout=settings.dropout,
         batch_normalisation=settings.batch_normalisation,
+        channels=len(configuration.preprocessing.channels),
     )
 
 

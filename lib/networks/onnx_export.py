@@ -48,7 +48,7 @@ def write_onnx(model: keras.Model, network: TrainedNetwork, configuration: Confi
 
 
 def onnx_model(model: keras.Model) -> onnx.ModelProto:
-    """Convert a model to ONNX: input and output (N, H, W, 1) float32 with any N, H and W.
+    """Convert a model to ONNX: input (N, H, W, C), output (N, H, W, 1), float32, any N, H and W.
 
     Raises:
         UserError: the backend of Keras is not TensorFlow.
@@ -59,7 +59,9 @@ def onnx_model(model: keras.Model) -> onnx.ModelProto:
             "networks for any image size, and it can load weights of every backend"
         )
     model = _with_few_operators(model)
-    model.predict_on_batch(np.zeros((1, 32, 32, 1), np.float32))  # a model must have been called once
+    model.predict_on_batch(
+        np.zeros((1, 32, 32, model.input_shape[-1]), np.float32)
+    )  # a model must have been called once
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the exporter of Keras uses np.object
         file = Path(folder) / "network.onnx"

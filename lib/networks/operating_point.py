@@ -69,7 +69,10 @@ def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoin
         raise UserError(f"{file}: no such file; testing chooses threshold, area or precision: {remedy}")
     stored = json.loads(file.read_text(encoding="utf-8"))
     default = {"precision": "float32"}  # older files lack the key
-    if default | stored.pop("chosen_for") != _chosen_for(settings):
+    chosen_for = default | stored.pop("chosen_for")
+    older = {True: "mirrors", False: "none"}  # older files have a truth value for tta
+    chosen_for["tta"] = older.get(chosen_for["tta"], chosen_for["tta"])
+    if chosen_for != _chosen_for(settings):
         raise UserError(
             f"{file}: chosen for other testing settings (window, patch, stride, tta, precision): {remedy}"
         )

@@ -10,7 +10,7 @@ from lib.configuration.banner import Banner
 from lib.configuration.sections import Preprocessing, TestingSettings
 
 Predict = Callable[[np.ndarray], np.ndarray]
-"""Images (N, h, w, 1) float32 in [0, 1] to probabilities of the same shape."""
+"""Images (N, h, w, C) float32 in [0, 1] to probabilities (N, h, w, 1)."""
 
 
 @dataclass(frozen=True, eq=False)

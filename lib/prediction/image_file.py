@@ -8,7 +8,7 @@ import numpy as np
 from lib.configuration.banner import Banner
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.info_banner import find_banner
-from lib.images.preprocessing import preprocess
+from lib.images.preprocessing import preprocess, resample
 from lib.images.reading import read_image
 from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.sliding_window import predict_image
@@ -47,7 +47,8 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     if not field_of_view.any():
         raise UserError(f"{path}: its field of view is empty (a black image?)")
     levels = preprocess(original, field_of_view, network.preprocessing)
-    probability = predict_image(network.predict, levels, network.testing_settings) * field_of_view
+    probability = predict_image(network.predict, levels, network.testing_settings)
+    probability = resample(probability, field_of_view.shape) * field_of_view
     if banner:
         arrays = (original, field_of_view, probability)
         original, field_of_view, probability = map(banner.put_back, arrays)

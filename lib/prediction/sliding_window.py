@@ -14,13 +14,20 @@ from lib.networks.trained_network import Predict
 MIRRORS = ((), (0,), (1,), (0, 1))
 """Axes along which an image is flipped for test-time augmentation (`tta`)."""
 
+SYMMETRIES = {
+    "none": [(False, ())],
+    "mirrors": [(False, axes) for axes in MIRRORS],
+    "symmetries": [(transposed, axes) for transposed in (False, True) for axes in MIRRORS],
+}
+"""For each value of `tta`: whether rows and columns are exchanged, and the axes that are then flipped."""
+
 
 def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
-    """Predict a whole image; with `tta`, the mean over the image and its three mirror images.
+    """Predict a whole image; with `tta`, the mean over the image and its mirror images or all its symmetries.
 
     Args:
         predict: the network.
-        levels: (H, W) uint8, preprocessed; any size, also smaller than a patch.
+        levels: (H, W, C) uint8, preprocessed; any size, also smaller than a patch.
         settings: window, size and strides of patches, `test_batch_size` as a number, tiles, tta.
 
     Returns:
@@ -29,23 +36,25 @@ def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSetting
     Raises:
         ValueError: `test_batch_size` is "auto"; `lib.networks.batches.with_batch_size` replaces it.
     """
-    predicted = [
-        np.flip(_predict_windows(predict, np.flip(levels, axes), settings), axes)
-        for axes in (MIRRORS if settings.tta else MIRRORS[:1])
-    ]
+    predicted = []
+    for transposed, axes in SYMMETRIES[settings.tta]:
+        turned = np.flip(np.swapaxes(levels, 0, 1) if transposed else levels, axes)
+        probability = np.flip(_predict_windows(predict, turned, settings), axes)
+        predicted.append(probability.T if transposed else probability)
     return np.asarray(np.mean(predicted, axis=0, dtype=np.float32))
 
 
 def _predict_windows(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
+    """(H, W) float32 from levels (H, W, C)."""
     if settings.window == "whole":
-        whole = predict(network_input(np.ascontiguousarray(levels))[None, ..., None])
+        whole = predict(network_input(np.ascontiguousarray(levels))[None])
         return np.asarray(whole, np.float32)[0, ..., 0]
-    windows = _sliding_window(levels.shape, settings)
+    windows = _sliding_window(levels.shape[:2], settings)
     number = len(windows.starts)
     size = min(_batch_size(settings), number)
 
     def predict_batch(chosen: slice) -> np.ndarray:
-        patches = network_input(windows.extract(levels, chosen))[..., None]
+        patches = network_input(windows.extract(levels, chosen))
         # The last batch is filled with zeros, so that the network is traced for one shape only.
         missing = np.zeros((size - len(patches), *patches.shape[1:]), np.float32)
         probability = predict(np.concatenate([patches, missing]))
@@ -141,10 +150,12 @@ class SlidingWindow:
         self._sum_of_weights = np.outer(*covers).astype(np.float32)
 
     def extract(self, image: np.ndarray, chosen: slice = slice(None)) -> np.ndarray:
-        """(n, *patch) of `image` (H, W) at the chosen starts; a small image is padded by its edge."""
+        """(n, *patch, C) of `image` (H, W, C) at the chosen starts; a small image is padded by its edge."""
         margins = [(0, p - s) for s, p in zip(self.shape, self.padded, strict=True)]
-        windows = sliding_window_view(np.pad(image, margins, mode="edge"), self.patch)
-        return windows[tuple(self.starts[chosen].T)]
+        padded = np.pad(image, [*margins, (0, 0)], mode="edge")
+        windows = sliding_window_view(padded, self.patch, axis=(0, 1))
+        # The view has the axes of a patch after the channels.
+        return np.ascontiguousarray(np.moveaxis(windows[tuple(self.starts[chosen].T)], 1, -1))
 
     def add(self, patches: np.ndarray, chosen: slice = slice(None)) -> None:
         """Add predicted patches (n, *patch) at the chosen starts."""

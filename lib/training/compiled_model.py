@@ -116,7 +116,8 @@ def set_drop_block_rate(model: keras.Model, settings: TrainingSettings, epochs_d
 
 
 def _empty_patches(configuration: Configuration, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (number, h, w, 1) and truth with weights (number, h, w, 2), all 0, float32."""
+    """Images (number, h, w, C) and truth with weights (number, h, w, 2), all 0, float32."""
     attributes = configuration.data_attributes
     patches = (number, attributes.patch_height, attributes.patch_width)
-    return np.zeros((*patches, 1), np.float32), np.zeros((*patches, 2), np.float32)
+    channels = len(configuration.preprocessing.channels)
+    return np.zeros((*patches, channels), np.float32), np.zeros((*patches, 2), np.float32)

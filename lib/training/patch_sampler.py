@@ -12,19 +12,24 @@ from lib.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class TrainingImage:
-    """A preprocessed image: grey `levels`, `truth` and `field_of_view`, each (H, W) uint8."""
+    """A preprocessed image: `levels` (H, W, C), `truth` and `field_of_view` (H, W), all uint8."""
 
     name: str
     levels: np.ndarray
     truth: np.ndarray
     field_of_view: np.ndarray
 
-    def at_least(self, height: int, width: int) -> "TrainingImage":
-        """The image, padded with 0 at the bottom and the right to at least (height, width)."""
+    def at_least(self, height: int, width: int, outside: np.ndarray) -> "TrainingImage":
+        """The image, padded at the bottom and the right to at least (height, width).
+
+        The levels are padded with `outside`, (C,) uint8, truth and field of view with 0.
+        """
         rows, columns = self.truth.shape
         margins = ((0, max(0, height - rows)), (0, max(0, width - columns)))
-        arrays = (self.levels, self.truth, self.field_of_view)
-        return TrainingImage(self.name, *(np.pad(array, margins) for array in arrays))
+        truth, field_of_view = (np.pad(array, margins) for array in (self.truth, self.field_of_view))
+        levels = np.tile(outside, (*truth.shape, 1))
+        levels[:rows, :columns] = self.levels
+        return TrainingImage(self.name, levels, truth, field_of_view)
 
 
 @dataclass(frozen=True)
@@ -127,10 +132,14 @@ class PatchSampler:
 
 
 def cut_patches(arrays: Sequence[np.ndarray], corners: Corners, height: int, width: int) -> np.ndarray:
-    """Cut patches (N, height, width) at `corners` from `arrays`, each (H, W) and of the same dtype."""
-    patches = np.empty((len(corners), height, width), arrays[0].dtype)
+    """Cut patches at `corners`: (N, height, width) from `arrays` (H, W), with channels from (H, W, C).
+
+    All `arrays` have the same dtype.
+    """
+    patches = np.empty((len(corners), height, width, *arrays[0].shape[2:]), arrays[0].dtype)
     for index in np.unique(corners.image):
         here = corners.image == index
-        windows = sliding_window_view(arrays[index], (height, width))
-        patches[here] = windows[corners.row[here], corners.column[here]]
+        windows = sliding_window_view(arrays[index], (height, width), axis=(0, 1))
+        cut = windows[corners.row[here], corners.column[here]]  # rows and columns are the last axes
+        patches[here] = np.moveaxis(cut, (-2, -1), (1, 2))
     return patches

@@ -251,8 +251,9 @@ def _write_epoch(
 def _draw_sample_patches(experiment: Experiment, patches: PatchBatches) -> None:
     number = min(len(patches), math.ceil(SAMPLE_PATCHES / patches.batch_size))
     batches = [patches[i] for i in range(number)]
-    for index, name in enumerate(("sample_input_imgs", "sample_input_masks")):
-        shown = np.concatenate([batch[index][..., 0] for batch in batches])[:SAMPLE_PATCHES]
+    images, masks = (np.concatenate(arrays)[:SAMPLE_PATCHES] for arrays in zip(*batches, strict=True))
+    side_by_side = np.concatenate(np.moveaxis(images, -1, 0), axis=2)  # the channels
+    for name, shown in (("sample_input_imgs", side_by_side), ("sample_input_masks", masks[..., 0])):
         sample_patches(experiment.folder / f"{name}.png", shown)
 
 

@@ -9,7 +9,13 @@ import numpy as np
 
 from lib.configuration.reading import Configuration
 from lib.datasets.prepared_hdf5 import read_part
-from lib.images.preprocessing import network_input, preprocess
+from lib.images.preprocessing import (
+    intensity_channels,
+    network_input,
+    neutral_levels,
+    preprocess,
+    resample_mask,
+)
 from lib.runtime.errors import UserError
 from lib.training.augmentation import augment
 from lib.training.data_parallel import process_count, process_index
@@ -82,7 +88,7 @@ def patch_sampler(
 class PatchBatches(keras.utils.PyDataset):
     """The patches of an epoch in batches, which are cut from images in memory when Keras needs them.
 
-    A batch is `(x, y)`: `x` (N, h, w, 1) float32 in [0, 1]; `y` (N, h, w, 2) float32, the truth and the
+    A batch is `(x, y)`: `x` (N, h, w, C) float32 in [0, 1]; `y` (N, h, w, 2) float32, the truth and the
     weight of each pixel in the loss. It depends only on the seed, the epoch and the index of the batch, so
     that any thread can make it and a resumed training gets the same batches. With several processes each gets
     its part of every batch.
@@ -100,6 +106,7 @@ class PatchBatches(keras.utils.PyDataset):
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         settings, attributes = configuration.training_settings, configuration.data_attributes
         self._settings, self._augmentation = settings, configuration.augmentation
+        self._intensities = intensity_channels(configuration.preprocessing)
         self._names = [image.name for image in images]
         self._levels = [image.levels for image in images]
         self._aligned = [[i.truth for i in images], [i.field_of_view for i in images]]
@@ -116,12 +123,12 @@ class PatchBatches(keras.utils.PyDataset):
         x = network_input(cut_patches(self._levels, corners, *self._patch))
         y = np.stack([cut_patches(arrays, corners, *self._patch) for arrays in self._aligned], axis=-1)
         generator = np.random.default_rng([self._settings.seed, AUGMENTATION, self._epoch, index])
-        x, y = augment(x, y, self._augmentation, generator)
+        x, y = augment(x, y, self._augmentation, generator, self._intensities)
         if not self._settings.loss_in_FOV:
             y[..., 1] = 1
         process, count = process_index(), process_count()
         part = slice(len(x) * process // count, len(x) * (process + 1) // count)
-        return x[part, ..., None], y[part].astype(np.float32)
+        return x[part], y[part].astype(np.float32)
 
     def image_names(self, index: int) -> list[str]:
         """The names of the images in batch `index`, sorted."""
@@ -136,7 +143,7 @@ class FixedPatches:
     """Patches of one part that stay the same, so that the measures of all epochs can be compared.
 
     Attributes:
-        x: (N, h, w, 1) float32 in [0, 1].
+        x: (N, h, w, C) float32 in [0, 1].
         y: (N, h, w, 2) float32, truth and weight in the loss.
         inside: (N, h, w) bool, the field of view.
     """
@@ -170,15 +177,16 @@ def fixed_patches(configuration: Configuration, part: str, images: list[Training
         )
     weight = inside if settings.loss_in_FOV else np.ones_like(inside)
     y = np.stack([truth, weight], axis=-1).astype(np.float32)
-    return FixedPatches(network_input(levels)[..., None], y, inside)
+    return FixedPatches(network_input(levels), y, inside)
 
 
 def _read_images(configuration: Configuration, part: str) -> list[TrainingImage]:
-    attributes = configuration.data_attributes
-    images = []
+    attributes, settings = configuration.data_attributes, configuration.preprocessing
+    outside, images = neutral_levels(settings), []
     for image in read_part(configuration.data_paths.hdf5(part)):
         assert image.truth is not None  # only a test set may lack the truth
-        levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
-        unpadded = TrainingImage(image.name, levels, image.truth, image.field_of_view)
-        images.append(unpadded.at_least(attributes.patch_height, attributes.patch_width))
+        levels = preprocess(image.original, image.field_of_view, settings)
+        masks = (resample_mask(mask, levels.shape[:2]) for mask in (image.truth, image.field_of_view))
+        unpadded = TrainingImage(image.name, levels, *masks)
+        images.append(unpadded.at_least(attributes.patch_height, attributes.patch_width, outside))
     return images

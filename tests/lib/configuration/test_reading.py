@@ -152,7 +152,14 @@ def test_average_mode_of_retina_unet_is_translated(tmp_path, old, window):
 def test_a_file_that_is_older_than_a_key_keeps_its_meaning(tmp_path):
     file = tmp_path / "a.txt"
     text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
-    for line in ("tta = False", "min_area_px = 0", "pixel_spacing_mm =", "connectivity = False"):
+    for line in (
+        "tta = none",
+        "channels = preprocessed",
+        "field_of_view_diameter = 0",
+        "min_area_px = 0",
+        "pixel_spacing_mm =",
+        "connectivity = False",
+    ):
         assert f"{line}\n" in text
         text = text.replace(f"{line}\n", "")
     file.write_text(text, encoding="utf-8")

@@ -5,9 +5,25 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from lib.configuration.reading import read_configuration
-from lib.images.preprocessing import gamma_table, network_input, normalise_locally, preprocess, standardise
+from lib.images.preprocessing import (
+    field_of_view_diameter,
+    gamma_table,
+    intensity_channels,
+    local_contrast,
+    network_input,
+    network_shape,
+    neutral_levels,
+    normalise_locally,
+    preprocess,
+    preprocessing_steps,
+    resample,
+    resample_mask,
+    standardise,
+    texture,
+)
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 DEFAULT = read_configuration(DEFAULT_CONFIGURATION).preprocessing
@@ -38,7 +54,7 @@ def test_pixel_values_equal_those_of_retina_unet():
     for image, expected in zip(images, retina_unet_preprocessing(images), strict=True):
         found = preprocess(image, whole, RETINA_UNET)
         assert found.dtype == np.uint8
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(found, expected[..., None])
 
 
 def test_a_constant_image_becomes_zero_without_a_warning():
@@ -93,3 +109,108 @@ def test_network_input_spans_zero_to_one():
     found = network_input(np.array([[0, 255]], np.uint8))
     assert found.dtype == np.float32
     assert found.tolist() == [[0.0, 1.0]]
+
+
+def circle(side: int, diameter: float) -> np.ndarray:
+    rows, columns = np.ogrid[:side, :side]
+    return (np.hypot(rows - side / 2 + 0.5, columns - side / 2 + 0.5) < diameter / 2).astype(np.uint8)
+
+
+def test_the_diameter_is_the_larger_side_of_the_field_of_view():
+    mask = np.zeros((50, 60), np.uint8)
+    assert field_of_view_diameter(mask) == 60  # an empty field of view
+    mask[5:25, 10:51] = 1
+    assert field_of_view_diameter(mask) == 41
+    assert network_shape(mask, DEFAULT) == (50, 60)
+    twice = dataclasses.replace(DEFAULT, field_of_view_diameter=82)
+    assert network_shape(mask, twice) == (100, 120)
+
+
+def test_a_smaller_image_has_the_means_over_the_areas_of_its_pixels():
+    image = np.random.default_rng(0).random((12, 18))
+    expected = image.reshape(4, 3, 6, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(resample(image, (4, 6)), expected, atol=1e-6)
+    mask = (image > 0.4).astype(np.uint8)
+    shares = mask.reshape(4, 3, 6, 3).mean(axis=(1, 3))
+    np.testing.assert_array_equal(resample_mask(mask, (4, 6)), shares >= 0.5)
+    assert resample(image, image.shape) is image
+
+
+@pytest.mark.parametrize("shape", [(30, 45), (40, 60), (80, 120), (140, 210)])
+def test_resampling_to_another_size_and_back_shifts_nothing(shape):
+    rows, columns = np.mgrid[:80, :120]
+    ramp = (rows * 2.0 + columns).astype(np.float32)
+    there_and_back = resample(resample(ramp, shape), ramp.shape)
+    inner = (slice(5, -5), slice(5, -5))  # a ramp is cut at the border
+    # A shift by half a pixel would be 1.5.
+    np.testing.assert_allclose(there_and_back[inner], ramp[inner], atol=0.2)
+
+
+def test_channels_are_in_the_given_order_at_the_size_of_the_network():
+    names = ("texture", "grey", "preprocessed", "local_contrast")
+    settings = dataclasses.replace(DEFAULT, channels=names, field_of_view_diameter=48)
+    image, view = photograph(7, (96, 96, 3)), circle(96, 80)
+    levels = preprocess(image, view, settings)
+    assert levels.shape == (58, 58, 4) and levels.dtype == np.uint8  # 96 * 48 / 80 = 57.6
+    for index, name in enumerate(names):
+        alone = preprocess(image, view, dataclasses.replace(settings, channels=(name,)))
+        np.testing.assert_array_equal(levels[..., [index]], alone)
+    titles = [title for title, _ in preprocessing_steps(image, view, settings)]
+    assert titles == ["texture", "grey", "grey", "standardised", "CLAHE", "gamma 0.8", "local contrast"]
+    assert intensity_channels(settings).tolist() == [False, True, True, False]
+    assert neutral_levels(settings).tolist() == [0, 0, 0, 128]
+
+
+def test_the_grey_channel_is_the_stored_grey_image():
+    settings = dataclasses.replace(DEFAULT, channels=("grey",))
+    image = photograph(8)[..., 1]
+    np.testing.assert_array_equal(preprocess(image, np.ones_like(image), settings)[..., 0], image)
+
+
+def masked_gaussian(image: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian-weighted mean over the pixels inside, by SciPy in float64."""
+    sums, weights = (gaussian_filter(a, sigma, mode="mirror", truncate=5) for a in (image * inside, inside))
+    return sums / np.maximum(weights, 1e-12)
+
+
+def test_local_contrast_is_the_distance_from_the_local_mean_in_standard_deviations():
+    view = circle(768, 740)
+    grey = photograph(9, (768, 768)).astype(float)
+    inside, sigma = view.astype(float), 24 * 740 / 512
+    centred = grey - masked_gaussian(grey, inside, sigma)
+    deviation = np.sqrt(masked_gaussian(centred**2, inside, sigma))
+    expected = np.clip(centred / deviation / 6 + 0.5, 0, 1) * 255
+    found = local_contrast(grey, view)
+    assert found.dtype == np.float32
+    # The difference comes from the reduced image in which mean and deviation are computed.
+    difference = np.abs(found - expected)[view > 0]
+    assert difference.max() < 4 and difference.mean() < 0.5
+    assert (found[view == 0] == 128).all()
+
+
+def test_texture_is_the_local_root_mean_square_of_the_fine_structures():
+    view = circle(256, 250)
+    grey = photograph(10, (256, 256)).astype(float) + np.random.default_rng(0).normal(0, 6, (256, 256))
+    inside, scale = view.astype(float), 250 / 512
+    fine = grey - masked_gaussian(grey, inside, 2 * scale)
+    rms = np.sqrt(masked_gaussian(fine**2, inside, 4 * scale))
+    expected = np.minimum(rms * 255 / 32, 255) * inside
+    np.testing.assert_allclose(texture(grey, view), expected, atol=0.6)
+
+
+@pytest.mark.parametrize("channel", ["local_contrast", "texture"])
+def test_channels_of_local_statistics_do_not_depend_on_the_surround(channel):
+    settings = dataclasses.replace(DEFAULT, channels=(channel,), field_of_view_diameter=100)
+    view, image = circle(220, 200), photograph(11, (220, 220)) // 2 + 40
+    dark, bright = (preprocess(np.where(view, image, s).astype(np.uint8), view, settings) for s in (0, 255))
+    np.testing.assert_array_equal(dark, bright)
+    assert np.ptp(dark) > 10
+
+
+def test_texture_is_measured_before_the_image_is_reduced():
+    stripes = np.zeros((256, 256), np.uint8)
+    stripes[:, ::2] = 20  # a mean over two columns removes them
+    settings = dataclasses.replace(DEFAULT, channels=("grey", "texture"), field_of_view_diameter=128)
+    levels = preprocess(stripes, np.ones_like(stripes), settings)
+    assert np.ptp(levels[8:-8, 8:-8, 0]) == 0
+    assert abs(levels[8:-8, 8:-8, 1].astype(int) - 10 * 255 / 32).max() < 12

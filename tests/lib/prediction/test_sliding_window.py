@@ -44,10 +44,10 @@ def patch_means(images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(40, 61), (16, 24), (5, 90), (3, 4)])
 @pytest.mark.parametrize("window", ["overlap", "side_by_side", "tiles", "whole"])
-@pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.parametrize("tta", ["none", "mirrors", "symmetries"])
 def test_all_windows_give_the_same_result_for_a_network_of_single_pixels(shape, window, tta):
     levels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
-    found = predict_image(pointwise, levels, dataclasses.replace(SETTINGS, window=window, tta=tta))
+    found = predict_image(pointwise, levels[..., None], dataclasses.replace(SETTINGS, window=window, tta=tta))
     assert found.shape == shape and found.dtype == np.float32
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-(levels / 255))), rtol=1e-5)
 
@@ -61,11 +61,39 @@ def test_tta_is_the_mean_over_the_four_mirror_images():
         )
 
     levels = np.random.default_rng(2).integers(256, size=(20, 30), dtype=np.uint8)
-    settings = dataclasses.replace(SETTINGS, window="whole", tta=True)
+    settings = dataclasses.replace(SETTINGS, window="whole", tta="mirrors")
     # A pixel has the weights w and 1 - w in two mirror images: .5 on average.
     np.testing.assert_allclose(
-        predict_image(darker_to_the_right, levels, settings), levels / 255 / 4, atol=1e-6
+        predict_image(darker_to_the_right, levels[..., None], settings), levels / 255 / 4, atol=1e-6
     )
+
+
+def test_symmetries_are_the_mean_over_the_eight_symmetries_of_the_square():
+    weights = np.random.default_rng(4).random((20, 30))
+
+    def weighted(images):  # the result depends on the place in the image, and on its orientation
+        wide = images.shape[1] == 20
+        return images * (weights if wide else weights.T**2)[..., None]
+
+    levels = np.random.default_rng(2).integers(256, size=(20, 30), dtype=np.uint8)
+    settings = dataclasses.replace(SETTINGS, window="whole", tta="symmetries")
+    turns = [np.rot90(w, k) for w in (weights, weights[::-1]) for k in (0, 2)]
+    mean = np.mean([turned + turned**2 for turned in turns], axis=0) / 2
+    found = predict_image(weighted, levels[..., None], settings)
+    np.testing.assert_allclose(found, levels / 255 * mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", ["overlap", "side_by_side", "tiles", "whole"])
+@pytest.mark.parametrize("shape", [(40, 61), (5, 90)])
+def test_each_pixel_keeps_its_channels(window, shape):
+    def difference(images):  # of the first and the third channel
+        assert images.shape[-1] == 3
+        return (images[..., :1] - images[..., 2:] + 1) / 2
+
+    levels = np.random.default_rng(5).integers(256, size=(*shape, 3), dtype=np.uint8)
+    found = predict_image(difference, levels, dataclasses.replace(SETTINGS, window=window))
+    expected = (levels[..., 0] / 255 - levels[..., 2] / 255 + 1) / 2
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @given(st.integers(1, 2000), st.integers(1, 600), st.data())
@@ -96,7 +124,9 @@ def test_tiles_have_gaussian_weights_of_an_eighth_of_their_size():
             np.outer(rows, columns) * levels[:, column : column + 24].mean() / 255
         )
         covered[:, column : column + 24] += np.outer(rows, columns)
-    np.testing.assert_allclose(predict_image(patch_means, levels, settings), total / covered, rtol=1e-4)
+    np.testing.assert_allclose(
+        predict_image(patch_means, levels[..., None], settings), total / covered, rtol=1e-4
+    )
 
 
 def test_every_pixel_is_the_mean_of_all_patches_over_it():
@@ -107,7 +137,9 @@ def test_every_pixel_is_the_mean_of_all_patches_over_it():
             window = (slice(row, row + 16), slice(column, column + 24))
             total[window] += levels[window].mean() / 255
             covered[window] += 1
-    np.testing.assert_allclose(predict_image(patch_means, levels, SETTINGS), total / covered, rtol=1e-5)
+    np.testing.assert_allclose(
+        predict_image(patch_means, levels[..., None], SETTINGS), total / covered, rtol=1e-5
+    )
 
 
 def test_batches_that_finish_in_another_order_keep_their_places():
@@ -118,7 +150,7 @@ def test_batches_that_finish_in_another_order_keep_their_places():
     levels = np.random.default_rng(3).integers(256, size=(40, 61), dtype=np.uint8)
     levels[:, :35] //= 40
     settings = dataclasses.replace(SETTINGS, window="overlap", test_batch_size=1)
-    found = predict_image(slow_where_bright, levels, settings)
+    found = predict_image(slow_where_bright, levels[..., None], settings)
     np.testing.assert_allclose(found, levels / 255, rtol=1e-5)
 
 
@@ -133,7 +165,7 @@ def test_an_error_in_a_later_batch_is_raised():
 
     levels = np.zeros((40, 61), np.uint8)
     with pytest.raises(ValueError, match="no more"):
-        predict_image(fails_at_last, levels, dataclasses.replace(SETTINGS, test_batch_size=1))
+        predict_image(fails_at_last, levels[..., None], dataclasses.replace(SETTINGS, test_batch_size=1))
     assert 5 <= len(calls) < 9  # of 25: running batches end, and no batch starts after the error
 
 
@@ -146,7 +178,7 @@ def test_extracted_patches_add_up_to_the_image(image, patch, data):
     number, batch = len(window.starts), data.draw(st.integers(1, 9))
     for start in range(0, number, batch):
         chosen = slice(start, start + batch)
-        window.add(window.extract(pixels, chosen), chosen)
+        window.add(window.extract(pixels[..., None], chosen)[..., 0], chosen)
     assert window.mean.shape == image
     np.testing.assert_allclose(window.mean, pixels, rtol=1e-5)
 
@@ -186,5 +218,5 @@ def test_extracted_tiles_add_up_to_the_image(shape, patch, stride):
     image = np.random.default_rng(0).random(shape)
     stride = tuple(min(s, p) for s, p in zip(stride, patch, strict=True))
     window = SlidingWindow(shape, patch, stride, tiles=True)
-    window.add(window.extract(image))
+    window.add(window.extract(image[..., None])[..., 0])
     np.testing.assert_allclose(window.mean, image, rtol=1e-5)

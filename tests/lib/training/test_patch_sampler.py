@@ -9,7 +9,7 @@ from lib.training.patch_sampler import PatchSampler, TrainingImage, cut_patches
 
 def training_image(height: int, width: int, seed: int = 0, name: str = "a") -> TrainingImage:
     generator = np.random.default_rng(seed)
-    levels = generator.integers(256, size=(height, width), dtype=np.uint8)
+    levels = generator.integers(256, size=(height, width, 2), dtype=np.uint8)
     truth = (generator.random((height, width)) < 0.1).astype(np.uint8)
     rows, columns = np.ogrid[:height, :width]
     inside = np.hypot(rows - height / 2, columns - width / 2) < min(height, width) / 2
@@ -74,6 +74,10 @@ def test_the_same_seed_draws_the_same_patches():
 
 
 def test_an_image_smaller_than_a_patch_is_padded_outside_its_field_of_view():
-    image = training_image(5, 30).at_least(8, 8)
-    assert image.levels.shape == image.truth.shape == image.field_of_view.shape == (8, 30)
+    original, outside = training_image(5, 30), np.array([0, 128], np.uint8)
+    image = original.at_least(8, 8, outside)
+    assert image.levels.shape == (8, 30, 2) and image.levels.dtype == np.uint8
+    assert image.truth.shape == image.field_of_view.shape == (8, 30)
+    np.testing.assert_array_equal(image.levels[:5], original.levels)
+    assert (image.levels[5:] == outside).all()
     assert not image.field_of_view[5:].any() and not image.truth[5:].any()
