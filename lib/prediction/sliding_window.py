@@ -14,7 +14,7 @@ from lib.networks.trained_network import Predict
 MIRRORS = ((), (0,), (1,), (0, 1))
 """Axes along which an image is flipped for test-time augmentation (`tta`)."""
 
-SYMMETRIES = {
+SYMMETRIES: dict[str, list[tuple[bool, tuple[int, ...]]]] = {
     "none": [(False, ())],
     "mirrors": [(False, axes) for axes in MIRRORS],
     "symmetries": [(transposed, axes) for transposed in (False, True) for axes in MIRRORS],

@@ -25,8 +25,8 @@ def build(architecture, **settings):
     )
 
 
-def images(*shape):
-    return np.random.default_rng(0).random((*shape, 1), dtype=np.float32)
+def images(*shape, channels=1):
+    return np.random.default_rng(0).random((*shape, channels), dtype=np.float32)
 
 
 def normalised(network):
@@ -84,6 +84,19 @@ class TestEveryArchitecture:
             assert probability.dtype == np.float32
             assert np.isfinite(probability).all()
             assert 0 <= probability.min() <= probability.max() <= 1
+
+    def test_the_output_depends_on_each_channel_of_the_input(self, architecture):
+        network = build(architecture, channels=3)
+        assert network.input_shape == (None, None, None, 3) and network.output_shape[-1] == 1
+        image = images(2, 21, 14, channels=3)
+        probability = predict(network, image)
+        assert probability.shape == (2, 21, 14, 1)
+        for channel in range(3):
+            changed = image.copy()
+            changed[..., channel] = 1 - changed[..., channel]
+            assert np.abs(predict(network, changed) - probability).max() > 1e-6
+        folded = fold_batch_normalisation(network)
+        np.testing.assert_allclose(predict(folded, image), probability, atol=2e-6)
 
     @pytest.mark.parametrize("batch_normalisation", [False, True])
     def test_a_training_step_changes_every_weight(self, architecture, batch_normalisation):
@@ -259,7 +272,8 @@ def test_the_error_for_an_unknown_name_gives_the_nearest_name(typed):
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("filters", ()), ("filters", (4, 0)), ("dropout", 1.0), ("reduction_ratio", 0)]
+    ("setting", "value"),
+    [("filters", ()), ("filters", (4, 0)), ("dropout", 1.0), ("reduction_ratio", 0), ("channels", 0)],
 )
 def test_the_error_for_an_impossible_setting_names_the_setting(setting, value):
     with pytest.raises(ValueError, match=setting):

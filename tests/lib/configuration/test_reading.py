@@ -149,6 +149,25 @@ def test_average_mode_of_retina_unet_is_translated(tmp_path, old, window):
     assert read.testing_settings.window == window
 
 
+@pytest.mark.parametrize(
+    ("value", "tta"),
+    [("True", "mirrors"), ("False", "none"), ("Mirrors", "mirrors"), ("symmetries", "symmetries")],
+)
+def test_true_and_false_of_older_files_are_mirrors_and_none(value, tta):
+    read = read_configuration(DEFAULT_CONFIGURATION, [f"testing settings.tta={value}"])
+    assert read.testing_settings.tta == tta
+
+
+def test_channels_are_different_words_in_order():
+    read = read_configuration(DEFAULT_CONFIGURATION, ["preprocessing.channels=texture, Grey"])
+    assert read.preprocessing.channels == ("texture", "grey")
+    for wrong in ("", "grey grey"):
+        with pytest.raises(UserError, match=r"channels = .*expected one or more different words of preproc"):
+            read_configuration(DEFAULT_CONFIGURATION, [f"preprocessing.channels={wrong}"])
+    with pytest.raises(UserError, match="did you mean 'texture'"):
+        read_configuration(DEFAULT_CONFIGURATION, ["preprocessing.channels=grey textur"])
+
+
 def test_a_file_that_is_older_than_a_key_keeps_its_meaning(tmp_path):
     file = tmp_path / "a.txt"
     text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")

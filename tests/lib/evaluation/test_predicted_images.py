@@ -1,12 +1,15 @@
 import dataclasses
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
-from lib.evaluation.predicted_images import read_predictions, write_predictions
+from lib.datasets.prepared_hdf5 import read_part
+from lib.evaluation.predicted_images import predict_part, read_predictions, write_predictions
 from lib.evaluation.scoring import PredictedImage
 from lib.runtime.errors import UserError
+from tests.conftest import tiny_configuration
 
 
 def case(name: str, shape: tuple[int, int], **more) -> PredictedImage:
@@ -53,3 +56,48 @@ def test_a_file_with_links_to_other_files_is_refused(tmp_path):
         store["000000"] = h5py.ExternalLink("secret.hdf5", "/")
     with pytest.raises(UserError, match=r"p\.hdf5: not readable \(000000 is a link"):
         list(read_predictions(file))
+
+
+def area_average(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The mean over the area of each of the larger pixels, from its overlap with the smaller ones."""
+
+    def overlaps(size: int, smaller: int) -> np.ndarray:
+        edges, small = np.linspace(0, smaller, size + 1), np.arange(smaller)
+        ends = np.minimum(edges[1:, None], small + 1), np.maximum(edges[:-1, None], small)
+        return np.maximum(ends[0] - ends[1], 0) * size / smaller
+
+    rows, columns = (overlaps(*sides) for sides in zip(shape, image.shape, strict=True))
+    return rows @ image @ columns.T
+
+
+def bilinear(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Linear interpolation between the centres of the pixels, first down the columns, then along the rows."""
+    for size in shape:
+        centres = (np.arange(size) + 0.5) / size
+        known = (np.arange(image.shape[0]) + 0.5) / image.shape[0]
+        image = np.stack([np.interp(centres, known, line) for line in image.T])
+    return image
+
+
+@pytest.mark.parametrize("diameter", [50, 200])
+def test_probabilities_of_resampled_images_have_the_stored_size(prepared, diameter):
+    image = keras.Input((None, None, 2))
+    layer = keras.layers.Conv2D(1, 1, use_bias=False)
+    second_channel = keras.Model(image, layer(image))
+    layer.set_weights([np.array([0, 1], np.float32).reshape(1, 1, 2, 1)])
+    configuration = tiny_configuration(
+        prepared, "preprocessing.channels=texture grey", f"preprocessing.field_of_view_diameter={diameter}"
+    )
+    cases = list(predict_part(second_channel, configuration, "test"))
+    stored = list(read_part(configuration.data_paths.hdf5("test")))
+    assert cases and len(cases) == len(stored)
+    for case, image in zip(cases, stored, strict=True):
+        inside = np.nonzero(image.field_of_view)
+        scale = diameter / max(np.ptp(i) + 1 for i in inside)
+        height, width = image.field_of_view.shape
+        there = (round(height * scale), round(width * scale))
+        to, fro = (area_average, bilinear) if scale < 1 else (bilinear, area_average)
+        expected = fro(to(image.original.astype(float), there), (height, width)) / 255
+        assert case.probability.shape == (height, width)
+        # The levels of the network are whole numbers.
+        np.testing.assert_allclose(case.probability, expected, atol=0.6 / 255)

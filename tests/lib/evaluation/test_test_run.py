@@ -54,7 +54,7 @@ def test_scores_are_those_of_scikit_learn_on_predictions_made_here(tested):
         for row in (0, 40, 64):
             for column in (0, 40, 64):
                 window = (slice(row, row + 64), slice(column, column + 64))
-                patch = levels[window].astype(np.float32)[None, ..., None] / 255
+                patch = levels[window].astype(np.float32)[None] / 255
                 total[window] += np.asarray(model(patch))[0, ..., 0]
                 covered[window] += 1
         inside = image.field_of_view > 0

@@ -12,8 +12,11 @@ from lib.networks.from_experiments import read_keras_network
 from lib.networks.from_onnx import newest_export, read_onnx_network
 from lib.networks.onnx_export import export, onnx_model
 from lib.networks.onnx_metadata import METADATA_KEY
+from lib.prediction.image_file import predict_file
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
+from lib.training.train import train
+from tests.conftest import tiny_configuration
 
 # The exporter of Keras uses np.object, for which numpy gives a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")
@@ -58,6 +61,37 @@ def test_openvino_agrees_with_onnxruntime_and_computes_in_bfloat16_only_on_reque
     rounding = ["testing settings.precision=mixed_bfloat16"]
     rounded = read_onnx_network(file, rounding, "openvino").predict(images)
     np.testing.assert_allclose(rounded, expected, atol=0.05)
+
+
+@pytest.fixture(scope="module")
+def with_channels(prepared, tmp_path_factory):
+    """A network of three channels that sees resampled images."""
+    return train(
+        tiny_configuration(
+            prepared,
+            f"experiment name.path_experiments={tmp_path_factory.mktemp('experiments')}",
+            "preprocessing.channels=preprocessed local_contrast texture",
+            "preprocessing.field_of_view_diameter=84",
+            "training settings.N_epochs=1",
+            "testing settings.threshold=0.5",
+            "testing settings.test_batch_size=auto",
+        )
+    )
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_a_network_of_several_channels_predicts_files_as_keras_does(prepared, with_channels, engine):
+    if engine == "openvino":
+        pytest.importorskip("openvino", reason="the optional engine is not installed")
+    network, model = read_keras_network(with_channels)
+    assert model.input_shape[-1] == 3
+    exported = read_onnx_network(export(with_channels, []), engine=engine)
+    assert exported.preprocessing == network.preprocessing
+    file = sorted((prepared / "angiograms").glob("*.png"))[0]
+    expected, found = predict_file(network, file), predict_file(exported, file)
+    assert found.probability.shape == found.original.shape[:2]
+    assert np.ptp(expected.probability[expected.field_of_view > 0]) > 0.01
+    np.testing.assert_allclose(found.probability, expected.probability, atol=1e-5)
 
 
 def test_all_fields_are_those_of_the_experiment(exported):

@@ -32,7 +32,7 @@ def test_the_error_for_a_missing_choice_says_what_to_do(tmp_path):
     "change",
     [
         {"window": "whole"},
-        {"tta": True},
+        {"tta": "mirrors"},
         {"stride_width": 7},
         {"min_area_px": "validation"},
         {"precision": "auto"},
@@ -53,6 +53,18 @@ def test_a_file_without_a_precision_holds_for_float32(tmp_path):
     assert read_operating_point(file, BY_VALIDATION).precision == "float32"
     with pytest.raises(UserError, match="chosen for other testing settings"):
         read_operating_point(file, dataclasses.replace(BY_VALIDATION, precision="mixed_bfloat16"))
+
+
+@pytest.mark.parametrize(("older", "tta"), [(False, "none"), (True, "mirrors")])
+def test_a_file_with_a_truth_value_for_tta_keeps_its_meaning(tmp_path, older, tta):
+    file, settings = tmp_path / "a.json", dataclasses.replace(BY_VALIDATION, tta=tta)
+    write_operating_point(file, OperatingPoint(0.4, "", 20), settings)
+    content = json.loads(file.read_text())
+    content["chosen_for"]["tta"] = older
+    file.write_text(json.dumps(content))
+    assert read_operating_point(file, settings).threshold == 0.4
+    with pytest.raises(UserError, match="chosen for other testing settings"):
+        read_operating_point(file, dataclasses.replace(settings, tta="symmetries"))
 
 
 def test_a_chosen_precision_is_written_and_read(tmp_path):

@@ -126,7 +126,7 @@ def measured(prepared, experiment, which: str, *overrides: str) -> tuple[float, 
         patch = images[index].levels[window].astype(np.float32) / 255
         inside.append(images[index].field_of_view[window].ravel() > 0)
         truth.append(images[index].truth[window].ravel())
-        scores.append(np.asarray(model(patch[None, ..., None])).ravel())
+        scores.append(np.asarray(model(patch[None])).ravel())
     truth, scores, inside = map(np.concatenate, (truth, scores, inside))
     return roc_auc_score(truth[inside], scores[inside]), log_loss(truth, scores)
 

@@ -1,8 +1,17 @@
+import numpy as np
 import pytest
 
+from lib.datasets.prepared_hdf5 import read_part
+from lib.images.preprocessing import preprocess
 from lib.runtime.errors import UserError
 from lib.training.train import train
-from lib.training.training_patches import bounds_of_the_last_tenth, training_images
+from lib.training.training_patches import (
+    PatchBatches,
+    bounds_of_the_last_tenth,
+    fixed_patches,
+    patch_sampler,
+    training_images,
+)
 from tests.conftest import tiny_configuration
 
 
@@ -37,3 +46,35 @@ def test_the_error_for_patches_without_non_perfusion(prepared):
                 prepared, "experiment name.name=none", "training settings.N_subimgs_validation=1"
             )
         )
+
+
+def test_a_patch_can_be_a_whole_image_of_several_channels(prepared):
+    configuration = tiny_configuration(
+        prepared,
+        "preprocessing.channels=preprocessed local_contrast",
+        "preprocessing.field_of_view_diameter=56",
+        "data attributes.patch_height=72",
+        "data attributes.patch_width=72",
+        "augmentation.flip_horizontal=False",
+        "augmentation.flip_vertical=False",
+    )
+    images = training_images(configuration)["train"]
+    stored = {i.name: i for i in read_part(configuration.data_paths.hdf5("train"))}
+    for image in images:
+        original = stored[image.name]
+        levels = preprocess(original.original, original.field_of_view, configuration.preprocessing)
+        height, width = levels.shape[:2]
+        assert image.levels.shape == (72, 72, 2) and max(height, width) < 72
+        np.testing.assert_array_equal(image.levels[:height, :width], levels)
+        assert (image.levels[height:] == (0, 128)).all() and not image.field_of_view[height:].any()
+        # The share of positive pixels stays nearly the same.
+        assert image.truth[:height, :width].mean() == pytest.approx(original.truth.mean(), abs=0.02)
+        diameter = max(np.ptp(i) + 1 for i in np.nonzero(image.field_of_view))
+        assert abs(diameter - 56) <= 1
+    sampler = patch_sampler(configuration, images, truth_centred_share=0.5)
+    x, y = PatchBatches(configuration, images, sampler, 0)[0]
+    assert x.shape == (16, 72, 72, 2) and y.shape == (16, 72, 72, 2) and x.dtype == np.float32
+    for patch, truth in zip(x, y[..., 0], strict=True):
+        same = [i for i in images if np.array_equal(i.levels / np.float32(255), patch)]
+        assert any(np.array_equal(i.truth, truth) for i in same)
+    assert fixed_patches(configuration, "train", images).x.shape == (60, 72, 72, 2)
