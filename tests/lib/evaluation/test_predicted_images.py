@@ -96,8 +96,8 @@ def test_probabilities_of_resampled_images_have_the_stored_size(prepared, diamet
         scale = diameter / max(np.ptp(i) + 1 for i in inside)
         height, width = image.field_of_view.shape
         there = (round(height * scale), round(width * scale))
-        to, fro = (area_average, bilinear) if scale < 1 else (bilinear, area_average)
-        expected = fro(to(image.original.astype(float), there), (height, width)) / 255
+        to, back = (area_average, bilinear) if scale < 1 else (bilinear, area_average)
+        expected = back(to(image.original.astype(float), there), (height, width)) / 255
         assert case.probability.shape == (height, width)
         # The levels of the network are whole numbers.
         np.testing.assert_allclose(case.probability, expected, atol=0.6 / 255)
