@@ -132,6 +132,14 @@ class Augmentation:
     rotate_90: bool = key(boolean)
     gamma_jitter: float = key(number(float, least=0, most=1))
     contrast_jitter: float = key(number(float, least=0, most=1))
+    rotation: float = key(number(float, least=0, most=180), absent="0")
+    scale: float = key(number(float, least=0, most=1), absent="0")
+    shear: float = key(number(float, least=0, most=1), absent="0")
+    shift: float = key(number(float, least=0, most=0.5), absent="0")
+    elastic: float = key(number(float, least=0, most=0.1), absent="0")
+    illumination: float = key(number(float, least=0, most=2), absent="0")
+    blur: float = key(number(float, least=0, most=20), absent="0")
+    noise: float = key(number(float, least=0, most=0.5), absent="0")
 
 
 @dataclass(frozen=True)

@@ -116,12 +116,12 @@ class PatchBatches(keras.utils.PyDataset):
         x = network_input(cut_patches(self._levels, corners, *self._patch))
         y = np.stack([cut_patches(arrays, corners, *self._patch) for arrays in self._aligned], axis=-1)
         generator = np.random.default_rng([self._settings.seed, AUGMENTATION, self._epoch, index])
-        x, y = augment(x, y, self._augmentation, generator)
+        x, y = augment(x[..., None], y, self._augmentation, generator, np.ones(1, bool))
         if not self._settings.loss_in_FOV:
             y[..., 1] = 1
         process, count = process_index(), process_count()
         part = slice(len(x) * process // count, len(x) * (process + 1) // count)
-        return x[part, ..., None], y[part].astype(np.float32)
+        return x[part], y[part].astype(np.float32)
 
     def image_names(self, index: int) -> list[str]:
         """The names of the images in batch `index`, sorted."""
