@@ -169,9 +169,15 @@ class TrainingSettings:
     truth_centred_share: float = key(number(float, least=0, most=1))
     N_epochs: int = key(number(int, least=1))
     batch_size: int | Literal["auto"] = key(either("auto", number(int, least=1)))
-    loss: str = key(one_of("binary_crossentropy", "dice", "binary_crossentropy_and_dice"))
+    loss: str = key(
+        one_of(
+            "binary_crossentropy", "dice", "binary_crossentropy_and_dice", "binary_crossentropy_and_half_dice"
+        )
+    )
     loss_in_FOV: bool = key(boolean)
-    optimizer: str = key(one_of("adam", "sgd"))
+    optimizer: str = key(one_of("adam", "adamw", "sgd"))
+    weight_decay: float = key(number(float, least=0, most=1), absent="0")
+    weight_average: float = key(number(float, least=0, most=0.9999), absent="0")
     learning_rate: float = key(number(float, above=0))
     learning_rate_schedule: str = key(one_of("constant", "cosine"))
     dropout_growth_epochs: int = key(number(int, least=0), absent="0")
