@@ -29,6 +29,9 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
         f"tile_size = {testing.tile_size}": testing.tile_overlap >= testing.tile_size,
         "[training settings] batch_size = auto measures one device: expected a number, since "
         f"devices = {training.devices}": training.batch_size == "auto" and training.devices != 1,
+        f"[training settings] weight_decay = {training.weight_decay:g}: expected 0 for optimizer = "
+        f"{training.optimizer}, or optimizer = adamw": bool(training.weight_decay)
+        and training.optimizer != "adamw",
         "[testing settings] threshold or min_area_px = 'validation': expected a number, since "
         "[training settings] validation = 'patches' uses the validation images for training": uses_training,
         f"[preparation] labels and ignore_labels both hold {', '.join(both)}": bool(both),

@@ -140,6 +140,14 @@ class Augmentation:
     rotate_90: bool = key(boolean)
     gamma_jitter: float = key(number(float, least=0, most=1))
     contrast_jitter: float = key(number(float, least=0, most=1))
+    rotation: float = key(number(float, least=0, most=180), absent="0")
+    scale: float = key(number(float, least=0, most=1), absent="0")
+    shear: float = key(number(float, least=0, most=1), absent="0")
+    shift: float = key(number(float, least=0, most=0.5), absent="0")
+    elastic: float = key(number(float, least=0, most=0.1), absent="0")
+    illumination: float = key(number(float, least=0, most=2), absent="0")
+    blur: float = key(number(float, least=0, most=20), absent="0")
+    noise: float = key(number(float, least=0, most=0.5), absent="0")
 
 
 @dataclass(frozen=True)
@@ -169,9 +177,15 @@ class TrainingSettings:
     truth_centred_share: float = key(number(float, least=0, most=1))
     N_epochs: int = key(number(int, least=1))
     batch_size: int | Literal["auto"] = key(either("auto", number(int, least=1)))
-    loss: str = key(one_of("binary_crossentropy", "dice", "binary_crossentropy_and_dice"))
+    loss: str = key(
+        one_of(
+            "binary_crossentropy", "dice", "binary_crossentropy_and_dice", "binary_crossentropy_and_half_dice"
+        )
+    )
     loss_in_FOV: bool = key(boolean)
-    optimizer: str = key(one_of("adam", "sgd"))
+    optimizer: str = key(one_of("adam", "adamw", "sgd"))
+    weight_decay: float = key(number(float, least=0, most=1), absent="0")
+    weight_average: float = key(number(float, least=0, most=0.9999), absent="0")
     learning_rate: float = key(number(float, above=0))
     learning_rate_schedule: str = key(one_of("constant", "cosine"))
     dropout_growth_epochs: int = key(number(int, least=0), absent="0")

@@ -1,4 +1,4 @@
-"""Keras callbacks of a training: a progress bar, and an end at the first loss that is not finite."""
+"""Keras callbacks of a training: progress bar, end at a loss that is not finite, weights before averaging."""
 
 import math
 import sys
@@ -71,6 +71,16 @@ class StopAtNonFiniteLoss(keras.callbacks.Callback):
             step = f"epoch {self._epoch}, step {batch + 1} of {len(self._patches)}"
             images = ", ".join(self._patches.image_names(batch))
             raise diverged(f"{step}: loss {logs['loss']:g} on patches of {images}", self._folder)
+
+
+class UnaveragedWeights(keras.callbacks.Callback):
+    """Keeps the weights of the end of the epoch; `fit` of Keras then replaces them by their average."""
+
+    weights: list[np.ndarray]
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Copy the weights."""
+        self.weights = self.model.get_weights()
 
 
 def diverged(found: str, folder: Path) -> UserError:

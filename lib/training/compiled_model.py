@@ -1,29 +1,33 @@
-"""Compiling a network for a training: loss, optimizer, learning rate schedule, one device or several."""
+"""Compiling a network for a training: loss, optimizer, average of the weights, one device or several."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
 import numpy as np
+from keras import ops
 
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
 from lib.networks.keras_model import build_model, has_gpu
 from lib.runtime.errors import UserError
+from lib.training.callbacks import UnaveragedWeights
 from lib.training.data_parallel import Scope, data_parallel
 from lib.training.losses_and_metrics import LOSSES, accuracy, per_replica, with_rough_map
 from lib.training.training_patches import PatchBatches
+from models import Tensor
 from models.drop_block import DropBlock
 from models.ldpc_net import rough_map
 
 
 @dataclass(frozen=True)
 class TrainingModels:
-    """The Keras models of one training, which have the same weights.
+    """The Keras models of one training.
 
     Attributes:
         saved: the network, on one device; it is measured and saved.
-        trained: the network whose layers are trained: `saved` or, on several devices, a copy on all of them.
+        trained: the network whose layers are trained: `saved`; on several devices a copy on all of them, with
+            `weight_average` a copy whose weights `saved` gets the average of.
         compiled: `trained` with loss and optimizer; for some losses it has a second output.
         scope: the devices; `compiled` is built and used in it.
     """
@@ -39,7 +43,7 @@ class TrainingModels:
         settings, trained = configuration.training_settings, model
         scope, several_devices = data_parallel(settings)
         with scope():
-            if several_devices:
+            if several_devices or settings.weight_average:
                 trained = build_model(configuration)
                 trained.set_weights(model.get_weights())
             compiled = compile_model(trained, settings, settings.steps)
@@ -50,11 +54,17 @@ class TrainingModels:
 
     def fit(self, patches: PatchBatches, callbacks: list[keras.callbacks.Callback]) -> dict[str, list[float]]:
         """Train on all patches once; return the mean loss and metrics of the epoch."""
+        unaveraged = UnaveragedWeights()
+        if self.compiled.optimizer.use_ema:
+            callbacks = [*callbacks, unaveraged]
         with self.scope():
             # No shuffling by Keras: its random state is not in the checkpoint.
             fitted = self.compiled.fit(patches, shuffle=False, verbose=0, callbacks=callbacks)
         if self.trained is not self.saved:
             self.saved.set_weights(self.trained.get_weights())
+        if self.compiled.optimizer.use_ema:
+            with self.scope():
+                self.compiled.set_weights(unaveraged.weights)  # the training continues with these
         return fitted.history
 
 
@@ -80,14 +90,69 @@ def compile_model(model: keras.Model, settings: TrainingSettings, steps: int) ->
             ) from None
         loss = with_rough_map(loss, weight)
         model = keras.Model(model.input, keras.layers.Concatenate()([model.output, rough]))
+    # XLA makes a training faster on a GPU, and 1.2 to 1.8 times slower on a CPU. JAX always uses it.
+    xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"
+    optimizer = _optimizer(model, settings, steps)
+    model.compile(optimizer, per_replica(loss), metrics=[accuracy], jit_compile=xla)
+    return model
+
+
+class _RisingMomentum:
+    """Makes an optimizer of Keras average more and more weights: in step t, from 0, the momentum of the
+    average is (1 + t) / (10 + t), up to `ema_momentum` (as in tf.train.ExponentialMovingAverage).
+
+    With a constant momentum of 0.99, the random initial weights would count for a third after 100 steps.
+    """
+
+    iterations: Tensor
+
+    @property
+    def ema_momentum(self) -> Tensor:
+        steps = ops.cast(self.iterations, "float32")
+        return ops.minimum((1 + steps) / (10 + steps), self._largest_momentum)
+
+    @ema_momentum.setter
+    def ema_momentum(self, largest: float) -> None:
+        self._largest_momentum = largest
+
+
+class AveragingAdam(_RisingMomentum, keras.optimizers.Adam):
+    """Adam with an average of the weights."""
+
+
+class AveragingAdamW(_RisingMomentum, keras.optimizers.AdamW):
+    """AdamW with an average of the weights."""
+
+
+class AveragingSGD(_RisingMomentum, keras.optimizers.SGD):
+    """SGD with an average of the weights."""
+
+
+OPTIMIZERS: dict[str, tuple[Callable[..., keras.Optimizer], Callable[..., keras.Optimizer]]] = {
+    "adam": (keras.optimizers.Adam, AveragingAdam),
+    "adamw": (keras.optimizers.AdamW, AveragingAdamW),
+    "sgd": (keras.optimizers.SGD, AveragingSGD),
+}
+"""The optimizers of Keras, each without and with an average of the weights."""
+
+WITHOUT_WEIGHT_DECAY = ("bias", "gamma", "beta")
+"""Names that Keras gives biases, and factor and offset of batch normalisation."""
+
+
+def _optimizer(model: keras.Model, settings: TrainingSettings, steps: int) -> keras.Optimizer:
     rate = settings.learning_rate
     if settings.learning_rate_schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps * settings.N_epochs)
-    optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[settings.optimizer]
-    # XLA makes a training faster on a GPU, and 1.2 to 1.8 times slower on a CPU. JAX always uses it.
-    xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"
-    model.compile(optimizer(rate), per_replica(loss), metrics=[accuracy], jit_compile=xla)
-    return model
+    plain, averaging = OPTIMIZERS[settings.optimizer]
+    options = {"weight_decay": settings.weight_decay} if settings.optimizer == "adamw" else {}
+    if settings.weight_average:
+        optimizer = averaging(rate, use_ema=True, ema_momentum=settings.weight_average, **options)
+    else:
+        optimizer = plain(rate, **options)
+    if settings.optimizer == "adamw":
+        excluded = [v for v in model.trainable_variables if v.name in WITHOUT_WEIGHT_DECAY]
+        optimizer.exclude_from_weight_decay(var_list=excluded)
+    return optimizer
 
 
 def training_step(configuration: Configuration) -> Callable[[int], object]:

@@ -38,8 +38,14 @@ def binary_crossentropy_and_dice(y_true: Tensor, y_pred: Tensor) -> Tensor:
     return binary_crossentropy(y_true, y_pred) + dice(y_true, y_pred)
 
 
+def binary_crossentropy_and_half_dice(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """Binary cross-entropy plus half the Dice loss."""
+    return binary_crossentropy(y_true, y_pred) + 0.5 * dice(y_true, y_pred)
+
+
 LOSSES: dict[str, Loss] = {
-    loss.__name__: loss for loss in (binary_crossentropy, dice, binary_crossentropy_and_dice)
+    loss.__name__: loss
+    for loss in (binary_crossentropy, dice, binary_crossentropy_and_dice, binary_crossentropy_and_half_dice)
 }
 
 

@@ -197,7 +197,8 @@ def _train_epoch(
     """Train on `patches` once; return the row of history.csv without the number of the epoch.
 
     Loss and accuracy of the training part are means over the epoch, during which the weights change. Its AUC
-    and all measures of the validation part belong to the weights at the end of the epoch.
+    and all measures of the validation part belong to the weights at the end of the epoch, which are averages
+    if `weight_average` is not 0.
     """
     started = time.monotonic()
     means = keras_models.fit(patches, callbacks)

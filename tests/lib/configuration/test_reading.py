@@ -171,14 +171,11 @@ def test_channels_are_different_words_in_order():
 def test_a_file_that_is_older_than_a_key_keeps_its_meaning(tmp_path):
     file = tmp_path / "a.txt"
     text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
-    for line in (
-        "tta = none",
-        "channels = preprocessed",
-        "field_of_view_diameter = 0",
-        "min_area_px = 0",
-        "pixel_spacing_mm =",
-        "connectivity = False",
-    ):
+    lines = ["tta = none", "min_area_px = 0", "pixel_spacing_mm =", "connectivity = False"]
+    lines += ["channels = preprocessed", "field_of_view_diameter = 0"]
+    lines += [f"{key} = 0" for key in ("rotation", "scale", "shear", "shift", "elastic", "illumination")]
+    lines += [f"{key} = 0" for key in ("blur", "noise", "weight_decay", "weight_average")]
+    for line in lines:
         assert f"{line}\n" in text
         text = text.replace(f"{line}\n", "")
     file.write_text(text, encoding="utf-8")
@@ -198,6 +195,9 @@ def test_a_file_that_is_older_than_a_key_keeps_its_meaning(tmp_path):
         ("threshold = 0.5", "threshold = 1.5", "threshold = '1.5': expected 'validation' or a number"),
         ("threshold = 0.5", "threshold = nan", "threshold = 'nan'"),
         ("stride_height = 48", "stride_height = 97", "stride_height = 97: expected at most test_patch_height = 96"),
+        ("weight_decay = 0", "weight_decay = 0.1", "weight_decay = 0.1: expected 0 for optimizer = adam, or optimizer = adamw"),
+        ("rotation = 0", "rotation = 181", "rotation = '181': expected a number at least 0 and at most 180"),
+        ("weight_average = 0", "weight_average = 1", "weight_average = '1': expected a number at least 0 and at most 0.9999"),
         ("inside_FOV = False", "inside_FOV = maybe", "inside_FOV = 'maybe': expected True or False"),
         ("architecture = enhance_laddernet", "architecture = enhance_ladernet", "did you mean 'enhance_laddernet'?"),
         ("filters = 64 128 256 512", "filters = 64", "filters = '64': expected two or more whole numbers"),

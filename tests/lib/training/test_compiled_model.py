@@ -1,9 +1,11 @@
 import keras
+import numpy as np
 import pytest
 
+from lib.configuration.reading import Configuration
 from lib.networks.keras_model import build_model
 from lib.runtime.errors import UserError
-from lib.training.compiled_model import compile_model, set_drop_block_rate
+from lib.training.compiled_model import TrainingModels, compile_model, set_drop_block_rate
 from lib.training.train import train
 from lib.training.training_patches import PatchBatches, patch_sampler, training_images
 from models.drop_block import DropBlock
@@ -67,3 +69,89 @@ def test_a_training_is_traced_once(prepared):
         compiled.fit(patches, shuffle=False, verbose=0)
         after.append(len(traces))
     assert len(set(after)) == 1
+
+
+class FixedBatches(keras.utils.PyDataset):
+    """Three random batches, the same in each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = np.random.default_rng(3)
+        self._x = generator.random((3, 4, 32, 32, 1), np.float32)
+        self._y = generator.integers(2, size=(3, 4, 32, 32, 2)).astype(np.float32)
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._x[index], self._y[index]
+
+
+class RecordedWeights(keras.callbacks.Callback):
+    """The weights of the trained network after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.after.append(self.model.get_weights())
+
+
+def with_batch_normalisation(prepared, *settings: str) -> tuple[Configuration, keras.Model]:
+    """The model has random biases, since those of Keras are 0 at first."""
+    settings = [f"training settings.{setting}" for setting in settings]
+    configuration = tiny_configuration(prepared, "model.batch_normalisation=True", *settings)
+    model = build_model(configuration)
+    generator = np.random.default_rng(4)
+    for variable in model.trainable_variables:
+        if len(variable.shape) == 1:
+            variable.assign(generator.uniform(0.5, 1, variable.shape))
+    return configuration, model
+
+
+def test_adamw_decays_kernels_but_neither_biases_nor_normalisation(prepared):
+    after = {}
+    for decay in (0, 0.5):
+        settings = ["optimizer=adamw", f"weight_decay={decay}", "learning_rate=0.01"]
+        configuration, model = with_batch_normalisation(prepared, *settings)
+        before = {v.path: np.asarray(v) for v in model.trainable_variables}
+        compiled = compile_model(model, configuration.training_settings, 1)
+        compiled.train_on_batch(*FixedBatches()[0])
+        after[decay] = [np.asarray(v) for v in model.trainable_variables]
+    kinds = [path.split("/")[-1] for path in before]
+    assert set(kinds) == {"kernel", "bias", "gamma", "beta"}
+    for kind, start, plain, decayed in zip(kinds, before.values(), after[0], after[0.5], strict=True):
+        # Loshchilov and Hutter 2019: the weight itself, times learning rate times decay, is subtracted.
+        expected = 0.01 * 0.5 * start if kind == "kernel" else np.zeros_like(start)
+        np.testing.assert_allclose(plain - decayed, expected, atol=2e-6)
+
+
+def trained_twice(prepared, optimizer: str, momentum: float) -> tuple[list, list, list[str]]:
+    """Weights of the trained network after each of six steps, saved weights of two epochs, and their names."""
+    settings = [f"optimizer={optimizer}", f"weight_average={momentum}", "learning_rate=0.1"]
+    configuration, model = with_batch_normalisation(prepared, *settings)
+    keras_models = TrainingModels.of(model, configuration)
+    recorded, saved = RecordedWeights(), []
+    for _ in range(2):
+        keras_models.fit(FixedBatches(), [recorded])
+        saved.append(keras_models.saved.get_weights())
+    return recorded.after, saved, [variable.path.split("/")[-1] for variable in model.weights]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_saved_weights_are_the_average_and_the_training_goes_on_without_it(prepared, optimizer):
+    after, saved, names = trained_twice(prepared, optimizer, 0.3)
+    unaveraged, last, _ = trained_twice(prepared, optimizer, 0)
+    for found, expected in zip([*after, after[2], after[5]], unaveraged + last, strict=True):
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+    average = after[0]
+    for step, weights in enumerate(after[1:], 1):
+        momentum = min(0.3, (1 + step) / (10 + step))
+        average = [momentum * a + (1 - momentum) * w for a, w in zip(average, weights, strict=True)]
+        if step in (2, 5):  # the last of an epoch
+            for name, found, mean, raw in zip(names, saved[step // 3], average, weights, strict=True):
+                # Mean and variance of batch normalisation are moving averages already.
+                np.testing.assert_allclose(found, raw if name.startswith("moving") else mean, atol=1e-6)
+            assert max(abs(a - w).max() for a, w in zip(average, weights, strict=True)) > 1e-3

@@ -6,6 +6,7 @@ from lib.training.losses_and_metrics import (
     accuracy,
     binary_crossentropy,
     binary_crossentropy_and_dice,
+    binary_crossentropy_and_half_dice,
     dice,
     with_rough_map,
 )
@@ -30,6 +31,8 @@ def test_losses_agree_with_scikit_learn_over_the_pixels_of_weight_1(weight):
     assert right == pytest.approx(accuracy_score(truth, predicted >= 0.5), abs=1e-6)
     both = float(binary_crossentropy_and_dice(y_true(weight), PREDICTED))
     assert both == pytest.approx(found + float(dice(y_true(weight), PREDICTED)), rel=1e-5)
+    half = float(binary_crossentropy_and_half_dice(y_true(weight), PREDICTED))
+    assert half == pytest.approx((found + both) / 2, rel=1e-5)
 
 
 def test_dice_loss_of_a_binary_prediction_is_one_minus_f1():
