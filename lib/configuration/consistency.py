@@ -60,7 +60,7 @@ def _auxiliary_labels_elsewhere(preparation: Preparation) -> dict[str, bool]:
 def _confused_negatives(paths: DataPaths) -> dict[str, bool]:
     """Negatives are named after their folder, and lie in other folders than the labelled images."""
     folders = [os.path.realpath(folder) for folder in paths.path_negatives]
-    names = [folder.name for folder in paths.path_negatives]
+    names = [folder.name.casefold() for folder in paths.path_negatives]
     checks = {
         f"[data paths] path_negatives holds {getattr(paths, key)}, which is {key}: expected another folder": (
             os.path.realpath(getattr(paths, key)) in folders

@@ -200,14 +200,14 @@ def _check_folders(configuration: Configuration) -> list[tuple[CheckedImage, Ban
 
 
 def _labelled_negatives(members: Sequence[Member]) -> list[str]:
-    """One line for each negative whose name or patient is also that of an image with truth."""
-    labelled = [member for member in members if not member.negative]
-    names, patients = {m.name for m in labelled}, {m.patient for m in labelled}
+    """One line for each negative that has the name of another image, or the patient of one with truth."""
+    names = Counter(m.name for m in members)
+    patients = {m.patient for m in members if not m.negative}
     return [
-        f"negative {m.name}, patient {m.patient}: an image of path_images has the same name or patient; "
+        f"negative {m.name}, patient {m.patient}: another image has this name or patient; "
         "rename the folder of negatives"
         for m in members
-        if m.negative and (m.name in names or m.patient in patients)
+        if m.negative and (names[m.name] > 1 or m.patient in patients)
     ]
 
 

@@ -134,8 +134,8 @@ def rasterise(
     if unknown:
         found = ", ".join(f"{label!r} ({count})" for label, count in sorted(unknown.items()))
         faults.append(
-            f"unknown labels: {found}; add each to [preparation] labels, ignore_labels or "
-            "auxiliary_labels (upper and lower case differ)"
+            f"unknown labels: {found}; add each to [preparation] labels or ignore_labels "
+            "(upper and lower case differ)"
         )
     drawn = [s for s in annotation.shapes if s.label in set(labels)]
     faults += [f"{s}: {fault}" for s in drawn if (fault := _fault(s, height, width))]
