@@ -22,6 +22,10 @@ _NORMALISATION_MOMENTUM = 0.9
 _SHARED_VARIANCE = 1 / 3
 
 
+PROBABILITY_LAYER = "probability"
+"""Name of the layer that computes the probability, in every network."""
+
+
 @keras.saving.register_keras_serializable(package="retina")
 class MirrorPadding(layers.Layer):
     """Extend (N, H, W, C) at the bottom and the right until `multiple` divides H and W.
@@ -126,7 +130,7 @@ def padded_input(multiple: int, channels: int) -> tuple[Tensor, Tensor]:
 
 def segmentation_model(image: Tensor, features: Tensor, name: str) -> keras.Model:
     """Complete a network: 1x1 convolution, sigmoid, crop to the image; float32 under any precision."""
-    probability = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="probability")
+    probability = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name=PROBABILITY_LAYER)
     return cropped_model(image, probability(features), name)
 
 
@@ -134,6 +138,16 @@ def cropped_model(image: Tensor, probability: Tensor, name: str) -> keras.Model:
     """Complete a network that computes its probability itself: crop to the image."""
     cropped = CropToImage(dtype="float32", name="crop")([probability, image])
     return keras.Model(image, cropped, name=name)
+
+
+def auxiliary_map(model: keras.Model) -> Tensor:
+    """A second map (N, H, W, 1) float32, for a training with a loss on it: 1x1 convolution, sigmoid, crop.
+
+    Its features are those from which `model`, any of our networks, computes its probability.
+    """
+    features = model.get_layer(PROBABILITY_LAYER).input
+    auxiliary = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="auxiliary")(features)
+    return CropToImage(dtype="float32")([auxiliary, model.input])
 
 
 def convolution(x: Tensor, filters: int, *, batch_normalisation: bool, **kwargs: Any) -> Tensor:

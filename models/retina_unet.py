@@ -60,5 +60,5 @@ def build(
         x = double_convolution(x, filters[0])
     else:
         x = blocks.concatenating_u(x, filters, double_convolution)
-    probability = TwoClassHead(2, 1, dtype="float32", name="probability")(x)
+    probability = TwoClassHead(2, 1, dtype="float32", name=blocks.PROBABILITY_LAYER)(x)
     return blocks.cropped_model(image, probability, name)

@@ -96,6 +96,29 @@ def prepared(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def with_negatives(tmp_path_factory) -> tuple[Path, list[str]]:
+    """A folder with six small synthetic angiograms and three negatives, prepared with auxiliary truth.
+
+    Also the settings that differ from those of `prepared`.
+    """
+    from lib.datasets.ffa import prepare
+    from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
+
+    folder = tmp_path_factory.mktemp("with_negatives")
+    write_synthetic_angiograms(folder / "angiograms", 6, seed=1, size=128)
+    write_synthetic_angiograms(folder / "normal", 3, seed=2, size=128)
+    for file in (folder / "normal").glob("*.json"):
+        file.unlink()
+    settings = [
+        f"data paths.path_negatives={folder / 'normal'}",
+        "preparation.ignore_labels=",
+        "preparation.auxiliary_labels=BRVO",
+    ]
+    prepare(tiny_configuration(folder, *settings))
+    return folder, settings
+
+
+@pytest.fixture(scope="session")
 def tested(prepared):
     """Configuration, experiment and evaluation of a tiny network, trained and tested on `prepared`."""
     from lib.evaluation.test_run import test

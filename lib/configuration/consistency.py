@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lib.configuration.sections import Configuration, by_validation
+from lib.configuration.sections import Configuration, DataPaths, Preparation, by_validation
 
 
 def contradictions(configuration: Configuration, file: Path) -> list[str]:
@@ -43,4 +43,36 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
         f"[data paths] names {name} twice: expected nine different files": names.count(name) > 1
         for name in sorted(set(names))
     }
+    checks |= _auxiliary_labels_elsewhere(preparation) | _confused_negatives(paths)
     return [f"{file}: {fault}" for fault, is_wrong in checks.items() if is_wrong]
+
+
+def _auxiliary_labels_elsewhere(preparation: Preparation) -> dict[str, bool]:
+    auxiliary, ignored = set(preparation.auxiliary_labels), preparation.ignore_labels
+    as_labels, as_ignored = sorted(auxiliary & set(preparation.labels)), sorted(auxiliary & set(ignored))
+    others = ", ".join(label for label in ignored if label not in auxiliary)
+    return {
+        f"[preparation] labels and auxiliary_labels both hold {', '.join(as_labels)}": bool(as_labels),
+        f"[preparation] ignore_labels and auxiliary_labels both hold {', '.join(as_ignored)}: expected a "
+        f"label in one of them; with these auxiliary_labels, set ignore_labels = {others or '(empty)'}": bool(
+            as_ignored
+        ),
+    }
+
+
+def _confused_negatives(paths: DataPaths) -> dict[str, bool]:
+    """Negatives are named after their folder, and lie in other folders than the labelled images."""
+    folders = [os.path.realpath(folder) for folder in paths.path_negatives]
+    names = [folder.name.casefold() for folder in paths.path_negatives]
+    checks = {
+        f"[data paths] path_negatives holds {getattr(paths, key)}, which is {key}: expected another folder": (
+            os.path.realpath(getattr(paths, key)) in folders
+        )
+        for key in ("path_images", "path_local")
+    }
+    checks |= {
+        f"[data paths] path_negatives has more than one folder named {name}: expected different names, "
+        "because the images are named after their folder": names.count(name) > 1
+        for name in sorted(set(names))
+    }
+    return checks

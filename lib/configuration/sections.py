@@ -20,6 +20,7 @@ from lib.configuration.values import (
     optional,
     optional_boolean,
     path,
+    paths,
     pattern,
     ratio,
     several_of,
@@ -45,6 +46,7 @@ class DataPaths:
     """[data paths]"""
 
     path_images: Path = key(path)
+    path_negatives: tuple[Path, ...] = key(paths, absent="")
     path_local: Path = key(path)
     path_test: Path | None = key(optional(path), absent="")
     train_imgs_original: str = key(file_name)
@@ -81,6 +83,7 @@ class Preparation:
 
     labels: tuple[str, ...] = key(words)
     ignore_labels: tuple[str, ...] = key(words)
+    auxiliary_labels: tuple[str, ...] = key(words, absent="")
     info_banner: Banner | Literal["auto"] | None = key(parse_info_banner)
     patient_pattern: re.Pattern[str] = key(pattern)
     split_ratio: tuple[float, float, float] = key(ratio)
@@ -175,6 +178,7 @@ class TrainingSettings:
     N_subimgs_validation: int = key(number(int, least=1))
     inside_FOV: bool = key(boolean)
     truth_centred_share: float = key(number(float, least=0, most=1))
+    negatives_share: float | None = key(optional(number(float, least=0, most=1)), absent="")
     N_epochs: int = key(number(int, least=1))
     batch_size: int | Literal["auto"] = key(either("auto", number(int, least=1)))
     loss: str = key(
@@ -190,6 +194,7 @@ class TrainingSettings:
     learning_rate_schedule: str = key(one_of("constant", "cosine"))
     dropout_growth_epochs: int = key(number(int, least=0), absent="0")
     rough_map_loss_weight: float = key(number(float, least=0), absent="0")
+    auxiliary_loss_weight: float = key(number(float, least=0), absent="0")
     best_by: str = key(one_of("auc", "loss"))
     patience: int = key(number(int, least=1))
     seed: int = key(number(int, least=0, most=2**31 - 1))

@@ -158,6 +158,11 @@ def path(value: str) -> Path:
     return PROJECT / Path(value).expanduser()
 
 
+def paths(value: str) -> tuple[Path, ...]:
+    """Paths separated by commas, each as by `path`; may be empty."""
+    return tuple(path(word) for word in words(value))
+
+
 def file_name(value: str) -> str:
     """The name of a file in the folder `path_local`."""
     if not value or Path(value).name != value:

@@ -3,10 +3,13 @@
 FFA/1-1 _021.jpg   FFA/1-1 _021.json            the truth as LabelMe polygons, or
 FFA/1-1 _021.jpg   FFA/masks/1-1 _021.png       as a mask image (also in a folder beside FFA)
                    FFA/field_of_view/1-1 ...    the field of view (optional)
+
+Further folders (path_negatives) may hold negatives: angiograms without non-perfusion, which need no truth.
 """
 
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from lib.configuration.reading import Configuration
 from lib.configuration.sections import SPLIT, Preparation
 from lib.datasets.packing import CheckedImage, checked_image, duplicates, pack, read_mask_of
 from lib.datasets.prepared_hdf5 import PreparedImage
-from lib.datasets.split_file import Split
+from lib.datasets.split_file import Member, Split
 from lib.images.dicom import has_burned_in_annotation
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.info_banner import find_banner
@@ -29,34 +32,48 @@ from lib.runtime.progress import progress
 
 @dataclass(frozen=True)
 class Angiogram:
-    """Files of one angiogram: image, truth (LabelMe JSON or mask image), field of view if there is one."""
+    """Files of one angiogram.
+
+    Attributes:
+        image: the image file.
+        truth: LabelMe JSON or mask image; None for a negative without one.
+        field_of_view: mask image, if there is one.
+        negative: whether it is of a folder of negatives.
+    """
 
     image: Path
-    truth: Path
+    truth: Path | None
     field_of_view: Path | None
+    negative: bool = False
 
     @property
     def name(self) -> str:
-        """The image's file name without its extension."""
-        return self.image.stem
+        """The image's file name without its extension; that of a negative starts with its folder's name."""
+        return self.of_its_folder(self.image.stem)
+
+    def of_its_folder(self, name: str) -> str:
+        """A name or patient id; with the folder's name for a negative, as in the public data sets."""
+        return f"{self.image.parent.name} {name}" if self.negative else name
 
 
 def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
-    """Check every file of `path_images`, split by patient, write the nine HDF5 files and the pictures.
+    """Check every file, split by patient, write the nine HDF5 files and the pictures.
+
+    The files are those of `path_images`, and of `path_negatives` for the training part.
 
     Returns:
         The split; and by name of image, the banner that was cut off.
 
     Raises:
-        UserError: lists all faults of the folder; nothing is written then.
+        UserError: lists all faults of the folders; nothing is written then.
     """
-    checked = _check_folder(configuration.data_paths.path_images, configuration.preparation)
+    checked = _check_folders(configuration)
     split = pack(configuration, [image for image, _ in checked])
     return split, {image.member.name: banner for image, banner in checked if banner}
 
 
-def find_angiograms(folder: Path) -> tuple[list[Angiogram], list[str]]:
-    """Match images, truth and fields of view by name.
+def find_angiograms(folder: Path, *, negative: bool = False) -> tuple[list[Angiogram], list[str]]:
+    """Match images, truth and fields of view by name; `negative`: the images need no truth.
 
     Returns:
         The complete angiograms; and one line for each image without truth, truth or field of view
@@ -66,7 +83,8 @@ def find_angiograms(folder: Path) -> tuple[list[Angiogram], list[str]]:
         UserError: there is no such folder, or no image in it.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name one with --images or path_images")
+        key = "[data paths] path_negatives" if negative else "--images or path_images"
+        raise UserError(f"{folder}: no such folder; name one with {key}")
     images = [f for f in _files(folder) if f.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise UserError(f"{folder}: contains no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
@@ -89,10 +107,28 @@ def find_angiograms(folder: Path) -> tuple[list[Angiogram], list[str]]:
     faults += [
         f"{image.name}: no truth; expected {image.stem}.json or masks/{image.stem}.png"
         for image in images
-        if image not in truths
+        if image not in truths and not negative
     ]
-    complete = [Angiogram(i, truths[i], fields.get(i.stem)) for i in images if i in truths]
+    complete = [
+        Angiogram(image, truths.get(image), fields.get(image.stem), negative)
+        for image in images
+        if image in truths or negative
+    ]
     return complete, faults
+
+
+def _find_negatives(folders: Sequence[Path]) -> tuple[list[Angiogram], list[str]]:
+    """The angiograms of all folders of negatives, and one line for each fault."""
+    negatives, faults = [], []
+    for folder in folders:
+        try:
+            found, faults_here = find_angiograms(folder, negative=True)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        negatives += found
+        faults += [f"{folder.name}/: {fault}" for fault in faults_here]
+    return negatives, faults
 
 
 def _files(folder: Path) -> list[Path]:
@@ -139,23 +175,40 @@ def _masks_of_folder(folder: Path, name: str, stems: dict[str, Path]) -> tuple[d
     return {file.stem: file for file in files if file.stem in stems}, faults
 
 
-def _check_folder(folder: Path, settings: Preparation) -> list[tuple[CheckedImage, Banner | None]]:
-    """Read every angiogram of the folder once, and return it with the banner that was cut off.
+def _check_folders(configuration: Configuration) -> list[tuple[CheckedImage, Banner | None]]:
+    """Read every angiogram of the folders once, and return it with the banner that was cut off.
 
     Raises:
         UserError: lists the faults of all files, including duplicate images.
     """
-    angiograms, faults = find_angiograms(folder)
+    paths = configuration.data_paths
+    angiograms, faults = find_angiograms(paths.path_images)
+    negatives, faults_of_negatives = _find_negatives(paths.path_negatives)
+    faults += faults_of_negatives
     checked = []
-    for angiogram in progress(angiograms, "checking"):
+    for angiogram in progress(angiograms + negatives, "checking"):
         try:
-            checked.append(_check(angiogram, settings))
+            checked.append(_check(angiogram, configuration.preparation))
         except UserError as error:
             faults.append(str(error))
-    faults += duplicates([image for image, _ in checked])
+    images = [image for image, _ in checked]
+    faults += duplicates(images) + _labelled_negatives([image.member for image in images])
     faults += _missed_banners(checked)
-    raise_all(faults, f"{folder} has faults")
+    folders = " or ".join(map(str, (paths.path_images, *paths.path_negatives)))
+    raise_all(faults, f"{folders} has faults")
     return checked
+
+
+def _labelled_negatives(members: Sequence[Member]) -> list[str]:
+    """One line for each negative that has the name of another image, or the patient of one with truth."""
+    names = Counter(m.name for m in members)
+    patients = {m.patient for m in members if not m.negative}
+    return [
+        f"negative {m.name}, patient {m.patient}: another image has this name or patient; "
+        "rename the folder of negatives"
+        for m in members
+        if m.negative and (names[m.name] > 1 or m.patient in patients)
+    ]
 
 
 def _missed_banners(checked: list[tuple[CheckedImage, Banner | None]]) -> list[str]:
@@ -180,14 +233,20 @@ def _original_size(image: CheckedImage, banner: Banner | None) -> tuple[int, int
 
 
 def _check(angiogram: Angiogram, settings: Preparation) -> tuple[CheckedImage, Banner | None]:
-    match = settings.patient_pattern.search(angiogram.name)
+    match = settings.patient_pattern.search(angiogram.image.stem)
     patient = (match[1] or "").strip().casefold() if match else ""
     if not patient:
         raise UserError(
             f"{angiogram.image.name}: no patient in its name; "
             f"[preparation] patient_pattern = {settings.patient_pattern.pattern}"
         )
+    patient = angiogram.of_its_folder(patient).casefold()
     prepared, banner = read_angiogram(angiogram, settings, patient)
+    if angiogram.negative and prepared.truth is not None and prepared.truth.any():
+        raise UserError(
+            f"{angiogram.truth}: outlines {', '.join(settings.labels)}, but {angiogram.image.parent} is a "
+            "folder of negatives: delete the outlines, or move image and truth to path_images"
+        )
     # Detecting the field of view takes most of the time: keep it, compressed to about a kilobyte.
     rows, columns = prepared.field_of_view.shape
     compressed = zlib.compress(np.packbits(prepared.field_of_view).tobytes())
@@ -197,13 +256,13 @@ def _check(angiogram: Angiogram, settings: Preparation) -> tuple[CheckedImage, B
         field_of_view = np.unpackbits(bits, count=rows * columns).reshape(rows, columns)
         return read_angiogram(angiogram, settings, patient, field_of_view)[0]
 
-    return checked_image(angiogram.image, prepared, read), banner
+    return checked_image(angiogram.image, prepared, read, negative=angiogram.negative), banner
 
 
 def read_angiogram(
     angiogram: Angiogram, settings: Preparation, patient: str = "", field_of_view: np.ndarray | None = None
 ) -> tuple[PreparedImage, Banner | None]:
-    """Read image, truth and field of view, and cut the banner off all three.
+    """Read image, truth, auxiliary truth and field of view, and cut the banner off all of them.
 
     `field_of_view` is the one that an earlier call returned, without the banner; None reads or detects it.
 
@@ -215,11 +274,7 @@ def read_angiogram(
     """
     image = read_image(angiogram.image)
     shape = image.shape[:2]
-    if angiogram.truth.suffix.lower() == ".json":
-        annotation = read_labelme(angiogram.truth)
-        truth = rasterise(annotation, settings.labels, settings.ignore_labels, *shape)
-    else:
-        truth = read_mask_of(shape, angiogram.truth)
+    truth, auxiliary = _read_truth(angiogram, settings, shape)
     banner = settings.info_banner
     if banner == "auto":
         banner = find_banner(image)
@@ -231,9 +286,37 @@ def read_angiogram(
             )
     if banner:
         image, truth = banner.cut(image), banner.cut(truth)
+        auxiliary = None if auxiliary is None else banner.cut(auxiliary)
     if field_of_view is None and angiogram.field_of_view:
         field_of_view = read_mask_of(shape, angiogram.field_of_view)
         field_of_view = banner.cut(field_of_view) if banner else field_of_view
     elif field_of_view is None:
         field_of_view = detect_field_of_view(image)
-    return PreparedImage(angiogram.name, patient, image, truth, field_of_view), banner
+    prepared = PreparedImage(angiogram.name, patient, image, truth, field_of_view, auxiliary=auxiliary)
+    return prepared, banner
+
+
+def _read_truth(
+    angiogram: Angiogram, settings: Preparation, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Truth and auxiliary truth (None without `auxiliary_labels`), uint8 (H, W); both empty for negatives.
+
+    The auxiliary truth of a negative is empty even if its LabelMe file outlines such a region.
+    """
+    file, auxiliary_labels = angiogram.truth, settings.auxiliary_labels
+    auxiliary = np.zeros(shape, np.uint8) if auxiliary_labels else None
+    if file is None:
+        return np.zeros(shape, np.uint8), auxiliary
+    if file.suffix.lower() != ".json":
+        if auxiliary_labels and not angiogram.negative:
+            raise UserError(
+                f"{file}: is a mask image without labels: expected a LabelMe file, because [preparation] "
+                f"auxiliary_labels = {', '.join(auxiliary_labels)}; or leave auxiliary_labels empty"
+            )
+        return read_mask_of(shape, file), auxiliary
+    annotation = read_labelme(file)
+    truth = rasterise(annotation, settings.labels, (*settings.ignore_labels, *auxiliary_labels), *shape)
+    if auxiliary_labels and not angiogram.negative:
+        others = (*settings.labels, *settings.ignore_labels)
+        auxiliary = rasterise(annotation, auxiliary_labels, others, *shape)
+    return truth, auxiliary

@@ -39,8 +39,10 @@ class CheckedImage:
     read: Callable[[], PreparedImage]
 
 
-def checked_image(file: Path, image: PreparedImage, read: Callable[[], PreparedImage]) -> CheckedImage:
-    """The image that was read from `file`; `read` reads it again.
+def checked_image(
+    file: Path, image: PreparedImage, read: Callable[[], PreparedImage], *, negative: bool = False
+) -> CheckedImage:
+    """The image that was read from `file`; `read` reads it again; `negative` if it is of `path_negatives`.
 
     Raises:
         UserError: its field of view is empty.
@@ -50,8 +52,9 @@ def checked_image(file: Path, image: PreparedImage, read: Callable[[], PreparedI
         raise UserError(f"{file}: its field of view is empty (a black image?)")
     truth_fraction = None if image.truth is None else round(float(image.truth[inside].mean()), 6)
     pixels = hashlib.sha256(image.original.tobytes()).hexdigest()
-    member = Member(image.name, image.patient, file_sha256(file), truth_fraction, pixels)
-    return CheckedImage(member, file.name, image.original.shape, read)
+    member = Member(image.name, image.patient, file_sha256(file), truth_fraction, pixels, negative)
+    name = f"{file.parent.name}/{file.name}" if negative else file.name
+    return CheckedImage(member, name, image.original.shape, read)
 
 
 def duplicates(images: Sequence[CheckedImage]) -> list[str]:
@@ -65,11 +68,20 @@ def duplicates(images: Sequence[CheckedImage]) -> list[str]:
 def choose_split(configuration: Configuration, members: Sequence[Member]) -> tuple[Split, str]:
     """The split that section [preparation] defines, and a description in words of how it was made.
 
-    A random split leaves out images without truth.
+    A random split leaves out images without truth. Negatives are added to the training part of every split.
 
     Raises:
         UserError: the given split does not fit, or there are too few patients.
     """
+    negatives = [m for m in members if m.negative]
+    split, how = _split_of_labelled(configuration, [m for m in members if not m.negative])
+    if negatives:  # after the others: the first image of the part is drawn in preprocessing.png
+        split["train"] = [*split["train"], *sorted(negatives, key=lambda m: m.name)]
+        how += f"; {len(negatives)} negatives in train"
+    return split, how
+
+
+def _split_of_labelled(configuration: Configuration, members: Sequence[Member]) -> tuple[Split, str]:
     settings = configuration.preparation
     if settings.split_file:
         split, how = read_given_split(settings.split_file, members, settings.fold)
@@ -135,6 +147,9 @@ def split_table(split: Split, structure: str) -> str:
         shares = [m.truth_fraction for m in members if m.truth_fraction is not None]
         mean = f"{sum(shares) / len(shares):.1%}" if shares else "n/a"
         lines.append(f"{part:<12}{len(members):>8}{len({m.patient for m in members}):>10}{mean:>32}")
+    negatives = sum(m.negative for m in split["train"])
+    if negatives:
+        lines.append(f"{negatives} of the images in train are negatives: without {structure}")
     return "\n".join(lines)
 
 
@@ -166,6 +181,7 @@ def _draw(
     def entry(member: Member) -> ContactSheetEntry:
         image, share = images[member.name].read(), member.truth_fraction
         shown = "no truth" if share is None else f"{structure} {share:.1%}"
+        shown = "negative" if member.negative else shown
         truth = np.zeros_like(image.field_of_view) if image.truth is None else image.truth
         return ContactSheetEntry(f"{member.name} · {shown}", image.original, truth, image.field_of_view)
 

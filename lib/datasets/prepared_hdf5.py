@@ -2,7 +2,7 @@
 
 Each file has a data set `image` (N, H, W, C) uint8, compressed, one chunk per image. Images smaller than
 the largest are in the upper left corner; `size` (N, 2) gives their height and width. `name` and `patient`
-(N,) are text. The truth file may also contain the masks of a second observer: `second_observer`.
+(N,) are text. The truth file may also contain further masks: `second_observer`, `auxiliary`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,6 +16,9 @@ import numpy as np
 from lib.images.checked_files import MAX_PIXELS
 from lib.runtime.errors import UserError
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
+
+FURTHER_MASKS = ("second_observer", "auxiliary")
+"""Data sets that the truth file may contain; named as in `PreparedImage`."""
 
 BOMB_BYTES, BOMB_RATIO = 2**30, 200
 """Images of more bytes and a higher compression ratio than this are refused as a decompression bomb."""
@@ -32,6 +35,7 @@ class PreparedImage:
         truth: (H, W) uint8 in {0, 1}; None if there is none: the image cannot be scored then.
         field_of_view: (H, W) uint8 in {0, 1}.
         second_observer: (H, W) uint8 in {0, 1}, or None.
+        auxiliary: (H, W) uint8 in {0, 1}, the region of [preparation] auxiliary_labels, or None.
     """
 
     name: str
@@ -40,6 +44,7 @@ class PreparedImage:
     truth: np.ndarray | None
     field_of_view: np.ndarray
     second_observer: np.ndarray | None = None
+    auxiliary: np.ndarray | None = None
 
 
 def write_part(
@@ -49,7 +54,7 @@ def write_part(
 
     Args:
         files: files for images, truth (None if the part has none) and field of view.
-        images: exactly `shape[0]` images; all or none have a second observer.
+        images: exactly `shape[0]` images; all or none have a second observer; so with auxiliary.
         shape: number, largest height, largest width, and channels (1 or 3; a grey image among RGB
             images is stored with three equal channels).
     """
@@ -73,9 +78,10 @@ def write_part(
                 store["size"][index] = rows, columns
                 store["name"][index] = image.name
                 store["patient"][index] = image.patient
-            if image.second_observer is not None and "truth" in stores:
-                masks = _pixels(stores["truth"], "second_observer", (number, height, width, 1))
-                masks[index, :rows, :columns, 0] = image.second_observer
+            for name in FURTHER_MASKS:
+                if (mask := getattr(image, name)) is not None and "truth" in stores:
+                    masks = _pixels(stores["truth"], name, (number, height, width, 1))
+                    masks[index, :rows, :columns, 0] = mask
             for store in stores.values():
                 store.flush()
 
@@ -114,10 +120,10 @@ def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Itera
             raise UserError(f"different images in {listed}; prepare the data again")
         for index, name in enumerate(names[0][:limit]):
             rows, columns = stores[0]["size"][index]
-            second = stores[1].get("second_observer")
+            stored = [mask for mask in FURTHER_MASKS if mask in stores[1]]
             try:
                 original, truth, field_of_view = (store["image"][index, :rows, :columns] for store in stores)
-                second = None if second is None else second[index, :rows, :columns, 0]
+                further = {mask: stores[1][mask][index, :rows, :columns, 0] for mask in stored}
             except OSError as error:
                 raise UserError(
                     f"{files[0]}, or the files of its truth and field of view: image {name} is damaged "
@@ -125,7 +131,7 @@ def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Itera
                 ) from None
             patient = stores[0]["patient"].asstr()[index]
             original = original[..., 0] if original.shape[2] == 1 else original
-            yield PreparedImage(name, patient, original, truth[..., 0], field_of_view[..., 0], second)
+            yield PreparedImage(name, patient, original, truth[..., 0], field_of_view[..., 0], **further)
 
 
 def _open(file: Path) -> h5py.File:
@@ -172,9 +178,10 @@ def _check(datasets: dict[str, h5py.Dataset]) -> None:
         raise ValueError(f"size is {size.dtype} {size.shape}, expected int64 {(number, 2)}")
     if ((size[...] < 1) | (size[...] > [height, width])).any():
         raise ValueError(f"size: expected 1 to {height} and 1 to {width}")
-    second = datasets.get("second_observer", image)
-    if second.dtype != np.uint8 or second.shape not in {image.shape, (*image.shape[:3], 1)}:
-        raise ValueError(f"second_observer is {second.dtype} {second.shape}, unlike image")
+    for name in FURTHER_MASKS:
+        masks = datasets.get(name, image)
+        if masks.dtype != np.uint8 or masks.shape not in {image.shape, (*image.shape[:3], 1)}:
+            raise ValueError(f"{name} is {masks.dtype} {masks.shape}, unlike image")
 
 
 def _refuse_bomb(file: Path, store: h5py.File) -> None:

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lib.runtime.atomic_files import write_text
 from lib.runtime.errors import UserError, raise_all
@@ -22,6 +23,7 @@ class Member:
         sha256: SHA-256 of the image file.
         truth_fraction: share of the field of view that the truth covers; None without truth.
         pixels: SHA-256 of the image's pixels, which is the same in every file format.
+        negative: whether it is an image of `path_negatives`; these only train.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Member:
     sha256: str
     truth_fraction: float | None
     pixels: str = ""
+    negative: bool = False
 
 
 Split = dict[str, list[Member]]
@@ -37,8 +40,16 @@ Split = dict[str, list[Member]]
 
 def write_split(file: Path, split: Split, how: str) -> None:
     """Write the split as JSON; `how` describes in words how it was made."""
-    content = {"how": how, "parts": {part: [asdict(m) for m in members] for part, members in split.items()}}
+    content = {"how": how, "parts": {part: [_entry(m) for m in members] for part, members in split.items()}}
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _entry(member: Member) -> dict[str, Any]:
+    """The entry of an image; only negatives are marked, so that other entries are those of older files."""
+    entry = asdict(member)
+    if not member.negative:
+        del entry["negative"]
+    return entry
 
 
 def read_split(file: Path, expected: str) -> Split:
@@ -61,7 +72,8 @@ def read_given_split(
 ) -> tuple[Split, str]:
     """Read a split that a person made, check that it fits the images, and say where it comes from.
 
-    The file contains `parts`, or `folds` (a list of lists of names); `fold` (k, n) selects one of n.
+    The file contains `parts`, or `folds` (a list of lists of names); `fold` (k, n) selects one of n. Entries
+    that are marked as negatives are left out: path_negatives says which images these are.
 
     Raises:
         UserError: the file is not a split; or lists every image that is missing, in no part, changed
@@ -121,7 +133,12 @@ def _read_parts(file: Path, fold: tuple[int, int] | None) -> tuple[NamedParts, s
             parts = {part: [(name, None) for name in names] for part, names in named.items()}
             return parts, f"{how}; fold {fold[0]}/{fold[1]}"
         parts = {
-            part: [(m["name"], m.get("sha256")) for m in content["parts"].get(part, [])] for part in PARTS
+            part: [
+                (m["name"], m.get("sha256"))
+                for m in content["parts"].get(part, [])
+                if not m.get("negative", False)
+            ]
+            for part in PARTS
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(

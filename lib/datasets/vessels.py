@@ -39,6 +39,7 @@ def prepare(configuration: Configuration, set_name: str) -> Split:
     Raises:
         UserError: lists all faults of the folder; nothing is written then.
     """
+    _refuse_settings_of_angiograms(configuration)
     folder = configuration.data_paths.path_images
     photographs, faults = find_photographs(folder, set_name)
     images = []
@@ -64,6 +65,15 @@ def named_split(set_name: str, name: str) -> Path:
         known = sorted(f.stem.removeprefix(f"{set_name}_") for f in SPLITS.glob(f"{set_name}_*"))
         raise UserError(f"--split {name}: {set_name} has the splits {', '.join(known)}")
     return file
+
+
+def _refuse_settings_of_angiograms(configuration: Configuration) -> None:
+    for section, key in (("data paths", "path_negatives"), ("preparation", "auxiliary_labels")):
+        if value := configuration.texts[section][key]:
+            raise UserError(
+                f"[{section}] {key} = {value}: expected nothing, since prepare_datasets_vessels.py does not "
+                "use it"
+            )
 
 
 def find_photographs(folder: Path, set_name: str) -> tuple[list[Photograph], list[str]]:

@@ -13,9 +13,16 @@ from lib.networks.keras_model import build_model, has_gpu
 from lib.runtime.errors import UserError
 from lib.training.callbacks import UnaveragedWeights
 from lib.training.data_parallel import Scope, data_parallel
-from lib.training.losses_and_metrics import LOSSES, accuracy, per_replica, with_rough_map
-from lib.training.training_patches import PatchBatches
+from lib.training.losses_and_metrics import (
+    LOSSES,
+    accuracy,
+    auxiliary_crossentropy,
+    per_replica,
+    with_further_outputs,
+)
+from lib.training.training_patches import PatchBatches, target_channels
 from models import Tensor
+from models.blocks import auxiliary_map
 from models.drop_block import DropBlock
 from models.ldpc_net import rough_map
 
@@ -69,7 +76,9 @@ class TrainingModels:
 
 
 def compile_model(model: keras.Model, settings: TrainingSettings, steps: int) -> keras.Model:
-    """The model with loss and optimizer; with `rough_map_loss_weight`, both maps are outputs.
+    """The model with loss and optimizer; maps with a loss of their own are further channels of the output.
+
+    These are the rough map with `rough_map_loss_weight`, and the auxiliary map with `auxiliary_loss_weight`.
 
     Args:
         model: the network; its layers are shared.
@@ -79,17 +88,16 @@ def compile_model(model: keras.Model, settings: TrainingSettings, steps: int) ->
     Raises:
         UserError: `rough_map_loss_weight` for a network without a rough map.
     """
-    loss, weight = LOSSES[settings.loss], settings.rough_map_loss_weight
-    if weight:
-        try:
-            rough = rough_map(model)
-        except ValueError:
-            raise UserError(
-                f"[training settings] rough_map_loss_weight = {weight:g}: {model.name} has no rough map; "
-                "expected 0, or a network ldpc_*"
-            ) from None
-        loss = with_rough_map(loss, weight)
-        model = keras.Model(model.input, keras.layers.Concatenate()([model.output, rough]))
+    loss, outputs, further = LOSSES[settings.loss], [model.output], []
+    if weight := settings.rough_map_loss_weight:
+        outputs.append(_rough_map(model, weight))
+        further.append((weight, loss))
+    if weight := settings.auxiliary_loss_weight:
+        outputs.append(auxiliary_map(model))
+        further.append((weight, auxiliary_crossentropy))
+    if further:
+        loss = with_further_outputs(loss, further)
+        model = keras.Model(model.input, keras.layers.Concatenate(dtype="float32")(outputs))
     # XLA makes a training faster on a GPU, and 1.2 to 1.8 times slower on a CPU. JAX always uses it.
     xla = has_gpu() if keras.backend.backend() == "tensorflow" else "auto"
     optimizer = _optimizer(model, settings, steps)
@@ -155,6 +163,16 @@ def _optimizer(model: keras.Model, settings: TrainingSettings, steps: int) -> ke
     return optimizer
 
 
+def _rough_map(model: keras.Model, weight: float) -> Tensor:
+    try:
+        return rough_map(model)
+    except ValueError:
+        raise UserError(
+            f"[training settings] rough_map_loss_weight = {weight:g}: {model.name} has no rough map; "
+            "expected 0, or a network ldpc_*"
+        ) from None
+
+
 def training_step(configuration: Configuration) -> Callable[[int], object]:
     """A function that trains a new network for one step on the given number of empty patches."""
     # The number of steps has no influence on the speed.
@@ -181,8 +199,9 @@ def set_drop_block_rate(model: keras.Model, settings: TrainingSettings, epochs_d
 
 
 def _empty_patches(configuration: Configuration, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (number, h, w, C) and truth with weights (number, h, w, 2), all 0, float32."""
+    """Images (number, h, w, C) and targets as in `PatchBatches`, all 0, float32."""
     attributes = configuration.data_attributes
     patches = (number, attributes.patch_height, attributes.patch_width)
     channels = len(configuration.preprocessing.channels)
-    return np.zeros((*patches, channels), np.float32), np.zeros((*patches, 2), np.float32)
+    targets = target_channels(configuration.training_settings)
+    return np.zeros((*patches, channels), np.float32), np.zeros((*patches, targets), np.float32)

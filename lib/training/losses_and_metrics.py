@@ -1,10 +1,10 @@
 """Losses, accuracy and exact AUC-ROC.
 
-In losses and accuracy, `y_true` is (N, h, w, 2) float32: the truth and the weight of each pixel, 0 or 1;
-`y_pred` is (N, h, w, 1): the probability.
+In losses and accuracy, `y_true` is (N, h, w, 2 or 3) float32: the truth and the weight of each pixel, 0 or 1,
+and the auxiliary truth, if any; `y_pred` is (N, h, w, 1): the probability.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -20,13 +20,13 @@ SMOOTHING = 1.0
 
 def binary_crossentropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean binary cross-entropy over the pixels of weight 1; 0 if there are none."""
-    truth, weight = y_true[..., :1], y_true[..., 1:]
+    truth, weight = y_true[..., :1], y_true[..., 1:2]
     return _weighted_mean(ops.binary_crossentropy(truth, ops.cast(y_pred, "float32")), weight)
 
 
 def dice(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """1 - Dice coefficient of the batch (V-Net, Milletari et al. 2016, but with sums instead of squares)."""
-    truth, weight = y_true[..., :1], y_true[..., 1:]
+    truth, weight = y_true[..., :1], y_true[..., 1:2]
     probability = ops.cast(y_pred, "float32")
     overlap = ops.sum(weight * truth * probability)
     total = ops.sum(weight * (truth + probability))
@@ -49,11 +49,19 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def with_rough_map(loss: Loss, weight: float) -> Loss:
-    """`loss` of channel 0 of the prediction plus `weight` times that of channel 1, the rough map."""
+def auxiliary_crossentropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """As `binary_crossentropy`, but against the auxiliary truth, channel 2 of `y_true`."""
+    return binary_crossentropy(ops.concatenate([y_true[..., 2:], y_true[..., 1:2]], -1), y_pred)
+
+
+def with_further_outputs(loss: Loss, further: Sequence[tuple[float, Loss]]) -> Loss:
+    """`loss` of channel 0 of the prediction, plus weight times loss for each of the channels from 1."""
 
     def weighted_sum(y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return loss(y_true, y_pred[..., :1]) + weight * loss(y_true, y_pred[..., 1:])
+        total = loss(y_true, y_pred[..., :1])
+        for channel, (weight, its_loss) in enumerate(further, 1):
+            total = total + weight * its_loss(y_true, y_pred[..., channel : channel + 1])
+        return total
 
     return weighted_sum
 
@@ -70,7 +78,7 @@ def per_replica(loss: Loss) -> Loss:
 def accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Share of correct pixels, at threshold 0.5, among the pixels of weight 1."""
     correct = ops.equal(y_true[..., :1] > 0.5, y_pred[..., :1] >= 0.5)
-    return _weighted_mean(ops.cast(correct, "float32"), y_true[..., 1:])
+    return _weighted_mean(ops.cast(correct, "float32"), y_true[..., 1:2])
 
 
 def auc_roc(scores: np.ndarray, truth: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """Random positions of training patches, and cutting the patches from the images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -12,12 +12,17 @@ from lib.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class TrainingImage:
-    """A preprocessed image: `levels` (H, W, C), `truth` and `field_of_view` (H, W), all uint8."""
+    """A preprocessed image: `levels` (H, W, C); `truth`, `field_of_view` and `auxiliary` (H, W); all uint8.
+
+    `auxiliary` is None without `auxiliary_loss_weight`. `negative`: the image is of `path_negatives`.
+    """
 
     name: str
     levels: np.ndarray
     truth: np.ndarray
     field_of_view: np.ndarray
+    auxiliary: np.ndarray | None = None
+    negative: bool = False
 
     def at_least(self, height: int, width: int, outside: np.ndarray) -> "TrainingImage":
         """The image, padded at the bottom and the right to at least (height, width).
@@ -26,10 +31,15 @@ class TrainingImage:
         """
         rows, columns = self.truth.shape
         margins = ((0, max(0, height - rows)), (0, max(0, width - columns)))
-        truth, field_of_view = (np.pad(array, margins) for array in (self.truth, self.field_of_view))
-        levels = np.tile(outside, (*truth.shape, 1))
+        levels = np.tile(outside, (max(rows, height), max(columns, width), 1))
         levels[:rows, :columns] = self.levels
-        return TrainingImage(self.name, levels, truth, field_of_view)
+        return replace(
+            self,
+            levels=levels,
+            truth=np.pad(self.truth, margins),
+            field_of_view=np.pad(self.field_of_view, margins),
+            auxiliary=None if self.auxiliary is None else np.pad(self.auxiliary, margins),
+        )
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Corners:
 
 
 class PatchSampler:
-    """Draws random corners of patches, equally many in each image.
+    """Draws random corners of patches, equally many in each image (of a group, with `negatives_share`).
 
     Args:
         images: images that are at least as large as a patch.
@@ -57,6 +67,7 @@ class PatchSampler:
         inside_FOV: draw only patches that lie completely in the field of view.
         truth_centred_share: share of the patches whose centre is a positive pixel of the truth (as nearly as
             the border of the image allows), if the image has any.
+        negatives_share: share of the patches that come from negatives; None: all images are one group.
 
     Raises:
         UserError: `inside_FOV`, and no patch fits into the field of view of an image.
@@ -70,7 +81,9 @@ class PatchSampler:
         *,
         inside_FOV: bool = False,
         truth_centred_share: float = 0.0,
+        negatives_share: float | None = None,
     ) -> None:
+        self._groups = _groups(images, negatives_share)
         self._patch = (height, width)
         self._share = truth_centred_share
         # Number of rows and columns in which a corner can be. A corner has one index: row * columns + column.
@@ -83,15 +96,22 @@ class PatchSampler:
 
     def draw(self, number: int, generator: np.random.Generator) -> Corners:
         """`number` corners in random order; random images get the remainder of an equal division."""
-        count = len(self._spans)
-        extra = generator.permutation(count)[: number % count]
-        shares = np.full(count, number // count)
-        shares[extra] += 1
-        image = np.repeat(np.arange(count), shares)
+        shares = self._shares(number, generator)
+        image = np.repeat(np.arange(len(shares)), shares)
         flat = np.concatenate([self._draw_one(i, n, generator) for i, n in enumerate(shares)])
         columns = np.asarray([span[1] for span in self._spans])[image]
         order = generator.permutation(number)
         return Corners(image, flat // columns, flat % columns)[order]
+
+    def _shares(self, number: int, generator: np.random.Generator) -> np.ndarray:
+        """Number of patches from each image, (images,) integers with the sum `number`."""
+        shares = np.zeros(len(self._spans), int)
+        ends = np.rint(np.cumsum([share for _, share in self._groups]) * number).astype(int)
+        for (group, _), of_group in zip(self._groups, np.diff(ends, prepend=0), strict=True):
+            extra = generator.permutation(len(group))[: of_group % len(group)]
+            shares[group] = of_group // len(group)
+            shares[group[extra]] += 1
+        return shares
 
     def _draw_one(self, index: int, number: int, generator: np.random.Generator) -> np.ndarray:
         centred, allowed = self._centred[index], self._allowed[index]
@@ -129,6 +149,14 @@ class PatchSampler:
         row = np.clip(row - height // 2, 0, rows - 1)
         corners = row * columns + np.clip(column - width // 2, 0, columns - 1)
         return corners if allowed is None else corners[np.isin(corners, allowed)]
+
+
+def _groups(images: Sequence[TrainingImage], negatives_share: float | None) -> list[tuple[np.ndarray, float]]:
+    """Groups of images, each as indices and share of the patches; an image without a group has no patches."""
+    negative = np.array([image.negative for image in images], bool)
+    if negatives_share is None or not negative.any() or negative.all():
+        return [(np.arange(len(images)), 1.0)]
+    return [(np.flatnonzero(~negative), 1 - negatives_share), (np.flatnonzero(negative), negatives_share)]
 
 
 def cut_patches(arrays: Sequence[np.ndarray], corners: Corners, height: int, width: int) -> np.ndarray:

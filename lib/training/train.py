@@ -134,6 +134,7 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
         write_text(experiment.configuration, configuration.as_text())  # N_epochs may have changed
     _print_start(experiment, model, state, settings)
     _print_validation_images(data.images, settings)
+    _print_negatives(data.images["train"], settings)
     return _train_epochs(experiment, configuration, data, keras_models, state)
 
 
@@ -277,6 +278,13 @@ def _print_validation_images(images: dict[str, list[TrainingImage]], settings: T
     both = validating & {image.name for image in images["train"]}
     leakage = f"LEAKY: {', '.join(both)} trains as well" if both else "none of them trains"
     print(f"validation = patches, as in retina-unet, of {', '.join(sorted(validating))}; {leakage}")
+
+
+def _print_negatives(images: list[TrainingImage], settings: TrainingSettings) -> None:
+    negatives, share = sum(image.negative for image in images), settings.negatives_share
+    if negatives:
+        share = negatives / len(images) if share is None else share
+        print(f"{negatives} of {len(images)} training images are negatives; {share:.0%} of the patches")
 
 
 def _too_large(configuration: Configuration, folder: Path) -> UserError:

@@ -8,7 +8,10 @@ import keras
 import numpy as np
 
 from lib.configuration.reading import Configuration
-from lib.datasets.prepared_hdf5 import read_part
+from lib.configuration.sections import TrainingSettings
+from lib.datasets.leakage import PREPARED
+from lib.datasets.prepared_hdf5 import PreparedImage, read_part
+from lib.datasets.split_file import read_split
 from lib.images.preprocessing import (
     intensity_channels,
     network_input,
@@ -29,21 +32,27 @@ def refuse_unprepared(configuration: Configuration) -> None:
     """Check that the prepared data are there.
 
     Raises:
-        UserError: the data are not prepared, or a part is missing.
+        UserError: the data are not prepared, or a part is missing; or `negatives_share` without negatives.
     """
-    paths = configuration.data_paths
+    paths, settings = configuration.data_paths, configuration.training_settings
     split = paths.split
     if not split.is_file():
         raise UserError(
             f"{split}: no such file; run prepare_datasets_FFA.py (or prepare_datasets_vessels.py) first"
         )
-    by_images = configuration.training_settings.validation == "images"
+    by_images = settings.validation == "images"
     for part in ("train", "validation") if by_images else ("train",):
         if not paths.hdf5(part)[0].is_file():
             raise UserError(
                 f"{paths.path_local} has no {part} part, which the training needs: prepare again with "
                 "another [preparation] split_ratio"
             )
+    trained = read_split(split, PREPARED)["train"]
+    if settings.negatives_share is not None and not any(member.negative for member in trained):
+        raise UserError(
+            f"[training settings] negatives_share = {settings.negatives_share:g}: {paths.path_local} has no "
+            "negatives; set [data paths] path_negatives and prepare again, or leave negatives_share empty"
+        )
 
 
 def training_images(configuration: Configuration) -> dict[str, list[TrainingImage]]:
@@ -53,8 +62,8 @@ def training_images(configuration: Configuration) -> dict[str, list[TrainingImag
     tenth of them validates (`validation_split` of Keras). So the last tenth of the images validates, and an
     image that is partly in this tenth also trains.
     """
-    paths = configuration.data_paths
-    if configuration.training_settings.validation == "images":
+    paths, settings = configuration.data_paths, configuration.training_settings
+    if settings.validation == "images":
         return {part: _read_images(configuration, part) for part in ("train", "validation")}
     pooled = [
         image
@@ -62,8 +71,10 @@ def training_images(configuration: Configuration) -> dict[str, list[TrainingImag
         if paths.hdf5(part)[0].is_file()
         for image in _read_images(configuration, part)
     ]
+    negatives = [image for image in pooled if image.negative]  # these never validate
+    pooled = [image for image in pooled if not image.negative]
     first_validating, first_not_training = bounds_of_the_last_tenth(len(pooled))
-    return {"train": pooled[:first_not_training], "validation": pooled[first_validating:]}
+    return {"train": pooled[:first_not_training] + negatives, "validation": pooled[first_validating:]}
 
 
 def bounds_of_the_last_tenth(number: int) -> tuple[int, int]:
@@ -75,23 +86,29 @@ def patch_sampler(
     configuration: Configuration, images: list[TrainingImage], *, truth_centred_share: float
 ) -> PatchSampler:
     """A sampler for patches of the configured size."""
-    attributes = configuration.data_attributes
+    attributes, settings = configuration.data_attributes, configuration.training_settings
     return PatchSampler(
         images,
         attributes.patch_height,
         attributes.patch_width,
-        inside_FOV=configuration.training_settings.inside_FOV,
+        inside_FOV=settings.inside_FOV,
         truth_centred_share=truth_centred_share,
+        negatives_share=settings.negatives_share,
     )
+
+
+def target_channels(settings: TrainingSettings) -> int:
+    """Channels of `y`: truth and weight, and with `auxiliary_loss_weight` the auxiliary truth."""
+    return 3 if settings.auxiliary_loss_weight else 2
 
 
 class PatchBatches(keras.utils.PyDataset):
     """The patches of an epoch in batches, which are cut from images in memory when Keras needs them.
 
     A batch is `(x, y)`: `x` (N, h, w, C) float32 in [0, 1]; `y` (N, h, w, 2) float32, the truth and the
-    weight of each pixel in the loss. It depends only on the seed, the epoch and the index of the batch, so
-    that any thread can make it and a resumed training gets the same batches. With several processes each gets
-    its part of every batch.
+    weight of each pixel in the loss, or (N, h, w, 3) with the auxiliary truth. It depends only on the seed,
+    the epoch and the index of the batch, so that any thread can make it and a resumed training gets the same
+    batches. With several processes each gets its part of every batch.
 
     Args:
         configuration: seed, size of patches, batch size, augmentation, field of view in the loss.
@@ -109,7 +126,8 @@ class PatchBatches(keras.utils.PyDataset):
         self._intensities = intensity_channels(configuration.preprocessing)
         self._names = [image.name for image in images]
         self._levels = [image.levels for image in images]
-        self._aligned = [[i.truth for i in images], [i.field_of_view for i in images]]
+        aligned = ("truth", "field_of_view", "auxiliary")[: target_channels(settings)]
+        self._aligned = [[getattr(image, name) for image in images] for name in aligned]
         self._patch = (attributes.patch_height, attributes.patch_width)
         self.batch_size, self._epoch = settings.fixed_batch_size, epoch
         generator = np.random.default_rng([settings.seed, TRAINING, epoch])
@@ -182,11 +200,39 @@ def fixed_patches(configuration: Configuration, part: str, images: list[Training
 
 def _read_images(configuration: Configuration, part: str) -> list[TrainingImage]:
     attributes, settings = configuration.data_attributes, configuration.preprocessing
+    split = read_split(configuration.data_paths.split, PREPARED)
+    negatives = {member.name for member in split.get(part, []) if member.negative}
     outside, images = neutral_levels(settings), []
     for image in read_part(configuration.data_paths.hdf5(part)):
         assert image.truth is not None  # only a test set may lack the truth
         levels = preprocess(image.original, image.field_of_view, settings)
-        masks = (resample_mask(mask, levels.shape[:2]) for mask in (image.truth, image.field_of_view))
-        unpadded = TrainingImage(image.name, levels, *masks)
+        auxiliary = _auxiliary_truth(configuration, image)
+        shape = levels.shape[:2]
+        unpadded = TrainingImage(
+            image.name,
+            levels,
+            resample_mask(image.truth, shape),
+            resample_mask(image.field_of_view, shape),
+            None if auxiliary is None else resample_mask(auxiliary, shape),
+            image.name in negatives,
+        )
         images.append(unpadded.at_least(attributes.patch_height, attributes.patch_width, outside))
     return images
+
+
+def _auxiliary_truth(configuration: Configuration, image: PreparedImage) -> np.ndarray | None:
+    """The auxiliary truth if the training uses it, else None.
+
+    Raises:
+        UserError: the training uses it, and it was not prepared.
+    """
+    weight = configuration.training_settings.auxiliary_loss_weight
+    if not weight:
+        return None
+    if image.auxiliary is None:
+        raise UserError(
+            f"[training settings] auxiliary_loss_weight = {weight:g}: {configuration.data_paths.path_local} "
+            "has no auxiliary truth; set [preparation] auxiliary_labels and run prepare_datasets_FFA.py "
+            "again, or set auxiliary_loss_weight = 0"
+        )
+    return image.auxiliary

@@ -284,3 +284,21 @@ def test_reading_the_registry_does_not_import_keras():
     code = "import sys, models; sys.exit('keras' in sys.modules or not models.ARCHITECTURES)"
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_every_network_can_have_an_auxiliary_map(architecture):
+    network = build(architecture)
+    before, parameters = network.get_weights(), network.count_params()
+    auxiliary = blocks.auxiliary_map(network)
+    image = images(2, 13, 10)
+    last = network.get_layer("probability").input
+    both = keras.Model(network.input, [network.output, auxiliary, last])
+    probability, map_, features = map(keras.ops.convert_to_numpy, both(image, training=False))
+    kernel, bias = both.get_layer("auxiliary").get_weights()
+    expected = 1 / (1 + np.exp(-(features @ kernel[0, 0] + bias)))
+    np.testing.assert_allclose(map_, expected[:, :13, :10], rtol=1e-4)
+    np.testing.assert_array_equal(probability, predict(network, image))
+    # The network that is saved stays the same.
+    assert network.count_params() == parameters and network.output_shape[-1] == 1
+    assert all((a == b).all() for a, b in zip(before, network.get_weights(), strict=True))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.configuration.reading import read_configuration
+from lib.configuration.reading import read_configuration, read_section
 from lib.configuration.sections import SECTIONS
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION, PROJECT
@@ -355,3 +355,33 @@ def test_any_wrong_name_of_a_base_is_an_error(tmp_path):
     for name in ("a" * 300, "a\0b", "loop.txt", ".", "~/x"):
         (tmp_path / "a.txt").write_text(f"[base]\nconfiguration = {name}\n")
         assert "[base] configuration = " in fault(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ["preparation.auxiliary_labels=BRVO", "preparation.ignore_labels=BRVO, DR"],
+            "ignore_labels and auxiliary_labels both hold BRVO: expected a label in one of them; with these "
+            "auxiliary_labels, set ignore_labels = DR",
+        ),
+        (["preparation.auxiliary_labels=BRVO"], "set ignore_labels = (empty)"),
+        (["preparation.auxiliary_labels=NP"], "labels and auxiliary_labels both hold NP"),
+        (["data paths.path_negatives=a/x, b/X"], "more than one folder named x"),
+        (["data paths.path_negatives=./FFA"], "which is path_images: expected another folder"),
+        (["data paths.path_negatives=/x\0y"], "path_negatives"),
+        (["training settings.negatives_share=1.5"], "expected a number at least 0 and at most 1"),
+        (["training settings.auxiliary_loss_weight=-1"], "expected a number at least 0"),
+    ],
+)
+def test_faults_of_negatives_and_auxiliary_labels(overrides, expected):
+    assert expected in fault(DEFAULT_CONFIGURATION, *overrides)
+
+
+def test_folders_of_negatives_start_at_the_project_and_are_none_in_older_files():
+    read = read_configuration(DEFAULT_CONFIGURATION, ["data paths.path_negatives=a/b, /c d/e"])
+    assert read.data_paths.path_negatives == (PROJECT / "a" / "b", Path("/c d/e"))
+    texts = {name: t for name, t in read.texts["training settings"].items() if "auxiliary" not in name}
+    del texts["negatives_share"]
+    older = read_section("training settings", texts, "older")
+    assert older.negatives_share is None and older.auxiliary_loss_weight == 0

@@ -327,3 +327,140 @@ def test_image_paths_outside_the_folder_are_not_opened(folder):
     assert all(f"astray{number}.json: truth without an image" in message for number in range(3))
     assert any("astray0.json" in name for name in opened)
     assert not [name for name in opened if "secret" in name]
+
+
+@pytest.fixture
+def with_normals(folder):
+    """Five labelled images, and two folders of negatives whose files have the same names."""
+    for name in ("normal", "other"):
+        for number in (1, 2):
+            add(folder / name, f"N{number}-1", seed=len(name))
+            (folder / name / f"N{number}-1.json").unlink()
+    return folder, f"data paths.path_negatives={folder / 'normal'}, {folder / 'other'}"
+
+
+NEGATIVES = ["normal N1-1", "normal N2-1", "other N1-1", "other N2-1"]
+
+
+def test_negatives_are_in_the_training_part_of_every_split(with_normals):
+    folder, negatives = with_normals
+    names = [f"{patient}-1 _020" for patient in range(5)]
+    given = {"train": names[3:], "validation": names[:1], "test": names[1:3]}
+    content = {"parts": {part: [{"name": n} for n in given[part]] for part in PARTS}}
+    (folder / "mine.json").write_text(json.dumps(content))
+    for override in (
+        "preparation.split_ratio=1:1:1",
+        "preparation.fold=2/3",
+        "preparation.fold=5/5",
+        f"preparation.split_file={folder / 'mine.json'}",
+    ):
+        labelled, _ = prepare(tiny_configuration(folder, override))
+        split, _ = prepare(tiny_configuration(folder, override, negatives))
+        negative = {part: [m.name for m in split[part] if m.negative] for part in PARTS}
+        assert negative == {"train": NEGATIVES, "validation": [], "test": []}
+        for part in PARTS:
+            assert [m for m in split[part] if not m.negative] == labelled[part]
+        assert {m.patient for m in split["train"] if m.negative} == {
+            "normal n1",
+            "normal n2",
+            "other n1",
+            "other n2",
+        }
+        images = written_images(folder)
+        assert images.keys() == {*names, *NEGATIVES}
+        assert not any(images[name].truth.any() for name in NEGATIVES)
+
+
+def test_only_negatives_are_marked_in_split_json(with_normals):
+    folder, negatives = with_normals
+    prepare(tiny_configuration(folder, negatives))
+    stored = json.loads((folder / "datasets" / "split.json").read_text("utf-8"))
+    marked = {m["name"]: m.get("negative") for part in PARTS for m in stored["parts"][part]}
+    assert {name for name, mark in marked.items() if mark is True} == set(NEGATIVES)
+    assert {mark for name, mark in marked.items() if name not in NEGATIVES} == {None}
+    assert stored["how"].endswith("; 4 negatives in train")
+
+
+def test_the_split_of_an_earlier_preparation_with_negatives_can_be_given(with_normals):
+    folder, negatives = with_normals
+    before, _ = prepare(tiny_configuration(folder, negatives))
+    shutil.copy(folder / "datasets" / "split.json", folder / "given.json")
+    given = f"preparation.split_file={folder / 'given.json'}"
+    assert prepare(tiny_configuration(folder, negatives, given))[0] == before
+    without, _ = prepare(tiny_configuration(folder, given))
+    assert not any(m.negative for part in PARTS for m in without[part])
+
+
+def test_outlines_beside_a_negative_are_a_fault(with_normals):
+    folder, negatives = with_normals
+    add(folder / "normal", "N3-1")
+    add(folder / "normal", "N4-1", shapes=[("BRVO", [[1, 1], [30, 1], [30, 30]])])
+    message = faults(folder, negatives)
+    assert "N3-1.json: outlines NP, CNP, but" in message and "is a folder of negatives" in message
+    assert "N4-1" not in message
+
+
+def test_an_image_that_is_negative_and_labelled_or_negative_twice_is_a_fault(with_normals):
+    folder, negatives = with_normals
+    shutil.copy(folder / "angiograms" / "0-1 _020.png", folder / "normal" / "N5.png")
+    shutil.copy(folder / "normal" / "N1-1.png", folder / "other" / "N6.png")
+    message = faults(folder, negatives)
+    assert "the same image: 0-1 _020.png, normal/N5.png" in message
+    assert "the same image: normal/N1-1.png, other/N6.png" in message
+
+
+def test_a_negative_with_the_patient_of_a_labelled_image_is_a_fault(with_normals):
+    folder, negatives = with_normals
+    add(folder / "angiograms", "Normal n1-2")
+    assert "negative normal N1-1, patient normal n1: another image has this" in faults(folder, negatives)
+
+
+def test_all_faults_of_folders_of_negatives_are_listed(folder):
+    (folder / "empty").mkdir()
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "1.png").write_bytes(b"not an image")
+    Image.new("L", (60, 60)).save(folder / "damaged" / "2.png")
+    message = faults(
+        folder, f"data paths.path_negatives={folder / 'missing'},{folder / 'empty'},{folder / 'damaged'}"
+    )
+    assert f"{folder / 'missing'}: no such folder; name one with [data paths] path_negatives" in message
+    assert f"{folder / 'empty'}: contains no image" in message
+    assert "1.png: is not an image" in message
+    assert "2.png: its field of view is empty" in message
+
+
+AUXILIARY = ("preparation.ignore_labels=", "preparation.auxiliary_labels=BRVO, DR")
+
+
+def test_auxiliary_labels_are_drawn_as_a_second_truth(with_normals):
+    folder, negatives = with_normals
+    polygons = {
+        "NP": [[10, 10], [30, 12], [20, 30]],
+        "BRVO": [[5, 5], [50, 5], [40, 45]],
+        "DR": [[1, 50], [9, 58], [1, 58]],
+    }
+    add(folder / "angiograms", "7-1", shapes=list(polygons.items()))
+    add(folder / "normal", "N4-1", shapes=[("BRVO", polygons["BRVO"])])
+    prepare(tiny_configuration(folder, negatives, *AUXILIARY, "preparation.info_banner=bottom:10"))
+    drawn = {label: Image.new("L", (60, 60)) for label in polygons}
+    for label, points in polygons.items():
+        ImageDraw.Draw(drawn[label]).polygon([tuple(p) for p in points], outline=1, fill=1)
+    expected = {label: np.asarray(mask)[:-10] for label, mask in drawn.items()}
+    images = written_images(folder)
+    np.testing.assert_array_equal(images["7-1"].truth, expected["NP"])
+    np.testing.assert_array_equal(images["7-1"].auxiliary, expected["BRVO"] | expected["DR"])
+    for name in ("0-1 _020", "normal N1-1", "normal N4-1"):
+        assert images[name].auxiliary.shape == (50, 60) and not images[name].auxiliary.any()
+
+
+def test_without_auxiliary_labels_the_truth_file_has_no_further_data_set(folder):
+    prepare(tiny_configuration(folder))
+    with h5py.File(folder / "datasets" / "FFA_dataset_groundTruth_train.hdf5") as store:
+        assert set(store) == {"image", "size", "name", "patient"}
+
+
+def test_a_mask_image_as_truth_is_refused_with_auxiliary_labels(folder):
+    (folder / "angiograms" / "0-1 _020.json").unlink()
+    (folder / "angiograms" / "masks").mkdir()
+    Image.fromarray(np.eye(60, dtype=np.uint8) * 255).save(folder / "angiograms" / "masks" / "0-1 _020.png")
+    assert "0-1 _020.png: is a mask image without labels: expected a LabelMe" in faults(folder, *AUXILIARY)

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -175,6 +176,7 @@ def deflated_twice(file):
         (another("size", 10**12, 2, dtype="int64", chunks=(1, 2)), "size is int64 .1000000000000, 2."),
         (another("size", 1, 2, dtype="float32"), "size is float32"),
         (another("second_observer", 1, 9, 8, 1), "second_observer is uint8 .1, 9, 8, 1., unlike image"),
+        (another("auxiliary", 1, 9, 8, 1), "auxiliary is uint8 .1, 9, 8, 1., unlike image"),
         (sizes(9, 8), "size: expected 1 to 8"),
         (sizes(-1, 8), "size: expected 1 to 8"),
         (unknown_filter, "packed in an unknown way"),
@@ -184,7 +186,7 @@ def deflated_twice(file):
 def test_malicious_files_are_refused_by_name_before_memory_is_allocated(files, change, reason):
     write_part(files, [image("a", 8, 8)], (1, 8, 8, 1))
     with h5py.File(files[0], "a") as store:
-        store["second_observer"] = store["image"][...]
+        store["second_observer"] = store["auxiliary"] = store["image"][...]
     secret = files[0].with_name("secret.hdf5")
     write_part((secret, None, files[2]), [image("a", 8, 8)], (1, 8, 8, 1))
     secret.with_suffix(".raw").write_bytes(b"secret" * 20)
@@ -277,3 +279,13 @@ def test_ctrl_c_during_a_write_raises_keyboard_interrupt(files):
     finally:
         sys.settrace(before)
     assert not list(files[0].parent.iterdir())
+
+
+def test_auxiliary_truth_is_read_as_it_was_written(files):
+    written = [
+        dataclasses.replace(i, auxiliary=1 - i.truth) for i in (image("a", 20, 31), image("bc", 25, 16))
+    ]
+    write_part(files, written, (2, 25, 31, 1))
+    for before, after in zip(written, read_part(files), strict=True):
+        np.testing.assert_array_equal(after.auxiliary, before.auxiliary)
+        assert after.second_observer is None

@@ -4,11 +4,12 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from lib.training.losses_and_metrics import (
     accuracy,
+    auxiliary_crossentropy,
     binary_crossentropy,
     binary_crossentropy_and_dice,
     binary_crossentropy_and_half_dice,
     dice,
-    with_rough_map,
+    with_further_outputs,
 )
 
 GENERATOR = np.random.default_rng(0)
@@ -55,7 +56,25 @@ def test_the_loss_on_the_rough_map_is_added_with_its_weight():
     generator = np.random.default_rng(3)
     y_true = np.stack([generator.integers(2, size=(2, 4, 4)), np.ones((2, 4, 4))], -1).astype("f4")
     final, rough = generator.uniform(0.1, 0.9, (2, 2, 4, 4, 1)).astype("f4")
-    both = with_rough_map(binary_crossentropy, 0.3)(y_true, np.concatenate([final, rough], -1))
+    loss = with_further_outputs(binary_crossentropy, [(0.3, binary_crossentropy)])
+    both = loss(y_true, np.concatenate([final, rough], -1))
     truth = y_true[..., :1].ravel()
     expected = log_loss(truth, final.ravel()) + 0.3 * log_loss(truth, rough.ravel())
     assert float(both) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_auxiliary_loss_is_measured_against_the_third_channel_in_the_field_of_view():
+    generator = np.random.default_rng(5)
+    truth, weight, auxiliary = generator.integers(2, size=(3, 2, 6, 6)).astype("f4")
+    y = np.stack([truth, weight, auxiliary], -1)
+    final, second = generator.uniform(0.1, 0.9, (2, 2, 6, 6)).astype("f4")
+    loss = with_further_outputs(binary_crossentropy, [(0.25, auxiliary_crossentropy)])
+    counted = weight > 0
+    expected = log_loss(truth[counted], final[counted]) + 0.25 * log_loss(auxiliary[counted], second[counted])
+    assert float(loss(y, np.stack([final, second], -1))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_auxiliary_truth_does_not_change_the_other_losses():
+    with_auxiliary = np.concatenate([y_true(INSIDE), 1 - y_true(INSIDE)[..., :1]], -1)
+    for measure in (binary_crossentropy, dice, binary_crossentropy_and_dice, accuracy):
+        assert float(measure(with_auxiliary, PREDICTED)) == float(measure(y_true(INSIDE), PREDICTED))

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -81,3 +83,30 @@ def test_an_image_smaller_than_a_patch_is_padded_outside_its_field_of_view():
     np.testing.assert_array_equal(image.levels[:5], original.levels)
     assert (image.levels[5:] == outside).all()
     assert not image.field_of_view[5:].any() and not image.truth[5:].any()
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0, 0), (0.3, 30), (1, 100)])
+def test_negatives_share_is_the_share_of_the_patches_from_negatives(share, expected):
+    images = [training_image(12, 12, i) for i in range(5)]
+    images += [dataclasses.replace(training_image(12, 12, i), negative=True) for i in (7, 8)]
+    images = images[3:] + images[:3]  # the order does not matter
+    negative = np.array([image.negative for image in images])
+    drawn = PatchSampler(images, 4, 4, negatives_share=share).draw(100, np.random.default_rng(0))
+    counts = np.bincount(drawn.image, minlength=7)
+    assert counts[negative].sum() == expected and counts.sum() == 100
+    assert np.ptp(counts[negative]) <= 1 and np.ptp(counts[~negative]) <= 1
+
+
+def test_without_negatives_share_negatives_are_drawn_like_other_images():
+    images = [training_image(12, 12, i) for i in range(5)]
+    marked = [dataclasses.replace(image, negative=i > 2) for i, image in enumerate(images)]
+    first, second = (PatchSampler(i, 4, 4).draw(99, np.random.default_rng(1)) for i in (images, marked))
+    for field in ("image", "row", "column"):
+        np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
+
+
+def test_the_auxiliary_truth_is_padded_like_the_truth():
+    image = training_image(5, 30)
+    image = dataclasses.replace(image, auxiliary=image.truth, negative=True).at_least(8, 8)
+    np.testing.assert_array_equal(image.auxiliary, image.truth)
+    assert image.negative

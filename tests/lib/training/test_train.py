@@ -16,7 +16,7 @@ import models.unet
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.training_lock import training_lock
 from lib.networks.batches import BATCH_SIZES
-from lib.networks.keras_model import build_model
+from lib.networks.keras_model import build_model, trained_model
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from lib.training.patch_sampler import PatchSampler
@@ -308,3 +308,26 @@ def test_a_training_starts_with_the_given_weights(prepared, trained):
         started(f"training settings.initial_weights={trained.weights('best')}", "model.filters=4 6")
     with pytest.raises(UserError, match=r"nowhere/split\.json: no such file"):
         started("training settings.initial_weights=/nowhere/a.weights.h5")
+
+
+def test_a_resumed_training_with_negatives_and_an_auxiliary_loss_gives_the_same_result(
+    with_negatives, capsys
+):
+    folder, settings = with_negatives
+    settings = [*settings, "training settings.auxiliary_loss_weight=0.5"]
+    settings += ["training settings.negatives_share=0.25", "model.dropout=0.3"]
+    whole = train(tiny_configuration(folder, *settings, "experiment name.name=auxiliary"))
+    assert "3 of 7 training images are negatives; 25% of the patches" in capsys.readouterr().out
+    settings.append("experiment name.name=auxiliary_cut")
+    train(tiny_configuration(folder, *settings, "training settings.N_epochs=1"))
+    cut = train(tiny_configuration(folder, *settings))
+    assert history(cut.folder) == history(whole.folder)
+    assert_same_weights(cut, whole)
+    # The weights for prediction are those of the network alone.
+    configuration = tiny_configuration(folder, *settings)
+    trained_model(configuration, whole.weights("best"))
+    with_loss = [float(row["loss"]) for row in history(whole.folder)]
+    settings += ["experiment name.name=without", "training settings.auxiliary_loss_weight=0"]
+    without = train(tiny_configuration(folder, *settings, "training settings.N_epochs=1"))
+    # At first all outputs are near 0.5: the second loss adds about half of the first.
+    assert with_loss[0] > 1.2 * float(history(without.folder)[0]["loss"])

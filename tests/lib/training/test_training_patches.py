@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,48 @@ def test_a_patch_can_be_a_whole_image_of_several_channels(prepared):
         same = [i for i in images if np.array_equal(i.levels / np.float32(255), patch)]
         assert any(np.array_equal(i.truth, truth) for i in same)
     assert fixed_patches(configuration, "train", images).x.shape == (60, 72, 72, 2)
+
+
+def test_negatives_never_validate(with_negatives):
+    folder, settings = with_negatives
+    by_image = training_images(tiny_configuration(folder, *settings))
+    assert [i.name[:7] for i in by_image["train"] if i.negative] == ["normal "] * 3
+    assert not any(i.negative for i in by_image["validation"])
+    patches = ["training settings.validation=patches", "testing settings.threshold=0.5"]
+    images = training_images(tiny_configuration(folder, *settings, *patches))
+    labelled = [i.name for part in by_image.values() for i in part if not i.negative]
+    assert [i.name for i in images["validation"]] == labelled[-1:]
+    assert sum(i.negative for i in images["train"]) == 3
+
+
+def test_a_share_of_negatives_without_negatives_is_refused(prepared):
+    with pytest.raises(UserError, match=r"negatives_share = 0\.5: .* has no negatives; set \[data paths\]"):
+        train(
+            tiny_configuration(prepared, "experiment name.name=none", "training settings.negatives_share=0.5")
+        )
+
+
+def test_an_auxiliary_loss_without_auxiliary_truth_is_refused(prepared):
+    with pytest.raises(UserError, match=r"auxiliary_loss_weight = 0\.5: .* has no auxiliary truth; set"):
+        train(
+            tiny_configuration(
+                prepared, "experiment name.name=none", "training settings.auxiliary_loss_weight=0.5"
+            )
+        )
+
+
+def test_the_auxiliary_truth_is_the_third_channel_and_is_augmented_like_the_truth(with_negatives):
+    folder, settings = with_negatives
+    settings = [*settings, "training settings.auxiliary_loss_weight=1", "augmentation.rotate_90=True"]
+    configuration = tiny_configuration(folder, *settings)
+    images = training_images(configuration)["train"]
+    assert any(image.auxiliary.any() for image in images)
+    sampler = patch_sampler(configuration, images, truth_centred_share=0)
+    as_prepared = PatchBatches(configuration, images, sampler, 0)[0][1]
+    # With the auxiliary truth in the place of the truth, channel 0 must be what channel 2 was.
+    exchanged = [replace(i, truth=i.auxiliary, auxiliary=i.truth) for i in images]
+    y = PatchBatches(configuration, exchanged, sampler, 0)[0][1]
+    assert y.shape == (16, 32, 32, 3) and y.dtype == np.float32
+    np.testing.assert_array_equal(y, as_prepared[..., [2, 1, 0]])
+    switched_off = tiny_configuration(folder, *settings[:-2])
+    assert PatchBatches(switched_off, images, sampler, 0)[0][1].shape == (16, 32, 32, 2)
