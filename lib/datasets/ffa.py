@@ -49,11 +49,7 @@ class Angiogram:
     @property
     def name(self) -> str:
         """The image's file name without its extension; that of a negative starts with its folder's name."""
-        return self.of_its_folder(self.image.stem)
-
-    def of_its_folder(self, name: str) -> str:
-        """A name or patient id; with the folder's name for a negative, as in the public data sets."""
-        return f"{self.image.parent.name} {name}" if self.negative else name
+        return f"{self.image.parent.name} {self.image.stem}" if self.negative else self.image.stem
 
 
 def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
@@ -233,14 +229,7 @@ def _original_size(image: CheckedImage, banner: Banner | None) -> tuple[int, int
 
 
 def _check(angiogram: Angiogram, settings: Preparation) -> tuple[CheckedImage, Banner | None]:
-    match = settings.patient_pattern.search(angiogram.image.stem)
-    patient = (match[1] or "").strip().casefold() if match else ""
-    if not patient:
-        raise UserError(
-            f"{angiogram.image.name}: no patient in its name; "
-            f"[preparation] patient_pattern = {settings.patient_pattern.pattern}"
-        )
-    patient = angiogram.of_its_folder(patient).casefold()
+    patient = _patient(angiogram, settings)
     prepared, banner = read_angiogram(angiogram, settings, patient)
     if angiogram.negative and prepared.truth is not None and prepared.truth.any():
         raise UserError(
@@ -257,6 +246,20 @@ def _check(angiogram: Angiogram, settings: Preparation) -> tuple[CheckedImage, B
         return read_angiogram(angiogram, settings, patient, field_of_view)[0]
 
     return checked_image(angiogram.image, prepared, read, negative=angiogram.negative), banner
+
+
+def _patient(angiogram: Angiogram, settings: Preparation) -> str:
+    """The patient id. Each negative is a patient: it is not split, and may be named by another pattern."""
+    if angiogram.negative:
+        return angiogram.name.casefold()
+    match = settings.patient_pattern.search(angiogram.name)
+    patient = (match[1] or "").strip().casefold() if match else ""
+    if not patient:
+        raise UserError(
+            f"{angiogram.image.name}: no patient in its name; "
+            f"[preparation] patient_pattern = {settings.patient_pattern.pattern}"
+        )
+    return patient
 
 
 def read_angiogram(

@@ -361,10 +361,10 @@ def test_negatives_are_in_the_training_part_of_every_split(with_normals):
         for part in PARTS:
             assert [m for m in split[part] if not m.negative] == labelled[part]
         assert {m.patient for m in split["train"] if m.negative} == {
-            "normal n1",
-            "normal n2",
-            "other n1",
-            "other n2",
+            "normal n1-1",
+            "normal n2-1",
+            "other n1-1",
+            "other n2-1",
         }
         images = written_images(folder)
         assert images.keys() == {*names, *NEGATIVES}
@@ -411,8 +411,9 @@ def test_an_image_that_is_negative_and_labelled_or_negative_twice_is_a_fault(wit
 
 def test_a_negative_with_the_patient_of_a_labelled_image_is_a_fault(with_normals):
     folder, negatives = with_normals
-    add(folder / "angiograms", "Normal n1-2")
-    assert "negative normal N1-1, patient normal n1: another image has this" in faults(folder, negatives)
+    add(folder / "normal", "N9", shapes=[])
+    add(folder / "angiograms", "Normal n9-2")
+    assert "negative normal N9, patient normal n9: another image has this" in faults(folder, negatives)
 
 
 def test_all_faults_of_folders_of_negatives_are_listed(folder):
