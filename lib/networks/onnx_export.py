@@ -3,6 +3,8 @@
 import json
 import tempfile
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -11,7 +13,12 @@ import onnx
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
-from lib.networks.from_experiments import experiment_configuration, read_keras_network
+from lib.networks.from_experiments import (
+    experiment_configuration,
+    mean_model,
+    read_keras_ensemble,
+    read_keras_network,
+)
 from lib.networks.keras_model import trained_model
 from lib.networks.onnx_metadata import METADATA_KEY, network_metadata
 from lib.networks.trained_network import TrainedNetwork
@@ -19,28 +26,60 @@ from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
 
 
-def export(experiment: Experiment, overrides: list[str]) -> Path:
-    """Write `<name>.onnx` into the folder of the experiment.
+def export(
+    experiments: Sequence[Experiment],
+    overrides: Sequence[str],
+    output: Path | None = None,
+    *,
+    float16_weights: bool = False,
+) -> Path:
+    """Write the network of an experiment, or the mean of the networks of several, to one ONNX file.
+
+    Args:
+        experiments: one experiment, or the members of an ensemble.
+        overrides: changes of the settings, "testing settings.key=value".
+        output: the file, whose name without the ending is then the name of the network; None:
+            `<name>/<name>.onnx` in the folder of the experiments.
+        float16_weights: store the weights as `with_float16_weights` does.
 
     Raises:
-        UserError: there is no trained network, or the backend of Keras is not TensorFlow.
+        UserError: as `read_keras_network` or `read_keras_ensemble`; the backend of Keras is not TensorFlow.
     """
-    configuration = experiment_configuration(experiment, overrides)
-    network, _ = read_keras_network(experiment, overrides)
+    configurations = [experiment_configuration(experiment, overrides) for experiment in experiments]
+    if len(experiments) == 1:
+        network, _ = read_keras_network(experiments[0], overrides)
+    else:
+        network = read_keras_ensemble(experiments, overrides)
+    if output is None:
+        output = Experiment(experiments[0].folder.parent / network.name, network.name).onnx
+    else:
+        network = replace(network, name=output.stem)
     # The weights are read again: the file is in float32, whatever the precision of the prediction.
-    weights = experiment.weights(configuration.testing_settings.best_last)
-    model = trained_model(configuration, weights)
-    write_onnx(model, network, configuration, experiment.onnx)
-    return experiment.onnx
+    members = [
+        trained_model(configuration, experiment.weights(configuration.testing_settings.best_last))
+        for experiment, configuration in zip(experiments, configurations, strict=True)
+    ]
+    model = mean_model(members)
+    write_onnx(model, network, configurations[0], output, float16_weights=float16_weights)
+    return output
 
 
-def write_onnx(model: keras.Model, network: TrainedNetwork, configuration: Configuration, file: Path) -> None:
+def write_onnx(
+    model: keras.Model,
+    network: TrainedNetwork,
+    configuration: Configuration,
+    file: Path,
+    *,
+    float16_weights: bool = False,
+) -> None:
     """Write the model and the description of the network, which `read_onnx_network` reads.
 
     Raises:
         UserError: the backend of Keras is not TensorFlow.
     """
     exported = onnx_model(model)
+    if float16_weights:
+        with_float16_weights(exported.graph)
     metadata = json.dumps(network_metadata(network, configuration), sort_keys=True)
     onnx.helper.set_model_props(exported, {METADATA_KEY: metadata})
     with written_atomically(file) as (beside,):
@@ -99,7 +138,7 @@ def _with_few_operators(model: keras.Model) -> keras.Model:
             kind = Dilated
         return kind.from_config(layer.get_config())
 
-    clone = keras.models.clone_model(model, clone_function=replaced)
+    clone = keras.models.clone_model(model, clone_function=replaced, recursive=True)  # members of a mean
     clone.set_weights(model.get_weights())
     return clone
 
@@ -116,3 +155,25 @@ def _with_constant_scales(graph: onnx.GraphProto) -> None:
     for node in doublings:
         image, region, *_ = node.input
         node.input[:] = [image, region, "doubled"]
+
+
+def with_float16_weights(graph: onnx.GraphProto) -> None:
+    """Store kernels as float16 and cast them to float32 in the graph, so that the file halves.
+
+    The computation stays in float32: engines cast the constants once, when they load the file. Tensors of one
+    dimension (bias, batch normalisation) are small and stay as they are, also kernels with values outside the
+    range of float16.
+    """
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+            continue
+        stored, name = f"{tensor.name}_float16", tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
+        casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]  # a tensor must be computed before it is used
+    del graph.node[:]
+    graph.node.extend(nodes)
