@@ -32,7 +32,7 @@ def refuse_initial_weights(configuration: Configuration) -> None:
     if configuration.training_settings.initial_weights == "none":
         return
     tested = read_split(configuration.data_paths.tested_split, PREPARED)
-    for weights in _initial_weights(configuration):
+    for weights in chain_of_initial_weights(configuration):
         trained = read_split(weights.parent / SPLIT, INITIAL_WEIGHTS)
         raise_all(
             _test_images_seen(tested, trained),
@@ -40,7 +40,7 @@ def refuse_initial_weights(configuration: Configuration) -> None:
         )
 
 
-def _initial_weights(configuration: Configuration) -> Iterator[Path]:
+def chain_of_initial_weights(configuration: Configuration) -> Iterator[Path]:
     """The initial weights of a training, the initial weights of their training, and so on.
 
     The shipped network is the last one: its folder has no `<name>_configuration.txt`, and its split holds the
@@ -62,7 +62,7 @@ def seen_images(experiment: Experiment, configuration: Configuration) -> frozens
     These are the training and validation images, also those of its initial weights. Empty if the folder has
     no split: some networks were trained elsewhere.
     """
-    files = [experiment.split, *(weights.parent / SPLIT for weights in _initial_weights(configuration))]
+    files = [experiment.split, *(weights.parent / SPLIT for weights in chain_of_initial_weights(configuration))]
     return frozenset(
         value
         for file in files

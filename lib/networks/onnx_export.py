@@ -10,12 +10,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import onnx
+import onnxruntime
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
 from lib.networks.from_experiments import (
     experiment_configuration,
-    mean_model,
     read_keras_ensemble,
     read_keras_network,
 )
@@ -59,25 +59,24 @@ def export(
         trained_model(configuration, experiment.weights(configuration.testing_settings.best_last))
         for experiment, configuration in zip(experiments, configurations, strict=True)
     ]
-    model = mean_model(members)
-    write_onnx(model, network, configurations[0], output, float16_weights=float16_weights)
+    write_onnx(members, network, configurations[0], output, float16_weights=float16_weights)
     return output
 
 
 def write_onnx(
-    model: keras.Model,
+    members: Sequence[keras.Model],
     network: TrainedNetwork,
     configuration: Configuration,
     file: Path,
     *,
     float16_weights: bool = False,
 ) -> None:
-    """Write the model and the description of the network, which `read_onnx_network` reads.
+    """Write the mean of the models and the description of the network, which `read_onnx_network` reads.
 
     Raises:
-        UserError: the backend of Keras is not TensorFlow.
+        UserError: as `onnx_model`.
     """
-    exported = onnx_model(model)
+    exported = onnx_mean([onnx_model(member) for member in members])
     if float16_weights:
         with_float16_weights(exported.graph)
     metadata = json.dumps(network_metadata(network, configuration), sort_keys=True)
@@ -86,11 +85,36 @@ def write_onnx(
         onnx.save(exported, beside)
 
 
+def onnx_mean(members: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
+    """One model with the mean of the outputs of all members, which have the same input.
+
+    The converted graphs are joined, because the converter makes mistakes with the mean of Keras models: it
+    sometimes loses the operator that removes an axis of the output.
+    """
+    if len(members) == 1:
+        return members[0]
+    mean = onnx.ModelProto()
+    mean.CopyFrom(members[0])
+    (image,), (probability,) = mean.graph.input, mean.graph.output
+    for repeated in (mean.graph.node, mean.graph.initializer, mean.graph.value_info):
+        del repeated[:]
+    outputs = []
+    for number, member in enumerate(members):
+        part = onnx.compose.add_prefix(member, f"member{number}/").graph
+        for node in part.node:
+            node.input[:] = [image.name if name == part.input[0].name else name for name in node.input]
+        mean.graph.node.extend(part.node)
+        mean.graph.initializer.extend(part.initializer)
+        outputs.append(part.output[0].name)
+    mean.graph.node.append(onnx.helper.make_node("Mean", outputs, [probability.name]))
+    return mean
+
+
 def onnx_model(model: keras.Model) -> onnx.ModelProto:
-    """Convert a model to ONNX: input and output (N, H, W, 1) float32 with any N, H and W.
+    """Convert a model to ONNX: input (N, H, W, C) and output (N, H, W, 1), float32, with any N, H and W.
 
     Raises:
-        UserError: the backend of Keras is not TensorFlow.
+        UserError: the backend of Keras is not TensorFlow, or the converted model computes other numbers.
     """
     if keras.backend.backend() != "tensorflow":
         raise UserError(
@@ -98,14 +122,26 @@ def onnx_model(model: keras.Model) -> onnx.ModelProto:
             "networks for any image size, and it can load weights of every backend"
         )
     model = _with_few_operators(model)
-    model.predict_on_batch(np.zeros((1, 32, 32, 1), np.float32))  # a model must have been called once
+    images = np.random.default_rng(0).random((1, 32, 32, model.input_shape[-1]), np.float32)
+    expected = np.asarray(model.predict_on_batch(images))  # a model must have been called before its export
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the exporter of Keras uses np.object
         file = Path(folder) / "network.onnx"
         model.export(file, format="onnx", verbose=False)
         exported = onnx.load(file)
     _with_constant_scales(exported.graph)
+    _refuse_other_output(exported, images, expected)
     return exported
+
+
+def _refuse_other_output(exported: onnx.ModelProto, images: np.ndarray, expected: np.ndarray) -> None:
+    session = onnxruntime.InferenceSession(exported.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: images})
+    if found.shape != expected.shape or not np.allclose(found, expected, atol=1e-3):
+        raise UserError(
+            "the ONNX converter tf2onnx made a network with other probabilities than that of Keras: nothing "
+            "written; use the package versions of requirements/lock.txt, and report this"
+        )
 
 
 def _with_few_operators(model: keras.Model) -> keras.Model:
@@ -138,7 +174,7 @@ def _with_few_operators(model: keras.Model) -> keras.Model:
             kind = Dilated
         return kind.from_config(layer.get_config())
 
-    clone = keras.models.clone_model(model, clone_function=replaced, recursive=True)  # members of a mean
+    clone = keras.models.clone_model(model, clone_function=replaced)
     clone.set_weights(model.get_weights())
     return clone
 
