@@ -25,8 +25,8 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--experiment",
         metavar="NAME",
-        help="name of the experiment (default: that of --config; without --config, --model and --engine keras: "
-        "the network that comes with this repository)",
+        help="name of the experiment (default: that of --config; without --config, --model and "
+        "--engine keras: the network that comes with this repository)",
     )
     add_experiments_option(which.add_argument)
     parser.add_argument(

@@ -2,8 +2,9 @@
 
     python -m benchmarks.prediction_start [--model FILE.onnx] [--repeats 5]
 
-Runs the script on one synthetic angiogram of 768x768 and on six of them, in turn. The difference is the time of
-five images; the time of the first run without one image is the start: Python, imports, reading of the network.
+Runs the script on one synthetic angiogram of 768x768 and on six of them, in turn. The difference is the time
+of five images. The time of the first run, without one image, is that of the start: Python, imports,
+reading of the network.
 Writes docs/results/prediction_start.{json,md}.
 """
 
@@ -61,7 +62,14 @@ def main() -> None:
         *(f"| {engine} | {start:.2f} | {image:.2f} |" for engine, (start, image) in seconds.items()),
     ]
     about = machine("onnxruntime", "openvino")
-    write_report(arguments.results / "prediction_start", "Start of a prediction", about, lines, {"seconds": seconds}, claims)
+    write_report(
+        arguments.results / "prediction_start",
+        "Start of a prediction",
+        about,
+        lines,
+        {"seconds": seconds},
+        claims,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Write the files of pretrained/cnp_ffa/ from trained experiments; the model card, README.md, is written by hand.
+r"""Write the files of pretrained/cnp_ffa/ from trained experiments; its README.md is written by hand.
 
-    python -m pretrained.assemble A B C --set "testing settings.threshold=0.5" --set "testing settings.min_area_px=0"
+    python -m pretrained.assemble A B C --set "testing settings.threshold=0.5" \
+        --set "testing settings.min_area_px=0"
 
 The ONNX file is the mean of the experiments A, B and C, with float16 weights. The weights to begin a training
 with and the configuration are those of A. The split holds the images of all of them and of their initial
@@ -49,7 +50,9 @@ def write_folder(experiments: Sequence[Experiment], overrides: Sequence[str], fo
         for file in (experiment.split, *_splits_before(experiment))
     ]
     names = ", ".join(experiment.name for experiment in experiments)
-    write_split(split, union_of_splits(splits), f"union of the splits of {names} and of their initial weights")
+    write_split(
+        split, union_of_splits(splits), f"union of the splits of {names} and of their initial weights"
+    )
     written = [onnx, weights, split, configuration]
     lines = [f"{file_sha256(file)}  {file.name}\n" for file in written]
     write_text(folder / SHA256SUMS, "".join(lines))

@@ -62,7 +62,10 @@ def seen_images(experiment: Experiment, configuration: Configuration) -> frozens
     These are the training and validation images, also those of its initial weights. Empty if the folder has
     no split: some networks were trained elsewhere.
     """
-    files = [experiment.split, *(weights.parent / SPLIT for weights in chain_of_initial_weights(configuration))]
+    files = [
+        experiment.split,
+        *(weights.parent / SPLIT for weights in chain_of_initial_weights(configuration)),
+    ]
     return frozenset(
         value
         for file in files

@@ -55,7 +55,8 @@ def trained_model(configuration: Configuration, weights: Path, precision: str = 
     except (ValueError, OSError, KeyError, RuntimeError, UserWarning) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{weights}: not the weights of this network ({reason}); {_expected_model(configuration, weights)}"
+            f"{weights}: not the weights of this network ({reason}); "
+            f"{_expected_model(configuration, weights)}"
         ) from None
     return model
 
@@ -63,11 +64,9 @@ def trained_model(configuration: Configuration, weights: Path, precision: str = 
 def _expected_model(configuration: Configuration, weights: Path) -> str:
     """Which network the configuration has, and which file says what the weights need."""
     settings = configuration.model
-    filters = " ".join(map(str, settings.filters))
+    found = f"{settings.architecture} with filters = {' '.join(map(str, settings.filters))}"
     stored = next(weights.parent.glob("*configuration.txt"), "the configuration of their training")
-    return (
-        f"[model] is {settings.architecture} with filters = {filters}: expected the keys of [model] as in {stored}"
-    )
+    return f"[model] is {found}: expected the keys of [model] as in {stored}"
 
 
 def save_weights(model: keras.Model, file: Path) -> None:

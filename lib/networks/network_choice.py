@@ -35,13 +35,12 @@ def shipped_network() -> Path | None:
     sums = SHIPPED_NETWORK.with_name(SHA256SUMS)
     if not sums.is_file():
         raise UserError(f"{sums}: no such file; get the folder again: git restore {sums.parent}")
-    stated = {name: value for value, name in map(str.split, sums.read_text(encoding="utf-8").splitlines())}
     with SHIPPED_NETWORK.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != stated.get(SHIPPED_NETWORK.name):
+    if f"{found}  {SHIPPED_NETWORK.name}" not in sums.read_text(encoding="utf-8").splitlines():
         raise UserError(
-            f"{SHIPPED_NETWORK}: damaged, or not downloaded completely: its SHA-256 is not that of {sums.name}; "
-            f"get it again: git restore {SHIPPED_NETWORK.parent} (with Git LFS: git lfs pull)"
+            f"{SHIPPED_NETWORK}: damaged, or not downloaded completely: its SHA-256 is not that of "
+            f"{sums.name}; get it again: git restore {SHIPPED_NETWORK.parent} (with Git LFS: git lfs pull)"
         )
     return SHIPPED_NETWORK
 

@@ -14,11 +14,7 @@ import onnxruntime
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
-from lib.networks.from_experiments import (
-    experiment_configuration,
-    read_keras_ensemble,
-    read_keras_network,
-)
+from lib.networks.from_experiments import experiment_configuration, read_keras_ensemble, read_keras_network
 from lib.networks.keras_model import trained_model
 from lib.networks.onnx_metadata import METADATA_KEY, network_metadata
 from lib.networks.trained_network import TrainedNetwork
