@@ -17,13 +17,16 @@ RUN := $(ENVIRONMENT)/bin/python
 .PHONY: demo test test-faults test-cluster coverage lint docs audit lock clean
 
 demo: $(ENVIRONMENT)/installed
-	rm -rf demo/angiograms demo/datasets demo/experiments/demo
+	rm -rf demo/angiograms demo/datasets demo/experiments/demo demo/predictions
 	$(RUN) prepare_datasets_FFA.py --config configurations/demo.txt --synthetic 16
 	$(RUN) run_training.py --config configurations/demo.txt
 	$(RUN) run_testing.py --config configurations/demo.txt
 	@echo
 	@echo "The figures: demo/experiments/demo/ROC.png, Precision_recall.png, demo_overlay0.png ..."
 	@echo "The prepared images: demo/datasets/prepared.png"
+	@if [ -f pretrained/cnp_ffa/cnp_ffa.onnx ]; then echo; \
+	  $(RUN) run_prediction.py "demo/angiograms/1-1 _010.png" --output demo/predictions && \
+	  echo "An angiogram, outlined by the network that comes with this repository: demo/predictions"; fi
 
 test: $(ENVIRONMENT)/installed-test lint
 	$(RUN) -m pytest -q
@@ -45,7 +48,7 @@ coverage: $(ENVIRONMENT)/installed-test
 lint: $(ENVIRONMENT)/installed-test
 	$(ENVIRONMENT)/bin/ruff format --check --quiet .
 	$(ENVIRONMENT)/bin/ruff check --quiet .
-	$(ENVIRONMENT)/bin/codespell *.md *.py *.txt benchmarks configurations docs lib models requirements tests web
+	$(ENVIRONMENT)/bin/codespell *.md *.py *.txt benchmarks configurations docs lib models pretrained requirements tests web
 	$(ENVIRONMENT)/bin/mypy
 	$(ENVIRONMENT)/bin/lint-imports --no-logo
 

@@ -6,18 +6,27 @@ import argparse
 from pathlib import Path
 
 from lib.configuration.experiment_folder import Experiment, ensemble_name, experiment_named, refuse_untrained
-from lib.networks.network_choice import NetworkChoice
+from lib.networks.network_choice import (
+    SHIPPED_NETWORK,
+    NetworkChoice,
+    described_shipped_network,
+    shipped_network,
+)
 from lib.runtime.command_line import add_experiments_option, run_script, script_parser
 from lib.runtime.errors import UserError
+from lib.runtime.paths import DEFAULT_CONFIGURATION
 from lib.runtime.ray_cluster import ClusterOptions, add_cluster_options
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = script_parser(__doc__)
+    parser = script_parser(__doc__, default="configuration.txt beside the scripts, if an experiment is named")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="files and folders")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--experiment", metavar="NAME", help="name of the experiment (default: that of the configuration)"
+        "--experiment",
+        metavar="NAME",
+        help="name of the experiment (default: that of --config; without --config, --model and "
+        "--engine keras: the network that comes with this repository)",
     )
     add_experiments_option(which.add_argument)
     parser.add_argument(
@@ -30,13 +39,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--engine",
         choices=("keras", "onnx", "openvino"),
-        help="what computes the network (default: keras, with --model onnx)",
+        help="what computes the network (default: keras for an experiment, onnx for a file)",
     )
     parser.add_argument(
         "--model",
         type=Path,
         metavar="FILE.onnx",
-        help="exported network (default with --engine onnx or openvino: that of the experiment)",
+        help="exported network (default with --engine onnx or openvino: that of the experiment, if one is "
+        "named)",
     )
     parser.add_argument(
         "--fovea",
@@ -49,27 +59,51 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _chosen(arguments: argparse.Namespace) -> NetworkChoice:
+    if _names_no_network(arguments) and (file := shipped_network()):
+        print(described_shipped_network())
+        return NetworkChoice(arguments.engine or "onnx", file, (), tuple(arguments.overrides))
     if arguments.experiments:
         ensemble_name(arguments.experiments)
     names = arguments.experiments or [arguments.experiment]
-    named = [experiment_named(arguments.config, arguments.overrides, name) for name in names]
+    configuration = arguments.config or DEFAULT_CONFIGURATION
+    named = [experiment_named(configuration, arguments.overrides, name) for name in names]
     engine, file = arguments.engine or ("onnx" if arguments.model else "keras"), None
     if engine == "keras" and arguments.model:
         raise UserError("--model: expected --engine onnx or openvino, or no --engine")
     if engine != "keras":
         if arguments.experiments:
-            raise UserError("--experiments: expected --engine keras; an ONNX file is one network")
-        file = _onnx_file(arguments.model, named[0])
+            raise UserError(
+                "--experiments: expected --engine keras; an ONNX file is one network: export the mean with "
+                "run_export.py --experiments, then give --model"
+            )
+        file = _onnx_file(arguments, named[0])
     else:
         for experiment in named:
-            refuse_untrained(experiment)
+            _refuse_untrained(arguments, experiment)
     experiments = tuple((one.folder, one.name) for one in named)
     return NetworkChoice(engine, file, experiments, tuple(arguments.overrides))
 
 
-def _onnx_file(given: Path | None, experiment: Experiment) -> Path:
-    if given is None and not experiment.onnx.is_file():
+def _names_no_network(arguments: argparse.Namespace) -> bool:
+    """Whether neither an experiment, nor a configuration, which names one, nor a file is given."""
+    given = (arguments.experiment, arguments.experiments, arguments.config, arguments.model)
+    in_overrides = any(override.lstrip().startswith("experiment name.") for override in arguments.overrides)
+    return not (any(given) or in_overrides or arguments.engine == "keras")
+
+
+def _refuse_untrained(arguments: argparse.Namespace, experiment: Experiment) -> None:
+    try:
         refuse_untrained(experiment)
+    except UserError as error:
+        if not _names_no_network(arguments):
+            raise
+        raise UserError(f"{error}; nor is there {SHIPPED_NETWORK}, the default network") from None
+
+
+def _onnx_file(arguments: argparse.Namespace, experiment: Experiment) -> Path:
+    given = arguments.model
+    if given is None and not experiment.onnx.is_file():
+        _refuse_untrained(arguments, experiment)
         raise UserError(
             f"{experiment.onnx}: no such file; write it with: python run_export.py {experiment.name}"
         )

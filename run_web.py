@@ -36,7 +36,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--model", type=Path, metavar="FILE.onnx", help="network (default: the newest export)")
+    add("--model", type=Path, metavar="FILE.onnx", help="network (default: that of the repository)")
     add("--engine", choices=("onnx", "openvino"), help="default: onnx, by onnxruntime")
     add("--host", default="127.0.0.1", help="default: 127.0.0.1, without accounts")
     add("--port", type=int, default=8000, help="default: 8000")

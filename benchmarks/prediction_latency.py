@@ -58,7 +58,7 @@ def engines(architecture: str, filters: str, folder: Path) -> dict:
 
     configuration, model, network = on_keras(architecture, filters)
     file = folder / f"{architecture}.onnx"
-    write_onnx(model, network, configuration, file)
+    write_onnx([model], network, configuration, file)
     rounded = ["testing settings.precision=mixed_bfloat16"]
     return {
         "Keras": network,

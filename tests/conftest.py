@@ -126,3 +126,15 @@ def tested(prepared):
 
     configuration = tiny_configuration(prepared, "experiment name.name=tested")
     return configuration, train(configuration), test(configuration)
+
+
+@pytest.fixture(scope="session")
+def members(prepared):
+    """Two networks of different architectures, trained on the same images."""
+    from lib.training.train import train
+
+    overrides = ("training settings.N_epochs=1", "training settings.N_subimgs=32")
+    return [
+        train(tiny_configuration(prepared, f"experiment name.name={name}", *more, *overrides))
+        for name, *more in (("first",), ("second", "training settings.seed=7", "model.architecture=resunet"))
+    ]

@@ -14,6 +14,7 @@ from django.db import connections
 from gunicorn.app.base import BaseApplication
 
 from lib.networks.from_onnx import read_onnx_network
+from lib.networks.network_choice import SHIPPED_NETWORK, described_shipped_network
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from web.start import migrate_database, model_file
@@ -48,6 +49,8 @@ def serve(host: str, port: int, certificate: Path | None, key: Path | None) -> N
     django.setup()
     migrate_database()
     file = model_file(settings.MODEL)
+    if file == SHIPPED_NETWORK:
+        print(described_shipped_network())
     os.environ["CNP_WEB_MODEL"] = str(file)
     # Read the file before gunicorn starts, so that a fault is reported in one line. Read it in another
     # process, because gunicorn cannot fork safely after onnxruntime has started threads.

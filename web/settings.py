@@ -2,7 +2,7 @@
 
 CNP_WEB_ACCESS   network (default) | local: no accounts, no TLS (run_web.py sets it for 127.0.0.1)
 CNP_WEB_FOLDER   folder of database, key, uploads and results (default: web_data beside the scripts)
-CNP_WEB_MODEL    the network, an ONNX file (default: the newest export)
+CNP_WEB_MODEL    the network, an ONNX file (default: the network of the repository, else the newest export)
 CNP_WEB_ENGINE   onnx (default: onnxruntime) | openvino
 CNP_WEB_HOSTS    host names that browsers may use, separated by commas (default: the machine's name)
 CNP_WEB_SECRET_KEY  Django's secret key (default: created and stored in CNP_WEB_FOLDER)

@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from lib.configuration.experiment_folder import trained_experiments
 from lib.networks.from_onnx import newest_export
+from lib.networks.network_choice import SHIPPED_NETWORK, shipped_network
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
@@ -19,15 +20,16 @@ def migrate_database() -> None:
 
 
 def model_file(given: str) -> Path:
-    """Return the ONNX file `given`, by default the newest export.
+    """Return the ONNX file `given`, by default the shipped network or, if there is none, the newest export.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or the shipped network is damaged.
     """
     experiments = PROJECT / "experiments"
-    file = Path(given) if given else newest_export(experiments)
+    file = Path(given) if given else shipped_network() or newest_export(experiments)
     if file is None or not file.is_file():
-        missing = f"{file}: no such file" if file else f"{experiments}: no ONNX file"
+        nothing = f"there is neither {SHIPPED_NETWORK} nor an ONNX file in {experiments}"
+        missing = f"{file}: no such file" if file else nothing
         raise UserError(
             f"{missing}; export the network of an experiment: python run_export.py NAME; "
             f"{trained_experiments(experiments)}"

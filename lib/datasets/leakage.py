@@ -1,6 +1,6 @@
 """Refuse data leakage: no test image, and no patient of one, may have been used for training."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -29,28 +29,54 @@ def refuse_initial_weights(configuration: Configuration) -> None:
     Raises:
         UserError: names the images; or the split on which the weights were trained is not known.
     """
-    weights = configuration.training_settings.initial_weights
-    if isinstance(weights, str):
+    if configuration.training_settings.initial_weights == "none":
         return
-    paths = configuration.data_paths
-    tested = read_split(paths.tested_split, PREPARED)
-    checked: set[Path] = set()
-    while isinstance(weights, Path) and weights not in checked:
-        checked.add(weights)
+    tested = read_split(configuration.data_paths.tested_split, PREPARED)
+    for weights in chain_of_initial_weights(configuration):
         trained = read_split(weights.parent / SPLIT, INITIAL_WEIGHTS)
         raise_all(
             _test_images_seen(tested, trained),
             f"[training settings] initial_weights: {weights} was trained on test images",
         )
+
+
+def chain_of_initial_weights(configuration: Configuration) -> Iterator[Path]:
+    """The initial weights of a training, the initial weights of their training, and so on.
+
+    The shipped network is the last one: its folder has no `<name>_configuration.txt`, and its split holds the
+    images of all trainings before it.
+    """
+    weights, found = configuration.training_settings.initial_weights, set[Path]()
+    while isinstance(weights, Path) and weights not in found:
+        found.add(weights)
+        yield weights
         stored = list(weights.parent.glob("*_configuration.txt"))
         if not stored:
             return
         weights = read_configuration(stored[0]).training_settings.initial_weights
 
 
+def seen_images(experiment: Experiment, configuration: Configuration) -> frozenset[str]:
+    """SHA-256 of the file and of the pixels of each image that the training of a network has used.
+
+    These are the training and validation images, also those of its initial weights. Empty if the folder has
+    no split: some networks were trained elsewhere.
+    """
+    files = [
+        experiment.split,
+        *(weights.parent / SPLIT for weights in chain_of_initial_weights(configuration)),
+    ]
+    return frozenset(
+        value
+        for file in files
+        if file.is_file()
+        for value in _hashes(_used_for_training(read_split(file, EXPERIMENT)))
+    )
+
+
 def _test_images_seen(tested: Split, trained: Split) -> list[str]:
     """One line for each test image that training or validation images of another split share."""
-    members = [m for part in ("train", "validation") for m in trained.get(part, [])]
+    members = _used_for_training(trained)
     images = _hashes(members)
     patients = {m.patient for m in members}
     same_set = _hashes(chain(*tested.values())) & _hashes(chain(*trained.values()))
@@ -59,6 +85,10 @@ def _test_images_seen(tested: Split, trained: Split) -> list[str]:
         for m in tested["test"]
         if images & _hashes([m]) or (same_set and m.patient in patients)
     ]
+
+
+def _used_for_training(split: Split) -> list[Member]:
+    return [m for part in ("train", "validation") for m in split.get(part, [])]
 
 
 def _hashes(members: Iterable[Member]) -> set[str]:

@@ -67,6 +67,21 @@ def read_split(file: Path, expected: str) -> Split:
         raise UserError(f"{file}: not a split of this program ({error}); prepare the data again") from None
 
 
+def union_of_splits(splits: Sequence[Split]) -> Split:
+    """The split of an ensemble: what one of its members has used for training, the ensemble has used.
+
+    An image is in the first of train, validation, test in which it is for any member.
+    """
+    union: Split = {part: [] for part in PARTS}
+    known: set[str] = set()
+    for part in PARTS:
+        for member in (m for split in splits for m in split.get(part, [])):
+            if member.sha256 not in known:
+                known.add(member.sha256)
+                union[part].append(member)
+    return union
+
+
 def read_given_split(
     file: Path, members: Sequence[Member], fold: tuple[int, int] | None = None
 ) -> tuple[Split, str]:

@@ -13,6 +13,7 @@ from lib.configuration.experiment_folder import (
 )
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import by_validation
+from lib.datasets.leakage import seen_images
 from lib.images.checked_files import file_sha256
 from lib.networks.batches import HalfBatchRetry, with_batch_size
 from lib.networks.keras_model import trained_model
@@ -56,6 +57,7 @@ def read_keras_network(
         min_area_px=point.min_area_px,
         weights_sha256=file_sha256(weights),
         predict=HalfBatchRetry(model.predict_on_batch),
+        seen_images_sha256=seen_images(experiment, configuration),
     )
     return network, model
 
@@ -94,6 +96,7 @@ def read_keras_ensemble(experiments: Sequence[Experiment], overrides: Sequence[s
         architecture=" + ".join(network.architecture for network in networks),
         weights_sha256=" ".join(network.weights_sha256 for network in networks),
         predict=HalfBatchRetry(mean_model(models).predict_on_batch),
+        seen_images_sha256=frozenset().union(*(network.seen_images_sha256 for network in networks)),
     )
 
 

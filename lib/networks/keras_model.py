@@ -57,8 +57,19 @@ def trained_model(configuration: Configuration, weights: Path, precision: str = 
             model.load_weights(weights)
     except (ValueError, OSError, KeyError, RuntimeError, UserWarning) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{weights}: not the weights of this network ({reason})") from None
+        raise UserError(
+            f"{weights}: not the weights of this network ({reason}); "
+            f"{_expected_model(configuration, weights)}"
+        ) from None
     return model
+
+
+def _expected_model(configuration: Configuration, weights: Path) -> str:
+    """Which network the configuration has, and which file says what the weights need."""
+    settings = configuration.model
+    found = f"{settings.architecture} with filters = {' '.join(map(str, settings.filters))}"
+    stored = next(weights.parent.glob("*configuration.txt"), "the configuration of their training")
+    return f"[model] is {found}: expected the keys of [model] as in {stored}"
 
 
 def save_weights(model: keras.Model, file: Path) -> None:

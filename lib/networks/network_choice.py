@@ -1,16 +1,55 @@
-"""The trained network that the command line chooses, in a form that another process can read too."""
+"""The trained network that the command line chooses, in a form that another process can read too, and the
+network that the repository ships.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.configuration.experiment_folder import Experiment
+from lib.runtime.errors import UserError
 from lib.runtime.keras_startup import start_keras
+from lib.runtime.paths import PROJECT
 
 if TYPE_CHECKING:
     from lib.networks.trained_network import TrainedNetwork
+
+SHIPPED_NETWORK = PROJECT / "pretrained" / "cnp_ffa" / "cnp_ffa.onnx"
+"""The trained network of the repository; it predicts if no experiment is named."""
+
+MODEL_CARD, SHA256SUMS = "README.md", "SHA256SUMS"
+"""Files in the folder of the shipped network; the second has the format of sha256sum."""
+
+
+def shipped_network() -> Path | None:
+    """The file of the shipped network, or None if this copy of the repository has none.
+
+    Raises:
+        UserError: the file is damaged, or Git has not downloaded it completely.
+    """
+    if not SHIPPED_NETWORK.is_file():
+        return None
+    sums = SHIPPED_NETWORK.with_name(SHA256SUMS)
+    if not sums.is_file():
+        raise UserError(f"{sums}: no such file; get the folder again: git restore {sums.parent}")
+    with SHIPPED_NETWORK.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if f"{found}  {SHIPPED_NETWORK.name}" not in sums.read_text(encoding="utf-8").splitlines():
+        raise UserError(
+            f"{SHIPPED_NETWORK}: damaged, or not downloaded completely: its SHA-256 is not that of "
+            f"{sums.name}; get it again: git restore {SHIPPED_NETWORK.parent} (with Git LFS: git lfs pull)"
+        )
+    return SHIPPED_NETWORK
+
+
+def described_shipped_network() -> str:
+    """One line for the user: the name of the shipped network, and where its model card is."""
+    card = SHIPPED_NETWORK.with_name(MODEL_CARD)
+    shown = card.relative_to(Path.cwd()) if card.is_relative_to(Path.cwd()) else card
+    return f"network: {SHIPPED_NETWORK.stem}, which comes with this repository; model card: {shown}"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ MAX_FILE_BYTES = 2 * 2**30
 STORED_SECTIONS = ("preprocessing", "testing settings")
 """Sections of the configuration that prediction needs. They hold no path: a path could be confidential."""
 
+SEEN_IMAGES_KEY = "seen_images_sha256"
+"""Key of the description for the SHA-256 of the images that the training has used. It holds no file names."""
+
 CHANGEABLE_KEYS = ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size", "precision")
 """Keys of [testing settings] that may change after the export, since probabilities stay almost the same."""
 
@@ -32,7 +35,8 @@ def network_metadata(network: TrainedNetwork, configuration: Configuration) -> d
     banner = configuration.texts["preparation"]["info_banner"]
     sections = {name: configuration.texts[name] for name in STORED_SECTIONS}
     scalars = {name: getattr(network, name) for name in SCALAR_FIELDS}
-    return {**scalars, "info_banner": banner, "sections": sections}
+    seen = sorted(network.seen_images_sha256)
+    return {**scalars, "info_banner": banner, "sections": sections, SEEN_IMAGES_KEY: seen}
 
 
 def read_checked_file(file: Path) -> tuple[bytes, str]:
@@ -78,6 +82,8 @@ def network_fields(metadata: str, file: Path, overrides: Sequence[str]) -> dict[
         content = json.loads(metadata)
         fields = {name: kind(content[name]) for name, kind in SCALAR_FIELDS.items()}
         fields["info_banner"] = parse_info_banner(content["info_banner"])
+        seen = content.get(SEEN_IMAGES_KEY, [])  # older files lack the key
+        fields[SEEN_IMAGES_KEY] = frozenset(str(value) for value in seen)
         texts = {
             section: {str(k): str(v) for k, v in content["sections"][section].items()}
             for section in STORED_SECTIONS

@@ -30,6 +30,8 @@ class TrainedNetwork:
         min_area_px: areas with fewer pixels are removed.
         weights_sha256: SHA-256 of the weight file.
         predict: computes the probabilities.
+        seen_images_sha256: SHA-256 of the images that the training has used, of files and of pixels. There are
+            no names, which could be confidential. Empty if they are not known.
     """
 
     name: str
@@ -44,3 +46,4 @@ class TrainedNetwork:
     min_area_px: int
     weights_sha256: str
     predict: Predict
+    seen_images_sha256: frozenset[str] = frozenset()

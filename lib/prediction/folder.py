@@ -95,7 +95,8 @@ def _has_files(image: FoundImage, output: Path) -> bool:
 
 def _settings_sha256(network: TrainedNetwork, fovea: tuple[float, float] | None) -> str:
     """SHA-256 of everything, except the image, that changes a row."""
-    names = [f.name for f in dataclasses.fields(network) if f.name != "predict"]
+    changes_nothing = {"predict", "seen_images_sha256"}
+    names = [f.name for f in dataclasses.fields(network) if f.name not in changes_nothing]
     settings = [*((name, getattr(network, name)) for name in names), fovea]
     return hashlib.sha256(repr(settings).encode()).hexdigest()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.configuration.banner import Banner
+from lib.images.checked_files import has_dicom_signature
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.info_banner import find_banner
 from lib.images.preprocessing import preprocess, resample
@@ -52,8 +53,16 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     if banner:
         arrays = (original, field_of_view, probability)
         original, field_of_view, probability = map(banner.put_back, arrays)
+    given = network.testing_settings.pixel_spacing_mm
+    spacing = (given, given) if given else _pixel_spacing_mm(path)
+    return Prediction(original, field_of_view, probability, spacing, banner)
+
+
+def _pixel_spacing_mm(path: Path) -> tuple[float, float] | None:
+    """As `lib.images.dicom.pixel_spacing_mm`; other files than DICOM give none."""
+    with path.open("rb") as stream:
+        if not has_dicom_signature(stream):
+            return None
     from lib.images.dicom import pixel_spacing_mm  # pydicom takes 0.15 s to import
 
-    given = network.testing_settings.pixel_spacing_mm
-    spacing = (given, given) if given else pixel_spacing_mm(path)
-    return Prediction(original, field_of_view, probability, spacing, banner)
+    return pixel_spacing_mm(path)

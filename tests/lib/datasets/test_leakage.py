@@ -3,8 +3,9 @@ import json
 
 import pytest
 
+from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
-from lib.datasets.leakage import refuse_initial_weights
+from lib.datasets.leakage import refuse_initial_weights, seen_images
 from lib.datasets.split_file import read_split
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
@@ -106,3 +107,15 @@ def test_a_damaged_split_is_an_error_that_names_the_file(tmp_path, content):
     file.write_text(content)
     with pytest.raises(UserError, match=r"split\.json: not a split of this program"):
         read_split(file, "a prepared folder")
+
+
+def test_seen_images_are_those_of_the_training_and_of_its_initial_weights(folder):
+    split(folder / "first", train=[member("8", 1, "first")], test=[member("9", 1, "first")])
+    validation = [member("4", 1) | {"pixels": "pixels of 4"}]
+    split(folder / "second", train=[member("1", 1)], validation=validation, test=[member("2", 1)])
+    seen = seen_images(Experiment(folder / "second", "w"), started_from(folder, "second", "first"))
+    assert seen == {"first81", "a11", "a41", "pixels of 4"}
+
+
+def test_seen_images_are_not_known_without_a_split(folder):
+    assert seen_images(Experiment(folder / "other", "w"), started_from(folder, "other", None)) == frozenset()

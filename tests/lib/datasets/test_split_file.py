@@ -3,7 +3,7 @@ import json
 import pytest
 
 from lib.datasets.patient_split import split_by_patient
-from lib.datasets.split_file import PARTS, read_given_split, read_split, write_split
+from lib.datasets.split_file import PARTS, read_given_split, read_split, union_of_splits, write_split
 from lib.runtime.errors import UserError
 from tests.lib.datasets.test_patient_split import members
 
@@ -64,3 +64,12 @@ def test_a_fold_of_a_file_of_parts_is_refused(tmp_path):
     write_split(tmp_path / "split.json", split_by_patient(everyone, (1, 1, 1), 0), "mine")
     with pytest.raises(UserError, match=r"names parts, not folds; with .* fold = 1/3"):
         read_given_split(tmp_path / "split.json", everyone, (1, 3))
+
+
+def test_the_union_of_splits_puts_an_image_into_the_part_that_saw_most_of_it():
+    a, b, c, d = members([1, 1, 1, 1])
+    first = {"train": [a], "validation": [b], "test": [c, d]}
+    second = {"train": [b], "validation": [c], "test": [a, d]}
+    union = {"train": [a, b], "validation": [c], "test": [d]}
+    assert union_of_splits([first, second]) == union
+    assert union_of_splits([first]) == first

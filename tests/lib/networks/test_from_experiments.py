@@ -21,16 +21,6 @@ from tests.conftest import tiny_configuration
 NUMBER = "testing settings.threshold=0.5"
 
 
-@pytest.fixture(scope="module")
-def members(prepared):
-    """Two networks of different architectures, trained on the same images."""
-    overrides = ("training settings.N_epochs=1", "training settings.N_subimgs=32")
-    return [
-        train(tiny_configuration(prepared, f"experiment name.name={name}", *more, *overrides))
-        for name, *more in (("first",), ("second", "training settings.seed=7", "model.architecture=resunet"))
-    ]
-
-
 def of_both(prepared, *overrides):
     return tiny_configuration(prepared, "experiment name.name=first+second", *overrides)
 

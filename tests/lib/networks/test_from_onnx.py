@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:In the future `np.object`:Future
 @pytest.fixture(scope="module")
 def exported(tested):
     _, experiment, _ = tested
-    return experiment, export(experiment, [])
+    return experiment, export([experiment], [])
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 61, 97), (2, 33, 18), (1, 129, 64)])

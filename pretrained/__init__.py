@@ -1,0 +1,1 @@
+"""Trained networks that this repository ships, each in a folder of its own."""

@@ -1,0 +1,146 @@
+import json
+import shutil
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from lib.configuration.experiment_folder import Experiment
+from lib.configuration.reading import read_configuration
+from lib.networks.from_experiments import read_keras_ensemble
+from lib.networks.from_onnx import read_onnx_network
+from lib.networks.keras_model import trained_model
+from lib.networks.onnx_export import export, onnx_mean, onnx_model, with_float16_weights
+from lib.networks.onnx_metadata import METADATA_KEY
+from lib.runtime.errors import UserError
+
+# The exporter of Keras uses np.object, for which numpy gives a warning.
+pytestmark = pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")
+
+NUMBER = "testing settings.threshold=0.25"
+IMAGES = np.random.default_rng(0).random((2, 61, 97, 1), np.float32)
+
+
+@pytest.fixture(scope="module")
+def mean_file(members, tmp_path_factory):
+    return export(members, [NUMBER], tmp_path_factory.mktemp("mean") / "both.onnx")
+
+
+def test_an_ensemble_is_one_file_that_predicts_the_mean(members, mean_file):
+    single = [
+        trained_model(read_configuration(m.configuration), m.weights("best")).predict_on_batch(IMAGES)
+        for m in members
+    ]
+    assert np.abs(single[0] - single[1]).max() > 0.01  # the mean is neither of them
+    network = read_onnx_network(mean_file)
+    np.testing.assert_allclose(network.predict(IMAGES), np.mean(single, axis=0), atol=1e-4)
+
+
+def test_members_may_have_several_input_channels():
+    images = np.random.default_rng(1).random((1, 33, 40, 3), np.float32)
+    networks = [keras.Sequential([keras.Input((None, None, 3)), layer]) for layer in convolutions()]
+    expected = np.mean([network.predict_on_batch(images) for network in networks], axis=0)
+    mean = onnx_mean([onnx_model(network) for network in networks])
+    onnx.checker.check_model(mean, full_check=True)
+    session = onnxruntime.InferenceSession(mean.SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: images})
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def convolutions():
+    return [keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid") for _ in range(3)]
+
+
+def test_the_file_describes_the_ensemble(members, mean_file):
+    network, ensemble = read_onnx_network(mean_file), read_keras_ensemble(members, [NUMBER])
+    assert (network.name, network.threshold, network.threshold_source) == ("both", 0.25, "configuration")
+    for name in ("architecture", "label", "preprocessing", "testing_settings", "weights_sha256"):
+        assert getattr(network, name) == getattr(ensemble, name), name
+
+
+def test_the_default_file_is_in_the_folder_of_the_ensemble(members):
+    file = export(members, [NUMBER])
+    assert file == members[0].folder.parent / "first+second" / "first+second.onnx"
+    assert read_onnx_network(file).name == "first+second"
+
+
+def test_the_threshold_of_an_exported_ensemble_must_be_given(members):
+    with pytest.raises(UserError, match="do not hold for their mean; give numbers"):
+        export(members, [])
+
+
+def test_float16_weights_halve_the_kernels_and_hardly_change_the_output(members, mean_file, tmp_path):
+    small = export(members, [NUMBER], tmp_path / "both.onnx", float16_weights=True)
+    expected = read_onnx_network(mean_file).predict(IMAGES)
+    difference = np.abs(read_onnx_network(small).predict(IMAGES) - expected)
+    assert 0 < difference.max() < 1e-3
+
+    def kernels(file):
+        tensors = {t.name: t for t in onnx.load(file).graph.initializer}
+        return {name: onnx.numpy_helper.to_array(t) for name, t in tensors.items() if len(t.dims) == 4}
+
+    before, after = kernels(mean_file), kernels(small)
+    assert {array.dtype for array in after.values()} == {np.dtype(np.float16)}
+    assert sum(a.nbytes for a in after.values()) * 2 == sum(a.nbytes for a in before.values())
+
+
+def test_the_computation_of_float16_weights_is_that_of_the_rounded_weights_in_float32(mean_file):
+    halved = onnx.load(mean_file)
+    with_float16_weights(halved.graph)
+    onnx.checker.check_model(halved)
+    rounded = onnx.load(mean_file)
+    for tensor in rounded.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
+            values = onnx.numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+
+    def output(model):
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        return session.run(None, {session.get_inputs()[0].name: IMAGES})[0]
+
+    np.testing.assert_array_equal(output(halved), output(rounded))
+
+
+def test_kernels_outside_the_range_of_float16_stay_as_they_are():
+    large = onnx.numpy_helper.from_array(np.full((2, 2), 1e6, np.float32), "large")
+    graph = onnx.helper.make_graph([], "none", [], [], [large])
+    with_float16_weights(graph)
+    assert graph.initializer[0] == large and not graph.node
+
+
+def test_openvino_computes_float16_weights(mean_file, tmp_path):
+    pytest.importorskip("openvino", reason="the optional engine is not installed")
+    model = onnx.load(mean_file)
+    with_float16_weights(model.graph)
+    onnx.save(model, tmp_path / "small.onnx")
+    found = read_onnx_network(tmp_path / "small.onnx", engine="openvino").predict(IMAGES)
+    np.testing.assert_allclose(found, read_onnx_network(mean_file).predict(IMAGES), atol=1e-3)
+
+
+def test_the_file_holds_hashes_but_no_names_of_the_images_of_all_members(members, tmp_path):
+    other = Experiment(shutil.copytree(members[1].folder, tmp_path / "second"), "second")
+    content = json.loads(other.split.read_text())
+    parts = content["parts"]
+    moved = parts["test"].pop()  # the second member has seen an image that is a test image of the first
+    parts["train"].append(moved)
+    other.split.write_text(json.dumps(content))
+    seen = [m for part in ("train", "validation") for m in parts[part]]
+    names = [m["name"] for part in parts.values() for m in part]
+    file = export([members[0], other], [NUMBER], tmp_path / "both.onnx")
+    expected = {value for m in seen for value in (m["sha256"], m["pixels"])}
+    assert moved["sha256"] in expected and parts["test"][0]["sha256"] not in expected
+    assert read_onnx_network(file).seen_images_sha256 == expected
+    (metadata,) = (e.value for e in onnx.load(file).metadata_props if e.key == METADATA_KEY)
+    assert names and not any(name in metadata for name in names)
+
+
+def test_a_file_without_hashes_of_images_is_read(mean_file, tmp_path):
+    model = onnx.load(mean_file)
+    content = json.loads(model.metadata_props[0].value)
+    assert content.pop("seen_images_sha256")
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(content)})
+    onnx.save(model, tmp_path / "older.onnx")
+    assert read_onnx_network(tmp_path / "older.onnx").seen_images_sha256 == frozenset()
