@@ -30,7 +30,7 @@ class TrainedNetwork:
         min_area_px: areas with fewer pixels are removed.
         weights_sha256: SHA-256 of the weight file.
         predict: computes the probabilities.
-        seen_images_sha256: SHA-256 of the images that the training has used, of files and of pixels. There are
+        seen_images_sha256: SHA-256 of the images that the training has used, of files and of pixels. It has
             no names, which could be confidential. Empty if they are not known.
     """
 
