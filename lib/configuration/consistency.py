@@ -14,7 +14,7 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
     preparation, paths = configuration.preparation, configuration.data_paths
     both = sorted(set(preparation.labels) & set(preparation.ignore_labels))
     names = [one.name for part in ("train", "validation", "test") for one in paths.hdf5(part)]
-    uses_training = by_validation(testing) and training.validation == "patches"
+    uses_training = by_validation(testing) and training.validation != "images"
     same_folder = os.path.realpath(paths.path_local) == os.path.realpath(paths.path_images)
     checks = {
         f"[testing settings] stride_{side} = {stride}: expected at most "
@@ -33,7 +33,7 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
         f"{training.optimizer}, or optimizer = adamw": bool(training.weight_decay)
         and training.optimizer != "adamw",
         "[testing settings] threshold or min_area_px = 'validation': expected a number, since "
-        "[training settings] validation = 'patches' uses the validation images for training": uses_training,
+        "[training settings] validation is not 'images', so that no image is kept for it": uses_training,
         f"[preparation] labels and ignore_labels both hold {', '.join(both)}": bool(both),
         "[preparation] labels is empty: expected at least one, e.g. NP": not preparation.labels,
         f"[data paths] path_local and path_images are both {paths.path_images}: expected two folders, "

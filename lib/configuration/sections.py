@@ -9,13 +9,14 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from lib.configuration.banner import Banner, parse_info_banner
 from lib.configuration.values import (
+    Folds,
     Reader,
     boolean,
     either,
     experiment_name,
     file_name,
+    folds,
     number,
-    one_fold,
     one_of,
     optional,
     optional_boolean,
@@ -89,7 +90,7 @@ class Preparation:
     split_ratio: tuple[float, float, float] = key(ratio)
     split_seed: int = key(number(int, least=0))
     split_file: Path | None = key(optional(path))
-    fold: tuple[int, int] | None = key(optional(one_fold), absent="")
+    fold: Folds | None = key(optional(folds), absent="")
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class TrainingSettings:
     """[training settings]"""
 
     N_subimgs: int = key(number(int, least=1))
-    validation: str = key(one_of("images", "patches"))
+    validation: str = key(one_of("images", "patches", "none"))
     N_subimgs_validation: int = key(number(int, least=1))
     inside_FOV: bool = key(boolean)
     truth_centred_share: float = key(number(float, least=0, most=1))

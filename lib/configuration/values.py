@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lib.runtime.paths import PROJECT
 
@@ -170,12 +170,31 @@ def file_name(value: str) -> str:
     return value
 
 
-def one_fold(value: str) -> tuple[int, int]:
-    """`k/n`: the k-th of n folds."""
-    match = re.fullmatch(r"(\d{1,4})\s*/\s*(\d{1,4})", value)
-    if not match or not 1 <= int(match[1]) <= int(match[2]) or int(match[2]) < 3:
-        raise ValueError("nothing, or k/n with 1 <= k <= n and at least 3 folds, e.g. 1/5")
-    return int(match[1]), int(match[2])
+class Folds(NamedTuple):
+    """The folds that test a network.
+
+    Attributes:
+        tested: one or two numbers, from 1, in ascending order.
+        number: how many folds there are.
+    """
+
+    tested: tuple[int, ...]
+    number: int
+
+    def __str__(self) -> str:
+        return f"{'+'.join(map(str, self.tested))}/{self.number}"
+
+
+def folds(value: str) -> Folds:
+    """`k/n`: the k-th of n folds; `k+l/n`: two of them."""
+    match = re.fullmatch(r"(\d{1,4})(?:\s*\+\s*(\d{1,4}))?\s*/\s*(\d{1,4})", value)
+    tested = tuple(int(number) for number in match.groups()[:2] if number) if match else ()
+    number = int(match[3]) if match else 0
+    if number < 3 or not 1 <= tested[0] <= tested[-1] <= number or len(set(tested)) < len(tested):
+        raise ValueError(
+            "nothing, or k/n with 1 <= k <= n and at least 3 folds, e.g. 1/5, or k+l/n with k < l, e.g. 1+3/5"
+        )
+    return Folds(tested, number)
 
 
 def optional_boolean(value: str) -> bool | None:

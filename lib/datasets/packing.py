@@ -89,8 +89,8 @@ def _split_of_labelled(configuration: Configuration, members: Sequence[Member]) 
         return split, how
     members = [m for m in members if m.truth_fraction is not None]
     if settings.fold:
-        number, folds = settings.fold
-        how = f"by patient, fold {number} of {folds}, seed {settings.split_seed}"
+        tested = " and ".join(map(str, settings.fold.tested))
+        how = f"by patient, fold {tested} of {settings.fold.number}, seed {settings.split_seed}"
         return split_by_fold(members, settings.fold, settings.split_seed), how
     how = (
         f"by patient, {configuration.texts['preparation']['split_ratio']} of the images, "

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.stats import wasserstein_distance
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from lib.datasets.split_file import PARTS, Member, Split, parts_of_fold
+from lib.configuration.values import Folds
+from lib.datasets.split_file import PARTS, Member, Split, parts_of_folds
 from lib.runtime.errors import UserError
 
 RANDOM_ORDERS = 200
@@ -74,8 +75,10 @@ def _imbalance(split: Split, sizes: np.ndarray) -> tuple[float, float]:
     return round(size, 6), sum(wasserstein_distance(part, together) for part in fractions)
 
 
-def split_by_fold(members: Sequence[Member], fold: tuple[int, int], seed: int) -> Split:
+def split_by_fold(members: Sequence[Member], fold: Folds, seed: int) -> Split:
     """Cross-validation by patient: fold k of n tests, the next fold validates, the others train.
+
+    If `fold` names two folds, both test and none validates.
 
     With as many folds as patients, each fold is one patient, in the order of names (leave one out).
     Otherwise scikit-learn's `StratifiedKFold` distributes the patients at random; its strata are groups
@@ -84,7 +87,7 @@ def split_by_fold(members: Sequence[Member], fold: tuple[int, int], seed: int) -
     Raises:
         UserError: fewer patients than folds.
     """
-    number, folds = fold
+    folds = fold.number
     images = _images_by_patient(members)
     patients = sorted(images)
     if len(patients) < folds:
@@ -97,8 +100,8 @@ def split_by_fold(members: Sequence[Member], fold: tuple[int, int], seed: int) -
     ranks = np.argsort(np.argsort(areas, kind="stable"))  # 0: the largest area
     # An incomplete last group joins the one before: a stratum needs a patient for each fold.
     strata = np.minimum(ranks // folds, len(patients) // folds - 1)
-    parts = parts_of_fold(
-        [[patients[i] for i in tested] for _, tested in splitter.split(strata, strata)], number
+    parts = parts_of_folds(
+        [[patients[i] for i in tested] for _, tested in splitter.split(strata, strata)], fold.tested
     )
     ordered = sorted(members, key=lambda m: m.name)
     return {part: [m for m in ordered if m.patient in parts[part]] for part in PARTS}

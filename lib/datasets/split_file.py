@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.configuration.values import Folds
 from lib.runtime.atomic_files import write_text
 from lib.runtime.errors import UserError, raise_all
 
@@ -82,12 +83,10 @@ def union_of_splits(splits: Sequence[Split]) -> Split:
     return union
 
 
-def read_given_split(
-    file: Path, members: Sequence[Member], fold: tuple[int, int] | None = None
-) -> tuple[Split, str]:
+def read_given_split(file: Path, members: Sequence[Member], fold: Folds | None = None) -> tuple[Split, str]:
     """Read a split that a person made, check that it fits the images, and say where it comes from.
 
-    The file contains `parts`, or `folds` (a list of lists of names); `fold` (k, n) selects one of n. Entries
+    The file contains `parts`, or `folds` (a list of lists of names); `fold` says which of them test. Entries
     that are marked as negatives are left out: path_negatives says which images these are.
 
     Raises:
@@ -127,26 +126,26 @@ NamedParts = dict[str, list[tuple[str, str | None]]]
 """Name and SHA-256 (None if not given) of the images of each part."""
 
 
-def _read_parts(file: Path, fold: tuple[int, int] | None) -> tuple[NamedParts, str]:
+def _read_parts(file: Path, fold: Folds | None) -> tuple[NamedParts, str]:
     parts: NamedParts
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
         how = f"{file.name}: {content.get('how') or content.get('source', 'given')}"
         if fold and "folds" not in content:
             raise UserError(
-                f"{file}: names parts, not folds; with [preparation] fold = {fold[0]}/{fold[1]} expected "
+                f"{file}: names parts, not folds; with [preparation] fold = {fold} expected "
                 "split_file empty, or a file of folds"
             )
         if "folds" in content:
             folds = content["folds"]
-            if fold is None or fold[1] != len(folds):
+            if fold is None or fold.number != len(folds):
                 raise UserError(
                     f"{file}: contains {len(folds)} folds; "
                     f"select one with [preparation] fold = 1/{len(folds)}"
                 )
-            named = parts_of_fold(folds, fold[0])
+            named = parts_of_folds(folds, fold.tested)
             parts = {part: [(name, None) for name in names] for part, names in named.items()}
-            return parts, f"{how}; fold {fold[0]}/{fold[1]}"
+            return parts, f"{how}; fold {fold}"
         parts = {
             part: [
                 (m["name"], m.get("sha256"))
@@ -163,9 +162,14 @@ def _read_parts(file: Path, fold: tuple[int, int] | None) -> tuple[NamedParts, s
     return parts, how
 
 
-def parts_of_fold(folds: list[list[str]], number: int) -> dict[str, list[str]]:
-    """Names in the test part (fold `number`, from 1), the validation part (the next fold) and train."""
-    part_of = {number - 1: "test", number % len(folds): "validation"}
+def parts_of_folds(folds: list[list[str]], tested: Sequence[int]) -> dict[str, list[str]]:
+    """Names in the parts if the folds with the numbers `tested`, from 1, are the test part.
+
+    If one fold tests, the next one validates; if two test, none validates. The others train.
+    """
+    part_of = {number - 1: "test" for number in tested}
+    if len(tested) == 1:
+        part_of[tested[0] % len(folds)] = "validation"
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for index, names in enumerate(folds):
         parts[part_of.get(index, "train")] += names

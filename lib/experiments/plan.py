@@ -6,13 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path, PurePath
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.ini_file import ini_sections
 from lib.configuration.reading import Configuration, read_configuration
-from lib.configuration.values import experiment_name
+from lib.configuration.values import Folds, experiment_name
 from lib.datasets.vessel_sets import VESSEL_SETS
 from lib.runtime.errors import UserError
 
@@ -27,14 +27,14 @@ class Run:
         name: name of its experiment.
         variant: the values that [vary] gives it, e.g. "unet"; runs that differ in fold and seed share it.
         seed: seed of the training; None where the plan gives no seeds.
-        fold: number of the fold, from 1; None where the plan has no folds.
+        folds: numbers of the folds that test it, from 1; empty where the plan has no folds.
         configuration: all its settings.
     """
 
     name: str
     variant: str
     seed: int | None
-    fold: int | None
+    folds: tuple[int, ...]
     configuration: Configuration = field(compare=False, repr=False)
 
     @property
@@ -76,7 +76,8 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     """Read a plan file; `overrides` of the form "section.key=value" hold for all its runs.
 
     [experiments] holds `name` and `base` (a configuration, relative to the file); for a cross-validation
-    `data_set` and `folds`; for repeated trainings `seeds`. [settings] holds `section.key = value` for all
+    `data_set` and `folds`, and `left_out = 2` if each training leaves out two folds; for repeated trainings
+    `seeds`. [settings] holds `section.key = value` for all
     runs. [vary] holds `section.key = value | value ...`: each combination is run with each seed in each
     fold. [reference] holds `source` and a published AUC-ROC for each test image.
 
@@ -91,9 +92,12 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     head = sections.get("experiments", {})
     if missing := {"name", "base"} - set(head):
         raise UserError(f"{file}: [experiments] key '{missing.pop()}' is missing")
-    if unknown := set(head) - {"name", "base", "data_set", "folds", "seeds"}:
+    if unknown := set(head) - {"name", "base", "data_set", "folds", "left_out", "seeds"}:
         raise UserError(f"{file}: [experiments] unknown key '{unknown.pop()}'")
     folds = _whole_number(head.get("folds") or "0", f"{file}: [experiments] folds")
+    left_out = _whole_number(head.get("left_out") or "1", f"{file}: [experiments] left_out")
+    if left_out not in (1, 2):
+        raise UserError(f"{file}: [experiments] left_out = {left_out}: expected 1 or 2 folds")
     data_set = head.get("data_set", "")
     if folds and data_set not in DATA_SETS:
         raise UserError(
@@ -111,7 +115,7 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     settings += overrides
     vary = sections.get("vary", {})
     seeds = _seeds(head.get("seeds", ""), [*settings, *vary], file)
-    runs = tuple(_runs(head["name"], base, settings, vary, seeds, folds))
+    runs = tuple(_runs(head["name"], base, settings, vary, seeds, list(_tested_folds(folds, left_out))))
     for run, number in Counter(run.name for run in runs).items():
         if number > 1:
             raise UserError(f"{file}: [vary] gives {number} runs of the name {run}")
@@ -136,7 +140,7 @@ def _runs(
     settings: list[str],
     vary: Mapping[str, str],
     seeds: Sequence[int | None],
-    folds: int,
+    tested: Sequence[Folds | None],
 ) -> Iterator[Run]:
     folder = read_configuration(base, settings).experiment_name.path_experiments / name
     choices = [[(key, v.strip()) for v in values.split("|")] for key, values in vary.items()]
@@ -151,28 +155,37 @@ def _runs(
         overrides = [*settings, *(f"{key}={value}" for key, value in chosen)]
         configuration = read_configuration(base, overrides)
         overrides.append(f"experiment name.path_experiments={folder}")
-        for seed, fold in product(seeds, range(1, folds + 1) if folds else [None]):
+        for seed, fold in product(seeds, tested):
             parts, changed = [*varied], [*overrides]
             if seed is not None:
                 parts.append(f"seed{seed}")
                 changed.append(f"training settings.seed={seed}")
             if fold:
-                parts.append(f"fold{fold:02d}")
-                changed += _in_fold(configuration, name, fold, folds)
+                parts.append("fold" + "-".join(f"{number:02d}" for number in fold.tested))
+                changed += _in_fold(configuration, name, fold)
             run = "_".join(parts) or "run"
             changed.append(f"experiment name.name={run}")
-            yield Run(run, variant, seed, fold, read_configuration(base, changed))
+            yield Run(run, variant, seed, fold.tested if fold else (), read_configuration(base, changed))
 
 
-def _in_fold(configuration: Configuration, name: str, fold: int, folds: int) -> list[str]:
+def _tested_folds(number: int, left_out: int) -> Iterator[Folds | None]:
+    """Every fold, or every two folds, of so many; None for a plan without folds."""
+    if not number:
+        yield None
+    for tested in combinations(range(1, number + 1), left_out) if number else ():
+        yield Folds(tested, number)
+
+
+def _in_fold(configuration: Configuration, name: str, fold: Folds) -> list[str]:
     """Overrides that prepare the fold in a folder of its own, named by fold, folds and seed of the split.
 
     "stratified" distinguishes it from the folds of version 0.1.0, which were other ones for the same seed.
     """
     local = configuration.data_paths.path_local
-    packed = f"fold{fold}of{folds}_seed{configuration.preparation.split_seed}_stratified"
+    tested = "-".join(map(str, fold.tested))
+    packed = f"fold{tested}of{fold.number}_seed{configuration.preparation.split_seed}_stratified"
     return [
-        f"preparation.fold={fold}/{folds}",
+        f"preparation.fold={fold}",
         f"data paths.path_local={local.parent / f'{local.name}_{name}' / packed}",
     ]
 

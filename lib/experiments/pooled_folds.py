@@ -4,8 +4,8 @@ Each image is predicted by a network that was not trained on its patient.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from lib.evaluation.patient_statistics import (
     estimate,
 )
 from lib.evaluation.performance_report import read_performances
+from lib.evaluation.pixel_scores import choose_threshold
+from lib.evaluation.pooled_pixels import PooledPixels
 from lib.evaluation.predicted_images import read_predictions
 from lib.evaluation.scoring import Evaluation, PredictedImage, blurred_darkness
 from lib.experiments.plan import Plan, Run
@@ -64,8 +66,15 @@ class Variant:
 
 def read_variants(plan: Plan) -> list[Variant]:
     """The variants for which at least one patient was predicted with every seed, from the finished runs."""
-    names = dict.fromkeys(run.variant for run in plan.runs)
-    found = (_read_variant(name, [run for run in plan.runs if run.variant == name]) for name in names)
+    found = []
+    for name in dict.fromkeys(run.variant for run in plan.runs):
+        runs = [run for run in plan.runs if run.variant == name]
+        if len(runs[0].folds) < 2:
+            found.append(_read_variant(name, runs))
+            continue
+        found.append(_read_cross_fitted(name, runs, together=False))
+        if len({run.seed for run in runs}) > 1:
+            found.append(_read_cross_fitted(f"{name}, ensemble of all seeds", runs, together=True))
     return [variant for variant in found if variant]
 
 
@@ -78,13 +87,13 @@ def best_in_each_fold(plan: Plan) -> list[Variant]:
     scores = {
         run: max(row["val_auc"] for row in history)
         for run in plan.runs
-        if run.fold and (history := run.experiment.history())
+        if run.folds and (history := run.experiment.history()) and "val_auc" in history[0]
     }
     if len({run.variant for run in scores}) < 2:
         return []
-    groups = dict.fromkeys((run.seed, run.fold) for run in scores)
+    groups = dict.fromkeys((run.seed, run.folds) for run in scores)
     best = [
-        max((run for run in scores if (run.seed, run.fold) == group), key=lambda run: scores[run])
+        max((run for run in scores if (run.seed, run.folds) == group), key=lambda run: scores[run])
         for group in groups
     ]
     variant = _read_variant(CHOSEN, best)
@@ -117,6 +126,87 @@ def _read_variant(name: str, runs: Sequence[Run]) -> Variant | None:
                 "prepare all folds with one version of this program"
             )
         seeds.append(images)
+    return _variant(name, seeds, baselines)
+
+
+def _read_cross_fitted(name: str, runs: Sequence[Run], *, together: bool) -> Variant | None:
+    """The variant of runs that each leave out two folds (`cross_fitted`).
+
+    Args:
+        name: name of the variant.
+        runs: its runs.
+        together: one ensemble of all seeds instead of an ensemble for each seed.
+    """
+    by_seed = [[run for run in runs if run.seed == seed] for seed in dict.fromkeys(r.seed for r in runs)]
+    seeds: list[list[ScoredImage]] = []
+    baselines = defaultdict(list)
+    for chosen in [runs] if together else by_seed:
+        images = cross_fitted(chosen, lambda case: case.probability)
+        if not seeds:
+            darkness = cross_fitted(chosen, lambda case: blurred_darkness(case.original))
+            baselines[DARKNESS] = darkness
+            baselines[BACKGROUND] = [
+                replace(image, scores=np.zeros_like(image.scores), threshold=0.5) for image in darkness
+            ]
+        seeds.append(images)
+    return _variant(name, seeds, baselines)
+
+
+def cross_fitted(runs: Sequence[Run], scores_of: Callable[[PredictedImage], np.ndarray]) -> list[ScoredImage]:
+    """Every image with the mean of the scores of all networks that were not trained on its fold.
+
+    Each of the runs leaves out two folds, k and l, and predicts both. The threshold for the images of fold k
+    is that with the best F1 on the other folds: for fold l, those scores count that are of networks which
+    left out k and l. So neither the networks nor the threshold have seen fold k (nested cross-validation; as
+    cross-fitting in Chernozhukov et al., Econometrics Journal 21(1), 2018).
+
+    Args:
+        runs: runs of one variant; those that are not finished are left out.
+        scores_of: gives the scores of an image, (H, W) float32 in [0, 1].
+
+    Returns:
+        The images of the folds for which every combination with another fold is finished.
+    """
+    cases: dict[str, PredictedImage] = {}
+    scores: dict[str, dict[tuple[int, ...], list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        for _, case in read_tested_images([run]):
+            inside = case.field_of_view > 0
+            cases[case.name] = case
+            scores[case.name][run.folds].append(scores_of(case)[inside])
+    plan = runs[0].configuration.preparation.fold
+    assert plan is not None  # a run that leaves out folds has them
+    fold_of = {
+        name: set.intersection(*map(set, found)).pop()
+        for name, found in scores.items()
+        if len(found) == plan.number - 1
+    }
+    truth = {name: cases[name].truth[cases[name].field_of_view > 0] for name in fold_of}
+
+    def threshold_for(fold: int) -> float:
+        pool = PooledPixels()
+        for name, other in fold_of.items():
+            if other != fold:
+                pool.add(np.mean(scores[name][tuple(sorted((fold, other)))], axis=0), truth[name])
+        return choose_threshold(pool)
+
+    thresholds = {fold: threshold_for(fold) for fold in sorted(set(fold_of.values()))}
+    return [
+        ScoredImage(
+            name,
+            cases[name].patient,
+            np.asarray(np.mean([s for several in scores[name].values() for s in several], axis=0)),
+            truth[name] > 0,
+            thresholds[fold],
+        )
+        for name, fold in sorted(fold_of.items())
+    ]
+
+
+def _variant(
+    name: str, seeds: list[list[ScoredImage]], baselines: Mapping[str, list[ScoredImage]]
+) -> Variant | None:
+    """The variant of the patients that every seed has; None if there are none."""
     patients = set.intersection(*({image.patient for image in images} for images in seeds))
     if not patients:
         return None

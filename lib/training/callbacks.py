@@ -40,10 +40,13 @@ class ProgressBar(keras.callbacks.Callback):
         row = state.history[-1]
         epochs_left = self._settings.N_epochs - state.epochs_done
         left = tqdm.format_interval(epochs_left * np.median([r["seconds"] for r in state.history]))
+        validation = ""
+        if "val_loss" in row:
+            best = " (best)" if state.best_epoch == row["epoch"] else ""
+            validation = f"  validation: loss {row['val_loss']:.4f} AUC {row['val_auc']:.4f}{best}"
         self._bar.write(
             f"epoch {row['epoch']:>3}/{self._settings.N_epochs}  loss {row['loss']:.4f} "
-            f"AUC {row['auc']:.4f}  validation: loss {row['val_loss']:.4f} AUC {row['val_auc']:.4f}"
-            f"{' (best)' if state.best_epoch == row['epoch'] else ''}  "
+            f"AUC {row['auc']:.4f}{validation}  "
             f"{row['seconds']:.0f} s, at most {left} left",
             file=sys.stdout,
         )

@@ -25,7 +25,9 @@ class TrainingState:
 
 
 def last_epoch_is_best(state: TrainingState, settings: TrainingSettings) -> bool:
-    """Whether the last epoch is better than all epochs before it."""
+    """Whether the last epoch is better than all epochs before it; always without validation."""
+    if settings.validation == "none":
+        return True
     name, sign = ("val_auc", 1) if settings.best_by == "auc" else ("val_loss", -1)
     values = [sign * row[name] for row in state.history]
     return values[-1] > max(values[:-1], default=-math.inf)

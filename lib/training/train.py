@@ -185,6 +185,8 @@ def _train_epochs(
             if is_first_process():
                 _write_epoch(experiment, keras_models, state, settings.best_by)
             bar.print_epoch(state)
+    if settings.validation == "none":
+        return f"{reason}; no validation: the last epoch counts as the best"
     return f"{reason}; best epoch {state.best_epoch} by validation {settings.best_by}"
 
 
@@ -205,8 +207,9 @@ def _train_epoch(
     means = keras_models.fit(patches, callbacks)
     row = {name: means[name][0] for name in ("loss", "accuracy")}
     row["auc"] = _measure(keras_models.saved, fixed["train"], settings)["auc"]
-    validation = _measure(keras_models.saved, fixed["validation"], settings)
-    row |= {f"val_{name}": value for name, value in validation.items()}
+    if "validation" in fixed:
+        validation = _measure(keras_models.saved, fixed["validation"], settings)
+        row |= {f"val_{name}": value for name, value in validation.items()}
     return row | {"seconds": round(time.monotonic() - started, 2)}
 
 
@@ -223,8 +226,8 @@ def _measure(model: keras.Model, patches: FixedPatches, settings: TrainingSettin
 
 def _refuse_non_finite(row: dict[str, float], folder: Path) -> None:
     if not all(math.isfinite(value) for value in row.values()):
-        losses = f"loss {row['loss']:g}, validation loss {row['val_loss']:g}"
-        raise diverged(f"epoch {row['epoch']}: {losses}", folder)
+        losses = [f"{name} {row[name]:g}" for name in ("loss", "val_loss") if name in row]
+        raise diverged(f"epoch {row['epoch']}: {', '.join(losses)}", folder)
 
 
 def _write_epoch(
@@ -272,7 +275,7 @@ def _print_start(
 
 def _print_validation_images(images: dict[str, list[TrainingImage]], settings: TrainingSettings) -> None:
     """With `validation = patches`, print which images validate, and warn if one also trains."""
-    if settings.validation == "images":
+    if settings.validation != "patches":
         return
     validating = {image.name for image in images["validation"]}
     both = validating & {image.name for image in images["train"]}

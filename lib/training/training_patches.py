@@ -56,15 +56,16 @@ def refuse_unprepared(configuration: Configuration) -> None:
 
 
 def training_images(configuration: Configuration) -> dict[str, list[TrainingImage]]:
-    """The images of the parts "train" and "validation".
+    """The images of the parts "train" and "validation"; only "train" if `validation = none`.
 
     `validation = patches` is the rule of retina-unet: patches are in the order of their images, and the last
     tenth of them validates (`validation_split` of Keras). So the last tenth of the images validates, and an
     image that is partly in this tenth also trains.
     """
     paths, settings = configuration.data_paths, configuration.training_settings
-    if settings.validation == "images":
-        return {part: _read_images(configuration, part) for part in ("train", "validation")}
+    if settings.validation != "patches":
+        parts = ("train", "validation") if settings.validation == "images" else ("train",)
+        return {part: _read_images(configuration, part) for part in parts}
     pooled = [
         image
         for part in ("train", "validation")

@@ -85,7 +85,13 @@ def test_an_error_in_an_override_names_the_option_set():
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [("", None), ("3/20", (3, 20)), ("0/5", 0), ("6/5", 0), ("1/2", 0), ("x", 0)]
+    ("value", "expected"),
+    [
+        ("", None),
+        ("3/20", ((3,), 20)),
+        ("2 + 4/5", ((2, 4), 5)),
+        *((wrong, 0) for wrong in ("0/5", "6/5", "1/2", "x", "2+2/5", "4+2/5", "1+6/5", "1+2+3/5")),
+    ],
 )
 def test_a_fold_is_one_of_at_least_three(value, expected):
     setting = f"preparation.fold={value}"

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
+from lib.configuration.values import Folds
 from lib.datasets.patient_split import split_by_fold, split_by_patient
 from lib.datasets.split_file import PARTS, Member
 from lib.runtime.errors import UserError
@@ -64,12 +65,12 @@ def test_folds_test_every_image_once_and_keep_patients_together(counts, folds, s
     everyone = members(counts)
     tested = []
     for number in range(1, folds + 1):
-        split = split_by_fold(everyone, (number, folds), seed)
+        split = split_by_fold(everyone, Folds((number,), folds), seed)
         tested += [m.name for m in split["test"]]
         patients = [{m.patient for m in split[part]} for part in PARTS]
         assert all(patients)
         assert sum(map(len, patients)) == len(set.union(*patients)) == len(counts)
-        following = split_by_fold(everyone, (number % folds + 1, folds), seed)
+        following = split_by_fold(everyone, Folds((number % folds + 1,), folds), seed)
         assert split["validation"] == following["test"]
     assert sorted(tested) == sorted(m.name for m in everyone)
 
@@ -87,7 +88,7 @@ def test_each_fold_gets_one_patient_of_each_group_of_similar_area(counts, folds,
         last = groups.pop()
         groups[-1] += last
     tested = [
-        {m.patient for m in split_by_fold(everyone, (number, folds), seed)["test"]}
+        {m.patient for m in split_by_fold(everyone, Folds((number,), folds), seed)["test"]}
         for number in range(1, folds + 1)
     ]
     for group in groups[:-1]:
@@ -98,21 +99,22 @@ def test_each_fold_gets_one_patient_of_each_group_of_similar_area(counts, folds,
 
 def test_the_seed_chooses_the_folds():
     everyone = members([1, 2] * 10)
-    first, again, other = (split_by_fold(everyone, (1, 5), s) for s in (7, 7, 2**32 + 8))
+    first, again, other = (split_by_fold(everyone, Folds((1,), 5), s) for s in (7, 7, 2**32 + 8))
     assert first == again != other
 
 
 def test_folds_have_similar_truth():
     everyone = members([1] * 40)
     means = [
-        np.mean([m.truth_fraction for m in split_by_fold(everyone, (n, 4), 0)["test"]]) for n in (1, 2, 3, 4)
+        np.mean([m.truth_fraction for m in split_by_fold(everyone, Folds((n,), 4), 0)["test"]])
+        for n in (1, 2, 3, 4)
     ]
     assert np.ptp(means) < 0.1  # 10 numbers in [0, 1] each; about 0.2 for random folds
 
 
 def test_as_many_folds_as_patients_are_leave_one_out_in_the_order_of_names():
-    split = split_by_fold(members([2, 1, 1, 1]), (1, 4), 0)
+    split = split_by_fold(members([2, 1, 1, 1]), Folds((1,), 4), 0)
     assert [m.name for m in split["test"]] == ["0-0", "0-1"]
     assert [m.name for m in split["validation"]] == ["1-0"]
     with pytest.raises(UserError, match=r"4 patient\(s\) cannot fill the 5 folds"):
-        split_by_fold(members([2, 1, 1, 1]), (1, 5), 0)
+        split_by_fold(members([2, 1, 1, 1]), Folds((1,), 5), 0)

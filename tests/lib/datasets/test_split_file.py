@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from lib.configuration.values import Folds
 from lib.datasets.patient_split import split_by_patient
 from lib.datasets.split_file import PARTS, read_given_split, read_split, union_of_splits, write_split
 from lib.runtime.errors import UserError
@@ -52,7 +53,7 @@ def test_other_content_is_refused_with_the_file_name(tmp_path, content):
 def test_a_fold_of_a_file_of_folds_is_selected(tmp_path):
     file = tmp_path / "mine.json"
     file.write_text('{"source": "me", "folds": [["0-0"], ["1-0"], ["2-0", "3-0"]]}')
-    split, how = read_given_split(file, members([1, 1, 1, 1]), (3, 3))
+    split, how = read_given_split(file, members([1, 1, 1, 1]), Folds((3,), 3))
     assert [[m.name for m in split[part]] for part in PARTS] == [["1-0"], ["0-0"], ["2-0", "3-0"]]
     assert how == "mine.json: me; fold 3/3"
     with pytest.raises(UserError, match=r"contains 3 folds; select one with .* fold = 1/3"):
@@ -63,7 +64,7 @@ def test_a_fold_of_a_file_of_parts_is_refused(tmp_path):
     everyone = members([1, 1, 1])
     write_split(tmp_path / "split.json", split_by_patient(everyone, (1, 1, 1), 0), "mine")
     with pytest.raises(UserError, match=r"names parts, not folds; with .* fold = 1/3"):
-        read_given_split(tmp_path / "split.json", everyone, (1, 3))
+        read_given_split(tmp_path / "split.json", everyone, Folds((1,), 3))
 
 
 def test_the_union_of_splits_puts_an_image_into_the_part_that_saw_most_of_it():

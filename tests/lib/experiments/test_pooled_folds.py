@@ -186,8 +186,8 @@ def test_images_without_a_positive_pixel_have_tables_and_pictures(tmp_path, monk
 
 
 def test_folds_that_test_an_image_twice_are_refused(plan):
-    first = next(run for run in plan.runs if run.fold == 1)
-    other = dataclasses.replace(first, fold=9)
+    first = next(run for run in plan.runs if run.folds == (1,))
+    other = dataclasses.replace(first, folds=(9,))
     with pytest.raises(UserError, match=r"the folds do not fit each other, .* test 0-1, 4-1;"):
         read_variants(dataclasses.replace(plan, runs=(first, other)))
 
@@ -204,7 +204,7 @@ def test_a_fold_chooses_its_network_by_its_validation_images(plan, monkeypatch):
     monkeypatch.setattr(intervals, "RESAMPLES", 10)
     best, kept = {}, {}
     for run in plan.runs:
-        fold = run.fold - 1
+        fold = run.folds[0] - 1
         wins = run.variant == NETWORKS[(fold + run.seed) % 2]
         best[run.seed, fold] = run.variant if wins else best.get((run.seed, fold))
         history = run.experiment.history_file
@@ -225,3 +225,62 @@ def test_a_fold_chooses_its_network_by_its_validation_images(plan, monkeypatch):
     found = chosen.network.estimate.values[SCORES.index("auc_roc")]
     assert found == pytest.approx(np.mean(expected), abs=1e-9)
     assert set(best.values()) == set(NETWORKS) and len(chosen.images) == 8
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """One network, two seeds; each training leaves out two of three folds of two patients."""
+    folder = tmp_path_factory.mktemp("pairs")
+    file = plan_file(folder, "")
+    head = "data_set = FFA\nfolds = 3\nleft_out = 2\nseeds = 1 2\n[settings]"
+    file.write_text(file.read_text().replace("[settings]", head))
+    plan = read_plan(file)
+    for number, run in enumerate(plan.runs):
+        run.experiment.folder.mkdir(parents=True)
+        cases = [a_case(fold + 3 * n, 2, number) for fold in run.folds for n in range(2)]
+        finish(run, cases, 0.5)
+    return plan
+
+
+def test_cross_fitting_averages_the_networks_that_left_out_a_fold(pairs, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    probability = {}  # of the run with a number, for a patient
+    for number, run in enumerate(pairs.runs):
+        for fold in run.folds:
+            for patient in (fold, fold + 3):
+                probability[number, patient] = a_case(patient, 2, number).probability[2:]
+    numbers = range(len(pairs.runs))
+
+    def mean(patient, folds):
+        chosen = [n for n in numbers if folds <= set(pairs.runs[n].folds)]
+        return np.mean([probability[n, patient] for n in chosen], axis=0)
+
+    single, ensemble = read_variants(pairs)
+    assert ensemble.name == "plan, ensemble of all seeds" and len(single.network.counts) == 2
+    assert ensemble.images == tuple(f"{patient}-1" for patient in range(1, 7))
+    truth = {patient: a_case(patient, 2, 0).truth[2:] for patient in range(1, 7)}
+    scores = np.concatenate([mean(p, {(p - 1) % 3 + 1}).ravel() for p in truth])
+    together = np.concatenate([truth[p].ravel() for p in truth])
+    values = ensemble.network.estimate.values
+    assert values[SCORES.index("auc_roc")] == pytest.approx(roc_auc_score(together, scores), abs=1e-6)
+    for row, patient in enumerate(truth):
+        fold = (patient - 1) % 3 + 1
+        others = [p for p in truth if (p - 1) % 3 + 1 != fold]
+        seen = np.concatenate([mean(p, {fold, (p - 1) % 3 + 1}).ravel() for p in others])
+        wanted = np.concatenate([truth[p].ravel() for p in others])
+        threshold = max(np.unique(seen), key=lambda t: f1_score(wanted, seen >= t))
+        predicted = mean(patient, {fold}) >= threshold
+        true_positives = (predicted & (truth[patient] > 0)).sum()
+        assert ensemble.confusion[0, row, 3] == true_positives
+
+
+def test_an_unfinished_cross_fitting_has_no_score(pairs):
+    assert read_variants(dataclasses.replace(pairs, runs=pairs.runs[:1])) == []
+
+
+def test_cross_fitting_has_the_baselines_and_a_table(pairs, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    variants = read_variants(pairs)
+    assert set(variants[0].baselines) == {DARKNESS, BACKGROUND}
+    assert np.isfinite(variants[0].baselines[DARKNESS].estimate.values).all()
+    assert "ensemble of all seeds" in write_table(pairs, variants).read_text()

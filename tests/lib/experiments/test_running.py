@@ -48,7 +48,21 @@ def test_every_combination_is_run_in_every_fold(tmp_path):
     assert len(runs) == 12
     last = runs[-1].configuration
     assert (last.model.architecture, last.training_settings.seed) == ("resunet", 2)
-    assert last.preparation.fold == (3, 3)
+    assert last.preparation.fold == ((3,), 3)
+
+
+def test_every_two_folds_are_left_out_once(tmp_path):
+    file = plan_file(tmp_path, "[vary]\nmodel.architecture = unet | resunet\n")
+    head = "data_set = FFA\nfolds = 4\nleft_out = 2\n[settings]"
+    file.write_text(file.read_text().replace("[settings]", head))
+    runs = read_plan(file).runs
+    assert [run.folds for run in runs][:6] == [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]
+    assert len(runs) == 12 and runs[1].name == "architecture-unet_fold01-03"
+    assert runs[1].configuration.preparation.fold == ((1, 3), 4)
+    assert len({run.configuration.data_paths.path_local for run in runs}) == 6
+    file.write_text(file.read_text().replace("left_out = 2", "left_out = 3"))
+    with pytest.raises(UserError, match=r"left_out = 3: expected 1 or 2 folds"):
+        read_plan(file)
 
 
 def test_a_file_that_varies_is_called_by_its_name(tmp_path):
