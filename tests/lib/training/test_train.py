@@ -70,6 +70,22 @@ def test_a_resumed_training_gives_the_same_result(prepared, trained):
     assert_same_weights(cut, trained)
 
 
+def test_without_validation_all_epochs_are_trained_and_the_last_one_is_the_best(prepared, trained, capsys):
+    settings = (
+        "model.dropout=0.3",
+        "training settings.validation=none",
+        "training settings.patience=1",
+        "testing settings.threshold=0.5",
+    )
+    experiment = train(tiny_configuration(prepared, "experiment name.name=alone", *settings))
+    rows = history(experiment.folder)
+    kept = ("epoch", "loss", "accuracy", "auc")
+    assert rows == [{name: row[name] for name in kept} for row in history(trained.folder)]
+    best, last = (experiment.weights(which).read_bytes() for which in ("best", "last"))
+    assert best == last
+    assert "no validation: the last epoch counts as the best" in capsys.readouterr().out
+
+
 def assert_same_weights(one, other) -> None:
     def arrays(file):
         found = {}
