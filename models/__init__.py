@@ -34,6 +34,7 @@ _REGISTRY = {
     "resunet": _Entry("resunet", True),
     "unet": _Entry("unet", False),
     "unet_vgg": _Entry("unet", False, {"vgg_encoder": True}),
+    "efficientnet_unet": _Entry("efficientnet_unet", True),
     "retina_unet": _Entry("retina_unet", False),
     "retina_gnet": _Entry("retina_unet", False, {"upsampled_first": True}),
     "ldpc_net": _Entry("ldpc_net", True),

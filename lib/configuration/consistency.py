@@ -11,6 +11,7 @@ from lib.configuration.sections import Configuration, DataPaths, Preparation, by
 def contradictions(configuration: Configuration, file: Path) -> list[str]:
     """Return one line for each contradiction between the settings of `file`."""
     testing, training = configuration.testing_settings, configuration.training_settings
+    model = configuration.model
     preparation, paths = configuration.preparation, configuration.data_paths
     both = sorted(set(preparation.labels) & set(preparation.ignore_labels))
     names = [one.name for part in ("train", "validation", "test") for one in paths.hdf5(part)]
@@ -34,6 +35,9 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
         and training.optimizer != "adamw",
         "[testing settings] threshold or min_area_px = 'validation': expected a number, since "
         "[training settings] validation is not 'images', so that no image is kept for it": uses_training,
+        f"[model] encoder_weights = {model.encoder_weights}: expected none for architecture = "
+        f"{model.architecture}, or architecture = efficientnet_unet": model.encoder_weights != "none"
+        and model.architecture != "efficientnet_unet",
         f"[preparation] labels and ignore_labels both hold {', '.join(both)}": bool(both),
         "[preparation] labels is empty: expected at least one, e.g. NP": not preparation.labels,
         f"[data paths] path_local and path_images are both {paths.path_images}: expected two folders, "

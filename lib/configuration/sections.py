@@ -163,6 +163,7 @@ class Model:
     reduction_ratio: int = key(number(int, least=1))
     dropout: float = key(number(float, least=0, most=0.95))
     batch_normalisation: bool | None = key(optional_boolean)
+    encoder_weights: str = key(one_of("none", "imagenet"), absent="none")
 
 
 Precision = Literal["float32", "mixed_bfloat16"]

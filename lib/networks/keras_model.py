@@ -9,13 +9,19 @@ from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
 
 import models
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
 from lib.runtime.atomic_files import write_text, written_atomically
 from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 from lib.runtime.safe_hdf5 import plain_datasets
+from models.efficientnet_unet import encoder_layers
+
+IMAGENET_ENCODER = PROJECT / "pretrained" / "efficientnet_lite0" / "encoder.npz"
+"""Kernels and biases of EfficientNet-Lite0, float16; the README.md beside it says where they come from."""
 
 
 def build_model(configuration: Configuration, precision: str | None = None) -> keras.Model:
@@ -36,6 +42,21 @@ def build_model(configuration: Configuration, precision: str | None = None) -> k
         batch_normalisation=settings.batch_normalisation,
         channels=len(configuration.preprocessing.channels),
     )
+
+
+def load_imagenet_encoder(model: keras.Model) -> None:
+    """Give the encoder of an `efficientnet_unet`, of any number of levels, its weights trained on ImageNet.
+
+    The stem was trained on three colours. For another number of channels, each channel gets the mean of the
+    three kernels, scaled so that the sum over the channels stays the same.
+    """
+    with np.load(IMAGENET_ENCODER, allow_pickle=False) as arrays:
+        for name, layer in encoder_layers(model).items():
+            kernel, bias = (arrays[f"{name}/{part}"].astype(np.float32) for part in ("kernel", "bias"))
+            channels = layer.kernel.shape[2]
+            if name == "stem" and channels != kernel.shape[2]:
+                kernel = np.repeat(kernel.sum(axis=2, keepdims=True) / channels, channels, axis=2)
+            layer.set_weights([kernel, bias])
 
 
 def trained_model(configuration: Configuration, weights: Path, precision: str = "float32") -> keras.Model:

@@ -22,6 +22,7 @@ from lib.networks.keras_model import (
     build_model,
     devices,
     has_gpu,
+    load_imagenet_encoder,
     save_weights,
     trained_model,
     write_experiment_record,
@@ -157,7 +158,10 @@ def _with_batch_size(
 def _initial_model(configuration: Configuration) -> keras.Model:
     settings = configuration.training_settings
     if settings.initial_weights == "none":
-        return build_model(configuration)
+        model = build_model(configuration)
+        if configuration.model.encoder_weights == "imagenet":
+            load_imagenet_encoder(model)
+        return model
     refuse_initial_weights(configuration)
     return trained_model(configuration, settings.initial_weights, settings.precision)
 

