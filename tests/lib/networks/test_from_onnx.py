@@ -85,7 +85,7 @@ def test_a_network_of_several_channels_predicts_files_as_keras_does(prepared, wi
         pytest.importorskip("openvino", reason="the optional engine is not installed")
     network, model = read_keras_network(with_channels)
     assert model.input_shape[-1] == 3
-    exported = read_onnx_network(export(with_channels, []), engine=engine)
+    exported = read_onnx_network(export([with_channels], []), engine=engine)
     assert exported.preprocessing == network.preprocessing
     file = sorted((prepared / "angiograms").glob("*.png"))[0]
     expected, found = predict_file(network, file), predict_file(exported, file)
