@@ -108,6 +108,6 @@ def test_without_negatives_share_negatives_are_drawn_like_other_images():
 def test_the_auxiliary_truth_is_padded_like_the_truth():
     image = training_image(5, 30)
     image = dataclasses.replace(image, auxiliary=image.truth, negative=True)
-    image = image.at_least(8, 8, np.zeros(1, np.uint8))
+    image = image.at_least(8, 8, np.zeros(image.levels.shape[-1], np.uint8))
     np.testing.assert_array_equal(image.auxiliary, image.truth)
     assert image.negative
