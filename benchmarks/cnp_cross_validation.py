@@ -1,0 +1,143 @@
+"""Figures of the cross-validation of ffa_recommended.txt, from the finished runs of its plan.
+
+    python run_experiments.py configurations/cross_validation_ffa_recommended.txt
+    python -m benchmarks.cnp_cross_validation
+
+Both take `--set "section.key=value"`. Writes docs/results/cnp_cross_validation.{json,md}. All figures are of
+FOV pixels; each image is predicted by the ensemble of the networks that were not trained on its fold.
+"""
+
+import datetime
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.measuring import benchmark_parser, machine
+from lib.evaluation.patient_statistics import RESAMPLES, SCORES, SEED, Estimate, ScoredImage
+from lib.evaluation.pixel_scores import f1_score
+from lib.experiments.plan import read_plan
+from lib.experiments.pooled_folds import DARKNESS, cross_fitted, read_variants
+from lib.experiments.statistics_report import markdown_table
+from lib.runtime.atomic_files import write_text
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
+from lib.training.losses_and_metrics import auc_roc
+
+PLAN = PROJECT / "configurations" / "cross_validation_ffa_recommended.txt"
+REPORTED = ("auc_roc", "auc_pr", "f1", "sensitivity", "specificity")
+
+
+def image_auc(images: Sequence[ScoredImage]) -> tuple[float, list[float]]:
+    """Mean AUC-ROC of an image, and its 95 % interval by a bootstrap of patients."""
+    patients = sorted({image.patient for image in images})
+    by_patient = [[auc_roc(i.scores, i.truth) for i in images if i.patient == p] for p in patients]
+    sums, numbers = (np.array([f(areas) for areas in by_patient]) for f in (np.sum, np.size))
+    bootstrap = stats.bootstrap(
+        (sums, numbers),
+        lambda total, number, axis=-1: total.sum(axis) / number.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    )
+    return float(sums.sum() / numbers.sum()), [float(end) for end in bootstrap.confidence_interval]
+
+
+def figures_of(name: str, estimate: Estimate) -> dict[str, object]:
+    """Value and interval of each reported score, under names that begin with `name`."""
+    values = dict(zip(SCORES, estimate.values.tolist(), strict=True))
+    intervals = dict(zip(SCORES, estimate.interval().tolist(), strict=True))
+    found: dict[str, object] = {}
+    for score in REPORTED:
+        shown = "dice" if score == "f1" else score
+        found[f"{name}{shown}"] = values[score]
+        found[f"{name}{shown}_interval"] = intervals[score]
+    return found
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    arguments = parser.parse_args()
+    plan = read_plan(PLAN, arguments.overrides)
+    variants = read_variants(plan)
+    if not variants:
+        raise UserError(f"{plan.folder}: no finished runs; run: python run_experiments.py {PLAN.name}")
+    ensemble = variants[-1]  # with several seeds, that of all seeds
+    darkness = ensemble.baselines[DARKNESS].estimate
+    images = cross_fitted(plan.runs, lambda case: case.probability)
+    mean, interval = image_auc(images)
+    content = {
+        **figures_of("", ensemble.network.estimate),
+        "mean_image_auc": mean,
+        "mean_image_auc_interval": interval,
+        **figures_of("darkness_", darkness),
+        **figures_of("difference_", ensemble.network.estimate.minus(darkness)),
+        "images": len(images),
+        "patients": len({image.patient for image in images}),
+        "seeds": len({run.seed for run in plan.runs}),
+        "folds": len({fold for run in plan.runs for fold in run.folds}),
+        "date": datetime.date.today().isoformat(),
+        "machine": machine("tensorflow"),
+    }
+    content["dice_difference_interval"] = content["difference_dice_interval"]
+    file = arguments.results / "cnp_cross_validation.json"
+    write_text(file, json.dumps(content, indent=2) + "\n")
+    write_text(file.with_suffix(".md"), report(content, images))
+    print(file)
+
+
+def report(content: dict, images: Sequence[ScoredImage]) -> str:
+    """The tables for people."""
+
+    def cell(name: str, sign: str = "") -> str:
+        low, high = content[f"{name}_interval"]
+        return f"{content[name]:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+    scores = ("auc_roc", "auc_pr", "dice", "sensitivity", "specificity")
+    rows = [
+        ["network (ensemble)", *(cell(score) for score in scores)],
+        ["blurred darkness", *(cell(f"darkness_{score}") for score in scores)],
+        ["difference", *(cell(f"difference_{score}", "+") for score in scores)],
+    ]
+    each = []
+    for image in sorted(images, key=lambda i: -i.truth.mean()):
+        tn, fp, fn, tp = image.confusion()
+        each.append(
+            [
+                image.name,
+                f"{100 * image.truth.mean():.1f} %",
+                f"{100 * (tp + fp) / (tn + fp + fn + tp):.1f} %",
+                f"{auc_roc(image.scores, image.truth):.3f}",
+                f"{f1_score(tp, fp, fn):.3f}",
+            ]
+        )
+    lines = [
+        "# Cross-validation by patient of the recommended configuration",
+        "",
+        f"Made by `python -m benchmarks.cnp_cross_validation`, {content['date']}, on "
+        f"{content['machine']['cores']} cores of {content['machine']['cpu']}.",
+        "",
+        f"{content['images']} angiograms of {content['patients']} patients, {content['folds']} folds, "
+        f"{content['seeds']} seed(s). Pooled pixels of the FOV; in brackets: 95 % interval by a patient-level "
+        "bootstrap.",
+        "",
+        markdown_table(["", "AUC-ROC", "AUC-PR", "Dice", "sensitivity", "specificity"], rows),
+        "",
+        f"Mean AUC-ROC of an image: {cell('mean_image_auc')}.",
+        "",
+        "## Each image",
+        "",
+        "The truth and the predicted area are shares of the field of view.",
+        "",
+        markdown_table(["image", "truth", "predicted", "AUC-ROC", "Dice"], each),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
