@@ -29,14 +29,14 @@ LOCAL_CONTRAST_SIGMA = 24.0
 TEXTURE_BLUR_SIGMA, TEXTURE_SIGMA = 2.0, 4.0
 """Pixels at `REFERENCE_DIAMETER`: the blur that `texture` subtracts, and the Gaussian of its mean square."""
 
-TEXTURE_GAIN = 255 / 32
-"""A root mean square of 32 grey levels, or more, is level 255 of `texture`."""
+LARGEST_TEXTURE = 32.0
+"""A root mean square of so many grey levels, or more, is level 255 of `texture`."""
 
 NEUTRAL_LEVELS = {"preprocessed": 0, "grey": 0, "local_contrast": 128, "texture": 0}
 """Level of each channel beyond the image; also of `local_contrast` and `texture` outside the FOV."""
 
-INTENSITIES = ("preprocessed", "grey")
-"""Channels that are grey levels: a change of exposure changes them."""
+INTENSITIES = ("preprocessed", "grey", "texture")
+"""Channels that a change of exposure changes."""
 
 Steps = list[tuple[str, np.ndarray]]
 
@@ -138,13 +138,14 @@ def texture(grey: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
     the field of view have no weight.
 
     Returns:
-        (H, W) float32 in [0, 255]: the root mean square times `TEXTURE_GAIN`; 0 outside the field of view.
+        (H, W) float32 in [0, 255]: the root of the root mean square, 255 for `LARGEST_TEXTURE`, so that weak
+        textures differ by several levels; 0 outside the field of view.
     """
     scale = field_of_view_diameter(field_of_view) / REFERENCE_DIAMETER
     grey, inside = grey.astype(np.float32), field_of_view.astype(np.float32)
     fine = grey - _local_mean(grey, inside, TEXTURE_BLUR_SIGMA * scale)
-    rms = np.sqrt(np.maximum(_local_mean(fine**2, inside, TEXTURE_SIGMA * scale), 0))
-    return np.minimum(rms * np.float32(TEXTURE_GAIN), 255) * inside
+    mean_square = np.maximum(_local_mean(fine**2, inside, TEXTURE_SIGMA * scale), 0)
+    return 255 * np.minimum(mean_square / np.float32(LARGEST_TEXTURE**2), 1) ** np.float32(0.25) * inside
 
 
 _CHANNELS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {

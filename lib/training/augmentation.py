@@ -17,12 +17,13 @@ def augment(
     settings: Augmentation,
     generator: np.random.Generator,
     intensity_channels: np.ndarray,
+    outside: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Change each patch at random; truth and field of view are moved with it.
 
     Flips, rotations by 90 degrees, gamma and contrast come first, so that an experiment without the other
     changes gets the same random numbers as in earlier versions. Pixels that a movement brings in from outside
-    the patch are 0, also in `aligned`: they are outside the field of view.
+    the patch get the value `outside`, and 0 in `aligned`: they are outside the field of view.
 
     Args:
         images: (N, H, W, C) float32 in [0, 1].
@@ -30,6 +31,7 @@ def augment(
         settings: section [augmentation]; rotate_90 rotates patches that are not square by 180 degrees only.
         generator: the random generator.
         intensity_channels: (C,) bool, the channels that gamma, contrast and illumination change.
+        outside: (C,) float32, the value of each channel outside the image.
 
     Returns:
         New arrays of the same shapes and dtypes.
@@ -50,7 +52,7 @@ def augment(
             aligned[chosen] = np.rot90(aligned[chosen], quarter, axes=(1, 2))
     jittered = _with_jitter(images, settings, generator)
     images = np.where(intensity_channels, jittered, images)
-    images, aligned = _moved(images, aligned, settings, generator)
+    images, aligned = _moved(images, aligned, settings, generator, outside)
     if settings.illumination:
         illuminated = _illuminated(images, settings.illumination, generator)
         images = np.where(intensity_channels, illuminated, images)
@@ -75,7 +77,11 @@ def _with_jitter(images: np.ndarray, settings: Augmentation, generator: np.rando
 
 
 def _moved(
-    images: np.ndarray, aligned: np.ndarray, settings: Augmentation, generator: np.random.Generator
+    images: np.ndarray,
+    aligned: np.ndarray,
+    settings: Augmentation,
+    generator: np.random.Generator,
+    outside: np.ndarray | float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rotate, scale, shear, shift and deform each patch in one interpolation."""
     s = settings
@@ -86,7 +92,9 @@ def _moved(
         across, down = _elastic_displacements(images.shape[:3], settings.elastic, generator)
         columns, rows = columns + across, rows + down
     maps = list(zip(columns.astype(np.float32), rows.astype(np.float32), strict=True))
-    return _remapped(images, maps, cv2.INTER_LINEAR), _remapped(aligned, maps, cv2.INTER_NEAREST)
+    # OpenCV has border values for at most four channels.
+    images = _remapped(images - outside, maps, cv2.INTER_LINEAR) + outside
+    return images, _remapped(aligned, maps, cv2.INTER_NEAREST)
 
 
 def _source_positions(

@@ -125,6 +125,7 @@ class PatchBatches(keras.utils.PyDataset):
         settings, attributes = configuration.training_settings, configuration.data_attributes
         self._settings, self._augmentation = settings, configuration.augmentation
         self._intensities = intensity_channels(configuration.preprocessing)
+        self._outside = neutral_levels(configuration.preprocessing) / np.float32(255)
         self._names = [image.name for image in images]
         self._levels = [image.levels for image in images]
         aligned = ("truth", "field_of_view", "auxiliary")[: target_channels(settings)]
@@ -142,7 +143,7 @@ class PatchBatches(keras.utils.PyDataset):
         x = network_input(cut_patches(self._levels, corners, *self._patch))
         y = np.stack([cut_patches(arrays, corners, *self._patch) for arrays in self._aligned], axis=-1)
         generator = np.random.default_rng([self._settings.seed, AUGMENTATION, self._epoch, index])
-        x, y = augment(x, y, self._augmentation, generator, self._intensities)
+        x, y = augment(x, y, self._augmentation, generator, self._intensities, self._outside)
         if not self._settings.loss_in_FOV:
             y[..., 1] = 1
         process, count = process_index(), process_count()

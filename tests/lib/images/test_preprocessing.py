@@ -157,7 +157,7 @@ def test_channels_are_in_the_given_order_at_the_size_of_the_network():
         np.testing.assert_array_equal(levels[..., [index]], alone)
     titles = [title for title, _ in preprocessing_steps(image, view, settings)]
     assert titles == ["texture", "grey", "grey", "standardised", "CLAHE", "gamma 0.8", "local contrast"]
-    assert intensity_channels(settings).tolist() == [False, True, True, False]
+    assert intensity_channels(settings).tolist() == [True, True, True, False]
     assert neutral_levels(settings).tolist() == [0, 0, 0, 128]
 
 
@@ -194,7 +194,7 @@ def test_texture_is_the_local_root_mean_square_of_the_fine_structures():
     inside, scale = view.astype(float), 250 / 512
     fine = grey - masked_gaussian(grey, inside, 2 * scale)
     rms = np.sqrt(masked_gaussian(fine**2, inside, 4 * scale))
-    expected = np.minimum(rms * 255 / 32, 255) * inside
+    expected = 255 * np.sqrt(np.minimum(rms / 32, 1)) * inside
     np.testing.assert_allclose(texture(grey, view), expected, atol=0.6)
 
 
@@ -214,4 +214,4 @@ def test_texture_is_measured_before_the_image_is_reduced():
     settings = dataclasses.replace(DEFAULT, channels=("grey", "texture"), field_of_view_diameter=128)
     levels = preprocess(stripes, np.ones_like(stripes), settings)
     assert np.ptp(levels[8:-8, 8:-8, 0]) == 0
-    assert abs(levels[8:-8, 8:-8, 1].astype(int) - 10 * 255 / 32).max() < 12
+    assert abs(levels[8:-8, 8:-8, 1].astype(int) - 255 * np.sqrt(10 / 32)).max() < 12

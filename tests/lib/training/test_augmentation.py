@@ -272,3 +272,15 @@ def test_the_generator_alone_decides_and_the_given_arrays_stay_as_they_are():
     assert runs[0][0].dtype == np.float32 and runs[0][0].min() >= 0 and runs[0][0].max() <= 1
     np.testing.assert_array_equal(images, before[0])
     np.testing.assert_array_equal(aligned, before[1])
+
+
+def test_what_comes_from_outside_has_the_given_value_in_each_channel():
+    images = np.full((6, 16, 16, 5), 0.5, np.float32)
+    outside = np.linspace(0, 1, 5, dtype=np.float32)
+    shifted = replace(OFF, shift=0.5)
+    generator = np.random.default_rng(1)
+    moved, along = augment(images, np.ones((6, 16, 16, 1)), shifted, generator, np.ones(5, bool), outside)
+    beyond = np.all(np.abs(moved - outside) < 1e-6, axis=-1)
+    assert beyond.any() and not along[beyond].any()
+    np.testing.assert_allclose(moved[along[..., 0] > 0][:, 2], 0.5, atol=1e-6)
+    assert moved.dtype == np.float32
