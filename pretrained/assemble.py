@@ -4,18 +4,20 @@ r"""Write the files of pretrained/cnp_ffa/ from trained experiments; its README.
         --set "testing settings.min_area_px=0"
 
 The ONNX file is the mean of the experiments A, B and C, with float16 weights. The weights to begin a training
-with and the configuration are those of A. The split holds the images of all of them and of their initial
-weights: what one of them has seen, the network has seen.
+with are those of A. The configuration has the settings of A, but paths and patients of configuration.txt. The
+split holds the images of all of them and of their initial weights: what one of them has seen, the network has
+seen.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lib.configuration.experiment_folder import Experiment, experiment_named, refuse_untrained
-from lib.configuration.reading import read_configuration
+from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import SPLIT
 from lib.datasets.leakage import EXPERIMENT, chain_of_initial_weights
 from lib.datasets.split_file import read_split, union_of_splits, write_split
@@ -24,6 +26,10 @@ from lib.networks.network_choice import SHA256SUMS, SHIPPED_NETWORK
 from lib.runtime.atomic_files import write_text
 from lib.runtime.command_line import run_script, script_parser
 from lib.runtime.keras_startup import start_keras
+from lib.runtime.paths import DEFAULT_CONFIGURATION
+
+OF_THE_DATA = ("data paths", "preparation", "experiment name")
+"""Sections that describe the images of a training, and not the network."""
 
 
 def write_folder(experiments: Sequence[Experiment], overrides: Sequence[str], folder: Path) -> list[Path]:
@@ -43,7 +49,7 @@ def write_folder(experiments: Sequence[Experiment], overrides: Sequence[str], fo
     export(experiments, overrides, onnx, float16_weights=True)
     first = read_configuration(experiments[0].configuration, overrides)
     shutil.copyfile(experiments[0].weights(first.testing_settings.best_last), weights)
-    shutil.copyfile(experiments[0].configuration, configuration)
+    write_text(configuration, _settings_for_fine_tuning(first))
     splits = [
         read_split(file, EXPERIMENT)
         for experiment in experiments
@@ -57,6 +63,16 @@ def write_folder(experiments: Sequence[Experiment], overrides: Sequence[str], fo
     lines = [f"{file_sha256(file)}  {file.name}\n" for file in written]
     write_text(folder / SHA256SUMS, "".join(lines))
     return [*written, folder / SHA256SUMS]
+
+
+def _settings_for_fine_tuning(trained: Configuration) -> str:
+    """The settings of a training without its paths and patients, for trainings on other images."""
+    sections = {name: dict(keys) for name, keys in trained.texts.items()}
+    default = read_configuration(DEFAULT_CONFIGURATION).texts
+    sections |= {name: dict(default[name]) for name in OF_THE_DATA}
+    of_the_data = ("initial_weights", "validation", "negatives_share")
+    sections["training settings"] |= {key: default["training settings"][key] for key in of_the_data}
+    return replace(trained, texts=sections).as_text()
 
 
 def _splits_before(experiment: Experiment) -> list[Path]:
