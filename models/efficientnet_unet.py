@@ -60,7 +60,8 @@ def build(
     if len(filters) > MOST_LEVELS:
         raise ValueError(f"filters: found {len(filters)} numbers, expected at most {MOST_LEVELS} for {name}")
     image, x = blocks.padded_input(2 ** len(filters), channels)
-    x = layers.Rescaling(4.0, -2.0)(x)  # about the mean and the deviation that EfficientNet-Lite expects
+    # Twice the range of EfficientNet-Lite: angiograms use about half of the grey levels.
+    x = layers.Rescaling(4.0, -2.0)(x)
     *skips, x = _encoder(x, len(filters))
     for width, skip in zip(reversed(filters), reversed(skips), strict=True):
         x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
