@@ -47,6 +47,11 @@ class Run:
         """The folder of its test: that of the training, or a folder in it for images of another data set."""
         return Experiment(self.configuration.results_folder, self.name)
 
+    @property
+    def is_tested(self) -> bool:
+        """Whether the scores and the predictions of its test are there."""
+        return self.results.performances.is_file() and self.results.predictions.is_file()
+
 
 @dataclass(frozen=True)
 class Plan:
