@@ -239,10 +239,7 @@ def _of_fold(tested: Sequence[Mapping[str, ScoredImage]]) -> list[ScoredImage]:
 
 
 def _variant(
-    name: str,
-    seeds: list[list[ScoredImage]],
-    baselines: Mapping[str, list[ScoredImage]],
-    runs: Sequence[Run],
+    name: str, seeds: list[list[ScoredImage]], baselines: Mapping[str, list[ScoredImage]], runs: Sequence[Run]
 ) -> Variant | None:
     """The variant of the patients that every seed has; None if there are none."""
     patients = set.intersection(*({image.patient for image in images} for images in seeds))

@@ -111,9 +111,7 @@ def _side_by_side(plan: Plan, variants: Sequence[Variant]) -> None:
         return
     pictures: dict[str, dict[str, np.ndarray]] = {"Original": {}, "Ground truth": {}}
     for variant in variants:
-        runs = [
-            run for run in variant.runs if variant.ensemble_of_seeds or run.seed == variant.runs[0].seed
-        ]
+        runs = [run for run in variant.runs if variant.ensemble_of_seeds or run.seed == variant.runs[0].seed]
         probabilities = defaultdict(list)
         for _, case in read_tested_images(runs):
             if case.name in names:

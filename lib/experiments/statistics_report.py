@@ -102,14 +102,14 @@ def _about_cross_fitting(variants: Sequence[Variant]) -> list[str]:
     if not any(variant.is_cross_fitted for variant in variants):
         return []
     lines = [
-        "Each training left out two folds. The probability of a pixel is the mean over all networks that left "
-        "out the fold of the image. The threshold of a fold is that with the best F1 on all other folds, "
-        "predicted by the networks that left out both folds."
+        "Each training left out two folds. The probability of a pixel is the mean over all networks that "
+        "left out the fold of the image. The threshold of a fold is that with the best F1 on all other "
+        "folds, predicted by the networks that left out both folds."
     ]
     if any(variant.ensemble_of_seeds for variant in variants):
         lines.append(
-            "In an ensemble of all seeds, the mean is over the networks of all seeds; the paired tests leave it "
-            "out."
+            "In an ensemble of all seeds, the mean is over the networks of all seeds; the paired tests leave "
+            "it out."
         )
     return lines
 

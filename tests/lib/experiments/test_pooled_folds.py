@@ -26,7 +26,7 @@ from lib.experiments.pooled_folds import (
 from lib.experiments.results_table import write_comparison, write_table
 from lib.figures.mosaics import labelled_rows
 from lib.runtime.errors import UserError
-from tests.lib.experiments.test_running import plan_file
+from tests.lib.experiments.test_running import NO_VALIDATION, plan_file
 
 FOLDS, SEEDS, NETWORKS = 4, (1, 2), ("unet", "resunet")
 
@@ -242,8 +242,8 @@ def pairs(tmp_path_factory):
     """One network, two seeds; each training leaves out two of three folds of two patients."""
     folder = tmp_path_factory.mktemp("pairs")
     file = plan_file(folder, "")
-    head = "data_set = FFA\nfolds = 3\nleft_out = 2\nseeds = 1 2\n[settings]"
-    file.write_text(file.read_text().replace("[settings]", head))
+    head = f"data_set = FFA\nfolds = 3\nleft_out = 2\nseeds = 1 2\n{NO_VALIDATION}"
+    file.write_text(file.read_text().replace("[settings]\n", head))
     plan = read_plan(file)
     for number, run in enumerate(plan.runs):
         run.experiment.folder.mkdir(parents=True)
