@@ -16,10 +16,15 @@ from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 REPEATS = 9
 SHAPE = (8, 128, 128)
-CHANNELS = 3
 LARGEST_SHARE = 0.2
 
-SETTINGS = ["model.architecture=unet", "model.filters=16 32 64 128", "training settings.batch_size=8"]
+CHANNELS = ("grey", "local_contrast", "texture")
+SETTINGS = [
+    f"preprocessing.channels={' '.join(CHANNELS)}",
+    "model.architecture=unet",
+    "model.filters=16 32 64 128",
+    "training settings.batch_size=8",
+]
 SETTINGS += [f"augmentation.{name}=True" for name in ("flip_horizontal", "flip_vertical", "rotate_90")]
 SETTINGS += [
     f"augmentation.{setting}"
@@ -42,7 +47,6 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     configuration = read_configuration(DEFAULT_CONFIGURATION, SETTINGS)
     start_keras()
-    import keras
     import numpy as np
 
     from lib.networks.keras_model import build_model
@@ -50,14 +54,10 @@ def main() -> None:
     from lib.training.compiled_model import compile_model
 
     generator = np.random.default_rng(0)
-    x = generator.random((*SHAPE, CHANNELS), np.float32)
+    x = generator.random((*SHAPE, len(CHANNELS)), np.float32)
     y = generator.integers(2, size=(*SHAPE, 2)).astype(np.uint8)
-    intensity = np.ones(CHANNELS, bool)
-    # A convolution from three channels to the one that the network has.
-    image = keras.Input((None, None, CHANNELS))
-    network = build_model(configuration)
-    model = keras.Model(image, network(keras.layers.Conv2D(1, 1)(image)))
-    model = compile_model(model, configuration.training_settings, steps=1)
+    intensity = np.ones(len(CHANNELS), bool)
+    model = compile_model(build_model(configuration), configuration.training_settings, steps=1)
 
     runs = {
         "augmentation": lambda: augment(x, y, configuration.augmentation, generator, intensity),

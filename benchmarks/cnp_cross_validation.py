@@ -17,7 +17,7 @@ from scipy import stats
 from benchmarks.measuring import benchmark_parser, machine
 from lib.evaluation.patient_statistics import RESAMPLES, SCORES, SEED, Estimate, ScoredImage
 from lib.evaluation.pixel_scores import f1_score
-from lib.experiments.plan import read_plan
+from lib.experiments.plan import Plan, Run, read_plan
 from lib.experiments.pooled_folds import DARKNESS, cross_fitted, read_variants
 from lib.experiments.statistics_report import markdown_table
 from lib.runtime.atomic_files import write_text
@@ -26,7 +26,28 @@ from lib.runtime.paths import PROJECT
 from lib.training.losses_and_metrics import auc_roc
 
 PLAN = PROJECT / "configurations" / "cross_validation_ffa_recommended.txt"
-REPORTED = ("auc_roc", "auc_pr", "f1", "sensitivity", "specificity")
+REPORTED = {
+    "auc_roc": "AUC-ROC",
+    "auc_pr": "AUC-PR",
+    "dice": "Dice",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+}
+"""Scores by their names in the JSON file, and the headings of the table."""
+
+
+def finished_runs(plan: Plan) -> tuple[Run, ...]:
+    """All runs of the plan.
+
+    Raises:
+        UserError: some of them are not finished: the figures would not be those of the plan.
+    """
+    if missing := [run.name for run in plan.runs if not run.is_tested]:
+        raise UserError(
+            f"{plan.folder}: {len(missing)} of {len(plan.runs)} runs are not finished, e.g. {missing[0]}; "
+            f"run: python run_experiments.py configurations/{PLAN.name}"
+        )
+    return plan.runs
 
 
 def image_auc(images: Sequence[ScoredImage]) -> tuple[float, list[float]]:
@@ -48,13 +69,13 @@ def image_auc(images: Sequence[ScoredImage]) -> tuple[float, list[float]]:
 
 def figures_of(name: str, estimate: Estimate) -> dict[str, object]:
     """Value and interval of each reported score, under names that begin with `name`."""
-    values = dict(zip(SCORES, estimate.values.tolist(), strict=True))
-    intervals = dict(zip(SCORES, estimate.interval().tolist(), strict=True))
+    scores = ["dice" if score == "f1" else score for score in SCORES]
+    values = dict(zip(scores, estimate.values.tolist(), strict=True))
+    intervals = dict(zip(scores, estimate.interval().tolist(), strict=True))
     found: dict[str, object] = {}
     for score in REPORTED:
-        shown = "dice" if score == "f1" else score
-        found[f"{name}{shown}"] = values[score]
-        found[f"{name}{shown}_interval"] = intervals[score]
+        found[f"{name}{score}"] = values[score]
+        found[f"{name}{score}_interval"] = intervals[score]
     return found
 
 
@@ -63,12 +84,10 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     arguments = parser.parse_args()
     plan = read_plan(PLAN, arguments.overrides)
-    variants = read_variants(plan)
-    if not variants:
-        raise UserError(f"{plan.folder}: no finished runs; run: python run_experiments.py {PLAN.name}")
-    ensemble = variants[-1]  # with several seeds, that of all seeds
+    runs = finished_runs(plan)
+    ensemble = read_variants(plan)[-1]  # with several seeds, that of all seeds
     darkness = ensemble.baselines[DARKNESS].estimate
-    images = cross_fitted(plan.runs, lambda case: case.probability)
+    images = cross_fitted(runs, lambda case: case.probability)
     mean, interval = image_auc(images)
     content = {
         **figures_of("", ensemble.network.estimate),
@@ -78,8 +97,8 @@ def main() -> None:
         **figures_of("difference_", ensemble.network.estimate.minus(darkness)),
         "images": len(images),
         "patients": len({image.patient for image in images}),
-        "seeds": len({run.seed for run in plan.runs}),
-        "folds": len({fold for run in plan.runs for fold in run.folds}),
+        "seeds": len({run.seed for run in runs}),
+        "folds": len({fold for run in runs for fold in run.folds}),
         "date": datetime.date.today().isoformat(),
         "machine": machine("tensorflow"),
     }
@@ -97,11 +116,10 @@ def report(content: dict, images: Sequence[ScoredImage]) -> str:
         low, high = content[f"{name}_interval"]
         return f"{content[name]:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
-    scores = ("auc_roc", "auc_pr", "dice", "sensitivity", "specificity")
     rows = [
-        ["network (ensemble)", *(cell(score) for score in scores)],
-        ["blurred darkness", *(cell(f"darkness_{score}") for score in scores)],
-        ["difference", *(cell(f"difference_{score}", "+") for score in scores)],
+        ["network (ensemble)", *(cell(score) for score in REPORTED)],
+        ["blurred darkness", *(cell(f"darkness_{score}") for score in REPORTED)],
+        ["difference", *(cell(f"difference_{score}", "+") for score in REPORTED)],
     ]
     each = []
     for image in sorted(images, key=lambda i: -i.truth.mean()):
@@ -122,10 +140,10 @@ def report(content: dict, images: Sequence[ScoredImage]) -> str:
         f"{content['machine']['cores']} cores of {content['machine']['cpu']}.",
         "",
         f"{content['images']} angiograms of {content['patients']} patients, {content['folds']} folds, "
-        f"{content['seeds']} seed(s). Pooled pixels of the FOV; in brackets: 95 % interval by a patient-level "
-        "bootstrap.",
+        f"{content['seeds']} seed(s). Pooled pixels of the FOV; in brackets: 95 % interval by a "
+        "patient-level bootstrap.",
         "",
-        markdown_table(["", "AUC-ROC", "AUC-PR", "Dice", "sensitivity", "specificity"], rows),
+        markdown_table(["", *REPORTED.values()], rows),
         "",
         f"Mean AUC-ROC of an image: {cell('mean_image_auc')}.",
         "",

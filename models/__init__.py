@@ -45,6 +45,9 @@ _REGISTRY = {
 
 ARCHITECTURES: tuple[str, ...] = tuple(_REGISTRY)
 
+MOST_FILTERS = {"efficientnet_unet": 5}
+"""The greatest number of levels of the networks that have one; a configuration is checked without Keras."""
+
 
 def build(
     architecture: str,

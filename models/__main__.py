@@ -6,15 +6,20 @@ from models import ARCHITECTURES
 from models.cost import markdown_table
 
 
-def published_sizes() -> Iterator[tuple[str, tuple[int, ...], int]]:
-    """Name, widths and side of the training patch, in pixels, of every network in its paper."""
+def published_sizes() -> Iterator[tuple[str, tuple[int, ...], int, int]]:
+    """Name, widths, side of the training patch in pixels, and channels of every network in its paper.
+
+    `efficientnet_unet` is in no paper; its sizes are those of configurations/ffa_recommended.txt.
+    """
     for name in ARCHITECTURES:
         if name.startswith("retina"):
-            yield name, (32, 64, 128), 48
+            yield name, (32, 64, 128), 48, 1
         elif name.startswith("ldpc"):
-            yield name, (64, 128, 256), 128
+            yield name, (64, 128, 256), 128, 1
+        elif name == "efficientnet_unet":
+            yield name, (16, 24, 40, 64, 96), 224, 3
         else:
-            yield name, (64, 128, 256, 512), 48
+            yield name, (64, 128, 256, 512), 48, 1
 
 
 if __name__ == "__main__":

@@ -82,21 +82,21 @@ def receptive_field(model: keras.Model) -> float:
     return fields[-1][0]
 
 
-def markdown_table(rows: Iterable[tuple[str, tuple[int, ...], int]]) -> str:
-    """Markdown table with one line for each (architecture, filters, side of the patch)."""
+def markdown_table(rows: Iterable[tuple[str, tuple[int, ...], int, int]]) -> str:
+    """Markdown table with one line for each (architecture, filters, side of the patch, channels)."""
     lines = [
-        "| network | filters | parameters | weights, MB | patch | GMAC a patch | GFLOP a patch "
+        "| network | filters | channels | parameters | weights, MB | patch | GMAC a patch | GFLOP a patch "
         "| GMAC at 584x565 | GFLOP at 584x565 | receptive field |",
-        "|" + "---|" * 10,
+        "|" + "---|" * 11,
     ]
-    for architecture, filters, side in rows:
+    for architecture, filters, side, channels in rows:
         keras.backend.clear_session()
-        model = models.build(architecture, filters=filters, dropout=0.1)
+        model = models.build(architecture, filters=filters, dropout=0.1, channels=channels)
         patch, image = (multiply_adds(model, *size) / 1e9 for size in ((side, side), (584, 565)))
         field = receptive_field(model)
         shown = "the image" if math.isinf(field) else f"{field:.0f}"
         lines.append(
-            f"| `{architecture}` | {' '.join(map(str, filters))} | {model.count_params():,} "
+            f"| `{architecture}` | {' '.join(map(str, filters))} | {channels} | {model.count_params():,} "
             f"| {4 * model.count_params() / 1e6:.1f} | {side} | {patch:.3f} | {2 * patch:.3f} "
             f"| {image:.2f} | {2 * image:.2f} | {shown} |"
         )
@@ -114,7 +114,7 @@ def _multiply_adds(application: Application) -> int:
         return pixels * shape_in[-1] * (math.prod(layer.kernel_size) + shape_out[-1])
     if isinstance(layer, layers.Conv2DTranspose):
         return math.prod(shape_in[1:3]) * math.prod(layer.kernel.shape)
-    if isinstance(layer, layers.Conv2D):
+    if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
         return pixels * math.prod(layer.kernel.shape)
     return 0
 
@@ -130,7 +130,7 @@ def _field_and_step_after(layer: layers.Layer, field: float, step: float) -> tup
     if isinstance(layer, layers.MaxPooling2D):
         size = layer.pool_size[0]
         return field + (size - 1) * step, step * size
-    if isinstance(layer, layers.Conv2D | layers.SeparableConv2D):
+    if isinstance(layer, layers.Conv2D | layers.SeparableConv2D | layers.DepthwiseConv2D):
         reach = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
         return field + reach * step, step * layer.strides[0]
     return field, step

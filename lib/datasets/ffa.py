@@ -93,8 +93,8 @@ def find_angiograms(folder: Path, *, negative: bool = False) -> tuple[list[Angio
         if any("\ud800" <= character <= "\udfff" for character in image.name)  # surrogates
     ]
     truths, unmatched = _labelme_truths(folder, images)
-    masks, unmatched_masks = _masks_of_folder(folder, "masks", stems)
-    fields, unmatched_fields = _masks_of_folder(folder, "field_of_view", stems)
+    masks, unmatched_masks = _masks_of_folder(folder, "masks", stems, beside=not negative)
+    fields, unmatched_fields = _masks_of_folder(folder, "field_of_view", stems, beside=not negative)
     faults += unmatched + unmatched_masks + unmatched_fields
     for stem, mask in masks.items():
         if stems[stem] in truths:
@@ -157,13 +157,18 @@ def _labelme_truths(folder: Path, images: list[Path]) -> tuple[dict[Path, Path],
     return truths, faults
 
 
-def _masks_of_folder(folder: Path, name: str, stems: dict[str, Path]) -> tuple[dict[str, Path], list[str]]:
+def _masks_of_folder(
+    folder: Path, name: str, stems: dict[str, Path], *, beside: bool
+) -> tuple[dict[str, Path], list[str]]:
     """Masks by stem in the folder `name`, which is in `folder` or else beside it; and lines of faults.
 
-    Only in a folder inside is a mask without an image a fault: a folder beside may serve other images.
+    Only in a folder inside is a mask without an image a fault: a folder beside may serve other images. With
+    `beside` False it is not searched: beside a folder of negatives are the masks of the labelled images, some
+    of which may have the same file names.
     """
     inside = _files(folder / name)
-    files = [f for f in inside or _files(folder.parent / name) if f.suffix.lower() in IMAGE_SUFFIXES]
+    found = inside or (_files(folder.parent / name) if beside else [])
+    files = [f for f in found if f.suffix.lower() in IMAGE_SUFFIXES]
     numbers = Counter(file.stem for file in files)
     faults = [f"{name}: two files are named {s}" for s, number in numbers.items() if number > 1]
     if inside:

@@ -59,18 +59,18 @@ def chain_of_initial_weights(configuration: Configuration) -> Iterator[Path]:
 def seen_images(experiment: Experiment, configuration: Configuration) -> frozenset[str]:
     """SHA-256 of the file and of the pixels of each image that the training of a network has used.
 
-    These are the training and validation images, also those of its initial weights. Empty if the folder has
-    no split: some networks were trained elsewhere.
+    These are the training and validation images, also those of its initial weights. Empty if the folder, or
+    that of one of its initial weights, has no split: some networks were trained elsewhere, and a part of the
+    images would look like all of them.
     """
     files = [
         experiment.split,
         *(weights.parent / SPLIT for weights in chain_of_initial_weights(configuration)),
     ]
+    if not all(file.is_file() for file in files):
+        return frozenset()
     return frozenset(
-        value
-        for file in files
-        if file.is_file()
-        for value in _hashes(_used_for_training(read_split(file, EXPERIMENT)))
+        value for file in files for value in _hashes(_used_for_training(read_split(file, EXPERIMENT)))
     )
 
 
@@ -79,7 +79,9 @@ def _test_images_seen(tested: Split, trained: Split) -> list[str]:
     members = _used_for_training(trained)
     images = _hashes(members)
     patients = {m.patient for m in members}
-    same_set = _hashes(chain(*tested.values())) & _hashes(chain(*trained.values()))
+    # Negatives, often a public collection, may be in the trainings of two data sets.
+    labelled = [[m for m in chain(*split.values()) if not m.negative] for split in (tested, trained)]
+    same_set = _hashes(labelled[0]) & _hashes(labelled[1])
     return [
         f"test image {m.name}, patient {m.patient}"
         for m in tested["test"]

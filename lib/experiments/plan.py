@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +48,11 @@ class Run:
     def results(self) -> Experiment:
         """The folder of its test: that of the training, or a folder in it for images of another data set."""
         return Experiment(self.configuration.results_folder, self.name)
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the scores and the predictions of its test are there."""
+        return self.results.performances.is_file() and self.results.predictions.is_file()
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,11 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     left_out = _whole_number(head.get("left_out") or "1", f"{file}: [experiments] left_out")
     if left_out not in (1, 2):
         raise UserError(f"{file}: [experiments] left_out = {left_out}: expected 1 or 2 folds")
+    if folds < 3 and (folds, left_out) != (0, 1):
+        raise UserError(
+            f"{file}: [experiments] folds = {folds} with left_out = {left_out}: expected at least 3 folds, "
+            "or neither of the two keys"
+        )
     data_set = head.get("data_set", "")
     if folds and data_set not in DATA_SETS:
         raise UserError(
@@ -180,14 +192,26 @@ def _in_fold(configuration: Configuration, name: str, fold: Folds) -> list[str]:
     """Overrides that prepare the fold in a folder of its own, named by fold, folds and seed of the split.
 
     "stratified" distinguishes it from the folds of version 0.1.0, which were other ones for the same seed.
+    With negatives or auxiliary labels, a digest of the images and of [preparation] follows, so that variants
+    with other ones do not share a folder; folders without them keep the names that they had before.
     """
     local = configuration.data_paths.path_local
     tested = "-".join(map(str, fold.tested))
     packed = f"fold{tested}of{fold.number}_seed{configuration.preparation.split_seed}_stratified"
+    if configuration.data_paths.path_negatives or configuration.preparation.auxiliary_labels:
+        packed += f"_{_digest(configuration)}"
     return [
         f"preparation.fold={fold}",
         f"data paths.path_local={local.parent / f'{local.name}_{name}' / packed}",
     ]
+
+
+def _digest(configuration: Configuration) -> str:
+    """Eight hexadecimal digits that differ if the prepared images, or how they are prepared, differ."""
+    preparation = {k: v for k, v in configuration.texts["preparation"].items() if k != "fold"}
+    paths = {key: configuration.texts["data paths"][key] for key in ("path_images", "path_negatives")}
+    text = json.dumps([preparation, paths], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _whole_number(value: str, where: str) -> int:

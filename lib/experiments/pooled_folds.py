@@ -54,6 +54,8 @@ class Variant:
         reliability: calibration of the probabilities, all seeds pooled.
         network: pixels and scores of the network.
         baselines: for each baseline its pixels and scores on the same patients.
+        runs: its runs, finished or not; those of the plan that have this variant.
+        ensemble_of_seeds: whether the networks of all seeds predict together.
     """
 
     name: str
@@ -62,10 +64,21 @@ class Variant:
     reliability: Reliability
     network: Pooled
     baselines: dict[str, Pooled]
+    runs: tuple[Run, ...]
+    ensemble_of_seeds: bool = False
+
+    @property
+    def is_cross_fitted(self) -> bool:
+        """Whether each of its trainings leaves out two folds (`cross_fitted`)."""
+        return len(self.runs[0].folds) > 1
 
 
 def read_variants(plan: Plan) -> list[Variant]:
-    """The variants for which at least one patient was predicted with every seed, from the finished runs."""
+    """The variants for which at least one patient was predicted with every seed, from the finished runs.
+
+    With two folds left out and several seeds, each variant also has the ensemble of all seeds, as soon as all
+    its runs are finished.
+    """
     found = []
     for name in dict.fromkeys(run.variant for run in plan.runs):
         runs = [run for run in plan.runs if run.variant == name]
@@ -73,7 +86,7 @@ def read_variants(plan: Plan) -> list[Variant]:
             found.append(_read_variant(name, runs))
             continue
         found.append(_read_cross_fitted(name, runs, together=False))
-        if len({run.seed for run in runs}) > 1:
+        if len({run.seed for run in runs}) > 1 and all(run.is_tested for run in runs):
             found.append(_read_cross_fitted(f"{name}, ensemble of all seeds", runs, together=True))
     return [variant for variant in found if variant]
 
@@ -82,8 +95,11 @@ def best_in_each_fold(plan: Plan) -> list[Variant]:
     """One more variant for a cross-validation of several: in each fold that with the best validation AUC.
 
     It scores the choice among the variants itself, made without the test patients (nested
-    cross-validation; Varma and Simon, BMC Bioinformatics 7:91, 2006).
+    cross-validation; Varma and Simon, BMC Bioinformatics 7:91, 2006). Empty if each training leaves out two
+    folds: then several trainings test an image, and no image is left for validation.
     """
+    if any(len(run.folds) > 1 for run in plan.runs):
+        return []
     scores = {
         run: max(row["val_auc"] for row in history)
         for run in plan.runs
@@ -103,10 +119,9 @@ def best_in_each_fold(plan: Plan) -> list[Variant]:
 def read_tested_images(runs: Iterable[Run]) -> Iterator[tuple[Evaluation, PredictedImage]]:
     """Each image that the runs have tested, with the scores of its run."""
     for run in runs:
-        results = run.results
-        if results.performances.is_file() and results.predictions.is_file():
-            evaluation = read_performances(results.performances)
-            yield from ((evaluation, image) for image in read_predictions(results.predictions))
+        if run.is_tested:
+            evaluation = read_performances(run.results.performances)
+            yield from ((evaluation, image) for image in read_predictions(run.results.predictions))
 
 
 def _read_variant(name: str, runs: Sequence[Run]) -> Variant | None:
@@ -126,7 +141,7 @@ def _read_variant(name: str, runs: Sequence[Run]) -> Variant | None:
                 "prepare all folds with one version of this program"
             )
         seeds.append(images)
-    return _variant(name, seeds, baselines)
+    return _variant(name, seeds, baselines, runs)
 
 
 def _read_cross_fitted(name: str, runs: Sequence[Run], *, together: bool) -> Variant | None:
@@ -149,7 +164,8 @@ def _read_cross_fitted(name: str, runs: Sequence[Run], *, together: bool) -> Var
                 replace(image, scores=np.zeros_like(image.scores), threshold=0.5) for image in darkness
             ]
         seeds.append(images)
-    return _variant(name, seeds, baselines)
+    variant = _variant(name, seeds, baselines, runs)
+    return variant and replace(variant, ensemble_of_seeds=together)
 
 
 def cross_fitted(runs: Sequence[Run], scores_of: Callable[[PredictedImage], np.ndarray]) -> list[ScoredImage]:
@@ -161,50 +177,69 @@ def cross_fitted(runs: Sequence[Run], scores_of: Callable[[PredictedImage], np.n
     cross-fitting in Chernozhukov et al., Econometrics Journal 21(1), 2018).
 
     Args:
-        runs: runs of one variant; those that are not finished are left out.
+        runs: runs of one variant, of one seed or more.
         scores_of: gives the scores of an image, (H, W) float32 in [0, 1].
 
     Returns:
-        The images of the folds for which every combination with another fold is finished.
+        The images, sorted by name, of each fold for which every combination with another fold is finished
+        with every seed of the runs.
     """
-    cases: dict[str, PredictedImage] = {}
-    scores: dict[str, dict[tuple[int, ...], list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        for _, case in read_tested_images([run]):
-            inside = case.field_of_view > 0
-            cases[case.name] = case
-            scores[case.name][run.folds].append(scores_of(case)[inside])
     plan = runs[0].configuration.preparation.fold
     assert plan is not None  # a run that leaves out folds has them
-    fold_of = {
-        name: set.intersection(*map(set, found)).pop()
-        for name, found in scores.items()
-        if len(found) == plan.number - 1
+    seeds = {run.seed for run in runs}
+    finished = {(run.folds, run.seed) for run in runs if run.is_tested}
+    means = _mean_scores(runs, scores_of)
+    images: list[ScoredImage] = []
+    for fold in range(1, plan.number + 1):
+        pairs = [(min(fold, k), max(fold, k)) for k in range(1, plan.number + 1) if k != fold]
+        if all((pair, seed) in finished for pair in pairs for seed in seeds):
+            images += _of_fold([means[pair] for pair in pairs])
+    return sorted(images, key=lambda image: image.name)
+
+
+def _mean_scores(
+    runs: Sequence[Run], scores_of: Callable[[PredictedImage], np.ndarray]
+) -> dict[tuple[int, ...], dict[str, ScoredImage]]:
+    """For every two folds the images that they test, by name, with the mean scores over the seeds."""
+    cases: dict[str, PredictedImage] = {}
+    scores: dict[tuple[int, ...], dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        for _, case in read_tested_images([run]):
+            cases[case.name] = case
+            scores[run.folds][case.name].append(scores_of(case))
+    return {
+        folds: {
+            name: _scored(cases[name], np.asarray(np.mean(several, axis=0)), None)
+            for name, several in by_name.items()
+        }
+        for folds, by_name in scores.items()
     }
-    truth = {name: cases[name].truth[cases[name].field_of_view > 0] for name in fold_of}
 
-    def threshold_for(fold: int) -> float:
-        pool = PooledPixels()
-        for name, other in fold_of.items():
-            if other != fold:
-                pool.add(np.mean(scores[name][tuple(sorted((fold, other)))], axis=0), truth[name])
-        return choose_threshold(pool)
 
-    thresholds = {fold: threshold_for(fold) for fold in sorted(set(fold_of.values()))}
+def _of_fold(tested: Sequence[Mapping[str, ScoredImage]]) -> list[ScoredImage]:
+    """The images of one fold with the mean of their scores, and with the threshold from the other folds.
+
+    Args:
+        tested: for each other fold, the images that the two folds test together, by name.
+    """
+    names = set.intersection(*map(set, tested))  # those of the other folds are tested once
+    pool = PooledPixels()
+    for images in tested:
+        for name in images.keys() - names:
+            pool.add(images[name].scores, images[name].truth)
+    threshold = choose_threshold(pool)
     return [
-        ScoredImage(
-            name,
-            cases[name].patient,
-            np.asarray(np.mean([s for several in scores[name].values() for s in several], axis=0)),
-            truth[name] > 0,
-            thresholds[fold],
+        replace(
+            tested[0][name],
+            scores=np.asarray(np.mean([images[name].scores for images in tested], axis=0)),
+            threshold=threshold,
         )
-        for name, fold in sorted(fold_of.items())
+        for name in names
     ]
 
 
 def _variant(
-    name: str, seeds: list[list[ScoredImage]], baselines: Mapping[str, list[ScoredImage]]
+    name: str, seeds: list[list[ScoredImage]], baselines: Mapping[str, list[ScoredImage]], runs: Sequence[Run]
 ) -> Variant | None:
     """The variant of the patients that every seed has; None if there are none."""
     patients = set.intersection(*({image.patient for image in images} for images in seeds))
@@ -223,6 +258,7 @@ def _variant(
             # Leaves out a second observer who has not drawn every image.
             if len(chosen := _of_patients(images, patients)) == len(seeds[0])
         },
+        tuple(runs),
     )
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -99,20 +100,25 @@ def write_comparison(plan: Plan, variants: Sequence[Variant]) -> None:
 
 
 def _side_by_side(plan: Plan, variants: Sequence[Variant]) -> None:
-    """The first images, their truths, and the probabilities of each variant with its first seed."""
+    """The first images, their truths, and the probabilities of each variant with its first seed.
+
+    Where several networks predicted an image, their mean is shown; that of an ensemble of all seeds is over
+    all seeds.
+    """
     common = set.intersection(*(set(v.images) for v in variants))
     names = sorted(common)[:SHOWN_SIDE_BY_SIDE]
     if not names:
         return
     pictures: dict[str, dict[str, np.ndarray]] = {"Original": {}, "Ground truth": {}}
     for variant in variants:
-        runs = [run for run in plan.runs if run.variant == variant.name]
-        pictures[variant.name] = {}
-        for _, case in read_tested_images(run for run in runs if run.seed == runs[0].seed):
+        runs = [run for run in variant.runs if variant.ensemble_of_seeds or run.seed == variant.runs[0].seed]
+        probabilities = defaultdict(list)
+        for _, case in read_tested_images(runs):
             if case.name in names:
                 pictures["Original"][case.name] = case.original
                 pictures["Ground truth"][case.name] = case.truth
-                pictures[variant.name][case.name] = case.probability
+                probabilities[case.name].append(case.probability)
+        pictures[variant.name] = {name: np.mean(found, axis=0) for name, found in probabilities.items()}
     rows = {title: [images[name] for name in names] for title, images in pictures.items()}
     labelled_rows(plan.folder / "comparison.png", rows, names, side=256)
 

@@ -50,11 +50,15 @@ def estimate_rows(variant: Variant) -> Iterator[dict]:
 
 
 def compare(score: str, variants: Sequence[Variant]) -> list[PairedTest]:
-    """Test every two networks on their common patients."""
+    """Test every two networks on their common patients.
+
+    An ensemble of all seeds is left out: it consists of the networks of another variant.
+    """
     row = SCORES.index(score)
     values = {
         v.name: dict(zip(v.network.counts[0].patients, patient_scores(v.network.counts)[row], strict=True))
         for v in variants
+        if not v.ensemble_of_seeds
     }
     return paired_tests(score, values)
 
@@ -77,8 +81,9 @@ def statistics_text(variants: Sequence[Variant], tests: Sequence[PairedTest]) ->
         "",
         "## Pooled over all patients",
         "",
-        "The FOV pixels of all images are pooled; each image is predicted by a network that was not trained "
+        "The FOV pixels of all images are pooled; each image is predicted by networks that were not trained "
         "on its patient. With several seeds of training the scores are means over the seeds.",
+        *_about_cross_fitting(variants),
         f"In brackets: 95 % percentile interval of a patient-level bootstrap ({RESAMPLES} samples).",
         *_few_patients(variants),
         "",
@@ -91,6 +96,22 @@ def statistics_text(variants: Sequence[Variant], tests: Sequence[PairedTest]) ->
         markdown_table(["", *titles], differences),
         *(_tests_section(tests) if tests else []),
     ]
+
+
+def _about_cross_fitting(variants: Sequence[Variant]) -> list[str]:
+    if not any(variant.is_cross_fitted for variant in variants):
+        return []
+    lines = [
+        "Each training left out two folds. The probability of a pixel is the mean over all networks that "
+        "left out the fold of the image. The threshold of a fold is that with the best F1 on all other "
+        "folds, predicted by the networks that left out both folds."
+    ]
+    if any(variant.ensemble_of_seeds for variant in variants):
+        lines.append(
+            "In an ensemble of all seeds, the mean is over the networks of all seeds; the paired tests leave "
+            "it out."
+        )
+    return lines
 
 
 def _few_patients(variants: Sequence[Variant]) -> list[str]:

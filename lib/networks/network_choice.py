@@ -35,6 +35,7 @@ def shipped_network() -> Path | None:
     sums = SHIPPED_NETWORK.with_name(SHA256SUMS)
     if not sums.is_file():
         raise UserError(f"{sums}: no such file; get the folder again: git restore {sums.parent}")
+    # Not file_sha256: its module imports Pillow, which may be missing when scripts import this file.
     with SHIPPED_NETWORK.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if f"{found}  {SHIPPED_NETWORK.name}" not in sums.read_text(encoding="utf-8").splitlines():

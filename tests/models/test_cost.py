@@ -4,7 +4,10 @@ import pytest
 from keras import layers
 
 import models
-from models.cost import multiply_adds, receptive_field
+from lib.runtime.paths import PROJECT
+from models.__main__ import published_sizes
+from models.cost import markdown_table, multiply_adds, receptive_field
+from models.efficientnet_unet import MOST_LEVELS
 
 
 def tiny():
@@ -25,6 +28,25 @@ def test_multiply_adds_of_a_small_network_agree_with_a_calculation_by_hand():
 def test_receptive_field_of_a_small_network_agrees_with_a_calculation_by_hand():
     # 3x3: 3 pixels; pooling adds 1; 3x3 with dilation 2 adds 4 steps of 2; the other layers add nothing.
     assert receptive_field(tiny()) == 3 + 1 + 8
+
+
+def test_a_depthwise_convolution_counts_one_kernel_for_each_channel():
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, layers.DepthwiseConv2D(5, 2, padding="same")(image))
+    assert multiply_adds(model, 8, 8) == 16 * 25 * 3  # from 8 x 8 to 4 x 4
+    assert receptive_field(model) == 5
+
+
+def test_the_table_has_efficientnet_unet_at_the_size_of_its_configuration():
+    (size,) = (row for row in published_sizes() if row[0] == "efficientnet_unet")
+    documented = (PROJECT / "docs" / "reference" / "networks.md").read_text(encoding="utf-8")
+    (line,) = (row for row in documented.splitlines() if row.startswith("| `efficientnet_unet`"))
+    parameters = int(line.rstrip(" |").rpartition("|")[2].replace(" ", ""))
+    assert f"| 16 24 40 64 96 | 3 | {parameters:,} |" in markdown_table([size])
+
+
+def test_the_greatest_number_of_filters_is_that_of_the_encoder():
+    assert models.MOST_FILTERS["efficientnet_unet"] == MOST_LEVELS
 
 
 def test_a_layer_that_is_applied_twice_counts_twice():

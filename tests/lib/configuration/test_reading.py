@@ -98,7 +98,8 @@ def test_a_fold_is_one_of_at_least_three(value, expected):
     if expected == 0:
         assert "k/n" in fault(DEFAULT_CONFIGURATION, setting)
     else:
-        assert read_configuration(DEFAULT_CONFIGURATION, [setting]).preparation.fold == expected
+        none = "training settings.validation=none"
+        assert read_configuration(DEFAULT_CONFIGURATION, [setting, none]).preparation.fold == expected
 
 
 def test_configuration_txt_has_the_settings_of_the_paper():
@@ -302,6 +303,33 @@ def test_no_threshold_is_chosen_on_images_used_for_training():
         DEFAULT_CONFIGURATION, "training settings.validation=patches", "testing settings.threshold=validation"
     )
     assert "threshold or min_area_px = 'validation': expected a number" in message
+
+
+def test_two_tested_folds_leave_no_image_for_validation():
+    two, images = "preparation.fold=1+3/5", "training settings.validation=images"
+    message = fault(DEFAULT_CONFIGURATION, two, images)
+    assert (
+        "fold = 1+3/5 tests two folds" in message
+        and "expected [training settings] validation = none" in message
+    )
+    assert read_configuration(DEFAULT_CONFIGURATION, ["preparation.fold=1/5", images])
+    for key in ("threshold", "min_area_px"):
+        message = fault(
+            DEFAULT_CONFIGURATION,
+            two,
+            "training settings.validation=none",
+            f"testing settings.{key}=validation",
+        )
+        assert "threshold or min_area_px = 'validation': expected a number" in message
+
+
+def test_more_filters_than_a_network_can_have_are_a_fault():
+    network, six = "model.architecture=efficientnet_unet", "model.filters=4 4 4 4 4 4"
+    assert "filters = 4 4 4 4 4 4: expected at most 5 numbers for architecture = efficientnet_unet" in fault(
+        DEFAULT_CONFIGURATION, network, six
+    )
+    assert read_configuration(DEFAULT_CONFIGURATION, [network, "model.filters=4 4 4 4 4"])
+    assert read_configuration(DEFAULT_CONFIGURATION, ["model.architecture=unet", six])
 
 
 @pytest.mark.parametrize("file", CONFIGURATIONS[1:], ids=lambda f: f.name)

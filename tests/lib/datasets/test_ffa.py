@@ -430,6 +430,24 @@ def test_all_faults_of_folders_of_negatives_are_listed(folder):
     assert "2.png: its field of view is empty" in message
 
 
+def test_masks_beside_a_folder_of_negatives_are_those_of_the_labelled_images(with_normals):
+    folder, negatives = with_normals
+    (folder / "angiograms" / "0-1 _020.png").rename(folder / "angiograms" / "N1-1.png")
+    (folder / "angiograms" / "0-1 _020.json").rename(folder / "angiograms" / "N1-1.json")
+    inside = np.zeros((60, 60), np.uint8)
+    inside[5:55, 3:50] = 255
+    (folder / "field_of_view").mkdir()
+    Image.fromarray(inside).save(folder / "field_of_view" / "N1-1.png")
+    prepare(tiny_configuration(folder, negatives))
+    images = written_images(folder)
+    np.testing.assert_array_equal(images["N1-1"].field_of_view, inside > 0)
+    assert (images["normal N1-1"].field_of_view != (inside > 0)).any()
+    (folder / "angiograms" / "N1-1.json").unlink()
+    (folder / "masks").mkdir()
+    Image.fromarray(inside).save(folder / "masks" / "N1-1.png")
+    prepare(tiny_configuration(folder, negatives, f"data paths.path_local={folder / 'again'}"))
+
+
 AUXILIARY = ("preparation.ignore_labels=", "preparation.auxiliary_labels=BRVO, DR")
 
 

@@ -64,6 +64,13 @@ def test_the_same_patient_id_in_another_data_set_is_another_person(folder):
     refuse_initial_weights(started_from(folder, "now", "before"))
 
 
+def test_a_shared_negative_does_not_make_patients_of_two_data_sets_the_same_persons(tmp_path):
+    negative = member("normal 1", 1, "public") | {"negative": True}
+    split(tmp_path / "data", train=[member("1", 1), negative], test=[member("2", 1)])
+    split(tmp_path / "before", train=[member("2", 1, "other"), negative])
+    refuse_initial_weights(started_from(tmp_path, "now", "before"))
+
+
 def test_test_images_of_the_initial_weights_may_be_test_images_again(folder):
     split(folder / "before", train=[member("1", 1)], test=[member("2", 1)])
     refuse_initial_weights(started_from(folder, "now", "before"))
@@ -119,3 +126,7 @@ def test_seen_images_are_those_of_the_training_and_of_its_initial_weights(folder
 
 def test_seen_images_are_not_known_without_a_split(folder):
     assert seen_images(Experiment(folder / "other", "w"), started_from(folder, "other", None)) == frozenset()
+    split(folder / "second", train=[member("1", 1)])
+    (folder / "before").mkdir()  # initial weights that were trained elsewhere
+    seen = seen_images(Experiment(folder / "second", "w"), started_from(folder, "second", "before"))
+    assert seen == frozenset()

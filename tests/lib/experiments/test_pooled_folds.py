@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,10 +14,19 @@ from lib.evaluation.performance_report import write_performances
 from lib.evaluation.predicted_images import write_predictions
 from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
 from lib.experiments.plan import read_plan
-from lib.experiments.pooled_folds import BACKGROUND, DARKNESS, HUMAN, best_in_each_fold, read_variants
+from lib.experiments.pooled_folds import (
+    BACKGROUND,
+    DARKNESS,
+    HUMAN,
+    best_in_each_fold,
+    cross_fitted,
+    read_tested_images,
+    read_variants,
+)
 from lib.experiments.results_table import write_comparison, write_table
+from lib.figures.mosaics import labelled_rows
 from lib.runtime.errors import UserError
-from tests.lib.experiments.test_running import plan_file
+from tests.lib.experiments.test_running import NO_VALIDATION, plan_file
 
 FOLDS, SEEDS, NETWORKS = 4, (1, 2), ("unet", "resunet")
 
@@ -232,8 +242,8 @@ def pairs(tmp_path_factory):
     """One network, two seeds; each training leaves out two of three folds of two patients."""
     folder = tmp_path_factory.mktemp("pairs")
     file = plan_file(folder, "")
-    head = "data_set = FFA\nfolds = 3\nleft_out = 2\nseeds = 1 2\n[settings]"
-    file.write_text(file.read_text().replace("[settings]", head))
+    head = f"data_set = FFA\nfolds = 3\nleft_out = 2\nseeds = 1 2\n{NO_VALIDATION}"
+    file.write_text(file.read_text().replace("[settings]\n", head))
     plan = read_plan(file)
     for number, run in enumerate(plan.runs):
         run.experiment.folder.mkdir(parents=True)
@@ -278,9 +288,80 @@ def test_an_unfinished_cross_fitting_has_no_score(pairs):
     assert read_variants(dataclasses.replace(pairs, runs=pairs.runs[:1])) == []
 
 
+@contextmanager
+def unfinished(runs):
+    kept = {run.results.performances: run.results.performances.read_bytes() for run in runs}
+    for file in kept:
+        file.unlink()
+    try:
+        yield
+    finally:
+        for file, content in kept.items():
+            file.write_bytes(content)
+
+
+def test_a_fold_is_scored_only_if_all_its_trainings_are_finished(pairs, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    (missing,) = (run for run in pairs.runs if (run.folds, run.seed) == ((2, 3), 2))
+    seed1 = [run for run in pairs.runs if run.seed == 1]
+    complete = cross_fitted(pairs.runs, lambda case: case.probability)
+    with unfinished([missing]):
+        found = cross_fitted(pairs.runs, lambda case: case.probability)
+        names = [variant.name for variant in read_variants(pairs)]
+        assert len(cross_fitted(seed1, lambda case: case.probability)) == 6
+    # Fold 1 has all its trainings. Its threshold still comes from all images of the folds 2 and 3.
+    assert [image.name for image in found] == ["1-1", "4-1"]
+    expected = [image for image in complete if image.name in ("1-1", "4-1")]
+    assert [image.threshold for image in found] == [image.threshold for image in expected]
+    for image, same in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(image.scores, same.scores)
+    assert names == ["plan"]  # no ensemble of all seeds
+    with unfinished(run for run in pairs.runs if run.folds != (1, 2)):
+        assert cross_fitted(pairs.runs, lambda case: case.probability) == []
+
+
 def test_cross_fitting_has_the_baselines_and_a_table(pairs, monkeypatch):
     monkeypatch.setattr(intervals, "RESAMPLES", 10)
     variants = read_variants(pairs)
     assert set(variants[0].baselines) == {DARKNESS, BACKGROUND}
     assert np.isfinite(variants[0].baselines[DARKNESS].estimate.values).all()
-    assert "ensemble of all seeds" in write_table(pairs, variants).read_text()
+    table = write_table(pairs, variants)
+    text = table.read_text()
+    assert "ensemble of all seeds" in text and "Each training left out two folds." in text
+    assert json.loads(table.with_suffix(".json").read_text())["paired_tests"] == []
+
+
+def test_the_text_of_an_ordinary_cross_validation_names_no_pairs_of_folds(plan, variants):
+    assert "left out two folds" not in write_table(plan, variants).read_text()
+
+
+def test_the_picture_shows_the_mean_of_the_networks_that_predicted_an_image(pairs, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    write_comparison(pairs, read_variants(pairs))
+    with Image.open(pairs.folder / "comparison.png") as picture:
+        found = picture.convert("RGB")
+    means = {
+        title: {
+            name: np.mean([c.probability for _, c in read_tested_images(runs) if c.name == name], axis=0)
+            for name in (f"{patient}-1" for patient in range(1, 7))
+        }
+        for title, runs in (
+            ("plan", [run for run in pairs.runs if run.seed == 1]),
+            ("plan, ensemble of all seeds", pairs.runs),
+        )
+    }
+    names = list(means["plan"])
+    cases = {case.name: case for _, case in read_tested_images(pairs.runs)}
+    rows = {
+        "Original": [cases[name].original for name in names],
+        "Ground truth": [cases[name].truth for name in names],
+    }
+    rows |= {title: [images[name] for name in names] for title, images in means.items()}
+    labelled_rows(pairs.folder / "expected.png", rows, names, side=256)
+    with Image.open(pairs.folder / "expected.png") as picture:
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(picture.convert("RGB")))
+
+
+def test_two_folds_left_out_give_no_choice_by_validation(pairs):
+    two = [dataclasses.replace(run, variant=f"network {run.seed}") for run in pairs.runs]
+    assert best_in_each_fold(dataclasses.replace(pairs, runs=tuple(two))) == []

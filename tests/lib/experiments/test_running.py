@@ -1,4 +1,5 @@
 import json
+from collections import defaultdict
 
 import pytest
 
@@ -8,6 +9,12 @@ from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from tests.conftest import tiny_settings
 from tests.lib.configuration.test_reading import PLANS
+
+NO_VALIDATION = """[settings]
+training settings.validation = none
+testing settings.threshold = 0.5
+testing settings.min_area_px = 0
+"""
 
 
 def plan_file(folder, extra=""):
@@ -53,8 +60,8 @@ def test_every_combination_is_run_in_every_fold(tmp_path):
 
 def test_every_two_folds_are_left_out_once(tmp_path):
     file = plan_file(tmp_path, "[vary]\nmodel.architecture = unet | resunet\n")
-    head = "data_set = FFA\nfolds = 4\nleft_out = 2\n[settings]"
-    file.write_text(file.read_text().replace("[settings]", head))
+    head = f"data_set = FFA\nfolds = 4\nleft_out = 2\n{NO_VALIDATION}"
+    file.write_text(file.read_text().replace("[settings]\n", head))
     runs = read_plan(file).runs
     assert [run.folds for run in runs][:6] == [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]
     assert len(runs) == 12 and runs[1].name == "architecture-unet_fold01-03"
@@ -63,6 +70,27 @@ def test_every_two_folds_are_left_out_once(tmp_path):
     file.write_text(file.read_text().replace("left_out = 2", "left_out = 3"))
     with pytest.raises(UserError, match=r"left_out = 3: expected 1 or 2 folds"):
         read_plan(file)
+
+
+def test_variants_with_other_negatives_or_labels_prepare_their_folds_in_other_folders(tmp_path):
+    def folders(vary, more=""):
+        file = plan_file(tmp_path, f"{more}[vary]\n{vary}")
+        head = "data_set = FFA\nfolds = 3\nseeds = 1 2\n[settings]"
+        file.write_text(file.read_text().replace("[settings]", head))
+        found = defaultdict(set)
+        for run in read_plan(file).runs:
+            found[run.variant].add(run.configuration.data_paths.path_local)
+        return found
+
+    found = folders(f"data paths.path_negatives = | {tmp_path / 'a'} | {tmp_path / 'b'}\n")
+    assert [len(of_variant) for of_variant in found.values()] == [3, 3, 3]  # one for each fold
+    assert len(set.union(*found.values())) == 9
+    assert {f.name for f in found["plan"]} == {f"fold{k}of3_seed2025_stratified" for k in (1, 2, 3)}
+    found = folders("preparation.auxiliary_labels = BRVO | DR | BRVO, DR\n", "preparation.ignore_labels =\n")
+    assert len(set.union(*found.values())) == 9
+    negatives = f"data paths.path_negatives = {tmp_path / 'a'}\n"
+    found = folders("training settings.negatives_share = 0.1 | 0.2\n", negatives)
+    assert found["0.1"] == found["0.2"]  # the same prepared images
 
 
 def test_a_file_that_varies_is_called_by_its_name(tmp_path):
@@ -126,6 +154,9 @@ def test_what_is_laid_over_holds_for_every_run(tmp_path):
         ("[settings]", "settings", "no value|parsing errors"),
         ("[settings]", "folds = 3\n[settings]", "expected one of FFA, DRIVE, STARE, CHASE_DB1"),
         ("[settings]", "folds = x\n[settings]", "expected a whole number"),
+        ("[settings]", "left_out = 2\n[settings]", "folds = 0 with left_out = 2: expected at least 3 folds"),
+        ("[settings]", "data_set = FFA\nfolds = 1\n[settings]", "folds = 1 with left_out = 1: expected"),
+        ("[settings]", "data_set = FFA\nfolds = 2\n[settings]", "folds = 2 with left_out = 1: expected"),
         ("[settings]", "seeds = 1 x\n[settings]", "seeds = 'x': expected a whole number"),
         ("[settings]", "seeds = 1 2 1\n[settings]", "expected each seed once"),
         ("[settings]", "seeds = 9999999999\n[settings]", "seed = '9999999999': expected"),
