@@ -3,22 +3,27 @@
     python run_experiments.py configurations/cross_validation_ffa_recommended.txt
     python -m benchmarks.cnp_cross_validation
 
-Both take `--set "section.key=value"`. Writes docs/results/cnp_cross_validation.{json,md}. All figures are of
-FOV pixels; each image is predicted by the ensemble of the networks that were not trained on its fold.
+Both take `--set "section.key=value"`. Writes docs/results/cnp_cross_validation.{json,md} and an overlay of each
+image into the folder of the plan. All figures are of FOV pixels; each image is predicted by the ensemble of the
+networks that were not trained on its fold.
 """
 
 import datetime
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
 from benchmarks.measuring import benchmark_parser, machine
 from lib.evaluation.patient_statistics import RESAMPLES, SCORES, SEED, Estimate, ScoredImage
-from lib.evaluation.pixel_scores import f1_score
+from lib.evaluation.pixel_scores import choose_threshold, f1_score, score_pixels
+from lib.evaluation.pooled_pixels import PooledPixels
+from lib.evaluation.test_run import draw_overlay
 from lib.experiments.plan import Plan, Run, read_plan
-from lib.experiments.pooled_folds import DARKNESS, cross_fitted, read_variants
+from lib.experiments.pooled_folds import DARKNESS, cross_fitted, read_tested_images, read_variants
 from lib.experiments.statistics_report import markdown_table
 from lib.runtime.atomic_files import write_text
 from lib.runtime.errors import UserError
@@ -103,10 +108,43 @@ def main() -> None:
         "machine": machine("tensorflow"),
     }
     content["dice_difference_interval"] = content["difference_dice_interval"]
+    # For a network that is trained on all images: the threshold that all of them choose.
+    content["threshold_of_all_images"] = choose_threshold(PooledPixels((i.scores, i.truth) for i in images))
+    draw(plan.folder / "overlays", runs, images)
     file = arguments.results / "cnp_cross_validation.json"
     write_text(file, json.dumps(content, indent=2) + "\n")
     write_text(file.with_suffix(".md"), report(content, images))
     print(file)
+
+
+def draw(folder: Path, runs: Sequence[Run], images: Sequence[ScoredImage]) -> None:
+    """Write an overlay of each image, predicted by its ensemble."""
+    folder.mkdir(exist_ok=True)
+    cases = {case.name: case for _, case in read_tested_images(runs)}
+    for image in images:
+        case = cases[image.name]
+        probability = np.zeros(case.truth.shape, np.float32)
+        probability[case.field_of_view > 0] = image.scores
+        assert image.threshold is not None  # cross_fitted gives each image one
+        draw_overlay(
+            folder / f"{image.name}.png",
+            replace(case, probability=probability),
+            score_pixels(image.scores, image.truth, image.threshold),
+            image.threshold,
+        )
+
+
+def by_size(images: Sequence[ScoredImage]) -> list[list[str]]:
+    """Pooled Dice of the images whose truth covers less than 5 %, 5 to 15 % and more of the FOV."""
+    rows = []
+    for low, high in ((0.0, 0.05), (0.05, 0.15), (0.15, 1.0)):
+        chosen = [image for image in images if low <= image.truth.mean() < high]
+        if chosen:
+            _, fp, fn, tp = np.sum([image.confusion() for image in chosen], axis=0)
+            each = [f1_score(c[3], c[1], c[2]) for c in (image.confusion() for image in chosen)]
+            size = f"{100 * low:.0f} to {100 * high:.0f} %"
+            rows.append([size, str(len(chosen)), f"{f1_score(tp, fp, fn):.3f}", f"{np.median(each):.3f}"])
+    return rows
 
 
 def report(content: dict, images: Sequence[ScoredImage]) -> str:
@@ -152,6 +190,12 @@ def report(content: dict, images: Sequence[ScoredImage]) -> str:
         "The truth and the predicted area are shares of the field of view.",
         "",
         markdown_table(["image", "truth", "predicted", "AUC-ROC", "Dice"], each),
+        "",
+        "## By the size of the area",
+        "",
+        markdown_table(
+            ["truth in the field of view", "images", "pooled Dice", "median Dice"], by_size(images)
+        ),
         "",
     ]
     return "\n".join(lines)
