@@ -3,9 +3,9 @@
     python run_experiments.py configurations/cross_validation_ffa_recommended.txt
     python -m benchmarks.cnp_cross_validation
 
-Both take `--set "section.key=value"`. Writes docs/results/cnp_cross_validation.{json,md} and an overlay of each
-image into the folder of the plan. All figures are of FOV pixels; each image is predicted by the ensemble of the
-networks that were not trained on its fold.
+Both take `--set "section.key=value"`. Writes docs/results/cnp_cross_validation.{json,md}, and an overlay of
+each image into the folder of the plan. All figures are of FOV pixels; each image is predicted by the ensemble
+of the networks that were not trained on its fold.
 """
 
 import datetime
@@ -193,9 +193,7 @@ def report(content: dict, images: Sequence[ScoredImage]) -> str:
         "",
         "## By the size of the area",
         "",
-        markdown_table(
-            ["truth in the field of view", "images", "pooled Dice", "median Dice"], by_size(images)
-        ),
+        markdown_table(["truth in the FOV", "images", "pooled Dice", "median Dice"], by_size(images)),
         "",
     ]
     return "\n".join(lines)
