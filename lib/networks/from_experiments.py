@@ -90,13 +90,14 @@ def read_keras_ensemble(experiments: Sequence[Experiment], overrides: Sequence[s
         f"{name}: the experiments predict in different ways; choose one with --set",
     )
     networks, models = zip(*(read_keras_network(e, overrides) for e in experiments), strict=True)
+    seen = [network.seen_images_sha256 for network in networks]
     return replace(
         networks[0],
         name=name,
         architecture=" + ".join(network.architecture for network in networks),
         weights_sha256=" ".join(network.weights_sha256 for network in networks),
         predict=HalfBatchRetry(mean_model(models).predict_on_batch),
-        seen_images_sha256=frozenset().union(*(network.seen_images_sha256 for network in networks)),
+        seen_images_sha256=frozenset().union(*seen) if all(seen) else frozenset(),  # those of one are unknown
     )
 
 
