@@ -242,6 +242,7 @@ class TestingSettings:
     tile_overlap: int = key(number(int, least=0), absent="48")
     threshold: float | Literal["validation"] = key(either("validation", number(float, least=0, most=1)))
     tta: TestTimeAugmentation = key(test_time_augmentation, absent="none")
+    logit_shift: float = key(number(float, least=0, most=1), absent="0")
     precision: Precision | Literal["auto"] = key(either("auto", one_of(*PRECISIONS)), absent="float32")
     min_area_px: int | Literal["validation"] = key(either("validation", number(int, least=0)), absent="0")
     pixel_spacing_mm: float | None = key(optional(number(float, above=0)), absent="")

@@ -11,9 +11,9 @@ import h5py
 from lib.configuration.reading import Configuration
 from lib.datasets.prepared_hdf5 import names_and_patients, read_part
 from lib.evaluation.scoring import PredictedImage, refuse_not_finite
-from lib.images.preprocessing import preprocess, resample
+from lib.images.preprocessing import preprocess
 from lib.networks.batches import HalfBatchRetry, with_batch_size
-from lib.prediction.sliding_window import predict_image
+from lib.prediction.sliding_window import predict_stored_size
 from lib.runtime.atomic_files import remove_abandoned, written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
@@ -42,7 +42,7 @@ def predict_part(
         yield PredictedImage(
             image.name,
             image.patient,
-            resample(predict_image(predict, levels, settings), image.field_of_view.shape),
+            predict_stored_size(predict, levels, image.field_of_view, settings),
             image.truth,
             image.field_of_view,
             image.original,

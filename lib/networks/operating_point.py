@@ -17,6 +17,7 @@ PREDICTION_KEYS = (
     "tile_size",
     "tile_overlap",
     "tta",
+    "logit_shift",
     "precision",
 )
 """Keys of [testing settings] that change the probabilities."""

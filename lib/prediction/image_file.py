@@ -9,10 +9,10 @@ from lib.configuration.banner import Banner
 from lib.images.checked_files import has_dicom_signature
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.info_banner import find_banner
-from lib.images.preprocessing import preprocess, resample
+from lib.images.preprocessing import preprocess
 from lib.images.reading import read_image
 from lib.networks.trained_network import TrainedNetwork
-from lib.prediction.sliding_window import predict_image
+from lib.prediction.sliding_window import predict_stored_size
 from lib.runtime.errors import UserError
 
 
@@ -48,8 +48,8 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     if not field_of_view.any():
         raise UserError(f"{path}: its field of view is empty (a black image?)")
     levels = preprocess(original, field_of_view, network.preprocessing)
-    probability = predict_image(network.predict, levels, network.testing_settings)
-    probability = resample(probability, field_of_view.shape) * field_of_view
+    settings = network.testing_settings
+    probability = predict_stored_size(network.predict, levels, field_of_view, settings) * field_of_view
     if banner:
         arrays = (original, field_of_view, probability)
         original, field_of_view, probability = map(banner.put_back, arrays)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from lib.configuration.sections import TestingSettings
-from lib.images.preprocessing import network_input
+from lib.images.preprocessing import network_input, resample
 from lib.networks.trained_network import Predict
 
 MIRRORS = ((), (0,), (1,), (0, 1))
@@ -42,6 +42,47 @@ def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSetting
         probability = np.flip(_predict_windows(predict, turned, settings), axes)
         predicted.append(probability.T if transposed else probability)
     return np.asarray(np.mean(predicted, axis=0, dtype=np.float32))
+
+
+def predict_stored_size(
+    predict: Predict, levels: np.ndarray, field_of_view: np.ndarray, settings: TestingSettings
+) -> np.ndarray:
+    """`predict_image`, resampled to the stored size of the image, with the logit shift of the settings.
+
+    Args:
+        predict: the network.
+        levels: (h, w, C) uint8, preprocessed.
+        field_of_view: (H, W) uint8 in {0, 1}, of the stored size.
+        settings: as for `predict_image`, and `logit_shift`.
+
+    Returns:
+        (H, W) float32.
+    """
+    probability = resample(predict_image(predict, levels, settings), field_of_view.shape)
+    return with_logit_shift(probability, field_of_view, settings.logit_shift)
+
+
+def with_logit_shift(probability: np.ndarray, field_of_view: np.ndarray, share: float) -> np.ndarray:
+    """Subtract, from all logits of an image, a share of the logit of its 99th percentile in the FOV.
+
+    Networks are unsure on whole images: where contrast is low, all probabilities are low. The shift raises
+    them, so that one threshold fits more images. The order of the pixels of an image stays the same.
+
+    Args:
+        probability: (H, W) float32.
+        field_of_view: (H, W) uint8 in {0, 1}.
+        share: between 0 (no shift) and 1.
+
+    Returns:
+        (H, W) float32.
+    """
+    inside = field_of_view > 0
+    if not share or not inside.any():
+        return probability
+    margin = np.float32(1e-4)  # a probability of 0 or 1 has no finite logit
+    logits = np.log((probability + margin) / (1 - probability + margin))
+    logits -= np.float32(share * np.percentile(logits[inside], 99))
+    return 1 / (1 + np.exp(-logits))
 
 
 def _predict_windows(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:

@@ -178,7 +178,7 @@ def test_channels_are_different_words_in_order():
 def test_a_file_that_is_older_than_a_key_keeps_its_meaning(tmp_path):
     file = tmp_path / "a.txt"
     text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
-    lines = ["tta = none", "min_area_px = 0", "pixel_spacing_mm =", "connectivity = False"]
+    lines = ["tta = none", "logit_shift = 0", "min_area_px = 0", "pixel_spacing_mm =", "connectivity = False"]
     lines += ["channels = preprocessed", "field_of_view_diameter = 0"]
     lines += [f"{key} = 0" for key in ("rotation", "scale", "shear", "shift", "elastic", "illumination")]
     lines += [f"{key} = 0" for key in ("blur", "noise", "weight_decay", "weight_average")]

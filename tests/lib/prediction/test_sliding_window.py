@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import logit
 
 from lib.configuration.reading import read_configuration
 from lib.prediction.sliding_window import (
@@ -13,6 +14,7 @@ from lib.prediction.sliding_window import (
     predict_image,
     strided_starts,
     tile_size_and_step,
+    with_logit_shift,
 )
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 
@@ -220,3 +222,17 @@ def test_extracted_tiles_add_up_to_the_image(shape, patch, stride):
     window = SlidingWindow(shape, patch, stride, tiles=True)
     window.add(window.extract(image[..., None])[..., 0])
     np.testing.assert_allclose(window.mean, image, rtol=1e-5)
+
+
+@given(st.floats(0, 1), st.integers(0, 99))
+def test_a_logit_shift_keeps_the_order_and_moves_the_percentile(share, seed):
+    probability = np.random.default_rng(seed).random((20, 20), np.float32) * 0.98 + 0.01
+    view = np.ones((20, 20), np.uint8)
+    view[:4] = 0
+    shifted = with_logit_shift(probability, view, share)
+    assert shifted.dtype == np.float32
+    order = np.argsort(probability, axis=None)
+    assert (np.diff(shifted.flat[order]) >= -1e-6).all()
+    before, after = (logit(np.percentile(p[4:], 99).astype(float)) for p in (probability, shifted))
+    assert after == pytest.approx((1 - share) * before, abs=0.03)
+    np.testing.assert_array_equal(with_logit_shift(probability, np.zeros_like(view), share), probability)
