@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -58,8 +59,23 @@ def predict_stored_size(
     Returns:
         (H, W) float32.
     """
-    probability = resample(predict_image(predict, levels, settings), field_of_view.shape)
+    probability = predict_image(predict, levels, settings)
+    if probability.shape != field_of_view.shape:
+        probability = resample(_continued_outside(probability, field_of_view), field_of_view.shape)
     return with_logit_shift(probability, field_of_view, settings.logit_shift)
+
+
+def _continued_outside(probability: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
+    """Replace the probability outside the field of view, and in its last pixels, by that of the others.
+
+    What a network predicts outside is arbitrary, and resampling would carry it into the field of view. Its
+    last two pixels, (h, w), are a mixture of retina and surround: networks take them for non-perfusion.
+    """
+    share = resample(field_of_view.astype(np.float32), probability.shape)
+    inside = cv2.erode((share > 0.999).astype(np.float32), np.ones((3, 3)), borderValue=0)
+    total = cv2.blur(inside, (7, 7))
+    continued = cv2.blur(probability * inside, (7, 7)) / np.maximum(total, 1e-6)
+    return np.where((inside > 0) | (total == 0), probability, continued)
 
 
 def with_logit_shift(probability: np.ndarray, field_of_view: np.ndarray, share: float) -> np.ndarray:

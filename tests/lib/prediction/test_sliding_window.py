@@ -12,6 +12,7 @@ from lib.prediction.sliding_window import (
     SlidingWindow,
     even_starts,
     predict_image,
+    predict_stored_size,
     strided_starts,
     tile_size_and_step,
     with_logit_shift,
@@ -236,3 +237,14 @@ def test_a_logit_shift_keeps_the_order_and_moves_the_percentile(share, seed):
     before, after = (logit(np.percentile(p[4:], 99).astype(float)) for p in (probability, shifted))
     assert after == pytest.approx((1 - share) * before, abs=0.03)
     np.testing.assert_array_equal(with_logit_shift(probability, np.zeros_like(view), share), probability)
+
+
+def test_what_is_predicted_outside_the_field_of_view_does_not_reach_into_it():
+    rows, columns = np.mgrid[:128, :128] - 63.5
+    view = (rows**2 + columns**2 < 60**2).astype(np.uint8)
+    inside = (rows[1::2, 1::2] ** 2 + columns[1::2, 1::2] ** 2 < 59**2)[None, ..., None]
+    whole = dataclasses.replace(SETTINGS, window="whole")
+    levels = np.zeros((64, 64, 1), np.uint8)
+    found = predict_stored_size(lambda _: np.where(inside, 0.1, 0.9).astype(np.float32), levels, view, whole)
+    assert found.shape == (128, 128)
+    np.testing.assert_allclose(found[view > 0], 0.1, atol=1e-6)
