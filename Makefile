@@ -48,7 +48,7 @@ coverage: $(ENVIRONMENT)/installed-test
 lint: $(ENVIRONMENT)/installed-test
 	$(ENVIRONMENT)/bin/ruff format --check --quiet .
 	$(ENVIRONMENT)/bin/ruff check --quiet .
-	$(ENVIRONMENT)/bin/codespell *.md *.py *.txt benchmarks configurations docs lib models pretrained requirements tests web
+	$(ENVIRONMENT)/bin/codespell *.md *.py *.txt benchmarks configurations docs lib models pretrained/*.py pretrained/*/README.md requirements tests web
 	$(ENVIRONMENT)/bin/mypy
 	$(ENVIRONMENT)/bin/lint-imports --no-logo
 
