@@ -50,6 +50,8 @@ def _chosen(arguments: argparse.Namespace) -> list[Experiment]:
         refuse_untrained(experiment)
     if arguments.output and arguments.output.suffix != ".onnx":
         raise UserError(f"--output {arguments.output}: expected a file name that ends in .onnx")
+    if arguments.output and arguments.output.exists():
+        raise UserError(f"--output {arguments.output}: exists already; name a new file, or delete this one")
     return chosen
 
 

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -15,6 +17,7 @@ from lib.networks.keras_model import trained_model
 from lib.networks.onnx_export import export, onnx_mean, onnx_model, with_float16_weights
 from lib.networks.onnx_metadata import METADATA_KEY
 from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 
 # The exporter of Keras uses np.object, for which numpy gives a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")
@@ -144,3 +147,14 @@ def test_a_file_without_hashes_of_images_is_read(mean_file, tmp_path):
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(content)})
     onnx.save(model, tmp_path / "older.onnx")
     assert read_onnx_network(tmp_path / "older.onnx").seen_images_sha256 == frozenset()
+
+
+def test_an_existing_output_is_not_overwritten(members, tmp_path):
+    mine = tmp_path / "mine.onnx"
+    mine.write_bytes(b"made by a person")
+    names = [member.name for member in members]
+    command = [sys.executable, PROJECT / "run_export.py", "--experiments", *names, "--output", mine]
+    folder = f"experiment name.path_experiments={members[0].folder.parent}"
+    done = subprocess.run([*command, "--set", folder], capture_output=True, text=True)
+    assert done.returncode == 2 and "mine.onnx: exists already; name a new file" in done.stderr
+    assert mine.read_bytes() == b"made by a person"
