@@ -4,17 +4,19 @@ r"""Write the files of pretrained/cnp_ffa/ from trained experiments; its README.
         --set "testing settings.min_area_px=0"
 
 The ONNX file is the mean of the experiments A, B and C, with float16 weights. The weights to begin a training
-with are those of A. The configuration has the settings of A, but paths and patients of configuration.txt. The
-split holds the images of all of them and of their initial weights: what one of them has seen, the network has
-seen.
+with are those of A, as float16. The configuration has the settings of A, but paths and patients of
+configuration.txt. The split holds the images of all of them and of their initial weights: what one of them has
+seen, the network has seen.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import h5py
+import numpy as np
 
 from lib.configuration.experiment_folder import Experiment, experiment_named, refuse_untrained
 from lib.configuration.reading import Configuration, read_configuration
@@ -23,7 +25,7 @@ from lib.datasets.leakage import EXPERIMENT, chain_of_initial_weights
 from lib.datasets.split_file import read_split, union_of_splits, write_split
 from lib.images.checked_files import file_sha256
 from lib.networks.network_choice import SHA256SUMS, SHIPPED_NETWORK
-from lib.runtime.atomic_files import write_text
+from lib.runtime.atomic_files import write_text, written_atomically
 from lib.runtime.command_line import run_script, script_parser
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import DEFAULT_CONFIGURATION
@@ -48,7 +50,7 @@ def write_folder(experiments: Sequence[Experiment], overrides: Sequence[str], fo
     split, configuration = folder / SPLIT, folder / "configuration.txt"
     export(experiments, overrides, onnx, float16_weights=True)
     first = read_configuration(experiments[0].configuration, overrides)
-    shutil.copyfile(experiments[0].weights(first.testing_settings.best_last), weights)
+    _write_float16(experiments[0].weights(first.testing_settings.best_last), weights)
     write_text(configuration, _settings_for_fine_tuning(first))
     splits = [
         read_split(file, EXPERIMENT)
@@ -63,6 +65,25 @@ def write_folder(experiments: Sequence[Experiment], overrides: Sequence[str], fo
     lines = [f"{file_sha256(file)}  {file.name}\n" for file in written]
     write_text(folder / SHA256SUMS, "".join(lines))
     return [*written, folder / SHA256SUMS]
+
+
+def _write_float16(weights: Path, file: Path) -> None:
+    """Copy a weight file of Keras with its numbers as float16: half the size, as in the ONNX file."""
+    with (
+        h5py.File(weights) as given,
+        written_atomically(file) as (beside,),
+        h5py.File(beside, "w") as written,
+    ):
+
+        def copy(name: str, found: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(found, h5py.Dataset):
+                half = found.dtype.kind == "f"
+                written.create_dataset(name, data=found[()].astype(np.float16) if half else found[()])
+            else:
+                written.require_group(name)
+            written[name].attrs.update(found.attrs)
+
+        given.visititems(copy)
 
 
 def _settings_for_fine_tuning(trained: Configuration) -> str:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -200,10 +201,33 @@ def check_folder(folder):
     split = read_split(folder / "split.json", "")
     seen = {v for part in ("train", "validation") for m in split[part] for v in (m.sha256, m.pixels) if v}
     assert seen and network.seen_images_sha256 == seen
-    assert sums["cnp_ffa.weights.h5"] in network.weights_sha256
+    kernels = [array for array in weight_arrays(folder / "cnp_ffa.weights.h5") if array.ndim == 4]
+    exported = {array.tobytes() for array in initializers(folder / "cnp_ffa.onnx")}
+    found = [np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)).tobytes() in exported for kernel in kernels]
+    assert np.mean(found) > 0.3  # not those that batch normalisation is folded into, or of another layout
     configuration = read_configuration(folder / "configuration.txt")
     trained_model(configuration, folder / "cnp_ffa.weights.h5")
     assert configuration.preprocessing == network.preprocessing
+
+
+def weight_arrays(file):
+    arrays = []
+    with h5py.File(file) as store:
+        store.visititems(lambda _, item: arrays.append(item[()]) if isinstance(item, h5py.Dataset) else None)
+    return arrays
+
+
+def initializers(file):
+    return [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(file).graph.initializer]
+
+
+def test_the_weights_for_fine_tuning_are_those_of_the_first_member(members, assembled):
+    given = weight_arrays(members[0].weights("best"))
+    written = weight_arrays(assembled / "cnp_ffa.weights.h5")
+    assert len(given) == len(written)
+    for array, half in zip(given, written, strict=True):
+        np.testing.assert_array_equal(half, array.astype(half.dtype))
+        assert half.dtype == (np.float16 if array.dtype == np.float32 else array.dtype)
 
 
 def fine_tuning(prepared, assembled, *more):
