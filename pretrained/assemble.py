@@ -5,7 +5,7 @@ r"""Write the files of pretrained/cnp_ffa/ from trained experiments; its README.
 
 The ONNX file is the mean of the experiments A, B and C, with float16 weights. The weights to begin a training
 with are those of A, as float16. The configuration has the settings of A, but paths and patients of
-configuration.txt. The split holds the images of all of them and of their initial weights: what one of them has
+configuration.txt. The split has the images of all of them and of their initial weights: what one of them has
 seen, the network has seen.
 """
 
