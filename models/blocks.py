@@ -128,9 +128,20 @@ def padded_input(multiple: int, channels: int) -> tuple[Tensor, Tensor]:
     return image, MirrorPadding(multiple, name="padding")(image)
 
 
-def segmentation_model(image: Tensor, features: Tensor, name: str) -> keras.Model:
-    """Complete a network: 1x1 convolution, sigmoid, crop to the image; float32 under any precision."""
-    probability = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name=PROBABILITY_LAYER)
+def segmentation_model(image: Tensor, features: Tensor, name: str, *, bias: float = 0.0) -> keras.Model:
+    """Complete a network: 1x1 convolution, sigmoid, crop to the image; float32 under any precision.
+
+    `bias` is the logit that the network begins with, about that of the share of the foreground
+    (Lin et al., Focal Loss, ICCV 2017).
+    """
+    probability = layers.Conv2D(
+        1,
+        1,
+        activation="sigmoid",
+        bias_initializer=keras.initializers.Constant(bias),
+        dtype="float32",
+        name=PROBABILITY_LAYER,
+    )
     return cropped_model(image, probability(features), name)
 
 

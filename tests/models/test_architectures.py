@@ -58,7 +58,7 @@ INITIAL_WEIGHTS = {
     "resunet": 342.048,
     "unet": 264.466,
     "unet_vgg": 651.189,
-    "efficientnet_unet": 2572.971,
+    "efficientnet_unet": 2574.971,
     "retina_unet": 186.595,
     "retina_gnet": 300.546,
     "ldpc_net": 842.909,
@@ -318,6 +318,11 @@ def test_the_imagenet_encoder_is_the_published_one():
     assert features.shape == (1, 2, 2, 192)
     expected = (-2.4390, 3.1679, 6.1936, -4.2860, 3.9042, -9.5688)
     np.testing.assert_allclose(features[0, 0, 0, :6], expected, rtol=0.01, atol=0.01)
+
+
+def test_efficientnet_unet_begins_with_a_small_foreground():
+    network = build("efficientnet_unet", filters=(4, 8, 8))
+    assert predict(network, images(4, 32, 32)).mean() == pytest.approx(1 / (1 + np.exp(2)), abs=0.1)
 
 
 def test_the_imagenet_encoder_takes_any_number_of_channels_and_levels():
