@@ -296,12 +296,12 @@ def test_truncated_files_are_refused(tmp_path, suffix):
         read_image(path)
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".tif"])
-def test_several_frames_are_refused(tmp_path, suffix):
+@pytest.mark.parametrize(("suffix", "number"), [(".gif", "several"), (".tif", "3"), (".webp", "several")])
+def test_several_frames_are_refused(tmp_path, suffix, number):
     path = tmp_path / f"many{suffix}"
     frames = [Image.fromarray(np.roll(GREY, i, 1)) for i in range(3)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
-    with pytest.raises(UserError, match="has 3 frames; export the one to be used"):
+    with pytest.raises(UserError, match=f"has {number} frames; export the one to be used"):
         read_image(path)
 
 
