@@ -81,13 +81,16 @@ def decode_mask(data: bytes, source: str) -> np.ndarray:
 def _read(path: Path) -> np.ndarray:
     with open_regular_file(path) as stream:
         if path.suffix.lower() == ".gz":  # STARE is distributed so
-            return _decode(_decompressed(stream))
+            content = _decompressed(stream)
+            if has_dicom_signature(content):
+                raise UserError("is a compressed DICOM file; decompress it with gunzip")
+            return _decode(content)
         if has_dicom_signature(stream):
             from lib.images.dicom import decode_dicom  # pydicom takes 0.15 s to import
 
             return decode_dicom(path)
         if path.suffix.lower() in {".dcm", ".dicom"}:
-            raise UserError("is not a DICOM file; expected DICM at byte 128")
+            raise UserError("is not a DICOM file; expected DICM at byte 128; export it as a DICOM file or PNG")
         return _decode(stream)
 
 
@@ -275,7 +278,10 @@ class _TiffKind:
         tags = dict(directory)
         _refuse_more_frames(directory, first, stream)
         stream.seek(0)
-        if tags[TiffImagePlugin.IMAGEWIDTH] * tags[TiffImagePlugin.IMAGELENGTH] > MAX_PIXELS:
+        sizes = [tags.get(tag) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)]
+        if not all(sizes):
+            raise UserError("is a TIFF without a width and a height, damaged?")
+        if sizes[0] * sizes[1] > MAX_PIXELS:
             raise UserError(TOO_LARGE)
         samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
         bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
