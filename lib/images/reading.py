@@ -4,6 +4,7 @@ Only the pixels of a file are used: no patient's name, no date, no thumbnail.
 """
 
 import gzip
+import math
 import re
 import struct
 import zlib
@@ -249,8 +250,8 @@ _MAX_DIRECTORIES = 32
 class _TiffKind:
     """The tags of a TIFF file that say what its pixels mean (TIFF 6.0).
 
-    Pillow decodes up to 8 bits. It inverts 8-bit MINISWHITE only, takes int8 and uint32 for other types,
-    and reduces colours to 8 bits; so deeper files are decoded by OpenCV.
+    Pillow inverts 8-bit MINISWHITE only, takes int8 and uint32 for other types, and reduces colours to
+    8 bits; OpenCV decodes these. Both are checked by benchmarks/image_formats.py.
     """
 
     bits: tuple[int, ...]
@@ -260,6 +261,7 @@ class _TiffKind:
     separate_planes: bool
     subsampled: bool
     compressed: bool
+    big_endian: bool
 
     @classmethod
     def of(cls, stream: BinaryIO) -> "_TiffKind":
@@ -269,8 +271,10 @@ class _TiffKind:
             UserError: too large, or several images that are no reduced copies of the first.
         """
         header = stream.read(8)
+        if header[:4] == b"MM\0+":
+            raise UserError("is a big-endian BigTIFF; export it as PNG")
         directory = TiffImagePlugin.ImageFileDirectory_v2(
-            header + stream.read(8) if header[2:4] in (b"+\0", b"\0+") else header
+            header + stream.read(8) if header[2:3] == b"+" else header
         )
         first = directory.next
         stream.seek(first)
@@ -293,17 +297,21 @@ class _TiffKind:
             separate_planes=tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2 and samples > 1,
             subsampled=tags.get(TiffImagePlugin.YCBCRSUBSAMPLING, (2, 2)) != (1, 1),
             compressed=tags.get(TiffImagePlugin.COMPRESSION, 1) != 1,
+            big_endian=header[:2] == b"MM",
         )
 
     @property
     def is_deep(self) -> bool:
-        """Whether the pixels are no unsigned integers of up to 8 bits, which Pillow decodes.
+        """Whether Pillow decodes the pixels wrongly or not at all, because they have more than 8 bits or a sign.
 
         Raises:
             UserError: up to 8 bits, but of a kind that Pillow decodes wrongly.
         """
         if max(self.bits) > 8 or self.sample_format != 1:
-            return self.bits != (12,)
+            deep_grey = {((12,), 1), ((16,), 1), ((32,), 3)}
+            if not self.big_endian:
+                deep_grey |= {((16,), 2), ((32,), 2)}
+            return self.photometric != 1 or (self.bits, self.sample_format) not in deep_grey
         lab, ycbcr = self.photometric == 8, self.photometric == 6
         if lab or (ycbcr and self.subsampled and not self.compressed):
             raise UserError(self.refusal)
@@ -334,7 +342,8 @@ class _TiffKind:
         kind = {1: "u", 2: "i", 3: "f"}.get(self.sample_format)
         samples, alpha = len(self.bits), self.extra_samples[:1]
         plain = (self.photometric in {0, 1} and samples == 1) or (self.photometric == 2 and samples in {3, 4})
-        blended = samples == 4 and alpha == (2,)
+        blended = samples == 4 and alpha in {(), (2,)}  # as Pillow takes a fourth channel without a name
+        plain &= kind != "i" or self.photometric != 0 or self.bits != (8,)  # OpenCV decodes it wrongly
         if not plain or self.separate_planes or kind is None or (blended and kind != "u"):
             raise UserError(self.refusal)
         pixels = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
@@ -356,9 +365,7 @@ def _refuse_more_frames(
 
     ImageJ, and tifffile on request, store a stack of images with the directory of the first alone.
     """
-    described = str(directory.get(TiffImagePlugin.IMAGEDESCRIPTION, ""))
-    stack = re.search(r"^ImageJ=.*^images=(\d+)", described, re.DOTALL | re.MULTILINE)
-    depth = max(int(stack[1]) if stack else 1, int(directory.get(_IMAGE_DEPTH, 1)))
+    stacked = max(_described_images(directory), int(directory.get(_IMAGE_DEPTH, 1)))
     frames, visited = 0, {first}
     while True:
         new, old = directory.get(_NEW_SUBFILE_TYPE, 0), directory.get(_SUBFILE_TYPE, 1)
@@ -373,9 +380,20 @@ def _refuse_more_frames(
             raise UserError(f"has more than {_MAX_DIRECTORIES} frames; {_ONE_FRAME}")
         stream.seek(directory.next)
         directory.load(stream)
-    frames = max(frames, depth)
+    frames = max(frames, stacked)
     if frames > 1:
         raise UserError(f"has {frames} frames; {_ONE_FRAME}")
+
+
+def _described_images(directory: TiffImagePlugin.ImageFileDirectory_v2) -> int:
+    """Number of images in one directory, as ImageJ and tifffile describe it; 1 without such a description."""
+    text = str(directory.get(TiffImagePlugin.IMAGEDESCRIPTION, ""))
+    if imagej := re.match(r"ImageJ=.*?^images=(\d+)", text, re.DOTALL | re.MULTILINE):
+        return int(imagej[1])
+    if shaped := re.match(r'\{"shape": \[([\d, ]+)\].*"truncated": true', text):
+        sizes = (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH, TiffImagePlugin.SAMPLESPERPIXEL)
+        return math.prod(map(int, shaped[1].split(","))) // math.prod(directory.get(s, 1) for s in sizes)
+    return 1
 
 
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _IMAGE_DEPTH = 254, 255, 32997
