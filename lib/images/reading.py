@@ -308,9 +308,9 @@ class _TiffKind:
             UserError: up to 8 bits, but of a kind that Pillow decodes wrongly.
         """
         if max(self.bits) > 8 or self.sample_format != 1:
-            deep_grey = {((12,), 1), ((16,), 1), ((32,), 3)}
-            if not self.big_endian:
-                deep_grey |= {((16,), 2), ((32,), 2)}
+            deep_grey = {((12,), 1), ((16,), 1)}
+            if not self.big_endian:  # Pillow swaps the bytes of these where they are compressed
+                deep_grey |= {((16,), 2), ((32,), 2), ((32,), 3)}
             return self.photometric != 1 or (self.bits, self.sample_format) not in deep_grey
         lab, ycbcr = self.photometric == 8, self.photometric == 6
         if lab or (ycbcr and self.subsampled and not self.compressed):
