@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
+
+from lib.runtime.errors import UserError
 
 _SEARCH_SIDE = 512
 """Longest side in pixels of the reduced image in which the circle is found; then it is refined."""
@@ -17,6 +20,13 @@ _SUPPORT = 0.6
 
 _NEAR = 1.5
 """A bright pixel at the outline belongs to an aperture that is at most this far, in pixels of the reduced image."""
+
+_ROUND = 0.97
+"""Ratio of the axes from which an ellipse is taken for a circle, which covers 98 % of it."""
+
+_SHARE_OF_ELLIPSE = (0.5, 0.65)
+"""Smallest share of the outline that belongs to an ellipse, narrower and rounder than 0.9: noise in the surround
+of a circular aperture also lies near some ellipse."""
 
 _BETTER = 1.25
 """An ellipse is taken if so many times as many pixels of the outline belong to it as to the best circle."""
@@ -98,7 +108,7 @@ class _Ellipse:
 _Aperture = _Circle | _Ellipse
 
 
-def detect_field_of_view(image: np.ndarray) -> np.ndarray:
+def detect_field_of_view(image: np.ndarray, file: Path | None = None) -> np.ndarray:
     """Find the aperture, which the image border or a straight edge may cut; else the full image.
 
     A threshold is not enough: non-perfused areas at the border are as dark as the surround.
@@ -111,9 +121,13 @@ def detect_field_of_view(image: np.ndarray) -> np.ndarray:
 
     Args:
         image: uint8 (H, W) or (H, W, 3).
+        file: named in the error.
 
     Returns:
         uint8 (H, W) in {0, 1}; all 0 for a black image, all 1 for any other constant image.
+
+    Raises:
+        UserError: two fields of view are beside each other, as in exports of FFA and ICG in one picture.
     """
     grey = image.max(axis=2) if image.ndim == 3 else image
     if grey.min() == grey.max():
@@ -121,6 +135,10 @@ def detect_field_of_view(image: np.ndarray) -> np.ndarray:
     grey = cv2.medianBlur(np.ascontiguousarray(grey), 3)
     factor = max(1.0, max(grey.shape) / _SEARCH_SIDE)
     small = cv2.resize(grey, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
+    if _shows_two_fields(small):
+        raise UserError(
+            f"{file or 'the image'}: shows two fields of view beside each other; save each as an image of its own"
+        )
     aperture = _best_aperture(small)
     if aperture is None:
         return _hull(grey)
@@ -128,6 +146,41 @@ def detect_field_of_view(image: np.ndarray) -> np.ndarray:
     rows, columns = np.ogrid[: grey.shape[0], : grey.shape[1]]
     inside = aperture.distance(columns, rows) <= 0
     return _cut_straight(grey, inside).astype(np.uint8)
+
+
+def _shows_two_fields(grey: np.ndarray) -> bool:
+    """Whether left and right, or upper and lower part each show an aperture."""
+    for turned in (grey, grey.T):
+        for column in _possible_gaps(turned):
+            parts = [np.ascontiguousarray(part) for part in (turned[:, :column], turned[:, column:])]
+            if all(_lies_within(_best_aperture(part), part.shape) for part in parts):
+                return True
+    return False
+
+
+def _possible_gaps(grey: np.ndarray) -> list[int]:
+    """Columns that may part two fields: the middle of a wide image, and that between two bright regions."""
+    rows, columns = grey.shape
+    gaps = [columns // 2] if columns >= 1.6 * rows else []
+    bright = (grey > max(8, 0.15 * float(np.percentile(grey, 95)))).astype(np.uint8)
+    opened = cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    regions = cv2.connectedComponentsWithStats(opened)[2][1:]
+    largest = sorted(regions.tolist(), key=lambda region: -region[cv2.CC_STAT_AREA])[:2]
+    if len(largest) == 2 and 3 * largest[1][cv2.CC_STAT_AREA] > largest[0][cv2.CC_STAT_AREA]:
+        left, right = sorted(largest)
+        end = left[cv2.CC_STAT_LEFT] + left[cv2.CC_STAT_WIDTH]
+        if end <= right[cv2.CC_STAT_LEFT]:
+            gaps.append((end + right[cv2.CC_STAT_LEFT]) // 2)
+    return [gap for gap in gaps if columns // 5 < gap < columns - columns // 5]
+
+
+def _lies_within(aperture: _Aperture | None, shape: tuple[int, ...]) -> bool:
+    """Whether the centre is in the middle half and the aperture exceeds the image by little."""
+    if aperture is None:
+        return False
+    rows, columns = shape
+    central = 0.25 < aperture.x / columns < 0.75 and 0.25 < aperture.y / rows < 0.75
+    return central and 2 * aperture.radius < 1.2 * min(shape)
 
 
 def _best_aperture(grey: np.ndarray) -> _Aperture | None:
@@ -138,10 +191,11 @@ def _best_aperture(grey: np.ndarray) -> _Aperture | None:
         return circle
     ellipses = [_consensus_of_ellipses(points, side) for points in outlines]
     ellipse, outline = _best_supported(smooth, outlines, ellipses)
-    if ellipse is None or circle is None:
+    if not isinstance(ellipse, _Ellipse) or circle is None:
         return ellipse or circle
-    better = _share_near(ellipse, outline) > _BETTER * _share_near(circle, outline)
-    return ellipse if better else circle
+    rounder = min(ellipse.a, ellipse.b) > 0.9 * max(ellipse.a, ellipse.b)
+    needed = max(_SHARE_OF_ELLIPSE[rounder], _BETTER * _share_near(circle, outline))
+    return ellipse if _share_near(ellipse, outline) > needed else circle
 
 
 def _best_supported(
@@ -219,8 +273,10 @@ def _consensus_of_ellipses(points: np.ndarray, side: int) -> _Ellipse | None:
     for six in random.choice(np.flatnonzero(outer), (200, 6)):
         ellipse = _Ellipse.fitted(points[six])
         for _ in range(3):  # six points alone fix it badly: fit it to those near it
+            if not _is_plausible(ellipse, side):
+                break
             near = np.abs(ellipse.distance(*points.T)) < _NEAR
-            if near.sum() <= most or not _is_plausible(ellipse, side):
+            if near.sum() <= most:
                 break
             best, most = ellipse, near.sum()
             ellipse = _Ellipse.fitted(points[near])
@@ -228,8 +284,9 @@ def _consensus_of_ellipses(points: np.ndarray, side: int) -> _Ellipse | None:
 
 
 def _is_plausible(ellipse: _Ellipse, side: int) -> bool:
-    axes = sorted((ellipse.a, ellipse.b))
-    return bool(side / 6 < axes[0] and axes[1] < 2 * side and axes[1] < 2.5 * axes[0])
+    """Neither small, nor narrow, nor so round that a circle describes it: then the circle is more certain."""
+    short, long = sorted((ellipse.a, ellipse.b))
+    return bool(side / 6 < short and long < 2 * side and 0.4 * long < short < _ROUND * long)
 
 
 def _support(smooth: np.ndarray, aperture: _Aperture) -> float:

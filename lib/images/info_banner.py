@@ -11,10 +11,14 @@ from lib.configuration.banner import Banner
 _TURNS = {"top": 0, "bottom": 2, "left": 3, "right": 1}
 """Number of quarter turns (`numpy.rot90`) that move a side to the top."""
 
+_DARKEST_WIPED = 12
+"""Grey level from which a strip of one level is no surround of the field of view."""
+
 
 def find_banner(image: np.ndarray) -> Banner | None:
     """Find a strip along one side with thin text on a background of one grey level and an empty margin.
 
+    A strip that was wiped, so that it has one grey level other than black and no text, is also a banner.
     Its inner edge is where the rest of the image is square, else a straight edge across the image. A
     strip that is only dark (surround of the field of view) or has solid regions (retina) is no banner.
 
@@ -30,6 +34,7 @@ def find_banner(image: np.ndarray) -> Banner | None:
         turned = np.rot90(grey, turns)
         excess = turned.shape[0] - turned.shape[1]
         found += [(False, s, side) for s in _straight_edges(turned) if _is_banner(turned[:s])]
+        found += [(False, s, side) for s in _straight_edges(turned) if _is_wiped(turned, s)]
         if excess > 0 and _is_banner_with_logo(turned[:excess]):
             found.append((True, excess, side))
     _, size, side = max(found, default=(False, 0, ""))
@@ -47,6 +52,23 @@ def _is_banner_with_logo(strip: np.ndarray) -> bool:
     """Whether a strip is a banner, with or without the solid logo of a manufacturer at one end."""
     logo = 5 * len(strip) // 4
     return any(_is_banner(part) for part in (strip, strip[:, logo:], strip[:, :-logo]))
+
+
+def _is_wiped(grey: np.ndarray, size: int) -> bool:
+    """Whether the first `size` rows have one grey level, which the rows behind them do not continue.
+
+    The dark surround of an aperture continues at both ends of these rows.
+    """
+    if size < 16:
+        return False
+    strip = grey[: size - max(2, size // 30)].astype(np.int16)  # JPEG blends the last rows with the image
+    level = int(np.median(strip))
+    if level < _DARKEST_WIPED or (np.abs(strip - level) > 3).mean() > 0.002:
+        return False
+    behind = grey[size + 2 : size + 6].astype(np.int16)
+    width = max(1, behind.shape[1] // 20)
+    ends = (behind[:, :width], behind[:, -width:])
+    return bool(behind.size) and all(abs(np.median(end) - level) > 8 for end in ends)
 
 
 def _is_banner(strip: np.ndarray) -> bool:
