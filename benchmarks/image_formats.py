@@ -1,8 +1,10 @@
 """Which kinds of image files are read, and which are refused: writes docs/reference/image-formats.md.
 
-Each kind that tifffile, Pillow and imageio write is written and read again; the right pixels are those that were
-written. Each file of pydicom's own test data is compared with SimpleITK (pip install SimpleITK), whose decoder is
-GDCM. Run it from the folder of the repository: python -m benchmarks.image_formats
+    python -m benchmarks.image_formats
+
+Each kind that tifffile, Pillow and imageio write is written and read again; the right pixels are those that
+were written. Each file of pydicom's own test data is compared with SimpleITK, whose decoder is GDCM
+(pip install SimpleITK).
 """
 
 import io
@@ -33,7 +35,7 @@ MUST_BE_REFUSED = np.zeros((1, 1), np.uint8)
 
 @dataclass(frozen=True)
 class Kind:
-    """A file, and the pixels that a viewer shows: uint8 (H, W) or (H, W, 3), which may differ by `tolerance`."""
+    """A file, and the pixels that a viewer shows: uint8 (H, W) or (H, W, 3), with a tolerance."""
 
     writer: str
     name: str
@@ -44,7 +46,7 @@ class Kind:
 
 
 def outcome(kind: Kind, folder: Path) -> str:
-    """"read", "wrong: ..." or the message of the refusal."""
+    """ "read", "wrong: ..." or the message of the refusal."""
     path = folder / f"image{kind.suffix}"
     path.write_bytes(kind.data)
     try:
@@ -81,11 +83,10 @@ def _levels(dtype: np.dtype, channels: int) -> np.ndarray:
     share = np.random.default_rng(0).random(shape)
     if dtype.kind in "fc":
         return (share * 7 - 3).astype(dtype)
-    if dtype == bool:
+    if dtype.kind == "b":
         return share > 0.5
     limits = np.iinfo(dtype)
-    levels = (share * 0.999 * (float(limits.max) - float(limits.min)) + float(limits.min)).astype(dtype)
-    return levels
+    return (share * 0.999 * (float(limits.max) - float(limits.min)) + float(limits.min)).astype(dtype)
 
 
 def tifffile_kinds() -> Iterator[Kind]:
@@ -119,7 +120,14 @@ def tifffile_kinds() -> Iterator[Kind]:
         kind = f"{name} {photometric} {alpha or 'no alpha'} {order} {layout}"
         without_rule = dtype.kind == "c" or (alpha == "unassalpha" and dtype.kind != "u")
         expected = MUST_BE_REFUSED if without_rule else _shown_tiff(levels, photometric, alpha)
-        yield Kind("tifffile", kind, ".tif", stream.getvalue(), expected, int(alpha is not None or photometric in {"separated", "ycbcr"}))
+        yield Kind(
+            "tifffile",
+            kind,
+            ".tif",
+            stream.getvalue(),
+            expected,
+            int(alpha is not None or photometric in {"separated", "ycbcr"}),
+        )
 
 
 def _shown_tiff(levels: np.ndarray, photometric: str, alpha: str | None) -> np.ndarray:
@@ -172,7 +180,23 @@ def stack_kinds() -> Iterator[Kind]:
 
 def pillow_kinds() -> Iterator[Kind]:
     """All modes and formats of Pillow, with all compressions of TIFF."""
-    modes = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F")
+    modes = (
+        "1",
+        "L",
+        "LA",
+        "P",
+        "PA",
+        "RGB",
+        "RGBA",
+        "RGBX",
+        "CMYK",
+        "YCbCr",
+        "LAB",
+        "HSV",
+        "I",
+        "I;16",
+        "F",
+    )
     tiff = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "zstd", "lzma", "group3", "group4", "jpeg")
     formats: list[tuple[str, dict, int]] = [("TIFF", {"compression": c}, 3 * (c == "jpeg")) for c in tiff]
     formats += [("PNG", {}, 0), ("PNG", {"bits": 4}, 0), ("BMP", {}, 0), ("PPM", {}, 0), ("GIF", {}, 0)]
@@ -196,7 +220,9 @@ def pillow_kinds() -> Iterator[Kind]:
             expected = np.asarray(image.convert("RGB"))  # the fourth byte of a pixel has no meaning
         kind = f"{format_} of mode {mode} {' '.join(f'{k}={v}' for k, v in options.items())}".strip()
         lossy = 12 if format_ == "JPEG" or options.get("compression") == "jpeg" else 0
-        yield Kind("Pillow", kind, "." + format_.lower(), stream.getvalue(), expected, max(near, tolerance, lossy))
+        yield Kind(
+            "Pillow", kind, "." + format_.lower(), stream.getvalue(), expected, max(near, tolerance, lossy)
+        )
 
 
 def _pillow_image(mode: str) -> tuple[Image.Image, np.ndarray, int]:
@@ -258,7 +284,7 @@ def imageio_kinds() -> Iterator[Kind]:
     for plugin, suffix, number, name in itertools.product(
         ("pillow", "opencv", "tifffile"), suffixes, channels, ("u1", "u2", "f4")
     ):
-        if name != "u1" and suffix in {".bmp", ".webp"} or name == "f4" and suffix != ".tif":
+        if (name != "u1" and suffix in {".bmp", ".webp"}) or (name == "f4" and suffix != ".tif"):
             continue  # the writers change the pixels
         if plugin == "tifffile" and suffix != ".tif":
             continue
@@ -274,14 +300,14 @@ def imageio_kinds() -> Iterator[Kind]:
         # Pillow and Netpbm have no alpha in these files.
         kept = None if (plugin, suffix) == ("pillow", ".bmp") or suffix in {".ppm", ".pgm"} else opacity
         expected = MUST_BE_REFUSED if kept is not None and name == "f4" else shown(colours, kept)
-        yield Kind(f"imageio ({plugin})", f"{suffix} {name} {number} channels", suffix, data or b"", expected, 1)
+        yield Kind(
+            f"imageio ({plugin})", f"{suffix} {name} {number} channels", suffix, data or b"", expected, 1
+        )
 
 
 def all_kinds() -> Iterator[Kind]:
     """All kinds that are not DICOM."""
-    return itertools.chain(
-        tifffile_kinds(), stack_kinds(), pillow_kinds(), plain_kinds(), imageio_kinds()
-    )
+    return itertools.chain(tifffile_kinds(), stack_kinds(), pillow_kinds(), plain_kinds(), imageio_kinds())
 
 
 def dicom_files() -> Iterator[Path]:
@@ -363,7 +389,11 @@ def main() -> None:
     wrong += [f"{name}: {r}" for name, r in dicom if r.startswith("wrong")]
     if wrong:
         raise SystemExit("\n".join(wrong))
-    tiff = [(k, r) for k, r in results if k.writer == "tifffile" and len(k.name.split()[0]) <= 4 and k.name.endswith(LAYOUTS)]
+    tiff = [
+        (k, r)
+        for k, r in results
+        if k.writer == "tifffile" and len(k.name.split()[0]) <= 4 and k.name.endswith(LAYOUTS)
+    ]
     others = [(f"{k.writer}: {k.name}", r) for k, r in results if (k, r) not in tiff]
     packages = ("numpy", "opencv-python-headless", "pillow", "pydicom", "tifffile", "imageio", "SimpleITK")
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
@@ -380,8 +410,8 @@ LAYOUTS = ("contig", "separate", "tiled", "zlib", "bigtiff", "predictor")
 
 INTRODUCTION = """# Image formats
 
-An image file is read to the pixels that a viewer shows, or it is refused with its kind and what to do. Which of
-both happens does not depend on the file's name: the content decides.
+An image file is read to the pixels that a viewer shows, or it is refused with its kind and what to do.
+The content of a file decides, not its name.
 
 | format | read |
 |---|---|
@@ -389,20 +419,21 @@ both happens does not depend on the file's name: the content decides.
 | TIFF | the table below; reduced copies and masks beside the image are ignored; several images are refused |
 | JPEG, JPEG 2000, WebP | 8 bits; JPEG 2000 also grey of up to 16 bits |
 | BMP, GIF, PGM, PPM, PBM | all but run-length encoded BMP and animated GIF |
-| DICOM | single frames; uncompressed, RLE, JPEG, JPEG 2000; other compressions with the package that the error names |
+| DICOM | single frames; uncompressed, RLE, JPEG, JPEG 2000; others with the package that the error names |
 
 * Transparent pixels are blended with black. A file that is entirely black then is refused.
 * More than 8 bits, signed integers and floating point are scaled from the smallest to the largest value.
 * Images of more than 89 million pixels are refused.
 
-`python -m benchmarks.image_formats` writes each kind below, reads it, and compares the pixels; tests do the same.
-Result of {date} ({versions}): {read} of {all} files are read to the right pixels, the others are refused, none is
-read to other pixels.
+`python -m benchmarks.image_formats` writes each kind below, reads it, and compares the pixels; tests do
+the same. Result of {date} ({versions}): {read} of {all} files are read to the right pixels, the others are
+refused, none is read to other pixels.
 
 ## TIFF
 
-Types are NumPy's: `u2` has 16 bits without a sign. Each is written in both byte orders, in strips and tiles, with
-interleaved and separate colours, as BigTIFF, and compressed with and without a predictor. Big-endian BigTIFF is refused.
+Types are NumPy's: `u2` has 16 bits without a sign. Each is written in both byte orders, in strips and
+tiles, with interleaved and separate colours, as BigTIFF, and compressed with and without a predictor.
+Big-endian BigTIFF is refused.
 """
 
 if __name__ == "__main__":

@@ -156,8 +156,8 @@ def _decoded(dataset: Dataset, *, shifted: bool) -> np.ndarray:
         name = UID(dataset.file_meta.TransferSyntaxUID).name
         reason = " ".join(str(error).split("plugins:")[-1].split())[:150]
         raise UserError(
-            f"is compressed as {name} with {stored} bits; the installed decoders cannot decode it ({reason}); "
-            f"if it is not damaged: {_DECODERS}"
+            f"is compressed as {name} with {stored} bits; the installed decoders cannot decode it "
+            f"({reason}); if it is not damaged: {_DECODERS}"
         ) from None
     dataset.BitsStored = stored
     return array >> (high + 1 - stored) if shifted and high + 1 > stored else array

@@ -19,14 +19,14 @@ _SUPPORT = 0.6
 """A circle is accepted if at least this share of its arc in the image is brighter inside than outside."""
 
 _NEAR = 1.5
-"""A bright pixel at the outline belongs to an aperture that is at most this far, in pixels of the reduced image."""
+"""Largest distance, in the reduced image, between an aperture and a pixel of the outline that belongs to it."""
 
 _ROUND = 0.97
 """Ratio of the axes from which an ellipse is taken for a circle, which covers 98 % of it."""
 
 _SHARE_OF_ELLIPSE = (0.5, 0.65)
-"""Smallest share of the outline that belongs to an ellipse, narrower and rounder than 0.9: noise in the surround
-of a circular aperture also lies near some ellipse."""
+"""Smallest share of the outline that belongs to an ellipse, narrower and rounder than 0.9: noise in the
+surround of a circular aperture also lies near some ellipse."""
 
 _BETTER = 1.25
 """An ellipse is taken if so many times as many pixels of the outline belong to it as to the best circle."""
@@ -48,7 +48,7 @@ class _Circle:
         return _Circle(middle[0] + a, middle[1] + b, float(np.sqrt(c + a**2 + b**2)))
 
     def beside(self, angles: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """x and y of the points at `offsets` outside the circle."""
+        """X and y of the points at `offsets` outside the circle."""
         return (
             self.x + (self.radius + offsets) * np.cos(angles),
             self.y + (self.radius + offsets) * np.sin(angles),
@@ -86,7 +86,7 @@ class _Ellipse:
         return float(np.sqrt(self.a * self.b))
 
     def beside(self, angles: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """x and y of the points of the ellipses whose semi-axes are longer by `offsets`."""
+        """X and y of the points of the ellipses whose semi-axes are longer by `offsets`."""
         u, v = (self.a + offsets) * np.cos(angles), (self.b + offsets) * np.sin(angles)
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
         return self.x + cosine * u - sine * v, self.y + sine * u + cosine * v
@@ -137,7 +137,7 @@ def detect_field_of_view(image: np.ndarray, file: Path | None = None) -> np.ndar
     small = cv2.resize(grey, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
     if _shows_two_fields(small):
         raise UserError(
-            f"{file or 'the image'}: shows two fields of view beside each other; save each as an image of its own"
+            f"{file or 'the image'}: shows two fields of view beside each other; save each as its own image"
         )
     aperture = _best_aperture(small)
     if aperture is None:

@@ -3,16 +3,55 @@
 Heidelberg exports have a strip of 100 pixels below a square image (768x868).
 """
 
+from pathlib import Path
+from typing import Literal
+
 import cv2
 import numpy as np
 
 from lib.configuration.banner import Banner
+from lib.images.checked_files import has_dicom_signature
+from lib.runtime.errors import UserError
 
 _TURNS = {"top": 0, "bottom": 2, "left": 3, "right": 1}
 """Number of quarter turns (`numpy.rot90`) that move a side to the top."""
 
 _DARKEST_WIPED = 12
 """Grey level from which a strip of one level is no surround of the field of view."""
+
+
+def banner_to_cut(image: np.ndarray, file: Path, setting: Literal["auto"] | Banner | None) -> Banner | None:
+    """The strip to cut off before an image is used, by the setting [preparation] info_banner.
+
+    Preparation, prediction and the web page follow this one rule.
+
+    Args:
+        image: uint8 (H, W) or (H, W, 3).
+        file: the file that the image was read from.
+        setting: "auto" searches for a banner; a `Banner` or None is the user's own decision.
+
+    Raises:
+        UserError: "auto" finds no banner, but the header of the DICOM file says that text is burned in.
+    """
+    if setting != "auto":
+        return setting
+    banner = find_banner(image)
+    if banner is None and _says_burned_in(file):
+        raise UserError(
+            f"{file}: its header says that text is burned into the image (BurnedInAnnotation = YES), maybe "
+            "the patient's name, and no banner was found; look at it, then set [preparation] info_banner = "
+            "bottom:N (or top, left, right), or none; or save it as PNG without the text"
+        )
+    return banner
+
+
+def _says_burned_in(file: Path) -> bool:
+    with file.open("rb") as stream:
+        if not has_dicom_signature(stream):
+            return False
+    from lib.images.dicom import has_burned_in_annotation  # pydicom takes 0.15 s to import
+
+    return has_burned_in_annotation(file)
 
 
 def find_banner(image: np.ndarray) -> Banner | None:

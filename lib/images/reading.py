@@ -8,10 +8,11 @@ import math
 import re
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -34,6 +35,40 @@ IMAGE_SUFFIXES = frozenset(
 
 # Pillow's other formats are not opened: they start other programs or are rarely used.
 PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "GIF", "WEBP", "JPEG2000")
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file is an image by the ending of its name, or a DICOM file by its content.
+
+    Names that begin with a full stop (notes of macOS, temporary files) and those of the zone of a download
+    (Windows, `a.tif:Zone.Identifier`) are no images.
+    """
+    if path.name.startswith(".") or (":" in path.name and path.name.endswith("Zone.Identifier")):
+        return False
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as stream:
+            return has_dicom_signature(stream) and path.name.upper() != "DICOMDIR"
+    except OSError:
+        return False
+
+
+def passed_over(files: Iterable[Path]) -> str:
+    """One line with the number of files that are no images, and up to three names for each ending; or ""."""
+    others: dict[str, list[str]] = {}
+    for file in sorted(files):
+        if not is_image_file(file):
+            ending = "names with a full stop first" if file.name.startswith(".") else file.suffix.lower()
+            others.setdefault(ending or "no ending", []).append(file.name)
+    kinds = [
+        f"{len(names)} {ending} ({', '.join(ascii(n)[1:-1] for n in names[:3])}{', ...' * (len(names) > 3)})"
+        for ending, names in others.items()
+    ]
+    number = sum(map(len, others.values()))
+    return f"{number} file{'s' * (number != 1)} passed over, no images: {'; '.join(kinds)}" if kinds else ""
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -91,7 +126,9 @@ def _read(path: Path) -> np.ndarray:
 
             return decode_dicom(path)
         if path.suffix.lower() in {".dcm", ".dicom"}:
-            raise UserError("is not a DICOM file; expected DICM at byte 128; export it as a DICOM file or PNG")
+            raise UserError(
+                "is not a DICOM file; expected DICM at byte 128; export it as a DICOM file or PNG"
+            )
         return _decode(stream)
 
 
@@ -192,7 +229,7 @@ def _check_jpeg_2000(data: bytes, image: ImageFile.ImageFile) -> None:
 
 
 def _has_16_bit_colours(image: ImageFile.ImageFile) -> bool:
-    arguments = (image.tile[0].args if image.tile else None) or ""
+    arguments: Any = (image.tile[0].args if image.tile else None) or ""
     if image.format == "PPM" and isinstance(arguments, tuple):  # the last argument is the largest value
         return image.mode == "RGB" and isinstance(arguments[-1], int) and arguments[-1] > 255
     raw_mode = arguments if isinstance(arguments, str) else str(arguments[:1])
@@ -282,10 +319,10 @@ class _TiffKind:
         tags = dict(directory)
         _refuse_more_frames(directory, first, stream)
         stream.seek(0)
-        sizes = [tags.get(tag) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)]
-        if not all(sizes):
+        width, height = (tags.get(t, 0) for t in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
+        if not width or not height:
             raise UserError("is a TIFF without a width and a height, damaged?")
-        if sizes[0] * sizes[1] > MAX_PIXELS:
+        if width * height > MAX_PIXELS:
             raise UserError(TOO_LARGE)
         samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
         bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
@@ -302,7 +339,7 @@ class _TiffKind:
 
     @property
     def is_deep(self) -> bool:
-        """Whether Pillow decodes the pixels wrongly or not at all, because they have more than 8 bits or a sign.
+        """Whether Pillow decodes pixels of more than 8 bits or with a sign wrongly or not at all.
 
         Raises:
             UserError: up to 8 bits, but of a kind that Pillow decodes wrongly.
@@ -343,10 +380,11 @@ class _TiffKind:
         samples, alpha = len(self.bits), self.extra_samples[:1]
         plain = (self.photometric in {0, 1} and samples == 1) or (self.photometric == 2 and samples in {3, 4})
         blended = samples == 4 and alpha in {(), (2,)}  # as Pillow takes a fourth channel without a name
+        plain &= len(set(self.bits)) == 1
         plain &= kind != "i" or self.photometric != 0 or self.bits != (8,)  # OpenCV decodes it wrongly
         if not plain or self.separate_planes or kind is None or (blended and kind != "u"):
             raise UserError(self.refusal)
-        pixels = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels: Any = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
         found = None if pixels is None else (f"{pixels.dtype.kind}{8 * pixels.dtype.itemsize}", pixels.size)
         if pixels is None or found != (f"{kind}{self.bits[0]}", samples * pixels.shape[0] * pixels.shape[1]):
             raise UserError(self.refusal + " (or it is damaged)")
@@ -361,7 +399,7 @@ class _TiffKind:
 def _refuse_more_frames(
     directory: TiffImagePlugin.ImageFileDirectory_v2, first: int, stream: BinaryIO
 ) -> None:
-    """`first`: position of this directory. Refuse directories after this one, unless they hold reduced copies (NewSubfileType) or masks.
+    """Refuse directories after this one, which is at `first`, unless they hold reduced copies or masks.
 
     ImageJ, and tifffile on request, store a stack of images with the directory of the first alone.
     """
