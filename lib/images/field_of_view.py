@@ -19,7 +19,7 @@ _SUPPORT = 0.6
 """A circle is accepted if at least this share of its arc in the image is brighter inside than outside."""
 
 _NEAR = 1.5
-"""Largest distance, in the reduced image, between an aperture and a pixel of the outline that belongs to it."""
+"""Largest distance, in the reduced image, of an aperture from a pixel of the outline that belongs to it."""
 
 _ROUND = 0.97
 """Ratio of the axes from which an ellipse is taken for a circle, which covers 98 % of it."""

@@ -3,6 +3,7 @@
 Heidelberg exports have a strip of 100 pixels below a square image (768x868).
 """
 
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -73,7 +74,8 @@ def find_banner(image: np.ndarray) -> Banner | None:
         turned = np.rot90(grey, turns)
         excess = turned.shape[0] - turned.shape[1]
         found += [(False, s, side) for s in _straight_edges(turned) if _is_banner(turned[:s])]
-        found += [(False, s, side) for s in _straight_edges(turned) if _is_wiped(turned, s)]
+        wiped = (s for s in _straight_edges(turned) if _is_wiped(turned, s))
+        found += [(False, s, side) for s in islice(wiped, 1)]  # later edges lie in the retina
         if excess > 0 and _is_banner_with_logo(turned[:excess]):
             found.append((True, excess, side))
     _, size, side = max(found, default=(False, 0, ""))

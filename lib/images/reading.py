@@ -262,7 +262,8 @@ def _channels(image: Image.Image) -> np.ndarray:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-        if alpha.getextrema()[0] < 255 and not image.convert("RGB").getbbox():
+        transparent = bool((np.asarray(alpha) < 255).any())
+        if transparent and not image.convert("RGB").getbbox():
             raise UserError(_HIDDEN)
     return np.asarray(image.convert("L" if image.mode in {"1", "L"} else "RGB"))
 
