@@ -18,6 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lib.images.checked_files import has_dicom_signature
 from lib.images.dicom import pixel_spacing_mm
+from lib.images.info_banner import banner_to_cut
 from lib.images.png import write_png
 from lib.images.reading import PILLOW_FORMATS, read_image
 from lib.runtime.errors import UserError
@@ -125,6 +126,7 @@ def _decode(file: Path, result: Result) -> None:
         try:
             picture = read_image(file)
             spacing = pixel_spacing_mm(file)
+            banner_to_cut(picture, file, "auto")  # refuses burned-in text; the header is not kept
         except UserError as error:
             reason = without_path(error, file)
             raise Refused(400, _("The image %(reason)s.") % {"reason": reason}) from None

@@ -21,11 +21,10 @@ from lib.configuration.sections import SPLIT, Preparation
 from lib.datasets.packing import CheckedImage, checked_image, duplicates, pack, read_mask_of
 from lib.datasets.prepared_hdf5 import PreparedImage
 from lib.datasets.split_file import Member, Split
-from lib.images.dicom import has_burned_in_annotation
 from lib.images.field_of_view import detect_field_of_view
-from lib.images.info_banner import find_banner
+from lib.images.info_banner import banner_to_cut
 from lib.images.labelme import rasterise, read_labelme
-from lib.images.reading import IMAGE_SUFFIXES, read_image
+from lib.images.reading import IMAGE_SUFFIXES, is_image_file, passed_over, read_image
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress
 
@@ -64,6 +63,11 @@ def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
         UserError: lists all faults of the folders; nothing is written then.
     """
     checked = _check_folders(configuration)
+    paths = configuration.data_paths
+    for folder in (paths.path_images, *paths.path_negatives):
+        used = [f for f in folder.iterdir() if f.suffix.lower() == ".json"]
+        if line := passed_over(f for f in folder.iterdir() if f.is_file() and f not in used):
+            print(f"{folder}: {line}")
     split = pack(configuration, [image for image, _ in checked])
     return split, {image.member.name: banner for image, banner in checked if banner}
 
@@ -81,7 +85,7 @@ def find_angiograms(folder: Path, *, negative: bool = False) -> tuple[list[Angio
     if not folder.is_dir():
         key = "[data paths] path_negatives" if negative else "--images or path_images"
         raise UserError(f"{folder}: no such folder; name one with {key}")
-    images = [f for f in _files(folder) if f.suffix.lower() in IMAGE_SUFFIXES]
+    images = [f for f in _files(folder) if is_image_file(f)]
     if not images:
         raise UserError(f"{folder}: contains no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     stems = {image.stem: image for image in images}
@@ -168,7 +172,7 @@ def _masks_of_folder(
     """
     inside = _files(folder / name)
     found = inside or (_files(folder.parent / name) if beside else [])
-    files = [f for f in found if f.suffix.lower() in IMAGE_SUFFIXES]
+    files = [f for f in found if is_image_file(f)]
     numbers = Counter(file.stem for file in files)
     faults = [f"{name}: two files are named {s}" for s, number in numbers.items() if number > 1]
     if inside:
@@ -283,15 +287,7 @@ def read_angiogram(
     image = read_image(angiogram.image)
     shape = image.shape[:2]
     truth, auxiliary = _read_truth(angiogram, settings, shape)
-    banner = settings.info_banner
-    if banner == "auto":
-        banner = find_banner(image)
-        if banner is None and has_burned_in_annotation(angiogram.image):
-            raise UserError(
-                f"{angiogram.image}: its header says that text is burned into the image, maybe the "
-                "patient's name, and no banner was found; look at it, then set [preparation] "
-                "info_banner = bottom:N (or top, left, right), or none"
-            )
+    banner = banner_to_cut(image, angiogram.image, settings.info_banner)
     if banner:
         image, truth = banner.cut(image), banner.cut(truth)
         auxiliary = None if auxiliary is None else banner.cut(auxiliary)
@@ -299,7 +295,7 @@ def read_angiogram(
         field_of_view = read_mask_of(shape, angiogram.field_of_view)
         field_of_view = banner.cut(field_of_view) if banner else field_of_view
     elif field_of_view is None:
-        field_of_view = detect_field_of_view(image)
+        field_of_view = detect_field_of_view(image, angiogram.image)
     prepared = PreparedImage(angiogram.name, patient, image, truth, field_of_view, auxiliary=auxiliary)
     return prepared, banner
 

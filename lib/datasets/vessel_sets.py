@@ -57,7 +57,7 @@ VESSEL_SETS = {
         configuration="stare_retina_unet.txt",
     ),
     "CHASE_DB1": VesselSet(
-        images=("Image_[0-9][0-9][LR].jpg",),
+        images=("Image_[0-9][0-9][LR].*",),
         patient=r"^Image_(\d+)",
         truth="{name}_1stHO",
         second_observer="{name}_2ndHO",

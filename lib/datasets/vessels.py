@@ -13,7 +13,7 @@ from lib.datasets.prepared_hdf5 import PreparedImage
 from lib.datasets.split_file import Split
 from lib.datasets.vessel_sets import VESSEL_SETS
 from lib.images.field_of_view import detect_field_of_view
-from lib.images.reading import read_image
+from lib.images.reading import is_image_file, read_image
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress
 
@@ -92,7 +92,7 @@ def find_photographs(folder: Path, set_name: str) -> tuple[list[Photograph], lis
         found = [
             _photograph(image, set_name, match[1])
             for image in sorted(folder.glob(pattern))
-            if (match := re.search(files.patient, image.name))
+            if _is_image(image) and (match := re.search(files.patient, image.name))
         ]
         if not found:
             raise UserError(f"{folder}: contains no image {pattern}, as in the download of {set_name}")
@@ -119,10 +119,14 @@ def _photograph(image: Path, set_name: str, patient: str) -> Photograph:
 
     def beside(template: str) -> Path | None:
         wanted = image.parent / template.format(name=name, patient=patient)
-        return min(wanted.parent.glob(f"{wanted.name}.*"), default=None)
+        return min(filter(_is_image, wanted.parent.glob(f"{wanted.name}.*")), default=None)
 
     masks = map(beside, (files.truth, files.second_observer, files.field_of_view))
     return Photograph(image, name, f"{set_name} {patient}", *masks)
+
+
+def _is_image(file: Path) -> bool:
+    return is_image_file(file) or (file.suffix == ".gz" and not file.name.startswith("."))
 
 
 def read_photograph(photograph: Photograph) -> PreparedImage:
@@ -138,6 +142,6 @@ def read_photograph(photograph: Photograph) -> PreparedImage:
 
     field_of_view = mask(photograph.field_of_view)
     if field_of_view is None:
-        field_of_view = detect_field_of_view(original)
+        field_of_view = detect_field_of_view(original, photograph.image)
     truth, second_observer = mask(photograph.truth), mask(photograph.second_observer)
     return PreparedImage(photograph.name, photograph.patient, original, truth, field_of_view, second_observer)

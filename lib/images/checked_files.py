@@ -54,7 +54,7 @@ def errors_naming(source: Path | str) -> Iterator[None]:
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     except Image.UnidentifiedImageError as error:
-        kinds = "PNG, JPEG, TIFF, BMP, PGM/PPM, GIF or DICOM"
+        kinds = "PNG, JPEG, TIFF, BMP, PGM/PPM, GIF, WebP, JPEG 2000 or DICOM"
         raise UserError(f"{source}: is not an image that can be read; expected {kinds}") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(f"{source}: {TOO_LARGE}") from error

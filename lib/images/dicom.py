@@ -6,7 +6,8 @@ import numpy as np
 from pydicom import dcmread, pixels
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.multival import MultiValue
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
 from lib.images.checked_files import (
     MAX_PIXELS,
@@ -27,61 +28,192 @@ _PIXEL_ELEMENTS = """
     RedPaletteColorLookupTableDescriptor RedPaletteColorLookupTableData
     GreenPaletteColorLookupTableDescriptor GreenPaletteColorLookupTableData
     BluePaletteColorLookupTableDescriptor BluePaletteColorLookupTableData
+    SegmentedRedPaletteColorLookupTableData SegmentedGreenPaletteColorLookupTableData
+    SegmentedBluePaletteColorLookupTableData
 """
+
+_DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg (or export it uncompressed)"
+
+_LARGEST_PALETTE = 65536
+"""Entries; the table that describes a palette has 16 bits for their number."""
 
 
 def pixel_spacing_mm(path: Path) -> tuple[float, float] | None:
-    """Height and width of a pixel on the retina in mm (PixelSpacing); None if the file does not give them."""
+    """Height and width of a pixel on the retina in mm (PixelSpacing); None if the file does not give them.
+
+    Enhanced objects give it in functional groups (PS3.3 C.7.6.16.2.1), of all frames or of the only one.
+    """
+    groups = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
     with errors_naming(path):
-        header = _header(path, "PixelSpacing")
+        header = _header(path, "PixelSpacing", *groups)
+        found = [header, *(m for g in groups for one in header.get(g) or () for m in _measures(one))]
         try:
-            spacing = [float(length) for length in header.get("PixelSpacing") or ()]
-        except ValueError:  # not numbers
+            spacings = [[float(n) for n in dataset.get("PixelSpacing") or ()] for dataset in found]
+        except (TypeError, ValueError):  # not numbers
             return None
+    spacing: list[float] = next(filter(None, spacings), [])
     if len(spacing) == 2 and all(0 < length < 1 for length in spacing):
         return spacing[0], spacing[1]
     return None
 
 
+def _measures(group: Dataset) -> list[Dataset]:
+    return list(group.get("PixelMeasuresSequence") or ())
+
+
 def has_burned_in_annotation(path: Path) -> bool:
     """Whether a DICOM file says that text is burned into its image (BurnedInAnnotation)."""
     with errors_naming(path):
-        return _header(path, "BurnedInAnnotation").get("BurnedInAnnotation") == "YES"
+        value = _header(path, "BurnedInAnnotation").get("BurnedInAnnotation")
+    return str(value or "").strip().upper() == "YES"
 
 
-def _header(path: Path, element: str) -> Dataset:
-    """One element of the header; an empty data set if the file is not DICOM."""
+def _header(path: Path, *elements: str) -> Dataset:
+    """Some elements of the header; an empty data set if the file is not DICOM."""
     with open_regular_file(path) as stream:
         if not has_dicom_signature(stream):
             return Dataset()
-        return dcmread(stream, specific_tags=[element], stop_before_pixels=True)
+        return dcmread(stream, specific_tags=[*elements], stop_before_pixels=True)
 
 
 def decode_dicom(path: Path) -> np.ndarray:
     """Pixels after the lookup tables that the file prescribes: (H, W) or (H, W, 3) RGB of any real dtype.
 
     Raises:
-        UserError: no image, several frames, too large, or compressed in a way that cannot be decoded.
+        UserError: no image, several frames, too large, tags that contradict each other or the pixel data, or
+            compressed in a way that cannot be decoded.
     """
-    _check_transfer_syntax(read_file_meta_info(path).get("TransferSyntaxUID"))
+    syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+    _check_transfer_syntax(syntax)
     dataset = dcmread(path, specific_tags=_PIXEL_ELEMENTS.split())
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise UserError("is a DICOM file without an image")
+    if missing := [name for name in ("Rows", "Columns", "BitsAllocated") if not dataset.get(name)]:
+        raise UserError(f"is a DICOM file without {', '.join(missing)}; export the image again, or as PNG")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise UserError(f"has {frames} frames; export the one to be used as a single image")
     if dataset.Rows * dataset.Columns > MAX_PIXELS:
         raise UserError(TOO_LARGE)
-
-    array = pixels.pixel_array(dataset)  # converts YBR to RGB
-    if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        return pixels.apply_color_lut(array, dataset)
+    interpretation = dataset.get("PhotometricInterpretation")
+    if interpretation not in _INTERPRETATIONS:
+        raise UserError(f"has PhotometricInterpretation = {interpretation}; export it as RGB or MONOCHROME2")
+    compressed = syntax is not None and UID(syntax).is_compressed
+    if "PixelData" in dataset and not compressed:
+        _check_length(dataset)
+    array = _decoded(dataset, shifted="PixelData" in dataset and (not compressed or syntax == RLELossless))
+    if interpretation == "PALETTE COLOR":
+        return _palette_colours(array, dataset)
     if array.ndim == 3:
         return array
+    return _as_displayed(array, dataset)
+
+
+_INTERPRETATIONS = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422"}
+_INTERPRETATIONS |= {"YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_422"}
+"""Other terms are retired (HSV, ARGB, CMYK) or private."""
+
+
+def _check_length(dataset: Dataset) -> None:
+    """Refuse pixel data of another length than the tags say; zero bytes may follow them."""
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    interpretation = dataset.PhotometricInterpretation
+    values = dataset.Rows * dataset.Columns * samples
+    expected = -(-values * int(dataset.BitsAllocated) // 8)
+    if interpretation == "YBR_FULL_422":
+        expected = expected // 3 * 2
+    data = dataset.PixelData
+    if len(data) == values and len(data) > expected and interpretation == "YBR_FULL_422":
+        raise UserError(
+            f"PhotometricInterpretation (0028,0004) = YBR_FULL_422 contradicts its pixel data: they have "
+            f"{len(data)} bytes, as RGB has, not {expected}; correct the tag, or export it as PNG"
+        )
+    if len(data) < expected or any(data[expected + 1 :]):
+        raise UserError(
+            f"its pixel data have {len(data)} bytes, but Rows = {dataset.Rows}, Columns = {dataset.Columns}, "
+            f"SamplesPerPixel = {samples}, BitsAllocated = {dataset.BitsAllocated} and "
+            f"PhotometricInterpretation = {interpretation} need {expected}; damaged? Export it again"
+        )
+
+
+def _decoded(dataset: Dataset, *, shifted: bool) -> np.ndarray:
+    """Stored values, YBR as RGB. `shifted`: the bits of a value may lie above the lowest ones (HighBit).
+
+    pydicom ignores HighBit, so that values whose bits lie higher would lose their upper bits.
+    """
+    stored = int(dataset.get("BitsStored") or dataset.BitsAllocated)
+    high = int(dataset.get("HighBit", stored - 1))
+    if shifted and not stored - 1 <= high < int(dataset.BitsAllocated):
+        raise UserError(
+            f"HighBit = {high} contradicts BitsStored = {stored} and BitsAllocated = "
+            f"{dataset.BitsAllocated}; export it again, or as PNG"
+        )
+    if shifted:
+        dataset.BitsStored = high + 1
+    try:
+        array = pixels.pixel_array(dataset)
+    except RuntimeError as error:  # no installed decoder could decode it
+        name = UID(dataset.file_meta.TransferSyntaxUID).name
+        reason = " ".join(str(error).split("plugins:")[-1].split())[:150]
+        raise UserError(
+            f"is compressed as {name} with {stored} bits; the installed decoders cannot decode it "
+            f"({reason}); if it is not damaged: {_DECODERS}"
+        ) from None
+    dataset.BitsStored = stored
+    return array >> (high + 1 - stored) if shifted and high + 1 > stored else array
+
+
+def _palette_colours(array: np.ndarray, dataset: Dataset) -> np.ndarray:
+    entries, first, depth = (int(value) for value in dataset.RedPaletteColorLookupTableDescriptor)
+    entries = entries or _LARGEST_PALETTE
+    little_endian = dataset.original_encoding[1]
+    if "RedPaletteColorLookupTableData" in dataset:
+        wide = len(dataset.RedPaletteColorLookupTableData) >= 2 * entries
+        if (wide and not little_endian) or (not wide and entries > 256):  # pydicom maps these wrongly
+            raise UserError("has a palette of a kind that cannot be read; export it as RGB")
+    else:
+        for colour in ("Red", "Green", "Blue"):
+            data = dataset.get(f"Segmented{colour}PaletteColorLookupTableData") or b""
+            word = np.dtype(f"{'<' if little_endian else '>'}u{depth // 8}")
+            _check_segments(np.frombuffer(data[: len(data) // word.itemsize * word.itemsize], word), entries)
+    # pydicom converts indices to the type of the palette's entries before it limits them
+    return pixels.apply_color_lut(np.clip(array, max(first, 0), first + entries - 1), dataset)
+
+
+def _check_segments(words: np.ndarray, entries: int) -> None:
+    """Refuse a segmented palette that expands to another length than it says (PS3.3 C.7.9.2)."""
+    at = total = 0
+    while at + 1 < len(words):
+        kind, length = int(words[at]), int(words[at + 1])
+        if kind not in {0, 1}:
+            raise UserError("has a palette with indirect segments; export it as RGB")
+        total += length
+        at += 2 + (length if kind == 0 else 1)
+    if total != entries:
+        raise UserError(f"has a segmented palette of {total} entries that says {entries}; export it as RGB")
+
+
+def _as_displayed(array: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Grey levels after modality and VOI lookup table; more is brighter."""
+    if not _has_window(dataset):
+        for name in {"WindowCenter", "WindowWidth"} & set(dataset.dir()):
+            delattr(dataset, name)
     array = pixels.apply_voi_lut(pixels.apply_modality_lut(array, dataset), dataset)
+    if array.dtype == np.uint8 and dataset.BitsStored < 8:  # as other formats with fewer bits
+        array = array * np.uint8(255 // (2**dataset.BitsStored - 1))
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         return ~array if array.dtype.kind in "iu" else -array
     return array
+
+
+def _has_window(dataset: Dataset) -> bool:
+    """Whether the first window has a centre and a width that PS3.3 C.11.2.1.2 allows."""
+    linear = dataset.get("VOILUTFunction") in (None, "", "LINEAR")
+    values = [dataset.get(name) for name in ("WindowCenter", "WindowWidth")]
+    centre, width = (v[0] if isinstance(v, MultiValue) and v else v for v in values)
+    if centre in (None, "") or width in (None, ""):
+        return False
+    return float(width) >= 1 if linear else float(width) > 0
 
 
 def _check_transfer_syntax(syntax: str | None) -> None:
@@ -95,7 +227,4 @@ def _check_transfer_syntax(syntax: str | None) -> None:
     except NotImplementedError:
         raise UserError(f"is compressed as {UID(syntax).name}; export it uncompressed") from None
     if not available:
-        raise UserError(
-            f"is compressed as {UID(syntax).name}, which needs one more package: "
-            "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg (or export it uncompressed)"
-        )
+        raise UserError(f"is compressed as {UID(syntax).name}, which needs one more package: {_DECODERS}")

@@ -1,9 +1,13 @@
-"""Detect the field of view: the part of an image inside the camera's round aperture."""
+"""Detect the field of view: the part of an image inside the camera's round or elliptic aperture."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
+
+from lib.runtime.errors import UserError
 
 _SEARCH_SIDE = 512
 """Longest side in pixels of the reduced image in which the circle is found; then it is refined."""
@@ -14,12 +18,41 @@ _THRESHOLDS = (2, 4, 7, 11, 16, 24, 36, 54)
 _SUPPORT = 0.6
 """A circle is accepted if at least this share of its arc in the image is brighter inside than outside."""
 
+_NEAR = 1.5
+"""Largest distance, in the reduced image, of an aperture from a pixel of the outline that belongs to it."""
+
+_ROUND = 0.97
+"""Ratio of the axes from which an ellipse is taken for a circle, which covers 98 % of it."""
+
+_SHARE_OF_ELLIPSE = (0.5, 0.65)
+"""Smallest share of the outline that belongs to an ellipse, narrower and rounder than 0.9: noise in the
+surround of a circular aperture also lies near some ellipse."""
+
+_BETTER = 1.25
+"""An ellipse is taken if so many times as many pixels of the outline belong to it as to the best circle."""
+
 
 @dataclass(frozen=True)
 class _Circle:
     x: float
     y: float
     radius: float
+
+    @staticmethod
+    def fitted(points: np.ndarray) -> "_Circle":
+        """Algebraic fit: x^2 + y^2 = 2 a x + 2 b y + c (Kasa, IEEE Trans. Instrum. Meas. 25, 1976)."""
+        middle = points.mean(axis=0)
+        centred = points - middle
+        unknowns = np.column_stack([2 * centred, np.ones(len(points))])
+        (a, b, c), *_ = np.linalg.lstsq(unknowns, (centred**2).sum(axis=1), rcond=None)
+        return _Circle(middle[0] + a, middle[1] + b, float(np.sqrt(c + a**2 + b**2)))
+
+    def beside(self, angles: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """X and y of the points at `offsets` outside the circle."""
+        return (
+            self.x + (self.radius + offsets) * np.cos(angles),
+            self.y + (self.radius + offsets) * np.sin(angles),
+        )
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Distance of each point from the circle in pixels, negative inside."""
@@ -31,20 +64,70 @@ class _Circle:
         return _Circle(x, y, self.radius * factor)
 
 
-def detect_field_of_view(image: np.ndarray) -> np.ndarray:
-    """Find the circular aperture, which the image border or a straight edge may cut; else the full image.
+@dataclass(frozen=True)
+class _Ellipse:
+    """An ellipse with semi-axes `a` and `b`; `a` is turned by `angle` (radians) from the x axis."""
+
+    x: float
+    y: float
+    a: float
+    b: float
+    angle: float
+
+    @staticmethod
+    def fitted(points: np.ndarray) -> "_Ellipse":
+        """Direct least squares (Fitzgibbon, Pilu and Fisher, IEEE Trans. PAMI 21(5), 1999)."""
+        (x, y), (width, height), degrees = cv2.fitEllipseDirect(points.astype(np.float32))
+        return _Ellipse(x, y, width / 2, height / 2, float(np.deg2rad(degrees)))
+
+    @property
+    def radius(self) -> float:
+        """Radius of the circle of the same area."""
+        return float(np.sqrt(self.a * self.b))
+
+    def beside(self, angles: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """X and y of the points of the ellipses whose semi-axes are longer by `offsets`."""
+        u, v = (self.a + offsets) * np.cos(angles), (self.b + offsets) * np.sin(angles)
+        cosine, sine = np.cos(self.angle), np.sin(self.angle)
+        return self.x + cosine * u - sine * v, self.y + sine * u + cosine * v
+
+    def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Distance of each point from the ellipse to first order (Sampson) in pixels, negative inside."""
+        cosine, sine = np.cos(self.angle), np.sin(self.angle)
+        u = (cosine * (x - self.x) + sine * (y - self.y)) / self.a
+        v = (cosine * (y - self.y) - sine * (x - self.x)) / self.b
+        with np.errstate(divide="ignore"):
+            return (u**2 + v**2 - 1) / (2 * np.hypot(u / self.a, v / self.b))
+
+    def scaled(self, factor: float) -> "_Ellipse":
+        """As `_Circle.scaled`."""
+        x, y = ((c + 0.5) * factor - 0.5 for c in (self.x, self.y))
+        return replace(self, x=x, y=y, a=self.a * factor, b=self.b * factor)
+
+
+_Aperture = _Circle | _Ellipse
+
+
+def detect_field_of_view(image: np.ndarray, file: Path | None = None) -> np.ndarray:
+    """Find the aperture, which the image border or a straight edge may cut; else the full image.
 
     A threshold is not enough: non-perfused areas at the border are as dark as the surround.
     Circles are fitted to the outermost bright pixels by random sample consensus (RANSAC; Fischler
     and Bolles, Commun. ACM 24(6), 1981). The circle with the highest contrast along its arc is kept
-    and fitted to the steepest decrease of brightness. If there is no circle, the result is the convex
-    hull of the bright pixels, or the full image if the hull covers nearly all of it.
+    and fitted to the steepest decrease of brightness. Ultra-wide-field cameras and stretched images have
+    an elliptic aperture: an ellipse is taken if it has clearly more contrast along its arc than the best
+    circle. If there is neither, the result is the convex hull of the bright pixels, or the full image
+    if the hull covers nearly all of it.
 
     Args:
         image: uint8 (H, W) or (H, W, 3).
+        file: named in the error.
 
     Returns:
         uint8 (H, W) in {0, 1}; all 0 for a black image, all 1 for any other constant image.
+
+    Raises:
+        UserError: two fields of view are beside each other, as in exports of FFA and ICG in one picture.
     """
     grey = image.max(axis=2) if image.ndim == 3 else image
     if grey.min() == grey.max():
@@ -52,23 +135,81 @@ def detect_field_of_view(image: np.ndarray) -> np.ndarray:
     grey = cv2.medianBlur(np.ascontiguousarray(grey), 3)
     factor = max(1.0, max(grey.shape) / _SEARCH_SIDE)
     small = cv2.resize(grey, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
-    circle = _best_circle(small)
-    if circle is None:
+    if _shows_two_fields(small):
+        raise UserError(
+            f"{file or 'the image'}: shows two fields of view beside each other; save each as its own image"
+        )
+    aperture = _best_aperture(small)
+    if aperture is None:
         return _hull(grey)
-    circle = _refined(grey, circle.scaled(factor))
+    aperture = _refined(grey, aperture.scaled(factor))
     rows, columns = np.ogrid[: grey.shape[0], : grey.shape[1]]
-    inside = circle.distance(columns, rows) <= 0
+    inside = aperture.distance(columns, rows) <= 0
     return _cut_straight(grey, inside).astype(np.uint8)
 
 
-def _best_circle(grey: np.ndarray) -> _Circle | None:
+def _shows_two_fields(grey: np.ndarray) -> bool:
+    """Whether left and right, or upper and lower part each show an aperture."""
+    for turned in (grey, grey.T):
+        for column in _possible_gaps(turned):
+            parts = [np.ascontiguousarray(part) for part in (turned[:, :column], turned[:, column:])]
+            if all(_lies_within(_best_aperture(part), part.shape) for part in parts):
+                return True
+    return False
+
+
+def _possible_gaps(grey: np.ndarray) -> list[int]:
+    """Columns that may part two fields: the middle of a wide image, and that between two bright regions."""
+    rows, columns = grey.shape
+    gaps = [columns // 2] if columns >= 1.6 * rows else []
+    bright = (grey > max(8, 0.15 * float(np.percentile(grey, 95)))).astype(np.uint8)
+    opened = cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    regions = cv2.connectedComponentsWithStats(opened)[2][1:]
+    largest = sorted(regions.tolist(), key=lambda region: -region[cv2.CC_STAT_AREA])[:2]
+    if len(largest) == 2 and 3 * largest[1][cv2.CC_STAT_AREA] > largest[0][cv2.CC_STAT_AREA]:
+        left, right = sorted(largest)
+        end = left[cv2.CC_STAT_LEFT] + left[cv2.CC_STAT_WIDTH]
+        if end <= right[cv2.CC_STAT_LEFT]:
+            gaps.append((end + right[cv2.CC_STAT_LEFT]) // 2)
+    return [gap for gap in gaps if columns // 5 < gap < columns - columns // 5]
+
+
+def _lies_within(aperture: _Aperture | None, shape: tuple[int, ...]) -> bool:
+    """Whether the centre is in the middle half and the aperture exceeds the image by little."""
+    if aperture is None:
+        return False
+    rows, columns = shape
+    central = 0.25 < aperture.x / columns < 0.75 and 0.25 < aperture.y / rows < 0.75
+    return central and 2 * aperture.radius < 1.2 * min(shape)
+
+
+def _best_aperture(grey: np.ndarray) -> _Aperture | None:
     smooth = cv2.GaussianBlur(grey, (0, 0), 1.5).astype(np.float32)
-    candidates = [_consensus(_outermost(grey > t), min(grey.shape)) for t in _THRESHOLDS]
+    outlines, side = [_outermost(grey > t) for t in _THRESHOLDS], min(grey.shape)
+    circle, outline = _best_supported(smooth, outlines, [_consensus(points, side) for points in outlines])
+    if circle and _BETTER * _share_near(circle, outline) > 1:  # no ellipse can explain more
+        return circle
+    ellipses = [_consensus_of_ellipses(points, side) for points in outlines]
+    ellipse, outline = _best_supported(smooth, outlines, ellipses)
+    if not isinstance(ellipse, _Ellipse) or circle is None:
+        return ellipse or circle
+    rounder = min(ellipse.a, ellipse.b) > 0.9 * max(ellipse.a, ellipse.b)
+    needed = max(_SHARE_OF_ELLIPSE[rounder], _BETTER * _share_near(circle, outline))
+    return ellipse if _share_near(ellipse, outline) > needed else circle
+
+
+def _best_supported(
+    smooth: np.ndarray, outlines: Sequence[np.ndarray], candidates: Sequence[_Aperture | None]
+) -> tuple[_Aperture | None, np.ndarray]:
+    """The best candidate, one for each outline, or None if the support of all is too low; and its outline."""
     supports = [_support(smooth, c) if c else 0.0 for c in candidates]
-    if max(supports) < _SUPPORT:
-        return None
     # Among similar supports take the lowest threshold: higher ones may follow a shadow inside.
-    return next(c for c, s in zip(candidates, supports, strict=True) if s > max(supports) - 0.03)
+    best = next(i for i, support in enumerate(supports) if support > max(supports) - 0.03)
+    return candidates[best] if max(supports) >= _SUPPORT else None, outlines[best]
+
+
+def _share_near(aperture: _Aperture, outline: np.ndarray) -> float:
+    return float((np.abs(aperture.distance(*outline.T)) < _NEAR).mean())
 
 
 def _outermost(bright: np.ndarray) -> np.ndarray:
@@ -98,9 +239,9 @@ def _consensus(points: np.ndarray, side: int) -> _Circle | None:
     if not plausible.any():
         return None
     x, y, radius = (a[plausible, None] for a in (x, y, radius))
-    near = np.abs(np.hypot(points[:, 0] - x, points[:, 1] - y) - radius) < 1.5
+    near = np.abs(np.hypot(points[:, 0] - x, points[:, 1] - y) - radius) < _NEAR
     best = near[near.sum(axis=1).argmax()]
-    return _least_squares(points[best]) if best.sum() >= 20 else None
+    return _Circle.fitted(points[best]) if best.sum() >= 20 else None
 
 
 def _through(triples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,26 +255,51 @@ def _through(triples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return first[:, 0] + x, first[:, 1] + y, np.hypot(x, y)
 
 
-def _least_squares(points: np.ndarray) -> _Circle:
-    """Algebraic fit: x^2 + y^2 = 2 a x + 2 b y + c (Kasa, IEEE Trans. Instrum. Meas. 25, 1976)."""
-    middle = points.mean(axis=0)
-    centred = points - middle
-    unknowns = np.column_stack([2 * centred, np.ones(len(points))])
-    (a, b, c), *_ = np.linalg.lstsq(unknowns, (centred**2).sum(axis=1), rcond=None)
-    return _Circle(middle[0] + a, middle[1] + b, float(np.sqrt(c + a**2 + b**2)))
+def _consensus_of_ellipses(points: np.ndarray, side: int) -> _Ellipse | None:
+    """The ellipse near most points, neither small nor narrow (RANSAC), fitted to these points.
+
+    Six points of one ellipse are rarer by chance than three of one circle; so they are drawn from the points
+    at the convex hull, which a dark area at the border does not reach.
+    """
+    if len(points) < 20:
+        return None
+    random = np.random.default_rng(0)
+    points = random.permutation(points)[:600]
+    hull = cv2.convexHull(points.astype(np.float32))
+    outer = np.array([cv2.pointPolygonTest(hull, point, True) < 1.5 for point in points])
+    if outer.sum() < 6:
+        return None
+    best, most = None, 19
+    for six in random.choice(np.flatnonzero(outer), (200, 6)):
+        ellipse = _Ellipse.fitted(points[six])
+        for _ in range(3):  # six points alone fix it badly: fit it to those near it
+            if not _is_plausible(ellipse, side):
+                break
+            near = np.abs(ellipse.distance(*points.T)) < _NEAR
+            if near.sum() <= most:
+                break
+            best, most = ellipse, near.sum()
+            ellipse = _Ellipse.fitted(points[near])
+    return best
 
 
-def _support(smooth: np.ndarray, circle: _Circle) -> float:
+def _is_plausible(ellipse: _Ellipse, side: int) -> bool:
+    """Neither small, nor narrow, nor so round that a circle describes it: then the circle is more certain."""
+    short, long = sorted((ellipse.a, ellipse.b))
+    return bool(side / 6 < short and long < 2 * side and 0.4 * long < short < _ROUND * long)
+
+
+def _support(smooth: np.ndarray, aperture: _Aperture) -> float:
     """Share of the arc in the image that is brighter inside than outside; 0 if the outside is not dark."""
     rows, columns = np.ogrid[: smooth.shape[0], : smooth.shape[1]]
-    distance = circle.distance(columns, rows)
+    distance = aperture.distance(columns, rows)
     outside, inside = smooth[distance > 4], smooth[distance < 0]
     if outside.size < 50 or not inside.size:
         return 0.0
     if np.percentile(outside, 95) > 0.5 * np.percentile(inside, 75):
         return 0.0
-    step = max(3.0, 0.012 * circle.radius)
-    profiles = _radial(smooth, circle, np.array([-step, step]))
+    step = max(3.0, 0.012 * aperture.radius)
+    profiles = _radial(smooth, aperture, np.array([-step, step]))
     profiles = profiles[np.isfinite(profiles).all(axis=1)]
     if len(profiles) < 36:  # of 720: too little of the circle is in the image
         return 0.0
@@ -141,33 +307,32 @@ def _support(smooth: np.ndarray, circle: _Circle) -> float:
     return float((profiles[:, 0] - profiles[:, 1] > max(1.0, 2 * noise)).mean())
 
 
-def _radial(grey: np.ndarray, circle: _Circle, offsets: np.ndarray) -> np.ndarray:
+def _radial(grey: np.ndarray, aperture: _Aperture, offsets: np.ndarray) -> np.ndarray:
     """float32 (720, K): levels at `offsets` from the circle, every half degree; NaN outside the image."""
     angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)[:, None]
-    x = (circle.x + (circle.radius + offsets) * np.cos(angles)).astype(np.float32)
-    y = (circle.y + (circle.radius + offsets) * np.sin(angles)).astype(np.float32)
+    x, y = (c.astype(np.float32) for c in aperture.beside(angles, offsets))
     levels, border = grey.astype(np.float32), cv2.BORDER_CONSTANT
     return cv2.remap(levels, x, y, cv2.INTER_LINEAR, borderMode=border, borderValue=float("nan"))
 
 
-def _refined(grey: np.ndarray, circle: _Circle) -> _Circle:
-    """Least-squares circle through the steepest decrease along each ray; outliers are rejected twice."""
+def _refined(grey: np.ndarray, aperture: _Aperture) -> _Aperture:
+    """Least-squares fit through the steepest decrease along each ray; outliers are rejected twice."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 1.0)
-    reach = max(4.0, 0.015 * circle.radius)
+    reach = max(4.0, 0.015 * aperture.radius)
     offsets = np.linspace(-reach, reach, 4 * int(reach) + 1)
-    decreases = -np.diff(_radial(smooth, circle, offsets), axis=1)
+    decreases = -np.diff(_radial(smooth, aperture, offsets), axis=1)
     inside = np.isfinite(decreases).all(axis=1)
     steepest = decreases[inside].argmax(axis=1)
     strength = decreases[inside].max(axis=1)
     angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)[inside]
-    radius = circle.radius + (offsets[steepest] + (offsets[1] - offsets[0]) / 2)
-    points = np.column_stack([circle.x + radius * np.cos(angles), circle.y + radius * np.sin(angles)])
+    steps = offsets[steepest] + (offsets[1] - offsets[0]) / 2
+    points = np.column_stack(aperture.beside(angles, steps))
     points = points[strength > 0.3 * np.median(strength)]
     for _ in range(2):
-        circle = _least_squares(points)
-        residuals = np.abs(circle.distance(*points.T))
+        aperture = aperture.fitted(points)
+        residuals = np.abs(aperture.distance(*points.T))
         points = points[residuals <= max(1.0, 2.5 * np.median(residuals))]
-    return circle
+    return aperture
 
 
 def _cut_straight(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -3,18 +3,62 @@
 Heidelberg exports have a strip of 100 pixels below a square image (768x868).
 """
 
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
 import cv2
 import numpy as np
 
 from lib.configuration.banner import Banner
+from lib.images.checked_files import has_dicom_signature
+from lib.runtime.errors import UserError
 
 _TURNS = {"top": 0, "bottom": 2, "left": 3, "right": 1}
 """Number of quarter turns (`numpy.rot90`) that move a side to the top."""
+
+_DARKEST_WIPED = 12
+"""Grey level from which a strip of one level is no surround of the field of view."""
+
+
+def banner_to_cut(image: np.ndarray, file: Path, setting: Literal["auto"] | Banner | None) -> Banner | None:
+    """The strip to cut off before an image is used, by the setting [preparation] info_banner.
+
+    Preparation, prediction and the web page follow this one rule.
+
+    Args:
+        image: uint8 (H, W) or (H, W, 3).
+        file: the file that the image was read from.
+        setting: "auto" searches for a banner; a `Banner` or None is the user's own decision.
+
+    Raises:
+        UserError: "auto" finds no banner, but the header of the DICOM file says that text is burned in.
+    """
+    if setting != "auto":
+        return setting
+    banner = find_banner(image)
+    if banner is None and _says_burned_in(file):
+        raise UserError(
+            f"{file}: its header says that text is burned into the image (BurnedInAnnotation = YES), maybe "
+            "the patient's name, and no banner was found; look at it, then set [preparation] info_banner = "
+            "bottom:N (or top, left, right), or none; or save it as PNG without the text"
+        )
+    return banner
+
+
+def _says_burned_in(file: Path) -> bool:
+    with file.open("rb") as stream:
+        if not has_dicom_signature(stream):
+            return False
+    from lib.images.dicom import has_burned_in_annotation  # pydicom takes 0.15 s to import
+
+    return has_burned_in_annotation(file)
 
 
 def find_banner(image: np.ndarray) -> Banner | None:
     """Find a strip along one side with thin text on a background of one grey level and an empty margin.
 
+    A strip that was wiped, so that it has one grey level other than black and no text, is also a banner.
     Its inner edge is where the rest of the image is square, else a straight edge across the image. A
     strip that is only dark (surround of the field of view) or has solid regions (retina) is no banner.
 
@@ -30,6 +74,8 @@ def find_banner(image: np.ndarray) -> Banner | None:
         turned = np.rot90(grey, turns)
         excess = turned.shape[0] - turned.shape[1]
         found += [(False, s, side) for s in _straight_edges(turned) if _is_banner(turned[:s])]
+        wiped = (s for s in _straight_edges(turned) if _is_wiped(turned, s))
+        found += [(False, s, side) for s in islice(wiped, 1)]  # later edges lie in the retina
         if excess > 0 and _is_banner_with_logo(turned[:excess]):
             found.append((True, excess, side))
     _, size, side = max(found, default=(False, 0, ""))
@@ -47,6 +93,23 @@ def _is_banner_with_logo(strip: np.ndarray) -> bool:
     """Whether a strip is a banner, with or without the solid logo of a manufacturer at one end."""
     logo = 5 * len(strip) // 4
     return any(_is_banner(part) for part in (strip, strip[:, logo:], strip[:, :-logo]))
+
+
+def _is_wiped(grey: np.ndarray, size: int) -> bool:
+    """Whether the first `size` rows have one grey level, which the rows behind them do not continue.
+
+    The dark surround of an aperture continues at both ends of these rows.
+    """
+    if size < 16:
+        return False
+    strip = grey[: size - max(2, size // 30)].astype(np.int16)  # JPEG blends the last rows with the image
+    level = int(np.median(strip))
+    if level < _DARKEST_WIPED or (np.abs(strip - level) > 3).mean() > 0.002:
+        return False
+    behind = grey[size + 2 : size + 6].astype(np.int16)
+    width = max(1, behind.shape[1] // 20)
+    ends = (behind[:, :width], behind[:, -width:])
+    return bool(behind.size) and all(abs(np.median(end) - level) > 8 for end in ends)
 
 
 def _is_banner(strip: np.ndarray) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
 
-from lib.images.reading import IMAGE_SUFFIXES
+from lib.images.reading import is_image_file, passed_over
 from lib.runtime.errors import raise_all
 
 LONGEST_NAME = 200
@@ -59,4 +59,7 @@ def _shortened(stem: str) -> str:
 def _images_below(folder: Path, output: str) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):  # follows no symbolic link to a folder
         folders[:] = [f for f in folders if os.path.realpath(Path(parent, f)) != output]
-        yield from (Path(parent, n) for n in names if Path(n).suffix.lower() in IMAGE_SUFFIXES)
+        files = [Path(parent, name) for name in names]
+        if line := passed_over(files):
+            print(f"{parent}: {line}")
+        yield from filter(is_image_file, files)

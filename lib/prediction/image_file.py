@@ -8,7 +8,7 @@ import numpy as np
 from lib.configuration.banner import Banner
 from lib.images.checked_files import has_dicom_signature
 from lib.images.field_of_view import detect_field_of_view
-from lib.images.info_banner import find_banner
+from lib.images.info_banner import banner_to_cut
 from lib.images.preprocessing import preprocess
 from lib.images.reading import read_image
 from lib.networks.trained_network import TrainedNetwork
@@ -39,12 +39,13 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     """Read a file, cut its banner off, find its field of view, preprocess and predict.
 
     Raises:
-        UserError: names the file and says why it cannot be read, or that its field of view is empty.
+        UserError: names the file and says why it cannot be read, that its field of view is empty, that it
+            shows two, or that text may be burned into it.
     """
     image = read_image(path)
-    banner = find_banner(image) if network.info_banner == "auto" else network.info_banner
+    banner = banner_to_cut(image, path, network.info_banner)
     original = banner.cut(image) if banner else image
-    field_of_view = detect_field_of_view(original)
+    field_of_view = detect_field_of_view(original, path)
     if not field_of_view.any():
         raise UserError(f"{path}: its field of view is empty (a black image?)")
     levels = preprocess(original, field_of_view, network.preprocessing)

@@ -70,6 +70,7 @@ BAD = {
     "two frames": (encoded(GREY, "GIF", save_all=True, append_images=[Image.new("L", (64, 64))]), 400),
     "too many pixels": (b"P5 40000 40000 255\n", 413),
     "DICOM of too many pixels": (dicom(GREY, Rows=40_000, Columns=40_000), 413),
+    "DICOM with burned-in text": (dicom(GREY, BurnedInAnnotation="YES"), 400),
     "truncated DICOM": (dicom(GREY)[:200], 400),
     "damaged DICOM": (bytes(128) + b"DICM" + b"\xff" * 64, 400),
 }

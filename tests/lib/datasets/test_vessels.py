@@ -206,3 +206,19 @@ def test_second_observer_scores_as_published(shared_data, set_name, part, f1, fo
     )
     assert truth.size == fov_pixels
     assert score_pixels(human, truth, 0.5).f1 == pytest.approx(f1, abs=5e-5)
+
+
+def test_zones_of_windows_are_no_images_and_endings_may_be_capital(tmp_path):
+    folder = drive(tmp_path) / "angiograms"
+    for file in [f for f in folder.rglob("*") if f.is_file()]:
+        file.with_name(f"{file.name}:Zone.Identifier").write_text("[ZoneTransfer]\nZoneId=3\n")
+        file.with_name(f"._{file.name}").write_bytes(b"notes of macOS")
+    found, faults = find_photographs(folder, "DRIVE")
+    assert len(found) == 40 and not faults
+    assert {f.truth.suffix for f in found} == {".gif"}
+    chase = tmp_path / "chase"
+    save(chase / "Image_01L.JPG", photograph(1))
+    save(chase / "Image_01L_1stHO.png", mask(1))
+    save(chase / "Image_01L_2ndHO.png", mask(2))
+    (photo,), faults = find_photographs(chase, "CHASE_DB1")
+    assert (photo.patient, photo.truth.name, faults) == ("CHASE_DB1 01", "Image_01L_1stHO.png", [])

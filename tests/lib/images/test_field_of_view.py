@@ -7,6 +7,7 @@ import pytest
 
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.reading import read_image, read_mask
+from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
 DATA = PROJECT.parent / "shared" / "data"
@@ -167,3 +168,39 @@ def test_angiograms_of_one_camera_have_equal_fields_of_view():
     for mask in found:
         assert dice(mask, found[0]) > 0.998
         assert mask.mean() == pytest.approx(0.817, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "a", "b", "degrees"),
+    [
+        (512, 650, 305, 205, 0),  # free, as in ultra-wide-field images
+        (500, 500, 235, 200, 0),
+        (400, 600, 330, 180, 0),  # cut left and right
+        (600, 420, 190, 260, 12),  # turned
+        (450, 700, 310, 240, 0),  # cut at the top and the bottom
+    ],
+)
+def test_elliptic_aperture(height, width, a, b, degrees):
+    centre = (width / 2, height / 2)
+    rows, columns = np.indices((height, width))
+    angle = math.radians(degrees)
+    u = (columns - centre[0]) * math.cos(angle) + (rows - centre[1]) * math.sin(angle)
+    v = (rows - centre[1]) * math.cos(angle) - (columns - centre[0]) * math.sin(angle)
+    truth = ((u / a) ** 2 + (v / b) ** 2 <= 1).astype(np.uint8)
+    found = detect_field_of_view(through_jpeg(retina(height, width) * truth))
+    assert (found & truth).sum() / (found | truth).sum() > 0.98
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+@pytest.mark.parametrize(("gap", "radius"), [(0, 190), (60, 160), (0, 215)])
+def test_two_fields_beside_each_other_are_said(turn, gap, radius):
+    one, other = (retina(400, 400, level) * disc(400, 400, 200, 200, radius) for level in (80, 120))
+    image = np.rot90(np.hstack([one, np.zeros((400, gap), np.uint8), other]), turn)
+    with pytest.raises(UserError, match=r"eye\.png: shows two fields of view"):
+        detect_field_of_view(np.ascontiguousarray(image), "eye.png")
+
+
+def test_one_wide_field_is_not_taken_for_two():
+    truth = cv2.ellipse(np.zeros((300, 600), np.uint8), (300, 150), (290, 145), 0, 0, 360, 1, -1)
+    assert dice(detect_field_of_view(retina(300, 600) * truth), truth) > 0.99
+    assert detect_field_of_view(retina(300, 600)).all()

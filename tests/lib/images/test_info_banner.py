@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from lib.configuration.banner import Banner, parse_info_banner
-from lib.images.info_banner import find_banner
+from lib.images.info_banner import banner_to_cut, find_banner
 from lib.images.reading import read_image
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
+from tests.lib.images.test_reading import write_dicom
 
 DATA = PROJECT.parent / "shared" / "data"
 SIDES = ("top", "bottom", "left", "right")
@@ -147,3 +148,35 @@ def test_parse(text, expected):
 def test_parse_refuses(text):
     with pytest.raises(ValueError, match="auto, none, top:N, bottom:N"):
         parse_info_banner(text)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("level", [40, 230])
+@pytest.mark.parametrize("radius", [None, 235])
+def test_a_wiped_banner_is_cut(side, level, radius):
+    image = with_banner(side, angiogram(480, 480, radius), np.full((64, 480), level, np.uint8))
+    assert find_banner(through_jpeg(image)) == Banner(side, 64)
+
+
+def through_jpeg(image):
+    return cv2.imdecode(cv2.imencode(".jpg", image)[1], cv2.IMREAD_GRAYSCALE)
+
+
+def test_a_grey_surround_is_no_wiped_banner():
+    image = angiogram(480, 480, 235)
+    image[image == 0] = 40
+    image[:60] = 40  # a straight edge of the aperture
+    assert find_banner(image) is None
+
+
+def test_burned_in_text_is_refused_unless_the_user_decided(tmp_path):
+    image, file = angiogram(200, 200), tmp_path / "a"
+    write_dicom(file, image, BurnedInAnnotation="YES")
+    with pytest.raises(UserError, match=r"BurnedInAnnotation = YES.* set \[preparation\] info_banner"):
+        banner_to_cut(image, file, "auto")
+    assert banner_to_cut(image, file, None) is None
+    assert banner_to_cut(image, file, Banner("top", 9)) == Banner("top", 9)
+    shown = with_banner("top", angiogram(480, 480, 235), strip(480, 64, 0, 255))
+    assert banner_to_cut(shown, file, "auto") == Banner("top", 64)
+    write_dicom(file, image, BurnedInAnnotation="NO")
+    assert banner_to_cut(image, file, "auto") is None

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import struct
+import time
 import warnings
 import zlib
 
@@ -8,14 +9,16 @@ import cv2
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
+from benchmarks.image_formats import all_kinds, dicom_files, outcome
 from lib.images.checked_files import file_sha256
 from lib.images.dicom import pixel_spacing_mm
 from lib.images.png import write_png
-from lib.images.reading import decode_mask, read_image, read_mask
+from lib.images.reading import decode_mask, is_image_file, passed_over, read_image, read_mask
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
@@ -296,12 +299,12 @@ def test_truncated_files_are_refused(tmp_path, suffix):
         read_image(path)
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".tif"])
-def test_several_frames_are_refused(tmp_path, suffix):
+@pytest.mark.parametrize(("suffix", "number"), [(".gif", "several"), (".tif", "3"), (".webp", "several")])
+def test_several_frames_are_refused(tmp_path, suffix, number):
     path = tmp_path / f"many{suffix}"
     frames = [Image.fromarray(np.roll(GREY, i, 1)) for i in range(3)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
-    with pytest.raises(UserError, match="has 3 frames; export the one to be used"):
+    with pytest.raises(UserError, match=f"has {number} frames; export the one to be used"):
         read_image(path)
 
 
@@ -448,3 +451,156 @@ def test_a_png_that_cannot_be_written_keeps_the_earlier_file(tmp_path):
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("long.png", b"earlier")]
     with pytest.raises(ValueError, match=r"expected uint8 .* found uint8 \(2, 2, 4\)"):
         write_png(file, np.zeros((2, 2, 4), np.uint8))
+
+
+def test_every_kind_that_libraries_write_is_read_to_its_pixels_or_refused_by_its_kind(tmp_path):
+    results = [(f"{kind.writer}: {kind.name}", outcome(kind, tmp_path)) for kind in all_kinds()]
+    assert len(results) > 1000
+    assert [r for r in results if r[1].startswith(("wrong", "cannot be read"))] == []
+    read = {name for name, result in results if result == "read"}
+    for name in (
+        "u2 miniswhite no alpha < zlib",
+        "i1 minisblack no alpha < contig",
+        "u4 minisblack no alpha > zlib",
+    ):
+        assert f"tifffile: {name}" in read
+    assert "by hand: P6, largest value 65535" in read
+    assert "tifffile: image, reduced copy, mask" in read
+
+
+def test_files_of_pydicom_are_read_or_refused_by_their_kind(tmp_path):
+    refusals = {}
+    for path in dicom_files():
+        try:
+            read_image(path)
+        except UserError as error:
+            refusals[path.name] = str(error).removeprefix(f"{path}: ")
+    damaged = [name for name, reason in refusals.items() if reason.startswith("cannot be read")]
+    assert damaged == ["badVR.dcm"]  # a number of frames that is no number
+    assert "12 bits; the installed decoders cannot decode it" in refusals["JPGExtended.dcm"]
+    assert "pip install pylibjpeg" in refusals["JPGExtended.dcm"]
+    assert "need 8192; damaged" in refusals["MR_truncated.dcm"]
+
+
+def test_sixteen_bit_grey_with_alpha_is_refused_by_its_kind(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, np.ones((4, 5, 2), np.uint16), photometric="minisblack", extrasamples=["unassalpha"]
+    )
+    with pytest.raises(UserError, match="TIFF of 16-bit grey with alpha; export it as PNG"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(("suffix", "directory"), [(".tif", 66), (".gif", 16)])
+def test_tens_of_thousands_of_frames_are_refused_quickly(tmp_path, suffix, directory):
+    tags = [(256, 1), (257, 1), (258, 8), (262, 1), (273, 8)]
+    entries = struct.pack("<H", 5) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    pages = b"".join(entries + struct.pack("<I", 8 + directory * (i + 1)) for i in range(60_000))
+    gif = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff" + b"\x2c\0\0\0\0\1\0\1\0\0\2\2\x44\1\0" * 60_000
+    path = tmp_path / f"many{suffix}"
+    path.write_bytes(struct.pack("<2sHI", b"II", 42, 8) + pages if suffix == ".tif" else gif)
+    started = time.process_time()
+    with pytest.raises(UserError, match="frames; export the one"):
+        read_image(path)
+    assert time.process_time() - started < 0.5
+
+
+def test_damaged_ancillary_chunks_of_png_are_left_out_unless_they_change_pixels(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(GREY).save(path, pnginfo=None, dpi=(72, 72))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"pHYs")
+    data[at + 4] ^= 1
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_image(path), GREY)
+    data[at : at + 4] = b"tRNS"
+    path.write_bytes(data)
+    with pytest.raises(UserError):
+        read_image(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_an_image_that_its_transparency_hides_is_refused(tmp_path, read):
+    path = tmp_path / "hidden.png"
+    Image.fromarray(np.stack([GREY, 0 * GREY], axis=-1), "LA").save(path)
+    with pytest.raises(UserError, match="transparency"):
+        read(path)
+
+
+def test_dicom_high_bit_above_the_stored_bits(tmp_path):
+    elements = {"BitsStored": 12, "HighBit": 15}
+    write_dicom(tmp_path / "a.dcm", SIXTEEN << 4, **elements)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm"), GREY)
+    write_dicom(tmp_path / "b.dcm", SIXTEEN, BitsStored=12, HighBit=9)
+    with pytest.raises(UserError, match="HighBit = 9 contradicts BitsStored = 12"):
+        read_image(tmp_path / "b.dcm")
+
+
+def test_dicom_window_of_width_zero_is_no_window(tmp_path):
+    write_dicom(tmp_path / "a.dcm", SIXTEEN, WindowCenter=2000, WindowWidth=0)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm"), GREY)
+
+
+def test_dicom_tag_that_contradicts_the_pixels_is_named(tmp_path):
+    square = np.zeros((4, 4, 3), np.uint8)
+    write_dicom(tmp_path / "a.dcm", square, PhotometricInterpretation="YBR_FULL_422")
+    with pytest.raises(
+        UserError, match=r"PhotometricInterpretation .* contradicts .* 48 bytes, as RGB has, not 32"
+    ):
+        read_image(tmp_path / "a.dcm")
+
+
+def test_dicom_segmented_palette(tmp_path):
+    elements = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour, last in (("Red", 255), ("Green", 100), ("Blue", 50)):
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [3, 0, 16]
+        # PS3.3 C.7.9.2: one entry 0, then two entries on a line to `last`
+        words = np.array([0, 1, 0, 1, 2, last], np.uint16)
+        elements[f"Segmented{colour}PaletteColorLookupTableData"] = words.tobytes()
+    write_dicom(tmp_path / "a.dcm", np.array([[0, 2]], np.uint8), **elements)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm"), [[[0, 0, 0], [255, 100, 50]]])
+    bomb = np.array([0, 1, 0] + [1, 65535, 1, 1, 65535, 2] * 9, np.uint16).tobytes()
+    write_dicom(tmp_path / "b.dcm", GREY, **elements | {"SegmentedRedPaletteColorLookupTableData": bomb})
+    with pytest.raises(UserError, match="segmented palette of 1179631 entries that says 3"):
+        read_image(tmp_path / "b.dcm")
+
+
+def test_dicom_of_fewer_than_eight_bits_uses_all_levels(tmp_path):
+    write_dicom(tmp_path / "a.dcm", GREY // 64, BitsStored=2, HighBit=1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm"), GREY // 64 * 85)
+
+
+def test_pixel_spacing_in_functional_groups(tmp_path):
+    measures, group = pydicom.Dataset(), pydicom.Dataset()
+    measures.PixelSpacing = [0.01, 0.02]
+    group.PixelMeasuresSequence = [measures]
+    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        write_dicom(tmp_path / "a.dcm", GREY, **{name: [group]})
+        assert pixel_spacing_mm(tmp_path / "a.dcm") == (0.01, 0.02)
+
+
+def test_images_of_a_folder_are_known_by_content_and_others_are_named(tmp_path):
+    write_dicom(tmp_path / "IM000001", GREY)
+    for name in ("a.png", "b.webp", "c.JP2", "._a.png", "a.tif:Zone.Identifier", "n1.txt", "DICOMDIR"):
+        (tmp_path / name).write_bytes(b"x" * 200)
+    files = sorted(tmp_path.iterdir())
+    assert [f.name for f in files if is_image_file(f)] == ["IM000001", "a.png", "b.webp", "c.JP2"]
+    line = passed_over(files)
+    assert line.startswith("4 files passed over, no images: ")
+    for part in (
+        "1 names with a full stop first (._a.png)",
+        "1 .txt (n1.txt)",
+        "a.tif:Zone.Identifier",
+        "DICOMDIR",
+    ):
+        assert part in line
+    assert passed_over(files[-1:]) == "1 file passed over, no images: 1 .txt (n1.txt)"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"), [(".webp", {"lossless": True}), (".jp2", {"irreversible": False})]
+)
+def test_webp_and_jpeg_2000(tmp_path, suffix, options):
+    levels = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
+    Image.fromarray(levels).save(tmp_path / f"a{suffix}", **options)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), levels)

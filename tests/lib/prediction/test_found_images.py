@@ -1,9 +1,11 @@
 import time
 
+import numpy as np
 import pytest
 
 from lib.prediction.found_images import find_images
 from lib.runtime.errors import UserError
+from tests.lib.images.test_reading import write_dicom
 
 
 def test_images_are_found_once_and_their_results_have_different_names(tmp_path):
@@ -43,3 +45,13 @@ def test_ten_thousand_images_of_one_name_are_numbered_quickly(tmp_path):
     found = find_images([tmp_path], tmp_path / "out")
     assert len({f.name for f in found}) == 10_000
     assert time.process_time() - started < 3
+
+
+def test_dicom_is_found_by_content_and_files_passed_over_are_named(tmp_path, capsys):
+    write_dicom(tmp_path / "IM000001", np.ones((3, 3), np.uint8))
+    for name in ("p1.png", "p2.webp", "p4.jp2", "._p1.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    found = find_images([tmp_path], tmp_path / "out")
+    assert [image.file.name for image in found] == ["IM000001", "p1.png", "p2.webp", "p4.jp2"]
+    printed = capsys.readouterr().out
+    assert "2 files passed over" in printed and "._p1.png" in printed and "notes.txt" in printed
