@@ -70,13 +70,15 @@ def engines(architecture: str, filters: str, folder: Path) -> dict:
 
 
 def outline(network, window: dict, image: Path, folder: Path) -> None:
-    from lib.prediction.folder import write_results
     from lib.prediction.found_images import FoundImage
     from lib.prediction.image_file import predict_file
+    from lib.prediction.result_files import encode_result
+    from lib.prediction.results_record import write_files
 
     settings = dataclasses.replace(network.testing_settings, **window)
     network = dataclasses.replace(network, testing_settings=settings)
-    write_results(network, FoundImage(image, "result"), predict_file(network, image), folder)
+    result = encode_result(network, FoundImage.of(image, folder), "", predict_file(network, image))
+    write_files(folder, result.contents)
 
 
 def main() -> None:
