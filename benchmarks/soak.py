@@ -28,7 +28,7 @@ from lib.networks.from_onnx import read_onnx_network
 from lib.prediction.found_images import FoundImage
 from lib.prediction.image_file import predict_file
 from lib.prediction.result_files import encode_result
-from lib.prediction.results_record import write_files
+from lib.runtime.atomic_files import written_atomically
 from lib.runtime.paths import PROJECT
 
 PORT = 8141
@@ -56,7 +56,9 @@ def predictions(model: Path, images: list[Path], number: int, folder: Path) -> d
     for index in range(number):
         image = images[index % len(images)]
         result = encode_result(network, FoundImage.of(image, folder), "", predict_file(network, image))
-        write_files(folder, result.contents)
+        for kind, content in result.contents.items():
+            with written_atomically(folder / kind) as (temporary,):
+                temporary.write_bytes(content)
         memory.append(resident_mib(os.getpid()))
     left = len(list(folder.iterdir())) - 4  # map, mask, overlay, LabelMe file
     seconds = round(time.monotonic() - started)

@@ -17,7 +17,7 @@ LONGEST_NAME = 180
 """Bytes of the readable part of a result's name; a file system allows 255 for the whole name."""
 
 DIGITS = 12
-"""Digits of SHA-256 in a result's name; 100 000 images of one name have two equal ones with probability 2e-5."""
+"""Digits of SHA-256 in a result's name; 100 000 images of one name have equal ones with probability 2e-5."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """results.jsonl: the record of an output folder, from which its tables are made.
 
 One line of JSON for each image: its path and SHA-256, the settings, the measurements, and name and SHA-256 of
-each file. A line is added to results.partial.jsonl before its files are written, so that after a
+each file. A line is added to results.partial.jsonl before its files get their names, so that after a
 killed process each file is known as our own, and a result is complete if all its files have their SHA-256.
 """
 
@@ -102,10 +102,12 @@ class ResultsRecord:
         image, line = entry["image"], json.dumps(entry)
         if not self._overwrite:
             self.refuse_changed(self.changed_files(image, contents))
-        earlier = self._complete.pop(image, None)
-        self._unfinished.setdefault(image, []).extend(filter(None, [earlier, line]))
-        self._append(line)
-        write_files(self.output, contents)
+        with written_atomically(*(self.output / name for name in contents)) as temporary:
+            for file, content in zip(temporary, contents.values(), strict=True):
+                file.write_bytes(content)
+            earlier = self._complete.pop(image, None)
+            self._unfinished.setdefault(image, []).extend(filter(None, [earlier, line]))
+            self._append(line)
         self._complete[image] = line
         del self._unfinished[image]
 
@@ -188,17 +190,6 @@ class ResultsRecord:
         with suppress(UserError):
             return None if file.is_symlink() else file_sha256(file)
         return None
-
-
-def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files of one result; all are complete or unchanged.
-
-    Raises:
-        UserError: they cannot be written.
-    """
-    with written_atomically(*(folder / name for name in contents)) as temporary:
-        for file, content in zip(temporary, contents.values(), strict=True):
-            file.write_bytes(content)
 
 
 def _write_lines(file: Path, lines: Iterable[str]) -> None:
