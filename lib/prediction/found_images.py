@@ -59,9 +59,10 @@ class FoundImage:
 
 
 def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
-    """The given files, and all images in the given folders and their subfolders, except those in `output`.
+    """The given files, and all images in the given folders and their subfolders, for results in `output`.
 
-    Files that an earlier prediction wrote are left out, and their number is printed.
+    Files that an earlier prediction wrote are left out, and their number is printed. Names that begin with a
+    full stop are those of temporary files, and of notes of macOS.
 
     Raises:
         UserError: lists paths that do not exist, folders without an image, and images whose results would
@@ -70,7 +71,7 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
     faults, files = [], []
     for path in given:
         if path.is_dir():
-            inside = sorted(_images_below(path, os.path.realpath(output)))
+            inside = sorted(_images_below(path))
             faults += [] if inside else [f"{path}: holds no image"]
             files += inside
         elif path.exists():
@@ -128,9 +129,7 @@ def _shortened(name: str) -> str:
     return name
 
 
-def _images_below(folder: Path, output: str) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):  # follows no symbolic link to a folder
-        if output in (os.path.realpath(Path(parent, f)) for f in folders):
-            print(f"{output}: left out, because it is the output folder")
-            folders[:] = [f for f in folders if os.path.realpath(Path(parent, f)) != output]
-        yield from (Path(parent, n) for n in names if Path(n).suffix.lower() in IMAGE_SUFFIXES)
+def _images_below(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):  # follows no symbolic link to a folder
+        files = (Path(parent, name) for name in names if not name.startswith("."))
+        yield from (file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)

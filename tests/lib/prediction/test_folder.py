@@ -168,6 +168,12 @@ def test_a_fovea_adds_quadrants_and_with_the_spacing_also_rings(angiograms, tmp_
     assert float(row["area_mm2"]) == pytest.approx(int(row["area_px"]) * 0.0004)
 
 
+def test_a_fovea_outside_the_image_names_the_file(angiograms, tmp_path):
+    images = find_images([angiograms], tmp_path)[:1]
+    _, failures = predict_images(network(), images, tmp_path, {images[0].file: (1000, 3)})
+    assert len(failures) == 1 and failures[0].startswith(f"{images[0].file}: the fovea, row 1000")
+
+
 ODD_NAMES = [
     "a b",
     'it\'s "quoted"',
