@@ -119,7 +119,10 @@ def _is_of(entry: Entry, image: FoundImage, settings: str) -> bool:
 
 
 def _keep(record: ResultsRecord, image: FoundImage, outcome: Outcome, settings: str) -> str | None:
-    """Write the results of an image; returns the reason if it has none."""
+    """Write the results of an image; returns the reason if it could not be predicted.
+
+    Then earlier results stay if the image has not changed since: they are those of the settings in their row.
+    """
     try:
         if isinstance(outcome, str):
             raise UserError(outcome)
@@ -129,7 +132,9 @@ def _keep(record: ResultsRecord, image: FoundImage, outcome: Outcome, settings: 
     except FilesChanged as error:
         return str(error)
     except UserError as error:
-        record.discard(image.text)
+        entry = record.entry(image.text)
+        if entry is None or (image.file.is_file() and not _is_of(entry, image, entry["settings_sha256"])):
+            record.discard(image.text)
         return str(error)
     return None
 

@@ -78,8 +78,7 @@ class ResultsRecord:
 
     def changed_files(self, image: str, names: Iterable[str]) -> list[Path]:
         """The files of an image that exist and are not as they were written."""
-        lines = [*self._unfinished.get(image, ()), *filter(None, [self._complete.get(image)])]
-        own = {(name, sha256) for line in lines for name, sha256 in json.loads(line)["files"].values()}
+        own = _hashes(self._lines(image))
         return [self.output / n for n in names if self._exists(n) and (n, self._sha256(n)) not in own]
 
     def changed_tables(self) -> list[Path]:
@@ -112,9 +111,8 @@ class ResultsRecord:
         del self._unfinished[image]
 
     def discard(self, image: str) -> None:
-        """Remove the entry of an image that cannot be predicted, and its files if they are our own."""
-        lines = [*self._unfinished.get(image, ()), *filter(None, [self._complete.get(image)])]
-        names = {name for line in lines for name, _ in json.loads(line)["files"].values()}
+        """Remove the entry of an image, and its files if they are as they were written."""
+        names = {name for name, _ in _hashes(self._lines(image))}
         own = names - {file.name for file in self.changed_files(image, names)}
         for name in own:
             (self.output / name).unlink(missing_ok=True)
@@ -140,15 +138,20 @@ class ResultsRecord:
         """After a killed process: the last entry whose files are all there is complete."""
         for image, lines in list(self._unfinished.items()):
             candidates = [*filter(None, [self._complete.pop(image, None)]), *lines]
-            written = [line for line in candidates if self._is_written(json.loads(line))]
+            own = _hashes(candidates)
+            written = [line for line in candidates if self._is_written(json.loads(line), own)]
             if written:
                 self._complete[image] = written[-1]
                 del self._unfinished[image]
             else:
                 self._unfinished[image] = candidates
 
-    def _is_written(self, entry: Entry) -> bool:
-        return all(self._sha256(name) == sha256 for name, sha256 in entry["files"].values())
+    def _is_written(self, entry: Entry, own: Collection[tuple[str, str]]) -> bool:
+        """Whether no file is missing or of another entry; a person may have changed some, but not all."""
+        files = [(name, sha256, self._sha256(name)) for name, sha256 in entry["files"].values()]
+        changed = [self._exists(name) and (name, found) not in own for name, _, found in files]
+        written = [found == sha256 for _, sha256, found in files]
+        return any(written) and all(map(max, written, changed))
 
     def _write_tables(self, without: Collection[str] = ()) -> dict[str, str]:
         if not self._overwrite:
@@ -162,6 +165,9 @@ class ResultsRecord:
             self._add_table_hashes(hashes)
             self._append(json.dumps({"tables": hashes}))
         return hashes
+
+    def _lines(self, image: str) -> list[str]:
+        return [*filter(None, [self._complete.get(image)]), *self._unfinished.get(image, ())]
 
     def _sorted_lines(self, without: Collection[str] = ()) -> list[str]:
         return [line for image, line in sorted(self._complete.items()) if image not in without]
@@ -190,6 +196,11 @@ class ResultsRecord:
         with suppress(UserError):
             return None if file.is_symlink() else file_sha256(file)
         return None
+
+
+def _hashes(lines: Iterable[str]) -> set[tuple[str, str]]:
+    """Name and SHA-256 of all files of lines of the record."""
+    return {(name, sha256) for line in lines for name, sha256 in json.loads(line)["files"].values()}
 
 
 def _write_lines(file: Path, lines: Iterable[str]) -> None:

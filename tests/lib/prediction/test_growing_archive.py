@@ -223,6 +223,15 @@ def test_an_image_that_becomes_unreadable_has_no_result(tmp_path):
     assert not list((tmp_path / "out").glob("P00_OD*"))
 
 
+def test_an_image_that_fails_with_other_settings_keeps_its_result(tmp_path):
+    one, other = write_archive(tmp_path / "in", 2)
+    predict([one, other], tmp_path / "out")
+    before = content(tmp_path / "out")
+    images = find_images([one], tmp_path / "out")
+    _, failures = predict_images(tiny(), images, tmp_path / "out", {one: (1000, 1)})
+    assert len(failures) == 1 and content(tmp_path / "out") == before
+
+
 def corrected(tmp_path: Path) -> tuple[Path, Path, bytes]:
     """An image, and its LabelMe file as a person corrected it."""
     image, _ = write_archive(tmp_path / "in", 2)
@@ -237,6 +246,14 @@ def test_a_corrected_labelme_file_is_kept_if_nothing_else_has_changed(tmp_path, 
     assert not predict([image], tmp_path / "out")
     assert labelme.read_bytes() == text
     assert f"{labelme}: changed since it was written; kept" in capsys.readouterr().out
+
+
+def test_a_file_that_is_corrected_after_a_kill_is_kept(tmp_path):
+    image, labelme, text = corrected(tmp_path)
+    record = tmp_path / "out" / "results.jsonl"
+    record.rename(tmp_path / "out" / "results.partial.jsonl")  # as it was at the kill
+    assert not predict([image], tmp_path / "out")
+    assert labelme.read_bytes() == text and record.exists()
 
 
 def test_a_corrected_labelme_file_is_replaced_only_on_demand(tmp_path):
