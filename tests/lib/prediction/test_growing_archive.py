@@ -383,7 +383,7 @@ def test_a_record_that_was_changed_is_an_error(tmp_path):
     image, _ = write_archive(tmp_path / "in", 2)
     predict([image], tmp_path / "out")
     record = tmp_path / "out" / "results.jsonl"
-    record.write_text(record.read_text().replace('"files"', '"fils"'))
+    record.write_text(record.read_text().replace('"files"', '"names"'))
     with pytest.raises(UserError, match=r"results\.jsonl: line 2: not as run_prediction\.py wrote it"):
         predict([image], tmp_path / "out")
 
