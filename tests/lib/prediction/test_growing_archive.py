@@ -130,24 +130,34 @@ def test_any_order_of_runs_gives_the_files_of_one_run_of_200_images(seed):
     grow_and_compare(200, seed)
 
 
-KILLED_AT_EACH_RENAME = """
+STOPPED_AT_EACH_RENAME = """
 import os, signal, sys
 from pathlib import Path
+from tests.lib.prediction.test_folder import rows_of
 from tests.lib.prediction.test_growing_archive import predict
 
-archive, output = Path(sys.argv[1]), Path(sys.argv[2])
+archive, output, how = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+predict([archive], output / "warm")  # the child processes take its predictions
 for number in range(1, 100):
     child = os.fork()
     if not child:
         renames = iter(range(1, 100))
         def hook(event, _):
             if event == "os.rename" and next(renames) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
+                if how == "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                raise KeyboardInterrupt
         sys.addaudithook(hook)
-        predict([archive], output / str(number))
+        try:
+            predict([archive], output / str(number))
+        except KeyboardInterrupt:
+            os._exit(1)
         os._exit(0)
     if os.waitpid(child, 0)[1] == 0:
         break
+    for row in rows_of(output / str(number) / "measurements.csv"):  # no row of other files
+        labelme = (output / str(number) / row["labelme_file"]).read_text()
+        assert ('"earlier"' in labelme) == (row["threshold"] == "0.5"), number
     predict_again = os.fork()
     if not predict_again:
         os._exit(len(predict([archive], output / str(number))))
@@ -156,7 +166,8 @@ print(number)
 """
 
 
-def test_a_kill_at_any_moment_of_writing_is_continued():
+@pytest.mark.parametrize("how", ["kill", "Ctrl-C"])
+def test_a_stop_at_any_moment_of_writing_is_continued(how):
     """The folder holds results of another label and threshold, so that a kill leaves files of both."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as name:
         archive, out = Path(name) / "in", Path(name) / "out"
@@ -166,7 +177,7 @@ def test_a_kill_at_any_moment_of_writing_is_continued():
         predict_images(earlier, find_images([archive], out / "earlier"), out / "earlier", {})
         for number in range(1, 20):
             shutil.copytree(out / "earlier", out / str(number))
-        command = [sys.executable, "-c", KILLED_AT_EACH_RENAME, archive, out]
+        command = [sys.executable, "-c", STOPPED_AT_EACH_RENAME, archive, out, how]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         renames = int(done.stdout.splitlines()[-1])
@@ -321,12 +332,21 @@ def test_a_link_is_not_followed(tmp_path):
     assert outside.read_bytes() == b"of somebody"
     assert not any(file.is_symlink() for file in output.iterdir())
     assert_rows_show_their_images(output)
-    for file in ("results.jsonl", "results.partial.jsonl"):
-        (output / file).unlink(missing_ok=True)
-        (output / file).symlink_to(outside)
-    with pytest.raises(UserError):
+    (output / "results.partial.jsonl").symlink_to(outside)
+    with pytest.raises(UserError, match="cannot be written"):
         predict([image], output, overwrite=True)
     assert outside.read_bytes() == b"of somebody"
+
+
+def test_a_link_to_a_result_is_not_replaced(tmp_path):
+    image, _ = write_archive(tmp_path / "in", 2)
+    predict([image], tmp_path / "out")
+    (mask,) = (tmp_path / "out").glob("*_mask.png")
+    mask.symlink_to(mask.rename(tmp_path / "elsewhere.png"))
+    with pytest.raises(UserError, match=r"_mask\.png: not written by run_prediction\.py, or changed since"):
+        images = find_images([image], tmp_path / "out")
+        predict_images(tiny(label="other"), images, tmp_path / "out", {})
+    assert mask.is_symlink()
 
 
 def test_a_second_run_into_one_folder_is_refused(tmp_path):
@@ -355,6 +375,7 @@ def test_results_beside_their_images_are_not_predicted(tmp_path, capsys):
     predict([tmp_path / "in"], output)
     assert f"{output}: 9 images left out: results of an earlier prediction" in capsys.readouterr().out
     assert content(output) == before and len(rows_of(output / "measurements.csv")) == 3
+    next(output.glob("*.json")).unlink()
     predict([tmp_path / "in"], tmp_path / "elsewhere")
     assert len(rows_of(tmp_path / "elsewhere" / "measurements.csv")) == 3
     with pytest.raises(UserError, match="all images found are results"):
