@@ -37,6 +37,12 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for the results (default: ./predictions)",
     )
     parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files in the output folder that run_prediction.py did not write, or that were changed "
+        "since (default: refuse)",
+    )
+    parser.add_argument(
         "--engine",
         choices=("keras", "onnx", "openvino"),
         help="what computes the network (default: keras for an experiment, onnx for a file)",
@@ -52,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         "--fovea",
         metavar="ROW,COL|FILE.csv",
         help="position of the fovea in pixels of the file: of a single image, or of each image in a CSV file "
-        "with the columns image,row,column; adds quadrants and ETDRS rings to the table",
+        "with the columns image,row,column, where image is a name or path; adds quadrants and ETDRS rings to "
+        "the table",
     )
     add_cluster_options(parser)
     return parser
@@ -122,8 +129,10 @@ def main() -> None:
     foveae = fovea.read_foveae(arguments.fovea, images)
     chosen = _chosen(arguments)
     network = chosen.read()
-    with on_cluster.cluster_prediction(cluster, chosen, arguments.output, foveae) as predict_many:
-        table, failures = folder.predict_images(network, images, arguments.output, foveae, predict_many)
+    with on_cluster.cluster_prediction(cluster, chosen, foveae) as predict_many:
+        table, failures = folder.predict_images(
+            network, images, arguments.output, foveae, predict_many, overwrite=arguments.overwrite
+        )
     number = len(images) - len(failures)
     print(f"{number} image{'s' * (number != 1)} predicted, {table}")
     if failures:

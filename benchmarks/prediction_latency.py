@@ -70,13 +70,17 @@ def engines(architecture: str, filters: str, folder: Path) -> dict:
 
 
 def outline(network, window: dict, image: Path, folder: Path) -> None:
-    from lib.prediction.folder import write_results
     from lib.prediction.found_images import FoundImage
     from lib.prediction.image_file import predict_file
+    from lib.prediction.result_files import encode_result
+    from lib.runtime.atomic_files import written_atomically
 
     settings = dataclasses.replace(network.testing_settings, **window)
     network = dataclasses.replace(network, testing_settings=settings)
-    write_results(network, FoundImage(image, "result"), predict_file(network, image), folder)
+    result = encode_result(network, FoundImage.of(image, folder), "", predict_file(network, image))
+    for kind, content in result.contents.items():
+        with written_atomically(folder / kind) as (temporary,):
+            temporary.write_bytes(content)
 
 
 def main() -> None:

@@ -25,9 +25,10 @@ from pathlib import Path
 
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.networks.from_onnx import read_onnx_network
-from lib.prediction.folder import write_results
 from lib.prediction.found_images import FoundImage
 from lib.prediction.image_file import predict_file
+from lib.prediction.result_files import encode_result
+from lib.runtime.atomic_files import written_atomically
 from lib.runtime.paths import PROJECT
 
 PORT = 8141
@@ -54,7 +55,10 @@ def predictions(model: Path, images: list[Path], number: int, folder: Path) -> d
     network, memory, started = read_onnx_network(model), [], time.monotonic()
     for index in range(number):
         image = images[index % len(images)]
-        write_results(network, FoundImage(image, "result"), predict_file(network, image), folder)
+        result = encode_result(network, FoundImage.of(image, folder), "", predict_file(network, image))
+        for kind, content in result.contents.items():
+            with written_atomically(folder / kind) as (temporary,):
+                temporary.write_bytes(content)
         memory.append(resident_mib(os.getpid()))
     left = len(list(folder.iterdir())) - 4  # map, mask, overlay, LabelMe file
     seconds = round(time.monotonic() - started)

@@ -16,6 +16,7 @@ from lib.images.outlines import draw_prediction
 from lib.images.png import encode_png
 from lib.images.reading import read_image
 from lib.prediction.measurement import measure
+from lib.prediction.measurements_table import not_a_formula
 from web.models import Result
 
 
@@ -102,7 +103,7 @@ def labelme_json(measured: MeasuredResult) -> bytes:
 
 def measurements_csv(measured: MeasuredResult) -> bytes:
     """Header and row as run_prediction.py writes them; with a BOM, spreadsheets read the text as UTF-8."""
-    name = _not_a_formula(measured.result.file_name)
+    name = not_a_formula(measured.result.file_name)
     values = {"image": name, **measured.measurement, **measured.provenance}
     text = StringIO()
     writer = csv.DictWriter(text, list(values))
@@ -118,8 +119,3 @@ DOWNLOADS = {
     "measurements": ("_measurements.csv", "text/csv", measurements_csv),
 }
 """Name in the URL: (suffix of the file name, content type, function that makes the content)."""
-
-
-def _not_a_formula(text: str) -> str:
-    """Quote a name that a spreadsheet would execute as a formula."""
-    return f"'{text}" if text[:1] in "=+-@" else text

@@ -6,8 +6,8 @@ from contextlib import redirect_stdout
 from itertools import chain
 from pathlib import Path
 
+from lib.configuration.folder_lock import FolderLocked
 from lib.configuration.reading import read_configuration
-from lib.configuration.training_lock import FolderLocked
 from lib.datasets import ffa, vessels
 from lib.experiments.plan import Plan, Run
 from lib.experiments.pooled_folds import best_in_each_fold, read_variants

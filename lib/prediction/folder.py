@@ -1,36 +1,30 @@
-"""Prediction of many files into one folder: result files of each image, and one table."""
+"""Prediction of many files into one folder: result files of each image, and tables of all."""
 
 import dataclasses
 import hashlib
-import json
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
-from lib.images.labelme import labelme_document
-from lib.images.masks import binary_mask
-from lib.images.outlines import draw_prediction
-from lib.images.png import encode_png, write_png
+from lib.configuration.folder_lock import folder_lock
+from lib.images.checked_files import file_sha256
 from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.found_images import FoundImage
 from lib.prediction.fovea import Foveae
-from lib.prediction.image_file import Prediction, predict_file
-from lib.prediction.measurement import Measurement, measure
-from lib.prediction.measurements_table import MeasurementsTable, provenance, table_columns
-from lib.runtime.atomic_files import write_text
+from lib.prediction.image_file import predict_file
+from lib.prediction.measurements_table import MEASUREMENTS
+from lib.prediction.result_files import Result, encode_result, file_names
+from lib.prediction.results_record import Entry, FilesChanged, ResultsRecord
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
 
-RESULT_ENDINGS = ("_probability.png", "_mask.png", "_overlay.png", ".json")
-"""Endings of the result files of an image, in the order in which they are written."""
-
-Outcome = Measurement | str
-"""The row of an image in the table, or the reason why it could not be predicted."""
+Outcome = Result | str
+"""The result of an image, or the reason why it could not be predicted."""
 
 PredictMany = Callable[[Sequence[FoundImage]], Iterable[tuple[FoundImage, Outcome]]]
 """From images to the outcome of each, in any order."""
+
+REMEDY = "wait for it or end it, or choose another --output"
 
 
 def predict_images(
@@ -39,58 +33,122 @@ def predict_images(
     output: Path,
     foveae: Foveae,
     predict_many: PredictMany | None = None,
+    *,
+    overwrite: bool = False,
 ) -> tuple[Path, list[str]]:
     """Predict each image and write its results to `output`; a faulty file does not stop the others.
 
-    An image is skipped if its row and its files exist, were made with these settings, and are newer than the
-    image. So an interrupted prediction continues.
+    An image is skipped if its content (SHA-256) and these settings are those of its results, and its files
+    exist. So an interrupted prediction continues. Results of other images in the folder stay.
 
     Args:
         network: the trained network.
-        images: with different names.
-        output: folder of the results; no second process may write its table.
+        images: with different paths; found for this `output`.
+        output: folder of the results.
         foveae: positions of the fovea, for images that have one.
         predict_many: predicts the images that are not skipped; None predicts them one by one in this process.
+        overwrite: replace files that are not our own, or were changed since they were written.
 
     Returns:
-        `measurements.csv`, with one row per predicted image in the order of `images`, and one line per image
-        that could not be predicted.
+        `measurements.csv`, with one row for each image whose results are in the folder, in the order of the
+        paths; and one line for each of `images` that could not be predicted.
+
+    Raises:
+        UserError: another prediction writes into the folder; or files would have to be replaced that a person
+            made or changed.
     """
-    table = MeasurementsTable(output / "measurements.csv", table_columns(network))
-    settings = {image: _settings_sha256(network, foveae.get(image.file)) for image in images}
-    left = [i for i in images if not (table.has_row(i, settings[i]) and _has_files(i, output))]
-    one_by_one = ((i, predict_to_files(network, i, output, foveae.get(i.file))) for i in left)
-    table.drop_rows(left)
-    failures = {}
-    with table.open_for_rows(images):
+    with folder_lock(output, "results.lock", "another prediction is writing into it", REMEDY):
+        record = ResultsRecord(output, overwrite=overwrite)
+        settings = {image: _settings_sha256(network, foveae.get(image.file)) for image in images}
+        left = _images_to_predict(record, settings, overwrite=overwrite)
+        record.begin([image.text for image in left])
+        one_by_one = ((i, predict_one(network, i, foveae.get(i.file))) for i in left)
         outcomes = predict_many(left) if predict_many else one_by_one
-        for image, outcome in progress(outcomes, "predicting", len(left)):
-            if isinstance(outcome, str):
-                failures[image] = outcome
-            else:
-                table.add_row(image, outcome, settings[image])
-    return table.file, [failures[image] for image in images if image in failures]
+        failures: dict[FoundImage, str] = {}
+        try:
+            for image, outcome in progress(outcomes, "predicting", len(left)):
+                fault = _keep(record, image, outcome, settings[image])
+                failures |= {image: fault} if fault else {}
+        finally:
+            record.finish()
+    return output / MEASUREMENTS, [failures[image] for image in images if image in failures]
 
 
-def predict_to_files(
-    network: TrainedNetwork, image: FoundImage, output: Path, fovea: tuple[float, float] | None
+def predict_one(
+    network: TrainedNetwork, image: FoundImage, fovea: tuple[float, float] | None = None
 ) -> Outcome:
-    """Predict one image and write its files."""
+    """Predict one image; no file is written."""
     try:
-        prediction = predict_file(network, image.file)
-        return write_results(network, image, prediction, output, fovea)
+        image_sha256 = file_sha256(image.file)
+        return encode_result(network, image, image_sha256, predict_file(network, image.file), fovea)
     except UserError as error:
         return str(error)
 
 
-def _has_files(image: FoundImage, output: Path) -> bool:
-    """Whether all result files exist and are newer than the image."""
+def _images_to_predict(
+    record: ResultsRecord, settings: Mapping[FoundImage, str], *, overwrite: bool
+) -> list[FoundImage]:
+    """The images without results of this content and these settings.
+
+    Raises:
+        UserError: lists the files of these images, and tables, that a person made or changed.
+    """
+    left, kept, refused = [], [], record.changed_tables()
+    for image in progress(settings, "comparing", len(settings)):
+        names = list(file_names(image).values())
+        changed = record.changed_files(image.text, names)
+        entry = record.entry(image.text)
+        complete = all((record.output / name).exists() for name in names) and not (changed and overwrite)
+        if complete and entry and _is_of(entry, image, settings[image]):
+            kept += changed
+        else:
+            left.append(image)
+            refused += changed
+    if not overwrite:
+        record.refuse_changed(refused)
+    for file in kept:
+        print(f"{file}: changed since it was written; kept as it is")
+    return left
+
+
+def _is_of(entry: Entry, image: FoundImage, settings: str) -> bool:
+    """Whether an entry of the record is of these settings and of the present content of the image."""
+    with suppress(UserError):
+        return entry["settings_sha256"] == settings and entry["image_sha256"] == file_sha256(image.file)
+    return False
+
+
+def _keep(record: ResultsRecord, image: FoundImage, outcome: Outcome, settings: str) -> str | None:
+    """Write the results of an image; returns the reason if it could not be predicted.
+
+    Then earlier results stay if the image has not changed since: they are those of the settings in their row.
+    """
     try:
-        changed = image.file.stat().st_mtime
-        files = (output / f"{image.name}{ending}" for ending in RESULT_ENDINGS)
-        return all(file.stat().st_mtime >= changed for file in files)
-    except OSError:
-        return False
+        if isinstance(outcome, str):
+            raise UserError(outcome)
+        names = file_names(image)
+        contents = {names[kind]: content for kind, content in outcome.contents.items()}
+        record.add(_entry(image, outcome, settings), contents)
+    except FilesChanged as error:
+        return str(error)
+    except UserError as error:
+        entry = record.entry(image.text)
+        if entry is None or (image.file.is_file() and not _is_of(entry, image, entry["settings_sha256"])):
+            record.discard(image.text)
+        return str(error)
+    return None
+
+
+def _entry(image: FoundImage, result: Result, settings: str) -> Entry:
+    hashes = {kind: hashlib.sha256(content).hexdigest() for kind, content in result.contents.items()}
+    return {
+        "image": image.text,
+        "image_sha256": result.image_sha256,
+        "settings_sha256": settings,
+        "files": {kind: [name, hashes[kind]] for kind, name in file_names(image).items()},
+        "measurements": result.measurements,
+        "area_sizes_px": result.area_sizes_px,
+    }
 
 
 def _settings_sha256(network: TrainedNetwork, fovea: tuple[float, float] | None) -> str:
@@ -99,31 +157,3 @@ def _settings_sha256(network: TrainedNetwork, fovea: tuple[float, float] | None)
     names = [f.name for f in dataclasses.fields(network) if f.name not in changes_nothing]
     settings = [*((name, getattr(network, name)) for name in names), fovea]
     return hashlib.sha256(repr(settings).encode()).hexdigest()
-
-
-def write_results(
-    network: TrainedNetwork,
-    image: FoundImage,
-    prediction: Prediction,
-    output: Path,
-    fovea: tuple[float, float] | None = None,
-) -> Measurement:
-    """Write probability map, mask, overlay and LabelMe file of one image; returns its row of the table."""
-    field_of_view, probability = prediction.field_of_view, prediction.probability
-    spacing = prediction.pixel_spacing_mm
-    mask = binary_mask(probability, field_of_view, network.threshold, network.min_area_px)
-    measured = measure(mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea)
-    levels = np.rint(probability * 65535).astype(np.uint16)
-    write_png(output / f"{image.name}_probability.png", levels)
-    write_png(output / f"{image.name}_mask.png", mask.astype(np.uint8) * 255)
-    overlay = draw_prediction(prediction.original, mask, field_of_view)
-    write_png(output / f"{image.name}_overlay.png", overlay)
-    is_dicom = image.file.suffix.lower() in {".dcm", ".dicom"}  # LabelMe cannot read it
-    document = labelme_document(
-        mask,
-        network.label,
-        os.path.relpath(image.file, output),
-        image_png=encode_png(prediction.original) if is_dicom else None,
-    )
-    write_text(output / f"{image.name}.json", json.dumps(document, ensure_ascii=False) + "\n")
-    return {**measured, **provenance(network, prediction)}

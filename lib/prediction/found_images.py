@@ -1,38 +1,77 @@
 """Search for image files in folders, and the names of their results."""
 
 import dataclasses
+import functools
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from itertools import chain, count
-from pathlib import Path
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from lib.images.reading import is_image_file, passed_over
-from lib.runtime.errors import raise_all
+from lib.prediction.results_record import written_files
+from lib.runtime.errors import UserError, raise_all
 
-LONGEST_NAME = 200
-"""Bytes of the name of an image in the names of its results; a file system allows 255 for the whole name."""
+LONGEST_NAME = 180
+"""Bytes of the readable part of a result's name; a file system allows 255 for the whole name."""
+
+DIGITS = 12
+"""Digits of SHA-256 in a result's name; 100 000 images of one name have equal ones with probability 2e-5."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FoundImage:
-    """An image file, and the first part of the names of its results."""
+    """An image file, and its path as seen from the output folder, from which the names of its results follow.
+
+    Attributes:
+        file: the file.
+        path: path relative to the output folder, without symbolic links to folders.
+    """
 
     file: Path
-    name: str
+    path: str
+
+    @classmethod
+    def of(cls, file: Path, output: Path) -> "FoundImage":
+        """An image whose results are written to the folder `output`."""
+        whole = Path(os.path.realpath(file.parent), file.name)
+        return cls(file, os.path.relpath(whole, os.path.realpath(output)))
+
+    @property
+    def text(self) -> str:
+        """The path in tables: bytes that are not UTF-8 as escapes; no spreadsheet takes it for a formula."""
+        text = os.fsencode(self.path).decode("utf-8", "backslashreplace")
+        return text if re.match(r"[\w./]", text) else f"./{text}"
+
+    @property
+    def name(self) -> str:
+        """First part of the names of the results: folder and name of the image, digits of its path's SHA-256.
+
+        It depends on nothing but the path: no other image changes it. Characters that a file system or a
+        shell treats specially are replaced.
+        """
+        *folders, last = (part for part in PurePosixPath(self.path).parts if part != "..")
+        readable = "_".join([*folders[-1:], PurePosixPath(last).stem])
+        readable = re.sub(r"[^\w.-]+", "_", readable).lstrip("-.")
+        digits = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:DIGITS]
+        return f"{_shortened(readable)}-{digits}"
 
 
 def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
-    """The given files, and all images in the given folders and their subfolders, except those in `output`.
+    """The given files, and all images in the given folders and their subfolders, for results in `output`.
 
-    Files with the same name, from several folders or in several formats, are numbered.
+    Files that an earlier prediction wrote are left out, and their number is printed. Names that begin with a
+    full stop are those of temporary files, and of notes of macOS.
 
     Raises:
-        UserError: lists paths that do not exist, and folders without an image.
+        UserError: lists paths that do not exist, folders without an image, and images whose results would
+            have the same names.
     """
     faults, files = [], []
     for path in given:
         if path.is_dir():
-            inside = sorted(_images_below(path, os.path.realpath(output)))
+            inside = sorted(_images_below(path))
             faults += [] if inside else [f"{path}: holds no image"]
             files += inside
         elif path.exists():
@@ -40,26 +79,60 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
         else:
             faults.append(f"{path}: no such file or folder")
     raise_all(faults, "nothing predicted")
+    originals = _without_results(files)
+    if not originals:
+        raise UserError("nothing predicted: all images found are results of run_prediction.py")
     found: dict[str, FoundImage] = {}
-    numbered: dict[str, Iterator[str]] = {}
-    for file in dict.fromkeys(files):
-        stem = _shortened(file.stem)
-        names = numbered.setdefault(stem, chain([stem], (f"{stem}_{n}" for n in count(2))))
-        name = next(name for name in names if name not in found)
-        found[name] = FoundImage(file, name)
+    for image in (FoundImage.of(file, output) for file in originals):
+        first = found.setdefault(image.text, image)
+        if first.path != image.path:
+            faults.append(f"{first.file!a} and {image.file!a}: the same name as text; rename one")
+    raise_all(faults, "nothing predicted")
+    _refuse_equal_names(found.values())
     return list(found.values())
 
 
-def _shortened(stem: str) -> str:
-    while len(os.fsencode(stem)) > LONGEST_NAME:
-        stem = stem[:-1]
-    return stem
+def _refuse_equal_names(images: Iterable[FoundImage]) -> None:
+    names: dict[str, FoundImage] = {}
+    pairs = ((names.setdefault(image.name, image), image) for image in images)
+    equal = [f"{one.file} and {other.file}" for one, other in pairs if one is not other]
+    raise_all(equal, "nothing predicted: results would have the same names; rename one image")
 
 
-def _images_below(folder: Path, output: str) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):  # follows no symbolic link to a folder
-        folders[:] = [f for f in folders if os.path.realpath(Path(parent, f)) != output]
+def _without_results(files: Sequence[Path]) -> list[Path]:
+    """Leave out the files that an earlier prediction wrote."""
+    results_in = functools.cache(_results_in)
+    originals = [file for file in files if file.name not in results_in(file.parent)]
+    left_out = Counter(file.parent for file in files if file.name in results_in(file.parent))
+    for folder, number in left_out.items():
+        print(f"{folder}: {number} images left out: results of an earlier prediction")
+    return originals
+
+
+def _results_in(folder: Path) -> frozenset[str]:
+    """Names of results in a folder, from the record beside them.
+
+    Version 0.1.0 wrote a table but no record; its results are known by the four files of each image.
+    """
+    found = written_files(folder)
+    if (folder / "measurements.csv").is_file() or (folder / "measurements_earlier.csv").is_file():
+        there = {file.name for file in folder.iterdir()}
+        for labelme in (name for name in there if name.endswith(".json")):
+            four = {labelme, *(f"{labelme[:-5]}_{kind}.png" for kind in ("mask", "overlay", "probability"))}
+            found |= four if four <= there else set()
+    return frozenset(found)
+
+
+def _shortened(name: str) -> str:
+    while len(os.fsencode(name)) > LONGEST_NAME:
+        name = name[:-1]
+    return name
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):  # follows no symbolic link to a folder
         files = [Path(parent, name) for name in names]
-        if line := passed_over(files):
+        own = _results_in(Path(parent))
+        if line := passed_over(file for file in files if file.name not in own):
             print(f"{parent}: {line}")
         yield from filter(is_image_file, files)

@@ -1,8 +1,10 @@
 """Positions of the fovea, from the option --fovea."""
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from io import StringIO
+from pathlib import Path, PurePosixPath
 
 from lib.prediction.found_images import FoundImage
 from lib.runtime.errors import UserError, raise_all
@@ -10,19 +12,25 @@ from lib.runtime.errors import UserError, raise_all
 Foveae = Mapping[Path, tuple[float, float]]
 """Row and column of the fovea of each image file."""
 
+COLUMNS = ("image", "row", "column")
+
 
 def read_foveae(text: str | None, images: Sequence[FoundImage]) -> Foveae:
     """Read `ROW,COL` for a single image, or the name of a CSV file with the columns image, row, column.
 
+    In the file, `image` is the name of an image file; or its path, whole or only the last folders, which
+    tells files of one name apart. The file is UTF-8, or GB 18030 (Chinese Windows).
+
     Raises:
-        UserError: the text is neither of them, or it is one position for several images.
+        UserError: the text is neither of them, or it is one position for several images; or lists the lines
+            of the file that cannot be read, name no image or several, or name an image twice.
     """
     if text is None:
         return {}
     if text.lower().endswith(".csv"):
         return _read_table(Path(text), images)
     try:
-        row, column = (float(part) for part in text.split(","))
+        row, column = (_number(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"--fovea {text}: expected ROW,COL, e.g. 384,400, or FILE.csv") from None
     if len(images) > 1:
@@ -31,14 +39,81 @@ def read_foveae(text: str | None, images: Sequence[FoundImage]) -> Foveae:
 
 
 def _read_table(file: Path, images: Sequence[FoundImage]) -> Foveae:
+    reader = csv.DictReader(StringIO(_text_of(file), newline=""))
+    if missing := set(COLUMNS).difference(reader.fieldnames or ()):
+        found = ",".join(reader.fieldnames or ())[:80]
+        raise UserError(
+            f"{file}: no column {sorted(missing)[0]}: expected {','.join(COLUMNS)}, found {found!r}"
+        )
+    by_name = _by_name(images)
+    positions: dict[Path, tuple[float, float]] = {}
+    lines: dict[Path, int] = {}
+    faults = []
+    for row in reader:
+        try:
+            image = _named(row["image"] or "", by_name)
+            if image in positions:
+                raise UserError(f"{image}: already in line {lines[image]}")
+            positions[image] = _position(row)
+            lines[image] = reader.line_num
+        except UserError as error:
+            faults.append(f"line {reader.line_num}: {error}")
+    raise_all(faults, str(file))
+    return positions
+
+
+def _text_of(file: Path) -> str:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            positions = {
-                row["image"]: (float(row["row"]), float(row["column"])) for row in csv.DictReader(stream)
-            }
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{file}: expected columns image,row,column ({error!r})") from None
-    files = {image.file.name: image.file for image in images}
-    unknown = [f"{name}: no such image" for name in positions if name not in files]
-    raise_all(unknown, f"{file} names other images")
-    return {files[name]: position for name, position in positions.items()}
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); expected a CSV file") from None
+    for encoding in ("utf-8-sig", "gb18030"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise UserError(f"{file}: expected text in UTF-8 or GB 18030; save it as UTF-8")
+
+
+def _by_name(images: Sequence[FoundImage]) -> dict[str, list[FoundImage]]:
+    found: dict[str, list[FoundImage]] = {}
+    for image in images:
+        found.setdefault(PurePosixPath(image.text).name, []).append(image)
+    return found
+
+
+def _named(text: str, by_name: Mapping[str, Sequence[FoundImage]]) -> Path:
+    """The image that a name or path means; folders are compared from the last one backwards."""
+    parts = [p for p in PurePosixPath(text.strip().replace("\\", "/")).parts if p not in {"/", "..", "."}]
+    candidates = by_name.get(parts[-1], ()) if parts else ()
+    exact = [image for image in candidates if text in {image.text, str(image.file)}]
+    ending = [image for image in candidates if _parts(image)[-len(parts) :] == parts]
+    found = exact or ending
+    if len(found) == 1:
+        return found[0].file
+    if not found:
+        raise UserError(f"{text}: no such image")
+    names = ", ".join(str(image.file) for image in found)
+    raise UserError(f"{text}: {len(found)} images have this name ({names}); write folder and name")
+
+
+def _parts(image: FoundImage) -> list[str]:
+    *folders, _ = image.file.absolute().parts[1:]
+    return [*folders, PurePosixPath(image.text).name]
+
+
+def _position(row: Mapping[str, str | None]) -> tuple[float, float]:
+    try:
+        return _number(row["row"]), _number(row["column"])
+    except ValueError:
+        found = f"{row['row']},{row['column']}"
+        raise UserError(
+            f"{row['image']}: expected two numbers, row and column, found {found[:80]!r}"
+        ) from None
+
+
+def _number(text: str | None) -> float:
+    number = float(text or "")
+    if not math.isfinite(number):
+        raise ValueError
+    return number

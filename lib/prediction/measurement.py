@@ -42,7 +42,7 @@ def measure(
         UserError: the fovea lies outside the image.
     """
     inside = field_of_view > 0
-    sizes = _area_sizes(mask)
+    sizes = area_sizes(mask)
     square_mm = pixel_spacing_mm[0] * pixel_spacing_mm[1] if pixel_spacing_mm else None
     area = int(np.count_nonzero(mask))
     measured: Measurement = {
@@ -52,7 +52,6 @@ def measure(
         "ischaemic_index": _share(mask, inside),
         "number_of_areas": len(sizes),
         "largest_area_px": sizes[0] if sizes else 0,
-        "area_sizes_px": " ".join(map(str, sizes)),
         "mean_probability": _mean(probability[mask]),
         "mean_probability_field_of_view": _mean(probability[inside]),
         "fovea_row": fovea[0] if fovea else None,
@@ -96,8 +95,8 @@ def sectors(
     return found
 
 
-def _area_sizes(mask: np.ndarray) -> list[int]:
-    """Number of pixels of each area, largest first."""
+def area_sizes(mask: np.ndarray) -> list[int]:
+    """Number of pixels of each area of a mask, (H, W) bool; largest first."""
     _, _, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     return sorted(statistics[1:, cv2.CC_STAT_AREA].tolist(), reverse=True)
 

@@ -1,19 +1,15 @@
-"""measurements.csv: one row per image; an interruption loses no row."""
+"""measurements.csv, one row per image, and area_sizes.csv, one row per area; for spreadsheets and scripts."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from io import StringIO
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, TextIO
-
-import numpy as np
+from typing import Any, TextIO
 
 from lib.networks.trained_network import TrainedNetwork
-from lib.prediction.found_images import FoundImage
 from lib.prediction.image_file import Prediction
-from lib.prediction.measurement import Measurement, measure
-from lib.runtime.atomic_files import written_atomically
+from lib.prediction.measurement import Measurement
+
+MEASUREMENTS, AREA_SIZES = "measurements.csv", "area_sizes.csv"
 
 
 def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
@@ -31,83 +27,47 @@ def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
     }
 
 
-def table_columns(network: TrainedNetwork) -> list[str]:
-    """Names of the columns, from the measurements of an image of one black pixel."""
-    pixel = np.zeros((1, 1), np.uint8)
-    prediction = Prediction(pixel, pixel, pixel.astype(np.float32), None, None)
-    measured = measure(pixel > 0, prediction.probability, pixel)
-    return ["image", *measured, *provenance(network, prediction), "settings_sha256"]
+def write_tables(measurements: Path, area_sizes: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Write both tables, from entries of the record (`lib.prediction.results_record`), in their order.
 
-
-class MeasurementsTable:
-    """`measurements.csv`, always complete; new rows are first added to `measurements.partial.csv`.
-
-    Rows are only appended to the partial file, so that a killed process loses no row.
+    The files begin with a byte order mark: without it, Excel does not read UTF-8. Rows of networks with
+    different columns are in one table; a value that a row lacks is empty.
     """
-
-    def __init__(self, file: Path, columns: Sequence[str]) -> None:
-        self.file, self._columns = file, list(columns)
-        self._partial_file = file.with_name("measurements.partial.csv")
-        # As lines of text: 100 000 rows of 45 values would take a quarter of a GB.
-        self._lines: dict[str, str] = {}
-        self._settings: dict[str, str] = {}
-        for earlier in (file, self._partial_file):
-            self._read(earlier)
-
-    def _read(self, file: Path) -> None:
-        if not file.is_file():
-            return
-        with _open(file, "r") as stream:
-            rows = csv.reader(stream)
-            if next(rows, None) == self._columns:
-                for row in rows:
-                    if len(row) == len(self._columns):  # a power cut leaves a part of the last row
-                        self._keep(row)
-
-    def _keep(self, row: Sequence[str]) -> str:
-        text = StringIO()
-        csv.writer(text).writerow(row)
-        self._settings[row[0]], self._lines[row[0]] = row[-1], text.getvalue()
-        return text.getvalue()
-
-    def has_row(self, image: FoundImage, settings_sha256: str) -> bool:
-        """Whether the table has a row of the image that was made with these settings."""
-        return self._settings.get(str(image.file)) == settings_sha256
-
-    def drop_rows(self, images: Iterable[FoundImage]) -> None:
-        """Remove the rows of these images."""
-        for image in images:
-            self._lines.pop(str(image.file), None)
-
-    def add_row(self, image: FoundImage, row: Measurement, settings_sha256: str) -> None:
-        """Add or replace a row; only inside `open_for_rows`."""
-        values = [str(image.file), *map(_cell, row.values()), settings_sha256]
-        self._stream.write(self._keep(values))
-        self._stream.flush()
-
-    @contextmanager
-    def open_for_rows(self, images: Sequence[FoundImage]) -> Iterator[None]:
-        """Accept rows; at the end, or at an interruption, write the rows of `images` in their order."""
-        self._write(images)
-        with _open(self._partial_file, "w") as self._stream:
-            csv.writer(self._stream).writerow(self._columns)
-            try:
-                yield
-            finally:
-                self._write(images)
-        self._partial_file.unlink()
-
-    def _write(self, images: Sequence[FoundImage]) -> None:
-        with written_atomically(self.file) as (temporary,), _open(temporary, "w") as stream:
-            csv.writer(stream).writerow(self._columns)
-            stream.writelines(self._lines.get(str(image.file), "") for image in images)
+    rows = []
+    with _open(area_sizes) as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["image", "area", "area_px"])
+        for entry in entries:
+            sizes = enumerate(entry["area_sizes_px"], 1)
+            writer.writerows([entry["image"], number, size] for number, size in sizes)
+            rows.append(_row(entry))
+    columns = dict.fromkeys(name for row in rows for name in row)
+    last = [name for name in columns if name.endswith(("_file", "image_sha256", "settings_sha256"))]
+    with _open(measurements) as stream:
+        table = csv.DictWriter(stream, [*(c for c in columns or ["image"] if c not in last), *last])
+        table.writeheader()
+        table.writerows(rows)
 
 
-def _open(file: Path, mode: Literal["r", "w"]) -> TextIO:
-    return file.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
+def not_a_formula(text: str) -> str:
+    """Quote a text that a spreadsheet would execute as a formula."""
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r＝＋－＠") else text
+
+
+def _row(entry: Mapping[str, Any]) -> dict[str, str]:
+    files = {f"{kind}_file": name for kind, (name, _) in entry["files"].items()}
+    hashes = {name: entry[name] for name in ("image_sha256", "settings_sha256")}
+    values = {"image": entry["image"], **entry["measurements"], **files, **hashes}
+    return {name: _cell(value) for name, value in values.items()}
+
+
+def _open(file: Path) -> TextIO:
+    return file.open("w", encoding="utf-8-sig", newline="")
 
 
 def _cell(value: float | str | None) -> str:
     if value is None:
         return ""
+    if isinstance(value, str):
+        return not_a_formula(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -4,11 +4,10 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from lib.networks.network_choice import NetworkChoice
 from lib.networks.trained_network import TrainedNetwork
-from lib.prediction.folder import Outcome, PredictMany, predict_to_files
+from lib.prediction.folder import Outcome, PredictMany, predict_one
 from lib.prediction.found_images import FoundImage
 from lib.prediction.fovea import Foveae
 from lib.runtime.ray_cluster import ClusterOptions, cluster_connection, results_as_completed
@@ -16,21 +15,19 @@ from lib.runtime.ray_cluster import ClusterOptions, cluster_connection, results_
 
 @contextmanager
 def cluster_prediction(
-    cluster: ClusterOptions | None, chosen: NetworkChoice, output: Path, foveae: Foveae
+    cluster: ClusterOptions | None, chosen: NetworkChoice, foveae: Foveae
 ) -> Iterator[PredictMany | None]:
     """Connect to the cluster; gives the `predict_many` of `predict_images`, or None without a cluster.
 
-    Every machine must see images, output and experiments under the same paths.
+    Every machine must see images and experiments under the same paths. Only this process writes results: a
+    task whose process has ended cannot change a file.
     """
     if cluster is None:
         yield None
         return
 
     def predict_many(images: Sequence[FoundImage]) -> Iterator[tuple[FoundImage, Outcome]]:
-        calls = (
-            (image, (chosen, _with_absolute_path(image), output.absolute(), foveae.get(image.file)))
-            for image in images
-        )
+        calls = ((image, (chosen, _with_absolute_path(image), foveae.get(image.file))) for image in images)
         return results_as_completed(_predict, calls, cluster, own_process=False)
 
     with cluster_connection(cluster):
@@ -41,10 +38,8 @@ def _with_absolute_path(image: FoundImage) -> FoundImage:
     return dataclasses.replace(image, file=image.file.absolute())
 
 
-def _predict(
-    chosen: NetworkChoice, image: FoundImage, output: Path, fovea: tuple[float, float] | None
-) -> Outcome:
-    return predict_to_files(_network(chosen), image, output, fovea)
+def _predict(chosen: NetworkChoice, image: FoundImage, fovea: tuple[float, float] | None) -> Outcome:
+    return predict_one(_network(chosen), image, fovea)
 
 
 @functools.cache

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 
 from lib.configuration.experiment_folder import Experiment, refuse_other_settings, refuse_other_split
+from lib.configuration.folder_lock import training_lock
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
-from lib.configuration.training_lock import training_lock
 from lib.datasets.leakage import refuse_initial_weights
 from lib.figures.charts import learning_curves
 from lib.figures.mosaics import sample_patches

@@ -48,8 +48,11 @@ def angiograms(tmp_path_factory):
 
 
 def rows_of(table):
-    with table.open(encoding="utf-8", newline="") as stream:
+    with table.open(encoding="utf-8-sig", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+OTHER_FILES = {"measurements.csv", "area_sizes.csv", "results.jsonl", "results.lock", "results.lock.txt"}
 
 
 def test_each_image_gives_four_files_and_a_row_and_a_faulty_one_a_line(angiograms, tmp_path):
@@ -59,20 +62,20 @@ def test_each_image_gives_four_files_and_a_row_and_a_faulty_one_a_line(angiogram
     images = find_images([angiograms, bad], output)
     table, failures = predict_images(network(), images, output, {})
     assert len(failures) == 1 and "bad.png" in failures[0]
-    names = sorted(file.stem for file in angiograms.glob("*.png"))
-    endings = (".json", "_mask.png", "_overlay.png", "_probability.png")
-    expected = [f"{name}{ending}" for name in names for ending in endings]
-    assert sorted(f.name for f in output.iterdir()) == sorted([*expected, "measurements.csv"])
-    for row, name in zip(rows_of(table), names, strict=True):
-        mask = np.asarray(Image.open(output / f"{name}_mask.png")) > 0
-        assert row["image"] == str(angiograms / f"{name}.png")
+    endings = {"labelme": ".json", **{k: f"_{k}.png" for k in ("mask", "overlay", "probability")}}
+    expected = {f"{image.name}{ending}" for image in images[:-1] for ending in endings.values()}
+    assert {f.name for f in output.iterdir()} == expected | OTHER_FILES
+    for row, image in zip(rows_of(table), images[:-1], strict=True):
+        mask = np.asarray(Image.open(output / row["mask_file"])) > 0
+        assert (output / row["image"]).samefile(image.file)
+        assert all(row[f"{kind}_file"] == f"{image.name}{ending}" for kind, ending in endings.items())
         assert int(row["area_px"]) == mask.sum() > 0 and row["area_mm2"] == ""
         assert float(row["ischaemic_index"]) == pytest.approx(
             mask.sum() / int(row["field_of_view_px"]), rel=1e-5
         )
         assert (row["threshold"], row["threshold_source"]) == ("0.8", "a test")
-        levels = np.asarray(Image.open(output / f"{name}_probability.png"))
-        prediction = predict_file(network(), angiograms / f"{name}.png")
+        levels = np.asarray(Image.open(output / row["probability_file"]))
+        prediction = predict_file(network(), image.file)
         assert np.abs(levels / 65535 - prediction.probability).max() <= 0.5 / 65535 + 1e-7
 
 
@@ -88,9 +91,11 @@ def test_written_labelme_files_are_read_as_truth(angiograms, tmp_path):
         banner[8:16, 10:100:3] = 255
         Image.fromarray(np.concatenate([picture, banner])).save(folder / file.name)
         assert find_banner(np.concatenate([picture, banner]))
-    predict_images(network(), find_images([folder], folder / "out"), folder / "out", {})
-    for file in (folder / "out").glob("*.json"):
-        assert json.loads(file.read_text())["imagePath"] == f"../{file.stem}.png"
+    images = find_images([folder], folder / "out")
+    predict_images(network(), images, folder / "out", {})
+    for image in images:
+        file = folder / "out" / f"{image.name}.json"
+        assert json.loads(file.read_text())["imagePath"] == f"../{image.file.name}"
         file.rename(folder / file.name)
     found, faults = find_angiograms(folder)
     assert len(found) == 3 and not faults
@@ -133,17 +138,20 @@ def test_an_interrupted_prediction_continues_and_rows_of_other_settings_are_repl
         return len(calls)
 
     images = find_images([angiograms], tmp_path)
-    table, partial = tmp_path / "measurements.csv", tmp_path / "measurements.partial.csv"
+    table = tmp_path / "measurements.csv"
+    record, partial = tmp_path / "results.jsonl", tmp_path / "results.partial.jsonl"
     assert predicted() == 3 and not partial.exists()
     whole = table.read_bytes()
     assert predicted() == 0 and table.read_bytes() == whole
-    lines = whole.splitlines(keepends=True)
+    tables, *lines = record.read_bytes().splitlines(keepends=True)
+    record.unlink()
     table.unlink()
-    partial.write_bytes(b"".join(lines[:3]) + lines[3][:40])  # a power cut in the third image
+    partial.write_bytes(b"".join([tables, *lines[:2]]) + lines[2][:40])  # a power cut in the third image
+    (tmp_path / f"{images[2].name}.json").unlink()
+    for file in tmp_path.glob(f"{images[2].name}_*"):
+        file.unlink()
     assert predicted() == 1 and table.read_bytes() == whole
     (tmp_path / f"{images[1].name}_mask.png").unlink()
-    assert predicted() == 1 and table.read_bytes() == whole
-    os.utime(tmp_path / f"{images[0].name}.json", (1, 1))  # the image is newer
     assert predicted() == 1 and table.read_bytes() == whole
     assert predicted(threshold=0.7) == 3
     assert {row["threshold"] for row in rows_of(table)} == {"0.7"}
@@ -158,6 +166,12 @@ def test_a_fovea_adds_quadrants_and_with_the_spacing_also_rings(angiograms, tmp_
     quadrants = sum(int(row[f"area_px_{q}"]) for q in ("superior", "inferior", "left", "right"))
     assert quadrants == int(row["area_px"]) and row["ischaemic_index_inner_ring"] != ""
     assert float(row["area_mm2"]) == pytest.approx(int(row["area_px"]) * 0.0004)
+
+
+def test_a_fovea_outside_the_image_names_the_file(angiograms, tmp_path):
+    images = find_images([angiograms], tmp_path)[:1]
+    _, failures = predict_images(network(), images, tmp_path, {images[0].file: (1000, 3)})
+    assert len(failures) == 1 and failures[0].startswith(f"{images[0].file}: the fovea, row 1000")
 
 
 ODD_NAMES = [
@@ -186,8 +200,7 @@ def test_images_of_any_name_are_predicted(angiograms, tmp_path):
         named = json.loads(file.read_text())["imagePath"]
         assert (output / named).read_bytes() == picture
         assert len(os.fsencode(file.stem)) <= 200
-    assert (output / f"{'血' * 66}_mask.png").is_file()
-    assert len(list(output.iterdir())) == 4 * len(ODD_NAMES) + 1
+    assert len(list(output.iterdir())) == 4 * len(ODD_NAMES) + len(OTHER_FILES)
 
 
 def test_circular_links_are_not_followed(tmp_path):
@@ -208,8 +221,8 @@ def test_a_full_disk_gives_a_line_for_each_image(angiograms, tmp_path, small_fil
     with small_files_only(2000):
         _, failures = predict_images(network(), images, tmp_path, {})
     assert len(failures) == len(images)
-    assert all("_probability.png: cannot be written: File too large" in line for line in failures)
-    assert [f.name for f in tmp_path.iterdir()] == ["measurements.csv"]
+    assert all("cannot be written: File too large" in line for line in failures)
+    assert {f.name for f in tmp_path.iterdir()} == OTHER_FILES
 
 
 def test_no_data_of_a_dicom_patient_are_written_or_printed(angiograms, tmp_path, capfd, caplog):

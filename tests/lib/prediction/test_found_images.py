@@ -1,3 +1,4 @@
+import hashlib
 import time
 
 import numpy as np
@@ -9,25 +10,39 @@ from tests.lib.images.test_reading import write_dicom
 
 
 def test_images_are_found_once_and_their_results_have_different_names(tmp_path):
-    for name in ("a/1.png", "b/1.png", "b/deep/2.PNG", "b/out/1_overlay.png", "b/readme.txt"):
+    for name in ("a/1.png", "b/1.png", "b/deep/2.PNG", "b/.1.png", "b/readme.txt"):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x")
     given = [tmp_path / "a" / "1.png", tmp_path / "b", tmp_path / "a" / "1.png"]
     found = find_images(given, tmp_path / "b" / "out")
-    assert [(f.file.relative_to(tmp_path).as_posix(), f.name) for f in found] == [
-        ("a/1.png", "1"),
-        ("b/1.png", "1_2"),
-        ("b/deep/2.PNG", "2"),
-    ]
-
-
-def test_a_numbered_name_that_exists_is_skipped(tmp_path):
-    for name in ("a/1.png", "b/1.png", "c/1_2.png"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_bytes(b"x")
-    found = find_images(sorted(tmp_path.iterdir()), tmp_path / "out")
+    assert [f.file.relative_to(tmp_path).as_posix() for f in found] == ["a/1.png", "b/1.png", "b/deep/2.PNG"]
+    assert [f.path for f in found] == ["../../a/1.png", "../1.png", "../deep/2.PNG"]
     assert len({f.name for f in found}) == 3
+
+
+def test_a_name_follows_from_the_path_alone(tmp_path):
+    """However the image is named, and whatever other images there are."""
+    (tmp_path / "P01" / "deep").mkdir(parents=True)
+    for name in ("P01/OD.png", "P01/OD.tif", "P01/deep/OD.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "P01")
+    output = tmp_path / "out"
+    (alone,) = find_images([tmp_path / "P01" / "deep" / ".." / "OD.png"], output)
+    (linked,) = find_images([tmp_path / "link" / "OD.png"], output)
+    digits = hashlib.sha256(b"../P01/OD.png").hexdigest()[:12]
+    assert alone.name == linked.name == f"P01_OD-{digits}"
+    together = find_images([tmp_path / "link", tmp_path / "P01"], output)
+    assert sorted(i.path for i in together) == ["../P01/OD.png", "../P01/OD.tif", "../P01/deep/OD.png"]
+    assert alone.name in {i.name for i in together} and len({i.name for i in together}) == 3
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "-x.png", "@x.png", "+1.png", "\t=1.png", "＝1.png"])
+def test_no_spreadsheet_executes_the_path(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    (image,) = find_images([tmp_path], tmp_path)
+    assert image.text == f"./{name}" and (tmp_path / image.text).samefile(image.file)
+    assert image.name[0] not in "=+-@\t＝"
 
 
 def test_all_missing_paths_and_empty_folders_are_listed(tmp_path):
@@ -37,7 +52,7 @@ def test_all_missing_paths_and_empty_folders_are_listed(tmp_path):
     assert "no.png: no such file" in str(caught.value) and "empty: holds no image" in str(caught.value)
 
 
-def test_ten_thousand_images_of_one_name_are_numbered_quickly(tmp_path):
+def test_ten_thousand_images_of_one_name_are_found_quickly(tmp_path):
     for number in range(10_000):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "0001.png").touch()

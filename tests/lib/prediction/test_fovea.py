@@ -1,3 +1,5 @@
+import codecs
+import re
 from pathlib import Path
 
 import pytest
@@ -6,19 +8,75 @@ from lib.prediction.found_images import FoundImage
 from lib.prediction.fovea import read_foveae
 from lib.runtime.errors import UserError
 
-IMAGES = [FoundImage(Path("in") / f"{name}.png", name) for name in "abc"]
+IMAGES = [FoundImage.of(Path("in") / f"{name}.png", Path("out")) for name in "abc"]
+EYES = [FoundImage.of(Path(f"/data/{name}.png"), Path("/out")) for name in ("A/1", "B/1", "B/2")]
+
+
+def read(tmp_path, text, images, encoding="utf-8"):
+    file = tmp_path / "fovea.csv"
+    file.write_bytes(text.encode(encoding))
+    return read_foveae(str(file), images)
 
 
 def test_foveae_of_many_images_come_from_a_table(tmp_path):
-    file = tmp_path / "fovea.csv"
-    file.write_text("image,row,column\nb.png,12,34\n")
-    assert read_foveae(str(file), IMAGES) == {IMAGES[1].file: (12.0, 34.0)}
-    file.write_text("image,row,column\nother.png,12,34\n")
-    with pytest.raises(UserError, match=r"other images: other\.png: no such image"):
-        read_foveae(str(file), IMAGES)
+    assert read(tmp_path, "image,row,column\nb.png,12,34\n", IMAGES) == {IMAGES[1].file: (12.0, 34.0)}
+    with pytest.raises(UserError, match=r"fovea\.csv: line 2: other\.png: no such image"):
+        read(tmp_path, "image,row,column\nother.png,12,34\n", IMAGES)
 
 
-@pytest.mark.parametrize("text", ["12", "a,b", "1,2,3", "no.csv"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("A/1.png", "B/1.png"),
+        ("/data/A/1.png", "./B/1.png"),
+        ("..\\A\\1.png", "data\\B\\1.png"),
+        ("../data/A/1.png", "../data/B/1.png"),  # as in measurements.csv
+    ],
+)
+def test_a_path_tells_images_of_one_name_apart(tmp_path, names):
+    text = f"image,row,column\n{names[0]},1,2\n{names[1]},3,4\n2.png,5,6\n"
+    found = read(tmp_path, text, EYES)
+    assert found == {EYES[0].file: (1, 2), EYES[1].file: (3, 4), EYES[2].file: (5, 6)}
+
+
+def test_the_whole_path_is_stronger_than_its_end(tmp_path):
+    images = [FoundImage.of(Path(name), Path("/out")) for name in ("/A/1.png", "/B/A/1.png")]
+    assert read(tmp_path, "image,row,column\n/A/1.png,1,2\n", images) == {Path("/A/1.png"): (1, 2)}
+
+
+def test_ambiguous_and_double_rows_are_named(tmp_path):
+    text = "image,row,column\n1.png,1,2\n2.png,3,4\nB/2.png,5,6\nA/1.png,x,2\nB/1.png,nan,2\nA/1.png,1\n"
+    with pytest.raises(UserError) as error:
+        read(tmp_path, text, EYES)
+    lines = str(error.value).splitlines()
+    assert lines[0] == f"{tmp_path / 'fovea.csv'} (5):"
+    assert "line 2: 1.png: 2 images have this name (/data/A/1.png, /data/B/1.png)" in lines[1]
+    assert "line 4: /data/B/2.png: already in line 3" in lines[2]
+    assert all(
+        f"line {n}: " in line and "two numbers" in line for n, line in zip((5, 6, 7), lines[3:], strict=True)
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gbk", "gb18030"])
+def test_the_tables_of_chinese_windows_are_read(tmp_path, encoding):
+    image = FoundImage.of(Path("/data/眼底.png"), Path("/out"))
+    assert read(tmp_path, "image,row,column\r\n眼底.png,1,2\r\n", [image], encoding) == {image.file: (1, 2)}
+
+
+def test_a_table_that_cannot_be_read_is_named(tmp_path):
+    file = re.escape(str(tmp_path / "fovea.csv"))
+    with pytest.raises(
+        UserError, match=f"{file}: no column column: expected image,row,column, found 'image,row'"
+    ):
+        read(tmp_path, "image,row\n", EYES)
+    with pytest.raises(UserError, match=f"{file}: no column"):
+        read(tmp_path, "", EYES)
+    (tmp_path / "fovea.csv").write_bytes(codecs.BOM_UTF16_LE + "image".encode("utf-16-le") + b"\xff\xff")
+    with pytest.raises(UserError, match=file):
+        read_foveae(str(tmp_path / "fovea.csv"), EYES)
+
+
+@pytest.mark.parametrize("text", ["12", "a,b", "1,2,3", "nan,1", "no.csv"])
 def test_a_fovea_that_cannot_be_read_is_an_error(text):
     with pytest.raises(UserError, match="expected"):
         read_foveae(text, IMAGES[:1])

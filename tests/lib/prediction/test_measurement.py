@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.prediction.measurement import QUADRANTS, RINGS_MM, measure, sectors
+from lib.prediction.measurement import QUADRANTS, RINGS_MM, area_sizes, measure, sectors
 from lib.runtime.errors import UserError
 
 INSIDE = np.ones((40, 60), np.uint8)
@@ -20,7 +20,7 @@ def test_areas_worked_by_hand():
     assert found["area_mm2"] == pytest.approx(56 * 0.0002)
     assert found["ischaemic_index"] == pytest.approx(56 / 2360)
     assert (found["number_of_areas"], found["largest_area_px"]) == (3, 40)
-    assert found["area_sizes_px"] == "40 15 1"
+    assert area_sizes(mask) == [40, 15, 1]
     assert found["mean_probability"] == pytest.approx(0.8)
     assert found["ischaemic_index_superior"] is None and found["fovea_row"] is None
 

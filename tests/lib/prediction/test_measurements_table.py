@@ -2,43 +2,42 @@ import csv
 
 import pytest
 
-from lib.prediction.found_images import FoundImage
-from lib.prediction.measurements_table import MeasurementsTable
+from lib.prediction.measurements_table import not_a_formula, write_tables
 
-COLUMNS = ["image", "area_px", "ischaemic_index", "settings_sha256"]
-A, B = (FoundImage(name, name) for name in "ab")
+
+def entry(image, sizes=(), **measurements):
+    files = {"mask": [f"{image}_mask.png", "0"]}
+    hashes = {"image_sha256": "1", "settings_sha256": "2"}
+    return {"image": image, "files": files, "measurements": measurements, "area_sizes_px": sizes, **hashes}
 
 
 def rows_of(file):
-    with file.open(newline="") as stream:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
         return list(csv.reader(stream))
 
 
-def test_a_killed_process_loses_no_row_but_the_one_being_written(tmp_path):
-    file, partial = tmp_path / "measurements.csv", tmp_path / "measurements.partial.csv"
-    table = MeasurementsTable(file, COLUMNS)
-    with table.open_for_rows([A, B]):
-        table.add_row(B, {"area_px": 3, "ischaemic_index": None}, "x")
-        killed = partial.read_bytes() + b"a,4,"
-    partial.write_bytes(killed)
-    file.unlink()
-    table = MeasurementsTable(file, COLUMNS)
-    assert table.has_row(B, "x") and not table.has_row(B, "y") and not table.has_row(A, "x")
-    with table.open_for_rows([A, B]):
-        table.add_row(A, {"area_px": 5, "ischaemic_index": 1 / 3}, "x")
-    assert rows_of(file) == [COLUMNS, ["a", "5", "0.333333", "x"], ["b", "3", "", "x"]]
-    assert not partial.exists()
+def test_both_tables_open_in_excel(tmp_path):
+    files = tmp_path / "measurements.csv", tmp_path / "area_sizes.csv"
+    entries = [
+        entry("a", [5, 2], area_px=7, model="=cmd", ischaemic_index=1 / 3),
+        entry("眼", [4], area_px=4, model="m", area_fraction=None),
+    ]
+    write_tables(*files, entries)
+    assert all(file.read_bytes().startswith(b"\xef\xbb\xbf") for file in files)  # else Excel reads no UTF-8
+    header = ["image", "area_px", "model", "ischaemic_index", "area_fraction"]
+    assert rows_of(files[0]) == [
+        [*header, "mask_file", "image_sha256", "settings_sha256"],
+        ["a", "7", "'=cmd", "0.333333", "", "a_mask.png", "1", "2"],
+        ["眼", "4", "m", "", "", "眼_mask.png", "1", "2"],
+    ]
+    sizes = [["a", "1", "5"], ["a", "2", "2"], ["眼", "1", "4"]]
+    assert rows_of(files[1]) == [["image", "area", "area_px"], *sizes]
 
 
-def test_an_exception_leaves_the_table_with_its_rows(tmp_path):
-    table = MeasurementsTable(tmp_path / "measurements.csv", COLUMNS)
-    with pytest.raises(KeyboardInterrupt), table.open_for_rows([A, B]):
-        table.add_row(A, {"area_px": 5, "ischaemic_index": 0.5}, "x")
-        raise KeyboardInterrupt
-    assert rows_of(table.file) == [COLUMNS, ["a", "5", "0.5", "x"]]
+@pytest.mark.parametrize("first", "=+-@\t\r＝＋－＠")
+def test_a_formula_is_quoted(first):
+    assert not_a_formula(f"{first}1") == f"'{first}1"
 
 
-def test_a_table_with_other_columns_is_not_read(tmp_path):
-    file = tmp_path / "measurements.csv"
-    file.write_text("image,area,x,settings_sha256\r\na,5,0.5,x\r\n")
-    assert not MeasurementsTable(file, COLUMNS).has_row(A, "x")
+def test_other_texts_are_not_quoted():
+    assert [not_a_formula(text) for text in ("", "a=1", "0.5")] == ["", "a=1", "0.5"]

@@ -209,12 +209,19 @@ def test_each_image_is_predicted_once_although_a_machine_is_killed(cluster, test
     command = ["run_prediction.py", tmp_path / "in", "--output", tmp_path / "out"]
     command += ["--config", PROJECT / "configurations" / "demo.txt", "--experiment", "tested"]
     command += [part for setting in settings for part in ("--set", setting)]
-    partial = tmp_path / "out" / "measurements.partial.csv"
+    partial = tmp_path / "out" / "results.partial.jsonl"
     with start(*command, "--cluster", cluster.address) as process:
-        wait_for(lambda: partial.exists() and len(partial.read_text().splitlines()) > 3, process)
+        wait_for(lambda: partial.exists() and partial.read_text().count('"image"') > 3, process)
         kill_machine(cluster)
         output, errors = process.communicate(timeout=LONGEST)
     assert process.returncode == 1 and "12 images predicted" in output, errors
     assert "failed (1):" in output and "0.png: is not an image" in output
-    there = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
-    assert there == {file.name: file.read_bytes() for file in alone.parent.iterdir()}
+    there, expected = (
+        {
+            file.name: file.read_bytes()
+            for file in folder.iterdir()
+            if not file.name.startswith("results.lock")
+        }
+        for folder in (tmp_path / "out", alone.parent)
+    )
+    assert there == expected

@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import models.unet
 from lib.configuration.experiment_folder import Experiment
-from lib.configuration.training_lock import training_lock
+from lib.configuration.folder_lock import training_lock
 from lib.networks.batches import BATCH_SIZES
 from lib.networks.keras_model import build_model, trained_model
 from lib.runtime.errors import UserError

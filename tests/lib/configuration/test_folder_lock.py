@@ -9,14 +9,14 @@ import sys
 import pytest
 
 from lib.configuration.experiment_folder import Experiment
-from lib.configuration.training_lock import FolderLocked, training_lock
+from lib.configuration.folder_lock import FolderLocked, training_lock
 from lib.runtime.paths import PROJECT
 
 HOLD_THE_LOCK = """
 import sys, time
 from pathlib import Path
 from lib.configuration.experiment_folder import Experiment
-from lib.configuration.training_lock import training_lock
+from lib.configuration.folder_lock import training_lock
 with training_lock(Experiment(Path(sys.argv[1]), "a")):
     print("locked", flush=True)
     time.sleep(60)

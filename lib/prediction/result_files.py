@@ -1,0 +1,80 @@
+"""The result files of one image: probability map, mask, overlay, LabelMe file."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.images.labelme import labelme_document
+from lib.images.masks import binary_mask
+from lib.images.outlines import draw_prediction
+from lib.images.png import encode_png
+from lib.networks.trained_network import TrainedNetwork
+from lib.prediction.found_images import FoundImage
+from lib.prediction.image_file import Prediction
+from lib.prediction.measurement import Measurement, area_sizes, measure
+from lib.prediction.measurements_table import provenance
+from lib.runtime.errors import UserError
+
+ENDINGS = {
+    "probability": "_probability.png",
+    "mask": "_mask.png",
+    "overlay": "_overlay.png",
+    "labelme": ".json",
+}
+"""Kind of each result file, and the ending of its name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What is kept of the prediction of one image.
+
+    Attributes:
+        image_sha256: SHA-256 of the image file.
+        measurements: its row of the table.
+        area_sizes_px: pixels of each area, largest first.
+        contents: the bytes of each result file, by kind.
+    """
+
+    image_sha256: str
+    measurements: Measurement
+    area_sizes_px: list[int]
+    contents: dict[str, bytes]
+
+
+def file_names(image: FoundImage) -> dict[str, str]:
+    """Name of each result file of an image, by kind."""
+    return {kind: f"{image.name}{ending}" for kind, ending in ENDINGS.items()}
+
+
+def encode_result(
+    network: TrainedNetwork,
+    image: FoundImage,
+    image_sha256: str,
+    prediction: Prediction,
+    fovea: tuple[float, float] | None = None,
+) -> Result:
+    """Measure the prediction of an image, and encode its files.
+
+    Raises:
+        UserError: the fovea lies outside the image.
+    """
+    field_of_view, probability = prediction.field_of_view, prediction.probability
+    spacing = prediction.pixel_spacing_mm
+    mask = binary_mask(probability, field_of_view, network.threshold, network.min_area_px)
+    try:
+        measured = measure(mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea)
+    except UserError as error:
+        raise UserError(f"{image.file}: {error}") from error
+    is_dicom = image.file.suffix.lower() in {".dcm", ".dicom"}  # LabelMe cannot read it
+    picture = encode_png(prediction.original) if is_dicom else None
+    document = labelme_document(mask, network.label, image.path, image_png=picture)
+    # Bytes of a path that are not UTF-8 are written as escapes, which JSON can read.
+    text = (json.dumps(document, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    contents = {
+        "probability": encode_png(np.rint(probability * 65535).astype(np.uint16)),
+        "mask": encode_png(mask.astype(np.uint8) * 255),
+        "overlay": encode_png(draw_prediction(prediction.original, mask, field_of_view)),
+        "labelme": text,
+    }
+    return Result(image_sha256, {**measured, **provenance(network, prediction)}, area_sizes(mask), contents)
