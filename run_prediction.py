@@ -12,6 +12,7 @@ from lib.networks.network_choice import (
     described_shipped_network,
     shipped_network,
 )
+from lib.runtime.atomic_files import remove_abandoned
 from lib.runtime.command_line import add_experiments_option, run_script, script_parser
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
@@ -122,6 +123,7 @@ def main() -> None:
     foveae = fovea.read_foveae(arguments.fovea, images)
     chosen = _chosen(arguments)
     network = chosen.read()
+    remove_abandoned(arguments.output)
     with on_cluster.cluster_prediction(cluster, chosen, arguments.output, foveae) as predict_many:
         table, failures = folder.predict_images(network, images, arguments.output, foveae, predict_many)
     number = len(images) - len(failures)
