@@ -78,7 +78,7 @@ def write_onnx(
     exported = onnx_mean([onnx_model(member) for member in members])
     if float16_weights:
         with_float16_weights(exported.graph)
-    metadata = json.dumps(network_metadata(network, configuration), sort_keys=True)
+    metadata = json.dumps(network_metadata(network, configuration, exported.graph), sort_keys=True)
     onnx.helper.set_model_props(exported, {METADATA_KEY: metadata})
     with written_atomically(file) as (beside,):
         onnx.save(exported, beside)

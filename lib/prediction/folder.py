@@ -18,7 +18,7 @@ from lib.prediction.found_images import FoundImage
 from lib.prediction.fovea import Foveae
 from lib.prediction.image_file import Prediction, predict_file
 from lib.prediction.measurement import Measurement, measure
-from lib.prediction.measurements_table import MeasurementsTable, provenance, table_columns
+from lib.prediction.measurements_table import MeasurementsTable, print_differences, provenance, table_columns
 from lib.runtime.atomic_files import write_text
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
@@ -69,6 +69,7 @@ def predict_images(
                 failures[image] = outcome
             else:
                 table.add_row(image, outcome, settings[image])
+                print_differences(image, outcome)
     return table.file, [failures[image] for image in images if image in failures]
 
 
@@ -112,7 +113,9 @@ def write_results(
     field_of_view, probability = prediction.field_of_view, prediction.probability
     spacing = prediction.pixel_spacing_mm
     mask = binary_mask(probability, field_of_view, network.threshold, network.min_area_px)
-    measured = measure(mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea)
+    measured = measure(
+        mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea, share=network.share_column
+    )
     levels = np.rint(probability * 65535).astype(np.uint16)
     write_png(output / f"{image.name}_probability.png", levels)
     write_png(output / f"{image.name}_mask.png", mask.astype(np.uint8) * 255)

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 import numpy as np
+from tqdm import tqdm
 
 from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.found_images import FoundImage
-from lib.prediction.image_file import Prediction
+from lib.prediction.image_file import Prediction, differences_from_training
 from lib.prediction.measurement import Measurement, measure
 from lib.runtime.atomic_files import written_atomically
+
+DIFFERENCES = "differs_from_training"
+"""Column that says how an image differs from those of the training; empty if it does not."""
 
 
 def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
@@ -28,14 +32,22 @@ def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
         "threshold": network.threshold,
         "threshold_source": network.threshold_source,
         "min_area_px": network.min_area_px,
+        "structure": network.structure,
+        DIFFERENCES: differences_from_training(network, prediction),
     }
+
+
+def print_differences(image: FoundImage, row: Measurement) -> None:
+    """Print one line if the image differs from those of the training; above the progress bar."""
+    if differences := row[DIFFERENCES]:
+        tqdm.write(f"{image.file}: less reliable: {differences}")
 
 
 def table_columns(network: TrainedNetwork) -> list[str]:
     """Names of the columns, from the measurements of an image of one black pixel."""
     pixel = np.zeros((1, 1), np.uint8)
     prediction = Prediction(pixel, pixel, pixel.astype(np.float32), None, None)
-    measured = measure(pixel > 0, prediction.probability, pixel)
+    measured = measure(pixel > 0, prediction.probability, pixel, share=network.share_column)
     return ["image", *measured, *provenance(network, prediction), "settings_sha256"]
 
 

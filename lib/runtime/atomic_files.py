@@ -1,7 +1,7 @@
 """Files that are complete or absent: written under a temporary name, then renamed.
 
-Temporary names are `.PROCESS-MACHINE-RANDOM-NAME`, so that no two processes share one, also in containers or on
-machines with a common folder. Earlier versions wrote `.PROCESS-NAME`.
+Temporary names are `.PROCESS-MACHINE-RANDOM-NAME`, so that no two processes share one, also in containers or
+on machines with a common folder. Earlier versions wrote `.PROCESS-NAME`.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ def remove_abandoned(folder: Path, names: Collection[str] | None = None) -> None
             if found and (names is None or found[3] in names):
                 with suppress(OSError):  # another process removed it, or it is of another user
                     if _is_abandoned(int(found[1]), found[2], entry):
-                        os.unlink(entry)
+                        Path(entry).unlink()
 
 
 def _temporary_name(name: str) -> str:
@@ -78,7 +78,7 @@ def _temporary_name(name: str) -> str:
 def _machine() -> str:
     """Eight digits for the machine or container in which a process number is valid."""
     try:
-        numbers = os.readlink("/proc/self/ns/pid")  # containers may have the same name
+        numbers = str(Path("/proc/self/ns/pid").readlink())  # containers may have the same name
     except OSError:  # not Linux
         numbers = ""
     return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
