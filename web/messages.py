@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 from lib.networks.trained_network import is_non_perfusion
 
 
-def script_messages(structure: str) -> dict[str, str]:
+def script_messages(structure: str = "CNP") -> dict[str, str]:
     """Messages by the names used in web/static, which also replaces the {words} in braces.
 
     `structure` is what the network outlines.

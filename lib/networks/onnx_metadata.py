@@ -36,9 +36,9 @@ CHANGEABLE_KEYS = ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_s
 TRAINING_IMAGES_KEY = "training_images"
 """Key of the description for scale and colour of the training images."""
 
-GRAPH_KEYS = ("graph_sha256", "operations")
-"""Keys of the description for the SHA-256 of the graph with its weights, and for the number of nodes of each
-operator. Older files lack them."""
+WEIGHTS_KEY, OPERATIONS_KEY = "initializers_sha256", "operations"
+"""Keys of the description for the SHA-256 of all tensors of the graph, as float32 and as float16, and for
+the number of nodes of each operator. Older files lack them."""
 
 MOST_OPERATIONS = 20_000
 """Most nodes of a graph without `operations`; the largest network of this project has some hundred."""
@@ -55,9 +55,12 @@ SCALAR_FIELDS = (*TEXT_FIELDS, "threshold", "min_area_px")
 
 
 def network_metadata(
-    network: TrainedNetwork, configuration: Configuration, graph: onnx.GraphProto
+    network: TrainedNetwork, configuration: Configuration, graphs: Sequence[onnx.GraphProto]
 ) -> dict[str, Any]:
-    """The description of a network and of its graph, which `network_fields` and `read_checked_file` read."""
+    """The description of a network, which `network_fields` and `read_checked_file` read.
+
+    `graphs` are the graph of the network, and the same one with other types of its weights.
+    """
     banner = configuration.texts["preparation"]["info_banner"]
     sections = {name: configuration.texts[name] for name in STORED_SECTIONS}
     scalars = {name: getattr(network, name) for name in SCALAR_FIELDS}
@@ -69,19 +72,28 @@ def network_metadata(
         "sections": sections,
         SEEN_IMAGES_KEY: seen,
         TRAINING_IMAGES_KEY: images,
-        "graph_sha256": graph_sha256(graph),
-        "operations": operations(graph),
+        WEIGHTS_KEY: [tensors_sha256(graph) for graph in graphs],
+        OPERATIONS_KEY: operations(graphs[0]),
     }
 
 
-def graph_sha256(graph: onnx.GraphProto) -> str:
-    """SHA-256 of a graph with all its weights, in hexadecimal."""
-    return hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest()
+def tensors_sha256(graph: onnx.GraphProto) -> str:
+    """SHA-256 of the names, types and numbers of all tensors of a graph, in hexadecimal."""
+    import onnx  # heavy: start-up without an ONNX file does not need it
+
+    digests = []
+    for message in _messages(graph):
+        if isinstance(message, onnx.TensorProto):
+            array = onnx.numpy_helper.to_array(message)
+            digest = hashlib.sha256(f"{message.name} {array.dtype} {array.shape} ".encode())
+            digest.update(array.tobytes())
+            digests.append(digest.hexdigest())
+    return hashlib.sha256(" ".join(sorted(digests)).encode()).hexdigest()
 
 
 def operations(graph: onnx.GraphProto) -> dict[str, int]:
-    """How many nodes of each operator a graph has."""
-    return dict(Counter(node.op_type for node in graph.node))
+    """How many nodes of each operator a graph has, except Cast, which float16 weights need."""
+    return dict(Counter(node.op_type for node in graph.node if node.op_type != "Cast"))
 
 
 def read_checked_file(file: Path) -> tuple[bytes, dict[str, Any]]:
@@ -138,18 +150,25 @@ def _parsed(metadata: str, file: Path) -> dict[str, Any]:
 
 def _refuse_other_graph(graph: onnx.GraphProto, content: dict[str, Any], file: Path) -> None:
     """Refuse a graph that was changed after the export, or whose computation could be endless."""
-    found, stated = operations(graph), content.get("operations")
+    found, stated = operations(graph), content.get(OPERATIONS_KEY)
     if stated is not None and found != stated:
-        raise UserError(
-            f"{file}: has {sum(found.values())} operations, not those of its metadata; export it again"
-        )
-    if sum(found.values()) > MOST_OPERATIONS:
-        raise UserError(f"{file}: has {sum(found.values())} operations; expected at most {MOST_OPERATIONS}")
-    if content.get("graph_sha256", expected := graph_sha256(graph)) != expected:
+        number = sum(found.values())
+        raise UserError(f"{file}: has {number} operations, not those of its metadata; export it again")
+    if len(graph.node) > MOST_OPERATIONS:
+        raise UserError(f"{file}: has {len(graph.node)} operations; expected at most {MOST_OPERATIONS}")
+    expected = content.get(WEIGHTS_KEY)
+    if expected is not None and not (isinstance(expected, list) and _tensors_sha256(graph, file) in expected):
         raise UserError(
             f"{file}: its weights are not those that were exported (another SHA-256): damaged or changed; "
             "export it again, or get the file again"
         )
+
+
+def _tensors_sha256(graph: onnx.GraphProto, file: Path) -> str:
+    try:
+        return tensors_sha256(graph)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise UserError(f"{file}: its weights cannot be read ({error}); export it again") from None
 
 
 def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]) -> dict[str, Any]:
