@@ -75,3 +75,16 @@ def test_the_main_thread_never_waits_for_a_closing_connection(connection):
     worker.finish_request(served, SimpleNamespace(cancelled=lambda: False, result=lambda: kept))
     assert time.monotonic() - started < 0.2
     assert worker.nr_conns == 0
+
+
+def test_a_slow_connection_is_ended_and_a_fast_one_is_not(connection):
+    served, client = connection
+    worker = UploadWorker(1, 0, [], None, 30, Config(), logging.getLogger())
+    worker._handled.add(served)
+    worker.notify()
+    client.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+    served.started -= GRACE_SECONDS + 1
+    worker.notify()
+    assert client.recv(1) == b""
