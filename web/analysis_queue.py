@@ -1,5 +1,6 @@
 """The queue: one thread of each process analyses the images in order and deletes expired results."""
 
+import atexit
 import contextlib
 import logging
 import os
@@ -33,6 +34,9 @@ SECONDS_BETWEEN_POLLS = 2
 """Interval at which the queue is read; other processes add images to it."""
 SECONDS_BETWEEN_CLEANINGS = 60
 
+ENDING_SECONDS = 3
+"""How long the end of the server waits for the current analysis."""
+
 WARM_UP_SIZE = (768, 768)
 """Size of most fundus cameras' angiograms in pixels."""
 
@@ -56,6 +60,7 @@ class AnalysisThread(threading.Thread):
         # The first prediction allocates memory and takes twice as long as later ones; no user should wait
         # for this. An error here occurs again, and is reported, in the first analysis.
         with contextlib.suppress(Exception):
+            web.decoder.start()
             channels = len(web.network.preprocessing.channels)
             web.network.predict(np.zeros((1, *WARM_UP_SIZE, channels), np.float32))
         cleaned = -float("inf")
@@ -74,16 +79,43 @@ class AnalysisThread(threading.Thread):
 
 
 def start_analysis() -> None:
-    """Read the network and start the analysis thread.
+    """Delete what an ended server left, read the network and start the analysis thread.
 
     Raises:
         UserError: there is no ONNX file, or it cannot be read.
     """
     migrate_database()
-    file = model_file(settings.MODEL)
-    apps.get_app_config("web").network = read_onnx_network(file, engine=settings.ENGINE)
+    delete_all_if_unused()
+    web = apps.get_app_config("web")
+    web.serving.acquire()
+    web.network = read_onnx_network(model_file(settings.MODEL), engine=settings.ENGINE)
     fail_interrupted()
-    AnalysisThread().start()
+    web.analysis = AnalysisThread()
+    web.analysis.start()
+    atexit.register(stop_analysis)
+
+
+def stop_analysis() -> None:
+    """End the analysis thread, and delete all images if no other process serves them; may be called twice."""
+    web = apps.get_app_config("web")
+    if web.analysis:
+        web.analysis.ending.set()
+        web.uploaded.set()
+        web.analysis.join(ENDING_SECONDS)
+        web.analysis = None
+    web.decoder.end()
+    web.serving.release()
+    delete_all_if_unused()
+
+
+def delete_all_if_unused() -> None:
+    """Delete the images and results of all sessions, unless a process serves them."""
+    with apps.get_app_config("web").serving.alone() as alone:
+        if alone:
+            delete(Result.objects.all())
+            for folder in (settings.RESULTS_FOLDER, settings.UPLOAD_FOLDER):
+                for left in folder.iterdir():
+                    _remove(left)
 
 
 def check_room() -> None:
@@ -134,10 +166,20 @@ def without_path(error: UserError, file: Path) -> str:
 
 
 def delete(results: QuerySet) -> None:
-    """Delete results and their folders."""
+    """Delete results and their folders for good."""
     for result in results:
         Result.objects.filter(pk=result.pk).delete()
         shutil.rmtree(result.folder, ignore_errors=True)
+    empty_write_ahead_log()
+
+
+def empty_write_ahead_log() -> None:
+    """Remove deleted rows from the file beside the database too; `secure_delete` overwrites them in it.
+
+    If another connection reads just now, this does nothing; the analysis thread repeats it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def delete_expired() -> None:
@@ -147,8 +189,14 @@ def delete_expired() -> None:
     for left in (*settings.RESULTS_FOLDER.iterdir(), *settings.UPLOAD_FOLDER.iterdir()):
         with contextlib.suppress(FileNotFoundError):  # another process deleted it
             if left.stat().st_mtime < too_old:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                _remove(left)
     SessionStore.clear_expired()
+    empty_write_ahead_log()
+
+
+def _remove(left: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # another process deleted it
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def delete_results_at_logout(request: HttpRequest, **_: object) -> None:

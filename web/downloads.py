@@ -15,6 +15,7 @@ from lib.images.masks import binary_mask
 from lib.images.outlines import draw_prediction
 from lib.images.png import encode_png
 from lib.images.reading import read_image
+from lib.networks.trained_network import share_column
 from lib.prediction.measurement import measure
 from lib.prediction.measurements_table import not_a_formula
 from web.models import Result
@@ -68,7 +69,10 @@ def measure_result(result: Result, choice: dict) -> MeasuredResult:
     spacing = (given, given) if given else result.pixel_spacing_mm
     row, column = choice["fovea_row"], choice["fovea_column"]
     fovea = None if row is None else (row, column)
-    measurement = measure(mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea)
+    share = share_column(result.provenance["structure"])
+    measurement = measure(
+        mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea, share=share
+    )
     provenance = result.provenance | {
         "threshold": choice["threshold"],
         "min_area_px": choice["min_area_px"],

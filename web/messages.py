@@ -2,22 +2,26 @@
 
 from django.utils.translation import gettext as _
 
+from lib.networks.trained_network import is_non_perfusion
 
-def script_messages() -> dict[str, str]:
-    """Messages by the names used in web/static, which also replaces the {words} in braces."""
-    return {
+
+def script_messages(structure: str = "CNP") -> dict[str, str]:
+    """Messages by the names used in web/static, which also replaces the {words} in braces.
+
+    `structure` is what the network outlines.
+    """
+    return _share_messages(structure) | {
         "sending": _("Sending"),
         "waiting": _("Waiting, number {position} in the queue"),
         "running": _("Being analysed"),
-        "done": _("Ischaemic index {index}"),
         "busy": _("The server is busy; next attempt in {seconds} s"),
         "tooLarge": _("The file is too large."),
         "unreachable": _("The server cannot be reached."),
-        "analysed": _("{name} is analysed: ischaemic index {index}, {areas} areas."),
         "deleted": _("{name} was deleted."),
         "allDeleted": _("All images were deleted."),
         "keptUntil": _("The server deletes this image at {time}"),
         "banner": _("The information banner was excluded ({banner})."),
+        "differences": _("Less reliable: {differences}."),
         "spacingOfFile": _("{height} × {width} (from the file)"),
         "unknown": _("unknown"),
         "markFovea": _("Click on the fovea in the picture"),
@@ -28,4 +32,16 @@ def script_messages() -> dict[str, str]:
         "centre": _("Centre (1 mm)"),
         "inner_ring": _("Inner ring (1 to 3 mm)"),
         "outer_ring": _("Outer ring (3 to 6 mm)"),
+    }
+
+
+def _share_messages(structure: str) -> dict[str, str]:
+    if is_non_perfusion(structure):
+        return {
+            "done": _("Ischaemic index {index}"),
+            "analysed": _("{name} is analysed: ischaemic index {index}, {areas} areas."),
+        }
+    return {
+        "done": _("Area fraction {index}"),
+        "analysed": _("{name} is analysed: area fraction {index}, {areas} areas."),
     }

@@ -1,5 +1,7 @@
 """Checks of every request (size, account) and headers of every response."""
 
+import contextlib
+import time
 from collections.abc import Callable
 
 from django.conf import settings
@@ -18,9 +20,11 @@ _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_DRAINED_AT_MOST = 10
-"""Multiple of the limit: a longer body is not read. A shorter one is read and dropped, because a browser
-that is disconnected while it sends does not show the response."""
+_DROPPED_AT_MOST = 10
+"""Multiple of the limit of an upload: no more of a body is read and dropped."""
+
+_DROPPING_SECONDS = 60
+"""No longer than this."""
 
 
 def response_headers(get_response: GetResponse) -> GetResponse:
@@ -36,6 +40,36 @@ def response_headers(get_response: GetResponse) -> GetResponse:
         return response
 
     return respond
+
+
+def drop_unread_body(get_response: GetResponse) -> GetResponse:
+    """Read and drop the rest of a body before the response is sent, if the user is logged in.
+
+    A browser that is disconnected while it sends does not show the response; and the server would wait for
+    the rest in the thread that accepts all connections. Nothing is read from strangers.
+    """
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if _may_send(request):
+            _drop_body(request)
+        return response
+
+    return respond
+
+
+def _may_send(request: HttpRequest) -> bool:
+    if not settings.ACCOUNTS_REQUIRED:
+        return True
+    user = getattr(request, "user", None)  # absent if an earlier middleware has refused the request
+    return user is not None and user.is_authenticated
+
+
+def _drop_body(request: HttpRequest) -> None:
+    left, until = _DROPPED_AT_MOST * settings.MAX_UPLOAD_BYTES, time.monotonic() + _DROPPING_SECONDS
+    with contextlib.suppress(OSError):  # the client has disconnected
+        while left > 0 and time.monotonic() < until and (block := request.read(2**16)):
+            left -= len(block)
 
 
 class Refusals:
@@ -65,12 +99,9 @@ def upload_size_limit(get_response: GetResponse) -> GetResponse:
         length = int(request.META.get("CONTENT_LENGTH") or 0)
         is_upload = request.path == RESULTS_PATH
         limit = settings.MAX_UPLOAD_BYTES if is_upload else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        if length <= limit:
-            return get_response(request)
-        if length <= _DRAINED_AT_MOST * settings.MAX_UPLOAD_BYTES:
-            while request.read(2**16):
-                pass
-        return problem(request, 413, too_many_bytes())
+        if length > limit:
+            return problem(request, 413, too_many_bytes())
+        return get_response(request)
 
     return respond
 

@@ -2,9 +2,10 @@
 
 import os
 import shlex
+import signal
 import socket
 import sys
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import django
@@ -17,6 +18,7 @@ from lib.networks.from_onnx import read_onnx_network
 from lib.networks.network_choice import SHIPPED_NETWORK, described_shipped_network
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
+from web import gunicorn_settings
 from web.start import migrate_database, model_file
 
 
@@ -29,8 +31,9 @@ class Server(BaseApplication):
 
     def load_config(self) -> None:
         """Called by gunicorn."""
-        for name, value in self.options.items():
-            self.cfg.set(name, value)
+        for name, value in (vars(gunicorn_settings) | self.options).items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
 
     def load(self) -> object:
         """Called by gunicorn in the process that serves."""
@@ -46,6 +49,8 @@ def serve(host: str, port: int, certificate: Path | None, key: Path | None) -> N
     Raises:
         UserError: there is no ONNX file, the port is in use, or a setting is unsafe on the network.
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop_at_once)
     django.setup()
     migrate_database()
     file = model_file(settings.MODEL)
@@ -54,7 +59,7 @@ def serve(host: str, port: int, certificate: Path | None, key: Path | None) -> N
     os.environ["CNP_WEB_MODEL"] = str(file)
     # Read the file before gunicorn starts, so that a fault is reported in one line. Read it in another
     # process, because gunicorn cannot fork safely after onnxruntime has started threads.
-    with get_context("fork").Pool(1) as pool:
+    with get_context("fork").Pool(1, _end_quietly) as pool:
         print(f"network: {pool.apply(_described, [file])}, {file}")
         pool.close()
         pool.join()  # without it, the process is terminated and may print a traceback
@@ -66,21 +71,30 @@ def serve(host: str, port: int, certificate: Path | None, key: Path | None) -> N
     print(f"open {scheme}://{name}:{port}/ (Ctrl-C stops the server)", flush=True)
     options = {
         "bind": f"{_in_address(host)}:{port}",
-        "worker_class": "gthread",
-        "threads": 8,
         "certfile": certificate and str(certificate),
         "keyfile": key and str(key),
-        "graceful_timeout": 5,
-        "control_socket_disable": True,
-        "loglevel": "warning",
     }
     connections.close_all()  # a SQLite connection must not be used after a fork
     Server({name: value for name, value in options.items() if value is not None}).run()
 
 
+def _stop_at_once(number: int, frame: object) -> None:
+    """End the process before gunicorn has replaced this handler; SQLite turns exceptions into other ones."""
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    for child in active_children():
+        child.kill()
+    os.write(2, f"\nstopped by {name}\n".encode())
+    os._exit(128 + number)
+
+
 def _described(file: Path) -> str:
     network = read_onnx_network(file, engine=settings.ENGINE)
     return f"{network.name} ({network.architecture}), threshold {network.threshold:g}"
+
+
+def _end_quietly() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _check_port(host: str, port: int) -> None:

@@ -33,6 +33,10 @@ if not LOCAL:
 MAX_UPLOAD_BYTES = 64 * 2**20
 MAX_PIXELS = 20_000_000
 """Pixels of one upload; fundus cameras have 12 to 16 million. At most lib.images.checked_files.MAX_PIXELS."""
+MAX_DECODING_SECONDS = 15
+"""Time to decode one upload; its process is ended then. The largest images need some seconds."""
+UPLOADS_AT_ONCE = 16
+"""Uploads that one process receives at a time, fewer than gunicorn's threads; more get status 503."""
 MAX_WAITING = 12
 """Images in the queue, of all users; more get status 503."""
 MAX_RESULTS = 200
@@ -62,16 +66,17 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "web.middleware.response_headers",
+    "web.middleware.drop_unread_body",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",  # the middleware above adds headers to static files
     "web.middleware.Refusals",
-    "web.middleware.upload_size_limit",  # before CsrfViewMiddleware, which reads the whole body
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "web.middleware.AccountRequired",
+    "web.middleware.upload_size_limit",
+    "web.middleware.AccountRequired",  # before CsrfViewMiddleware, which reads the whole body of a form
+    "django.middleware.csrf.CsrfViewMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "web.urls"
@@ -100,7 +105,7 @@ DATABASES = {
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",  # makes check_room and save in enqueue() one step
             "timeout": 20,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA secure_delete=ON;",
         },
     }
 }

@@ -1,6 +1,8 @@
 """Uploads: size and header are checked before any pixel is decoded."""
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -11,18 +13,9 @@ from django.core.validators import RegexValidator
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from PIL import Image
-from pydicom import dcmread
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from lib.images.checked_files import has_dicom_signature
-from lib.images.dicom import pixel_spacing_mm
-from lib.images.info_banner import banner_to_cut
-from lib.images.png import write_png
-from lib.images.reading import PILLOW_FORMATS, read_image
-from lib.runtime.errors import UserError
-from web.analysis_queue import QueueFullError, check_room, enqueue, without_path
+from web.analysis_queue import QueueFullError, check_room, enqueue
+from web.decoding import DEFLATED, EMPTY, NO_IMAGE, NO_ROOM, TOO_COSTLY, TOO_MANY_PIXELS
 from web.models import Result
 from web.problems import Refused
 
@@ -49,20 +42,37 @@ def receive_upload(request: HttpRequest, owner: str) -> Result:
     if not form.is_valid():
         raise Refused(400, " ".join(form.errors["name"]))
     try:
-        check_room()
-        with NamedTemporaryFile(dir=settings.UPLOAD_FOLDER) as stream:
-            while block := request.read(2**16):
-                stream.write(block)
-            stream.flush()
-            result = Result(owner=owner, file_name=form.cleaned_data["name"])
-            _decode(Path(stream.name), result)
-        try:
-            enqueue(result)
-        except QueueFullError:
-            shutil.rmtree(result.folder)
-            raise
+        with _upload_slot():
+            return _received(request, owner, form.cleaned_data["name"])
     except QueueFullError:
         raise Refused(503, _("The server is full; try again shortly.")) from None
+
+
+@contextlib.contextmanager
+def _upload_slot() -> Iterator[None]:
+    """Hold one of the places for uploads; without waiting, so that threads are left for the page."""
+    slots = apps.get_app_config("web").upload_slots
+    if not slots.acquire(blocking=False):
+        raise QueueFullError
+    try:
+        yield
+    finally:
+        slots.release()
+
+
+def _received(request: HttpRequest, owner: str, name: str) -> Result:
+    check_room()
+    with NamedTemporaryFile(dir=settings.UPLOAD_FOLDER) as stream:
+        while block := request.read(2**16):
+            stream.write(block)
+        stream.flush()
+        result = Result(owner=owner, file_name=name)
+        _decode(Path(stream.name), result)
+    try:
+        enqueue(result)
+    except QueueFullError:
+        shutil.rmtree(result.folder)
+        raise
     return result
 
 
@@ -72,64 +82,39 @@ def too_many_bytes() -> str:
     return _("The file is too large; the limit is %(limit)s MB.") % {"limit": megabytes}
 
 
-def check_header(file: Path) -> None:
-    """Check format and size from the header; no pixel is decoded.
-
-    Raises:
-        Refused: 400 if the file is empty or its format unknown, 413 if it has too many pixels.
-    """
-    if not file.stat().st_size:
-        raise Refused(400, _("The file is empty."))
-    try:
-        height, width = _dicom_size(file) if is_dicom(file) else _image_size(file)
-    except Refused:
-        raise
-    except Image.DecompressionBombError:
-        raise Refused(413, too_many_pixels()) from None
-    except Exception:  # a damaged header can raise nearly any exception
-        kinds = "PNG, JPEG, TIFF, BMP, PGM/PPM, GIF, DICOM"
-        message = _("This is not an image that can be read; expected: %(kinds)s.")
-        raise Refused(400, message % {"kinds": kinds}) from None
-    if height * width > settings.MAX_PIXELS:
-        raise Refused(413, too_many_pixels())
-
-
-def is_dicom(file: Path) -> bool:
-    """Whether the file has the DICOM signature."""
-    with file.open("rb") as stream:
-        return has_dicom_signature(stream)
-
-
 def too_many_pixels() -> str:
     """Message, in the user's language, for an image that is too large."""
     limit = settings.MAX_PIXELS // 1_000_000
     return _("The image has too many pixels; the limit is %(limit)s million.") % {"limit": limit}
 
 
-def _image_size(file: Path) -> tuple[int, int]:
-    with Image.open(file, formats=PILLOW_FORMATS) as image:
-        return image.height, image.width
-
-
-def _dicom_size(file: Path) -> tuple[int, int]:
-    if read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        raise Refused(400, _("This DICOM file is deflated; export it uncompressed."))
-    dataset = dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
-    return dataset.Rows, dataset.Columns
-
-
 def _decode(file: Path, result: Result) -> None:
-    """Decode the file into the result's folder; set the result's size and pixel spacing."""
-    check_header(file)
-    result.is_dicom = is_dicom(file)
-    with apps.get_app_config("web").decoding:
-        try:
-            picture = read_image(file)
-            spacing = pixel_spacing_mm(file)
-            banner_to_cut(picture, file, "auto")  # refuses burned-in text; the header is not kept
-        except UserError as error:
-            reason = without_path(error, file)
-            raise Refused(400, _("The image %(reason)s.") % {"reason": reason}) from None
-        write_png(result.upload_file, picture)
-    result.height, result.width = picture.shape[:2]
-    result.row_spacing_mm, result.column_spacing_mm = spacing or (None, None)
+    """Decode the file into the result's folder; set the result's size and pixel spacing.
+
+    Raises:
+        Refused: 400 if the file is no image or costs too much time or memory, 413 if it has too many pixels.
+    """
+    decoder = apps.get_app_config("web").decoder
+    found = decoder.decode(file, result.upload_file, settings.MAX_PIXELS, settings.MAX_DECODING_SECONDS)
+    if found.get("refused") == NO_ROOM:
+        raise QueueFullError
+    if "height" not in found:
+        shutil.rmtree(result.folder, ignore_errors=True)
+        raise _refused(found)
+    result.height, result.width, result.is_dicom = found["height"], found["width"], found["is_dicom"]
+    result.row_spacing_mm, result.column_spacing_mm = found["spacing"] or (None, None)
+
+
+def _refused(found: dict) -> Refused:
+    if "unreadable" in found:
+        return Refused(400, _("The image %(reason)s.") % {"reason": found["unreadable"][:300]})
+    if found["refused"] == TOO_MANY_PIXELS:
+        return Refused(413, too_many_pixels())
+    kinds = {"kinds": "PNG, JPEG, TIFF, BMP, PGM/PPM, GIF, DICOM"}
+    messages = {
+        EMPTY: _("The file is empty."),
+        DEFLATED: _("This DICOM file is deflated; export it uncompressed."),
+        NO_IMAGE: _("This is not an image that can be read; expected: %(kinds)s.") % kinds,
+        TOO_COSTLY: _("The image takes too long to read; save it as PNG."),
+    }
+    return Refused(400, messages[found["refused"]])

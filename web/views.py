@@ -16,6 +16,8 @@ from django.views import View
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
+from lib.networks.trained_network import is_non_perfusion
+from lib.prediction.measurements_table import DIFFERENCES
 from lib.runtime.errors import UserError
 from web.analysis_queue import delete
 from web.downloads import DOWNLOADS, ChoiceForm, MeasuredResult, measure_result
@@ -29,15 +31,18 @@ from web.uploads import receive_upload
 @ensure_csrf_cookie
 def page(request: HttpRequest) -> HttpResponse:
     """The page itself."""
+    network = apps.get_app_config("web").network
     context = {
-        "network": apps.get_app_config("web").network,
+        "network": network,
+        "is_non_perfusion": is_non_perfusion(network.structure),
         "kept_minutes": settings.KEPT_SECONDS // 60,
         "max_megabytes": settings.MAX_UPLOAD_BYTES // 2**20,
         "max_megapixels": settings.MAX_PIXELS // 1_000_000,
         "for_scripts": {
             "results": reverse("results"),
             "maxBytes": settings.MAX_UPLOAD_BYTES,
-            "messages": script_messages(),
+            "shareColumn": network.share_column,
+            "messages": script_messages(network.structure),
         },
     }
     return render(request, "web/page.html", context)
@@ -190,6 +195,7 @@ def _described(result: Result) -> dict:
             "height": result.height,
             "width": result.width,
             "banner": result.provenance["banner"],
+            "differences": result.provenance[DIFFERENCES],
             "pixelSpacing": result.pixel_spacing_mm,
             "threshold": result.provenance["threshold"],
             "minAreaPx": result.provenance["min_area_px"],

@@ -17,7 +17,7 @@ from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, prepro
 from lib.images.checked_files import file_sha256
 from lib.images.preprocessing import preprocessing_steps
 from lib.images.reading import read_mask
-from lib.runtime.atomic_files import written_atomically
+from lib.runtime.atomic_files import remove_abandoned, written_atomically
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress
 
@@ -123,6 +123,8 @@ def pack(configuration: Configuration, images: Sequence[CheckedImage]) -> Split:
     channels = 3 if any(len(image.shape) == 3 for image in images) else 1
     largest = (max(heights), max(widths), channels)
     written = [file for three in files.values() for file in three if file]
+    for folder in {file.parent for file in (*written, paths.split)}:
+        remove_abandoned(folder)
     with written_atomically(*written, *pictures, paths.split) as beside:
         temporary = dict(zip(written, beside, strict=False))
         for part, (original, truth, field_of_view) in files.items():

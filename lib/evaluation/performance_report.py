@@ -15,6 +15,9 @@ from lib.evaluation.scoring import Average, Evaluation, ImageScores, average
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
 
+SCORE_FILES = ("performances.txt", PERFORMANCES, PER_IMAGE)
+"""Names of the files that `write_performances` writes."""
+
 ROWS = {
     "auc_roc": "AUC-ROC",
     "auc_pr": "AUC-PR (average precision)",
@@ -56,8 +59,7 @@ def write_performances(folder: Path, evaluation: Evaluation, context: Mapping[st
         context: title and value of lines above the scores, e.g. {"threshold": "0.5 (configuration)",
             "network": "enhance_laddernet", "weights": "FFA_best.weights.h5"}.
     """
-    names = ("performances.txt", PERFORMANCES, PER_IMAGE)
-    with written_atomically(*(folder / name for name in names)) as (text, data, table):
+    with written_atomically(*(folder / name for name in SCORE_FILES)) as (text, data, table):
         text.write_text(performances_text(evaluation, context), encoding="utf-8")
         data.write_text(
             json.dumps(_as_json(evaluation, context), indent=2, ensure_ascii=False, allow_nan=False) + "\n",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,22 +50,32 @@ def predict_part(
         )
 
 
-def write_predictions(file: Path, cases: Iterable[PredictedImage]) -> None:
+def write_predictions(
+    file: Path, cases: Iterable[PredictedImage], outdated: Callable[[], Iterable[Path]] = tuple
+) -> None:
     """Write one group per image, in order: its compressed arrays, its name and its patient.
+
+    Args:
+        file: the file; it is replaced when all images are written.
+        cases: the images.
+        outdated: gives the files that show the old predictions; they are removed before these are replaced.
 
     Raises:
         UserError: a probability is not finite; the file cannot be written.
     """
-    remove_abandoned(file)
-    with written_atomically(file) as (temporary,), written_hdf5(temporary) as store:
-        for number, case in enumerate(cases):
-            refuse_not_finite(case)
-            group = store.create_group(f"{number:06d}")
-            group.attrs["name"], group.attrs["patient"] = case.name, case.patient
-            for name in ARRAYS:
-                if (array := getattr(case, name)) is not None:
-                    group.create_dataset(name, data=array, compression="gzip", compression_opts=2)
-            store.flush()
+    remove_abandoned(file.parent)
+    with written_atomically(file) as (temporary,):
+        with written_hdf5(temporary) as store:
+            for number, case in enumerate(cases):
+                refuse_not_finite(case)
+                group = store.create_group(f"{number:06d}")
+                group.attrs["name"], group.attrs["patient"] = case.name, case.patient
+                for name in ARRAYS:
+                    if (array := getattr(case, name)) is not None:
+                        group.create_dataset(name, data=array, compression="gzip", compression_opts=2)
+                store.flush()
+        for old in outdated():
+            old.unlink(missing_ok=True)
 
 
 def read_predictions(file: Path) -> Iterator[PredictedImage]:

@@ -1,6 +1,7 @@
 """The test run: predict the test images, score them, draw the figures."""
 
 import dataclasses
+import glob
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from lib.configuration.experiment_folder import Experiment, refuse_other_settings, refuse_untrained
 from lib.configuration.reading import Configuration, read_configuration
 from lib.datasets.leakage import refuse_initial_weights, refuse_trained_images
-from lib.evaluation.performance_report import write_performances
+from lib.evaluation.performance_report import SCORE_FILES, write_performances
 from lib.evaluation.pixel_scores import Curves, Scores, format_score
 from lib.evaluation.predicted_images import (
     predict_part,
@@ -37,6 +38,9 @@ from models.folding import fold_batch_normalisation
 
 GRIDS = {"all_originals": "original", "all_groundTruths": "truth", "all_predictions": "probability"}
 """Pictures of all images, and the attribute of `PredictedImage` that they show."""
+
+CURVES = ("ROC.png", "Precision_recall.png")
+"""Figures of the pooled pixels."""
 
 
 def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Evaluation:
@@ -64,8 +68,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     results = Experiment(configuration.results_folder, experiment.name)
     seconds: list[float] = []
     predicted = predict_part(model, configuration, "test", limit)
-    write_predictions(results.predictions, _timed(predicted, seconds))
-    results.performances.unlink(missing_ok=True)  # of the predictions before
+    write_predictions(results.predictions, _timed(predicted, seconds), partial(_scores_and_figures, results))
     evaluation = score_and_draw(results, configuration, point.threshold, darkness_threshold)
     context = _context(experiment.name, members, networks) | {
         "prediction": f"{np.mean(seconds):.2f} s an image in {precision}, reading and preprocessing included",
@@ -151,14 +154,19 @@ def _origin(experiment: Experiment, weights: Path) -> str:
     return f"{weights.name}, from {source['file']}, SHA-256 {source['sha256']}"
 
 
+def _scores_and_figures(results: Experiment) -> list[Path]:
+    """All files of an earlier test that show its predictions; its scores first."""
+    folder, name = results.folder, glob.escape(results.name)
+    drawn = (f"{name}_overlay*.png", f"{name}_Original_GroundTruth_Prediction*.png")
+    fixed = (*SCORE_FILES, *CURVES, *(f"{grid}.png" for grid in GRIDS))
+    return [*(folder / file for file in fixed), *(file for one in drawn for file in folder.glob(one))]
+
+
 def score_and_draw(
     results: Experiment, configuration: Configuration, threshold: float, darkness_threshold: float | None
 ) -> Evaluation:
     """Score the predictions and draw them in one pass, with a few images in memory at a time."""
     folder, settings = results.folder, configuration.testing_settings
-    for pattern in ("_overlay*.png", "_Original_GroundTruth_Prediction*.png"):  # of the test before
-        for file in folder.glob(f"{results.name}{pattern}"):
-            file.unlink()
     scoring = Scoring(threshold, darkness_threshold, connectivity=settings.connectivity)
     sizes, columns = sizes_of_predictions(results.predictions), settings.N_group_visual
     grids = {attribute: ImageGrid(sizes, columns) for attribute in GRIDS.values()}
@@ -204,13 +212,13 @@ def draw_curves(folder: Path, evaluation: Evaluation) -> None:
     scores = evaluation.all_background  # its false negatives are all positive pixels
     prevalence = (scores.false_negatives or 0) / scores.pixels if scores.pixels else None
     roc_figure(
-        folder / "ROC.png",
+        folder / CURVES[0],
         _curves(evaluation, "auc_roc", lambda c: (c.false_positive_rate, c.true_positive_rate)),
         _points(evaluation, lambda s: (_complement(s.specificity), s.sensitivity)),
         subtitle=subtitle,
     )
     precision_recall_figure(
-        folder / "Precision_recall.png",
+        folder / CURVES[1],
         # scikit-learn's last point (recall 0, precision 1) is by definition, not measured.
         _curves(evaluation, "auc_pr", lambda c: (c.recall[:-1], c.precision[:-1])),
         _points(evaluation, lambda s: (s.sensitivity, s.precision)),

@@ -35,6 +35,9 @@ LARGEST_TEXTURE = 32.0
 NEUTRAL_LEVELS = {"preprocessed": 0, "grey": 0, "local_contrast": 128, "texture": 0}
 """Level of each channel beyond the image; also of `local_contrast` and `texture` outside the FOV."""
 
+COLOUR_SATURATION = 0.25
+"""Least median saturation of an image in colour."""
+
 INTENSITIES = ("preprocessed", "grey", "texture")
 """Channels that a change of exposure changes."""
 
@@ -199,6 +202,19 @@ def one_channel(original: np.ndarray, channel: str) -> np.ndarray:
     if channel == "grey":
         return original @ np.asarray(GREY_WEIGHTS)
     return original[..., ("red", "green", "blue").index(channel)].astype(np.float64)
+
+
+def is_in_colour(original: np.ndarray, field_of_view: np.ndarray) -> bool:
+    """Whether an image, uint8 (H, W) or (H, W, 3), is in colour: a photograph, or a tinted picture.
+
+    It is if its median saturation (HSV) inside the field of view (H, W) is at least `COLOUR_SATURATION`. The
+    noise of JPEG colour channels is far below, a colour photograph of a retina far above.
+    """
+    inside = original[field_of_view > 0]
+    if original.ndim == 2 or not inside.size:
+        return False
+    high, low = inside.max(axis=1).astype(np.float32), inside.min(axis=1)
+    return bool(np.median((high - low) / np.maximum(high, 1)) >= COLOUR_SATURATION)
 
 
 def standardise(grey: np.ndarray) -> np.ndarray:

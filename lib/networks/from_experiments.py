@@ -16,9 +16,9 @@ from lib.configuration.sections import by_validation
 from lib.datasets.leakage import seen_images
 from lib.images.checked_files import file_sha256
 from lib.networks.batches import HalfBatchRetry, with_batch_size
-from lib.networks.keras_model import trained_model
+from lib.networks.keras_model import recorded_training_images, trained_model
 from lib.networks.operating_point import PREDICTION_KEYS, read_operating_point
-from lib.networks.trained_network import TrainedNetwork
+from lib.networks.trained_network import TrainedNetwork, joined, label_of
 from lib.runtime.errors import UserError, raise_all
 from models.folding import fold_batch_normalisation
 
@@ -48,7 +48,7 @@ def read_keras_network(
         name=experiment.name,
         architecture=configuration.model.architecture,
         structure=configuration.data_attributes.structure,
-        label=configuration.preparation.labels[0],
+        label=label_of(configuration.data_attributes.structure, configuration.preparation.labels[0]),
         info_banner=configuration.preparation.info_banner,
         preprocessing=configuration.preprocessing,
         testing_settings=with_batch_size(model.predict_on_batch, settings, channels),
@@ -58,6 +58,7 @@ def read_keras_network(
         weights_sha256=file_sha256(weights),
         predict=HalfBatchRetry(model.predict_on_batch),
         seen_images_sha256=seen_images(experiment, configuration),
+        training_images=recorded_training_images(experiment),
     )
     return network, model
 
@@ -98,6 +99,7 @@ def read_keras_ensemble(experiments: Sequence[Experiment], overrides: Sequence[s
         weights_sha256=" ".join(network.weights_sha256 for network in networks),
         predict=HalfBatchRetry(mean_model(models).predict_on_batch),
         seen_images_sha256=frozenset().union(*seen) if all(seen) else frozenset(),  # those of one are unknown
+        training_images=joined([network.training_images for network in networks]),
     )
 
 

@@ -13,7 +13,10 @@ import numpy as np
 from lib.networks.batches import HalfBatchRetry, with_batch_size
 from lib.networks.onnx_metadata import network_fields, read_checked_file
 from lib.networks.trained_network import Predict, TrainedNetwork
-from lib.runtime.errors import UserError
+from lib.runtime.errors import UserError, is_out_of_memory
+
+ROUNDING = 1e-3
+"""How far a computed probability may be outside [0, 1]; it is clipped."""
 
 
 def read_onnx_network(file: Path, overrides: Sequence[str] = (), engine: str = "onnx") -> TrainedNetwork:
@@ -27,18 +30,42 @@ def read_onnx_network(file: Path, overrides: Sequence[str] = (), engine: str = "
 
     Raises:
         UserError: as `read_checked_file` and `network_fields`; the engine is unknown, not installed, or
-            cannot compute the network.
+            cannot compute the network. The network's `predict` raises it if the network gives other than
+            probabilities.
     """
-    data, metadata = read_checked_file(file)
-    fields = network_fields(metadata, file, overrides)
+    data, description = read_checked_file(file)
+    fields = network_fields(description, file, overrides)
     engines = {"onnx": _onnxruntime_predict, "openvino": _openvino_predict}
     if engine not in engines:
         raise UserError(f"engine {engine!r}: expected {' or '.join(engines)}")
     settings = fields["testing_settings"]
-    predict = engines[engine](data, file, settings.precision)
+    predict = _checked(engines[engine](data, file, settings.precision), file)
     channels = len(fields["preprocessing"].channels)
     fields["testing_settings"] = with_batch_size(predict, settings, channels)
     return TrainedNetwork(**fields, predict=HalfBatchRetry(predict))
+
+
+def _checked(predict: Predict, file: Path) -> Predict:
+    """The same predictions; what is no probability, e.g. of damaged weights, raises a `UserError`."""
+
+    def checked(images: np.ndarray) -> np.ndarray:
+        try:
+            found, shape = predict(images), (*images.shape[:3], 1)
+        except Exception as error:  # onnxruntime and OpenVINO have many types of errors
+            if is_out_of_memory(error):
+                raise
+            raise UserError(f"{file}: cannot be computed ({' '.join(str(error).split())[:200]})") from None
+        if found.shape != shape:
+            raise UserError(f"{file}: gives an output of shape {found.shape}; expected {shape}")
+        low, high = found.min(initial=0), found.max(initial=0)  # NaN if one value is NaN
+        if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+            raise UserError(
+                f"{file}: gives values from {low:g} to {high:g}, which are no probabilities; are its weights "
+                "damaged? Export it again"
+            )
+        return np.clip(found, 0, 1)
+
+    return checked
 
 
 def newest_export(path_experiments: Path) -> Path | None:
@@ -59,6 +86,12 @@ def _onnxruntime_predict(data: bytes, file: Path, precision: str) -> Predict:
     except Exception as error:  # onnxruntime has many types of errors, without a common one
         raise UserError(f"{file}: onnxruntime cannot run it ({str(error)[:200]})") from None
     (entry,), (result,) = session.get_inputs(), session.get_outputs()
+    for tensor in (entry, result):
+        if tensor.type != "tensor(float)" or len(tensor.shape) != 4:
+            shape = "x".join(map(str, tensor.shape)) or "a scalar"
+            raise UserError(
+                f"{file}: {tensor.name} is {tensor.type}, {shape}; expected float32 in four dimensions"
+            )
 
     def predict(images: np.ndarray) -> np.ndarray:
         return session.run([result.name], {entry.name: images})[0]

@@ -4,6 +4,7 @@ import json
 import platform
 import shutil
 import warnings
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,11 +15,17 @@ import numpy as np
 import models
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
+from lib.datasets.prepared_hdf5 import read_part
+from lib.images.preprocessing import field_of_view_diameter, is_in_colour
+from lib.networks.trained_network import TrainingImages
 from lib.runtime.atomic_files import write_text, written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from lib.runtime.safe_hdf5 import plain_datasets
 from models.efficientnet_unet import encoder_layers
+
+TRAINING_IMAGES = "training_images"
+"""Key, in the record of an experiment, of the scale and colour of its training images."""
 
 IMAGENET_ENCODER = PROJECT / "pretrained" / "efficientnet_lite0" / "encoder.npz"
 """Kernels and biases of EfficientNet-Lite0, float16; the README.md beside it says where they come from."""
@@ -118,10 +125,30 @@ def write_experiment_record(experiment: Experiment, configuration: Configuration
         "backend": keras.backend.backend(),
         "device": ", ".join(devices()),
         "platform": platform.platform(),
+        TRAINING_IMAGES: _described_training_images(configuration),
         "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy")},
     }
     write_text(experiment.versions, json.dumps(about, indent=2) + "\n")
     _draw_model(experiment, model)
+
+
+def _described_training_images(configuration: Configuration) -> dict[str, int | bool] | None:
+    """`TrainingImages` of the prepared training part as a dict; None if there is no such part."""
+    files = configuration.data_paths.hdf5("train")
+    if not all(file.is_file() for file in files):  # weights from elsewhere
+        return None
+    seen = [
+        (field_of_view_diameter(image.field_of_view), is_in_colour(image.original, image.field_of_view))
+        for image in read_part(files)
+    ]
+    diameters, colours = zip(*seen, strict=True)
+    return asdict(TrainingImages(min(diameters), max(diameters), any(colours)))
+
+
+def recorded_training_images(experiment: Experiment) -> TrainingImages | None:
+    """What `write_experiment_record` has recorded; None for experiments of earlier versions."""
+    recorded = experiment.training_record().get(TRAINING_IMAGES) if experiment.versions.is_file() else None
+    return recorded and TrainingImages(**recorded)
 
 
 def devices() -> list[str]:

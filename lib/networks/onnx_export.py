@@ -76,9 +76,12 @@ def write_onnx(
         UserError: as `onnx_model`.
     """
     exported = onnx_mean([onnx_model(member) for member in members])
-    if float16_weights:
-        with_float16_weights(exported.graph)
-    metadata = json.dumps(network_metadata(network, configuration), sort_keys=True)
+    smaller = onnx.ModelProto()
+    smaller.CopyFrom(exported)
+    with_float16_weights(smaller.graph)
+    description = network_metadata(network, configuration, (exported.graph, smaller.graph))
+    metadata = json.dumps(description, sort_keys=True)
+    exported = smaller if float16_weights else exported
     onnx.helper.set_model_props(exported, {METADATA_KEY: metadata})
     with written_atomically(file) as (beside,):
         onnx.save(exported, beside)

@@ -1,14 +1,22 @@
 """Description of the network in an ONNX file: write it; read it, after the file was checked for safety."""
 
+from __future__ import annotations
+
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib.configuration.banner import parse_info_banner
 from lib.configuration.reading import Configuration, apply_overrides, read_section
-from lib.networks.trained_network import TrainedNetwork
+from lib.networks.trained_network import TrainedNetwork, TrainingImages, label_of
 from lib.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import onnx
 
 METADATA_KEY = "retinal_segmentation"
 """Key of the ONNX metadata under which the description is stored, as JSON."""
@@ -25,26 +33,75 @@ SEEN_IMAGES_KEY = "seen_images_sha256"
 CHANGEABLE_KEYS = ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size", "precision")
 """Keys of [testing settings] that may change after the export, since probabilities stay almost the same."""
 
+TRAINING_IMAGES_KEY = "training_images"
+"""Key of the description for scale and colour of the training images."""
+
+WEIGHTS_KEY, OPERATIONS_KEY = "initializers_sha256", "operations"
+"""Keys of the description for the SHA-256 of all tensors of the graph, as float32 and as float16, and for
+the number of nodes of each operator. Older files lack them."""
+
+MOST_OPERATIONS = 20_000
+"""Most nodes of a graph without `operations`; the largest network of this project has some hundred."""
+
+LONGEST_TEXT = {"name": 200, "architecture": 1000, "structure": 40, "label": 100, "threshold_source": 200}
+"""Most characters of a text of the description."""
+
+LARGEST_AREA_PX = 10**9
+"""The largest `min_area_px`."""
+
 TEXT_FIELDS = ("name", "architecture", "structure", "label", "threshold_source", "weights_sha256")
-SCALAR_FIELDS = {**dict.fromkeys(TEXT_FIELDS, str), "threshold": float, "min_area_px": int}
-"""Fields of `TrainedNetwork` with a single value, and their types."""
+SCALAR_FIELDS = (*TEXT_FIELDS, "threshold", "min_area_px")
+"""Fields of `TrainedNetwork` with a single value."""
 
 
-def network_metadata(network: TrainedNetwork, configuration: Configuration) -> dict[str, Any]:
-    """The description of a network, which `network_fields` reads."""
+def network_metadata(
+    network: TrainedNetwork, configuration: Configuration, graphs: Sequence[onnx.GraphProto]
+) -> dict[str, Any]:
+    """The description of a network, which `network_fields` and `read_checked_file` read.
+
+    `graphs` are the graph of the network, and the same one with other types of its weights.
+    """
     banner = configuration.texts["preparation"]["info_banner"]
     sections = {name: configuration.texts[name] for name in STORED_SECTIONS}
     scalars = {name: getattr(network, name) for name in SCALAR_FIELDS}
     seen = sorted(network.seen_images_sha256)
-    return {**scalars, "info_banner": banner, "sections": sections, SEEN_IMAGES_KEY: seen}
+    images = network.training_images and asdict(network.training_images)
+    return {
+        **scalars,
+        "info_banner": banner,
+        "sections": sections,
+        SEEN_IMAGES_KEY: seen,
+        TRAINING_IMAGES_KEY: images,
+        WEIGHTS_KEY: [tensors_sha256(graph) for graph in graphs],
+        OPERATIONS_KEY: operations(graphs[0]),
+    }
 
 
-def read_checked_file(file: Path) -> tuple[bytes, str]:
-    """The content of an ONNX file, and the description of the network in it, as JSON.
+def tensors_sha256(graph: onnx.GraphProto) -> str:
+    """SHA-256 of the names, types and numbers of all tensors of a graph, in hexadecimal."""
+    import onnx  # heavy: start-up without an ONNX file does not need it
+
+    digests = []
+    for message in _messages(graph):
+        if isinstance(message, onnx.TensorProto):
+            array = onnx.numpy_helper.to_array(message)
+            digest = hashlib.sha256(f"{message.name} {array.dtype} {array.shape} ".encode())
+            digest.update(array.tobytes())
+            digests.append(digest.hexdigest())
+    return hashlib.sha256(" ".join(sorted(digests)).encode()).hexdigest()
+
+
+def operations(graph: onnx.GraphProto) -> dict[str, int]:
+    """How many nodes of each operator a graph has, except Cast, which float16 weights need."""
+    return dict(Counter(node.op_type for node in graph.node if node.op_type != "Cast"))
+
+
+def read_checked_file(file: Path) -> tuple[bytes, dict[str, Any]]:
+    """The content of an ONNX file, and the description of the network in it.
 
     Raises:
         UserError: not an ONNX file of this project; it refers to other files or to operators outside the
-            ONNX standard.
+            ONNX standard, has loops or branches, or another graph than the description says.
     """
     import onnx  # heavy: start-up without an ONNX file does not need it
 
@@ -68,27 +125,72 @@ def read_checked_file(file: Path) -> tuple[bytes, str]:
         if isinstance(message, onnx.NodeProto) and message.domain not in {"", "ai.onnx"}:
             operator = f"{message.domain}.{message.op_type}"
             raise UserError(f"{file}: operator {operator} is not in the ONNX standard")
-    return data, metadata[METADATA_KEY]
+        if isinstance(message, onnx.AttributeProto) and (message.HasField("g") or message.graphs):
+            raise UserError(f"{file}: has loops or branches (Loop, If, Scan), which no network here has")
+    if model.functions:
+        raise UserError(f"{file}: has functions of its own, which no network here has")
+    inputs, outputs = len(model.graph.input), len(model.graph.output)
+    if (inputs, outputs) != (1, 1):
+        raise UserError(f"{file}: has {inputs} inputs and {outputs} outputs; expected one of each")
+    content = _parsed(metadata[METADATA_KEY], file)
+    _refuse_other_graph(model.graph, content, file)
+    return data, content
 
 
-def network_fields(metadata: str, file: Path, overrides: Sequence[str]) -> dict[str, Any]:
+def _parsed(metadata: str, file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(metadata)
+    except (ValueError, RecursionError) as error:  # RecursionError: many thousand levels
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(f"{file}: its metadata cannot be read ({reason}); export it again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: its metadata are no JSON object; export it again")
+    return content
+
+
+def _refuse_other_graph(graph: onnx.GraphProto, content: dict[str, Any], file: Path) -> None:
+    """Refuse a graph that was changed after the export, or whose computation could be endless."""
+    found, stated = operations(graph), content.get(OPERATIONS_KEY)
+    if stated is not None and found != stated:
+        number = sum(found.values())
+        raise UserError(f"{file}: has {number} operations, not those of its metadata; export it again")
+    if len(graph.node) > MOST_OPERATIONS:
+        raise UserError(f"{file}: has {len(graph.node)} operations; expected at most {MOST_OPERATIONS}")
+    expected = content.get(WEIGHTS_KEY)
+    if expected is not None and not (isinstance(expected, list) and _tensors_sha256(graph, file) in expected):
+        raise UserError(
+            f"{file}: its weights are not those that were exported (another SHA-256): damaged or changed; "
+            "export it again, or get the file again"
+        )
+
+
+def _tensors_sha256(graph: onnx.GraphProto, file: Path) -> str:
+    try:
+        return tensors_sha256(graph)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise UserError(f"{file}: its weights cannot be read ({error}); export it again") from None
+
+
+def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """All fields of `TrainedNetwork` except `predict`, from the description and `overrides`.
 
     Raises:
-        UserError: the description is damaged, or an override changes other than `CHANGEABLE_KEYS`.
+        UserError: the description is damaged, a value is out of range, or an override changes other than
+            `CHANGEABLE_KEYS`.
     """
     source = f"{file}: its metadata"
     try:
-        content = json.loads(metadata)
-        fields = {name: kind(content[name]) for name, kind in SCALAR_FIELDS.items()}
+        fields = _scalar_fields(content)
         fields["info_banner"] = parse_info_banner(content["info_banner"])
         seen = content.get(SEEN_IMAGES_KEY, [])  # older files lack the key
         fields[SEEN_IMAGES_KEY] = frozenset(str(value) for value in seen)
+        images = content.get(TRAINING_IMAGES_KEY)
+        fields[TRAINING_IMAGES_KEY] = images and TrainingImages(**images)
         texts = {
             section: {str(k): str(v) for k, v in content["sections"][section].items()}
             for section in STORED_SECTIONS
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{source} cannot be read ({error}); export it again") from None
     exported = {section: dict(keys) for section, keys in texts.items()}
     apply_overrides(texts, overrides, file)
@@ -107,6 +209,26 @@ def network_fields(metadata: str, file: Path, overrides: Sequence[str]) -> dict[
         if ("testing settings", name) in changed:
             fields[name] = getattr(fields["testing_settings"], name)
             fields["threshold_source"] = "configuration"
+    return fields
+
+
+def _scalar_fields(content: dict[str, Any]) -> dict[str, Any]:
+    """The values of `SCALAR_FIELDS`; ValueError if one has another type or is out of range."""
+    fields = {name: content[name] for name in SCALAR_FIELDS}
+    for name in TEXT_FIELDS:
+        text, longest = fields[name], LONGEST_TEXT.get(name, 100_000)
+        if not (isinstance(text, str) and text.isprintable() and 0 < len(text) <= longest):
+            raise ValueError(f"{name} = {str(text)[:50]!r}: expected a text of at most {longest} characters")
+    threshold, area = fields["threshold"], fields["min_area_px"]
+    # bool is a kind of int
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise ValueError(f"threshold = {str(threshold)[:50]}: expected a number from 0 to 1")
+    if isinstance(area, bool) or not isinstance(area, int) or not 0 <= area <= LARGEST_AREA_PX:
+        raise ValueError(
+            f"min_area_px = {str(area)[:50]}: expected a whole number from 0 to {LARGEST_AREA_PX}"
+        )
+    fields["threshold"] = float(threshold)
+    fields["label"] = label_of(fields["structure"], fields["label"])
     return fields
 
 

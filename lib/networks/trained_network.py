@@ -1,6 +1,6 @@
 """A trained network and all settings that are needed to use it, whatever library computes it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,8 +9,52 @@ import numpy as np
 from lib.configuration.banner import Banner
 from lib.configuration.sections import Preprocessing, TestingSettings
 
+NON_PERFUSION = frozenset({"cnp", "np", "nonperfusion", "non-perfusion", "capillary non-perfusion"})
+"""Names of capillary non-perfusion, in lower case, as [data attributes] structure and as a label."""
+
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images (N, h, w, C) float32 in [0, 1] to probabilities (N, h, w, 1)."""
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """What the images of a training had in common; networks are less reliable on other images.
+
+    Attributes:
+        smallest_diameter: diameter of the smallest field of view, in pixels of the stored image.
+        largest_diameter: diameter of the largest.
+        colour: whether some of them were in colour (`lib.images.preprocessing.is_in_colour`).
+    """
+
+    smallest_diameter: int
+    largest_diameter: int
+    colour: bool
+
+
+def joined(several: Sequence[TrainingImages | None]) -> TrainingImages | None:
+    """The description of the images of several trainings together; None if one of them is not known."""
+    known = [images for images in several if images]
+    if len(known) < len(several):
+        return None
+    return TrainingImages(
+        min(images.smallest_diameter for images in known),
+        max(images.largest_diameter for images in known),
+        any(images.colour for images in known),
+    )
+
+
+def is_non_perfusion(structure: str) -> bool:
+    """Whether a network of this [data attributes] structure outlines capillary non-perfusion."""
+    return structure.lower() in NON_PERFUSION
+
+
+def label_of(structure: str, label: str) -> str:
+    """The LabelMe label of what a network outlines: `label`, the first of [preparation] labels.
+
+    Data sets of other structures (vessels) are prepared without labels, and the default labels are those of
+    non-perfusion. Then the structure itself is the label.
+    """
+    return label if is_non_perfusion(structure) or not is_non_perfusion(label) else structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +76,7 @@ class TrainedNetwork:
         predict: computes the probabilities.
         seen_images_sha256: SHA-256 of the images that the training has used, of files and of pixels. It has
             no names, which could be confidential. Empty if they are not known.
+        training_images: scale and colour of the training images; None for networks of earlier versions.
     """
 
     name: str
@@ -47,3 +92,14 @@ class TrainedNetwork:
     weights_sha256: str
     predict: Predict
     seen_images_sha256: frozenset[str] = frozenset()
+    training_images: TrainingImages | None = None
+
+    @property
+    def share_column(self) -> str:
+        """Name of the column with the share of the field of view that is outlined."""
+        return share_column(self.structure)
+
+
+def share_column(structure: str) -> str:
+    """`ischaemic_index` for capillary non-perfusion, `area_fraction` for any other structure."""
+    return "ischaemic_index" if is_non_perfusion(structure) else "area_fraction"

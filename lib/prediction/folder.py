@@ -12,9 +12,10 @@ from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.found_images import FoundImage
 from lib.prediction.fovea import Foveae
 from lib.prediction.image_file import predict_file
-from lib.prediction.measurements_table import MEASUREMENTS
+from lib.prediction.measurements_table import MEASUREMENTS, print_differences
 from lib.prediction.result_files import Result, encode_result, file_names
 from lib.prediction.results_record import Entry, FilesChanged, ResultsRecord
+from lib.runtime.atomic_files import remove_abandoned
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
 
@@ -58,6 +59,7 @@ def predict_images(
             made or changed.
     """
     with folder_lock(output, "results.lock", "another prediction is writing into it", REMEDY):
+        remove_abandoned(output)
         record = ResultsRecord(output, overwrite=overwrite)
         settings = {image: _settings_sha256(network, foveae.get(image.file)) for image in images}
         left = _images_to_predict(record, settings, overwrite=overwrite)
@@ -69,6 +71,8 @@ def predict_images(
             for image, outcome in progress(outcomes, "predicting", len(left)):
                 fault = _keep(record, image, outcome, settings[image])
                 failures |= {image: fault} if fault else {}
+                if isinstance(outcome, Result):
+                    print_differences(image, outcome.measurements)
         finally:
             record.finish()
     return output / MEASUREMENTS, [failures[image] for image in images if image in failures]

@@ -9,11 +9,14 @@ from lib.configuration.banner import Banner
 from lib.images.checked_files import has_dicom_signature
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.info_banner import banner_to_cut
-from lib.images.preprocessing import preprocess
+from lib.images.preprocessing import field_of_view_diameter, is_in_colour, preprocess
 from lib.images.reading import read_image
-from lib.networks.trained_network import TrainedNetwork
+from lib.networks.trained_network import TrainedNetwork, is_non_perfusion
 from lib.prediction.sliding_window import predict_stored_size
 from lib.runtime.errors import UserError
+
+SAME_SCALE = 1.25
+"""A field of view larger or smaller than those of the training by this factor is of another scale."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +60,32 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     given = network.testing_settings.pixel_spacing_mm
     spacing = (given, given) if given else _pixel_spacing_mm(path)
     return Prediction(original, field_of_view, probability, spacing, banner)
+
+
+def differences_from_training(network: TrainedNetwork, prediction: Prediction) -> str:
+    """How an image differs from those of the training; "" if it does not. Its result is then less reliable.
+
+    It may be in colour, or have another scale. With `[preprocessing] field_of_view_diameter` every image is
+    resampled to the scale of the training. Networks of earlier versions know neither; those of non-perfusion
+    expect angiograms, which are grey.
+    """
+    seen, found = network.training_images, []
+    in_colour = is_in_colour(prediction.original, prediction.field_of_view)
+    expects_grey = not seen.colour if seen else is_non_perfusion(network.structure)
+    if in_colour and expects_grey:
+        found.append("it is in colour, but the network was trained on grey images")
+    elif seen and seen.colour and not in_colour:
+        found.append("it is grey, but the network was trained on images in colour")
+    if seen and not network.preprocessing.field_of_view_diameter:
+        diameter = field_of_view_diameter(prediction.field_of_view)
+        low, high = seen.smallest_diameter, seen.largest_diameter
+        if not low / SAME_SCALE <= diameter <= high * SAME_SCALE:
+            expected = f"{low}" if low == high else f"{low} to {high}"
+            found.append(
+                f"the diameter of its field of view is {diameter} pixels, in the training {expected}: "
+                "resize it to that scale"
+            )
+    return "; ".join(found)
 
 
 def _pixel_spacing_mm(path: Path) -> tuple[float, float] | None:

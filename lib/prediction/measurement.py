@@ -21,12 +21,14 @@ def measure(
     *,
     pixel_spacing_mm: tuple[float, float] | None = None,
     fovea: tuple[float, float] | None = None,
+    share: str = "ischaemic_index",
 ) -> Measurement:
     """Measure the mask of one image.
 
     The ischaemic index is the non-perfused share of the field of view (Tsui et al., Retina 31(3), 2011). The
     diagonals through the fovea separate the quadrants, named as seen in the picture. For each quadrant and
-    ring, `ischaemic_index_*` is the non-perfused share of its part inside the field of view.
+    ring, `ischaemic_index_*` is the non-perfused share of its part inside the field of view. For another
+    structure than non-perfusion these columns have another name.
 
     Args:
         mask: (H, W) bool, inside the field of view.
@@ -34,6 +36,7 @@ def measure(
         field_of_view: (H, W) uint8 in {0, 1}.
         pixel_spacing_mm: height and width of a pixel; None: no mm² and no rings.
         fovea: row and column; None: no quadrants and no rings.
+        share: name of the columns with shares, `TrainedNetwork.share_column`.
 
     Returns:
         The columns in the order of the table.
@@ -49,7 +52,7 @@ def measure(
         "field_of_view_px": int(np.count_nonzero(inside)),
         "area_px": area,
         "area_mm2": None if square_mm is None else area * square_mm,
-        "ischaemic_index": _share(mask, inside),
+        share: _share(mask, inside),
         "number_of_areas": len(sizes),
         "largest_area_px": sizes[0] if sizes else 0,
         "mean_probability": _mean(probability[mask]),
@@ -61,7 +64,7 @@ def measure(
     for name in (*QUADRANTS, *RINGS_MM):
         part = parts.get(name)
         measured[f"area_px_{name}"] = None if part is None else int(np.count_nonzero(mask & part))
-        measured[f"ischaemic_index_{name}"] = None if part is None else _share(mask & part, inside & part)
+        measured[f"{share}_{name}"] = None if part is None else _share(mask & part, inside & part)
     return measured
 
 

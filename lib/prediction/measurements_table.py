@@ -5,11 +5,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from tqdm import tqdm
+
 from lib.networks.trained_network import TrainedNetwork
-from lib.prediction.image_file import Prediction
+from lib.prediction.found_images import FoundImage
+from lib.prediction.image_file import Prediction, differences_from_training
 from lib.prediction.measurement import Measurement
 
 MEASUREMENTS, AREA_SIZES = "measurements.csv", "area_sizes.csv"
+
+DIFFERENCES = "differs_from_training"
+"""Column that says how an image differs from those of the training; empty if it does not."""
 
 
 def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
@@ -24,7 +30,15 @@ def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
         "threshold": network.threshold,
         "threshold_source": network.threshold_source,
         "min_area_px": network.min_area_px,
+        "structure": network.structure,
+        DIFFERENCES: differences_from_training(network, prediction),
     }
+
+
+def print_differences(image: FoundImage, row: Measurement) -> None:
+    """Print one line if the image differs from those of the training; above the progress bar."""
+    if differences := row[DIFFERENCES]:
+        tqdm.write(f"{image.file}: less reliable: {differences}")
 
 
 def write_tables(measurements: Path, area_sizes: Path, entries: Iterable[Mapping[str, Any]]) -> None:

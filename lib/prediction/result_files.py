@@ -63,7 +63,14 @@ def encode_result(
     spacing = prediction.pixel_spacing_mm
     mask = binary_mask(probability, field_of_view, network.threshold, network.min_area_px)
     try:
-        measured = measure(mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea)
+        measured = measure(
+            mask,
+            probability,
+            field_of_view,
+            pixel_spacing_mm=spacing,
+            fovea=fovea,
+            share=network.share_column,
+        )
     except UserError as error:
         raise UserError(f"{image.file}: {error}") from error
     is_dicom = image.file.suffix.lower() in {".dcm", ".dicom"}  # LabelMe cannot read it

@@ -1,12 +1,25 @@
-"""Files that are complete or absent: written under a temporary name, then renamed."""
+"""Files that are complete or absent: written under a temporary name, then renamed.
 
-import glob
+Temporary names are `.PROCESS-MACHINE-RANDOM-NAME`, so that no two processes share one, also in containers or
+on machines with a common folder. Earlier versions wrote `.PROCESS-NAME`.
+"""
+
+import hashlib
 import os
-from collections.abc import Iterator
+import platform
+import re
+import secrets
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lib.runtime.errors import UserError
+
+ABANDONED_SECONDS = 3600
+"""A temporary file that was not changed for so long is abandoned, whatever process wrote it."""
+
+_TEMPORARY = re.compile(r"\.(\d+)-(?:([0-9a-f]{8})-[0-9a-f]{8}-)?(.+)", re.DOTALL)
 
 
 @contextmanager
@@ -16,7 +29,7 @@ def written_atomically(*files: Path) -> Iterator[list[Path]]:
     Raises:
         UserError: the disk is full or read-only, or permission is missing; the old files are unchanged.
     """
-    beside = [file.with_name(f".{os.getpid()}-{file.name}") for file in files]
+    beside = [file.with_name(_temporary_name(file.name)) for file in files]
     try:
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,15 +52,50 @@ def written_atomically(*files: Path) -> Iterator[list[Path]]:
                 temporary.unlink()
 
 
-def remove_abandoned(file: Path) -> None:
-    """Remove temporary files of `file` that killed processes of this machine left."""
-    for unfinished in file.parent.glob(f".[0-9]*-{glob.escape(file.name)}"):
-        try:
-            os.kill(int(unfinished.name[1:].split("-")[0]), 0)
-        except ProcessLookupError:
-            unfinished.unlink()
-        except (OSError, ValueError, OverflowError):  # of another user, or not our temporary file
-            continue
+def remove_abandoned(folder: Path, names: Collection[str] | None = None) -> None:
+    """Remove the temporary files that killed processes left in a folder; they may show a patient's image.
+
+    A file is abandoned if its process on this machine has ended, or if it was not changed for
+    `ABANDONED_SECONDS`: the processes of other machines and containers are not known here.
+
+    Args:
+        folder: the folder; it may be missing.
+        names: only the temporary files of files with these names; None: of all files.
+    """
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found and (names is None or found[3] in names):
+                with suppress(OSError):  # another process removed it, or it is of another user
+                    if _is_abandoned(int(found[1]), found[2], entry):
+                        Path(entry).unlink()
+
+
+def _temporary_name(name: str) -> str:
+    return f".{os.getpid()}-{_machine()}-{secrets.token_hex(4)}-{name}"
+
+
+def _machine() -> str:
+    """Eight digits for the machine or container in which a process number is valid."""
+    try:
+        numbers = str(Path("/proc/self/ns/pid").readlink())  # containers may have the same name
+    except OSError:  # not Linux
+        numbers = ""
+    return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
+
+
+def _is_abandoned(process: int, machine: str | None, entry: os.DirEntry) -> bool:
+    if time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_SECONDS:
+        return True
+    if machine not in {None, _machine()}:
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # a living process of another user
+        pass
+    return False
 
 
 def write_text(file: Path, content: str) -> None:

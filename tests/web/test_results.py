@@ -293,3 +293,82 @@ def test_chinese_catalogue_is_complete_and_compiled(settings):
     with override("en"):
         used |= set(script_messages().values())
     assert used - written.keys() == set()
+
+
+def bytes_of_database(settings) -> bytes:
+    """The database with the files beside it, which keep rows until SQLite empties them."""
+    return b"".join(file.read_bytes() for file in settings.FOLDER.glob("database.sqlite3*"))
+
+
+@pytest.mark.parametrize("how", ["one", "all", "expired"])
+def test_nothing_of_a_deleted_result_stays_in_the_database(client, settings, result, how):
+    from web.analysis_queue import delete_expired
+    from web.models import Result
+
+    # Without it the test passes only with a SQLite that overwrites by default.
+    assert "secure_delete=ON" in settings.DATABASES["default"]["OPTIONS"]["init_command"]
+    name = "3-1 眼".encode()
+    assert name in bytes_of_database(settings)
+    if how == "expired":
+        old = Result.objects.get().uploaded - timedelta(seconds=settings.KEPT_SECONDS + 1)
+        Result.objects.update(uploaded=old)
+        delete_expired()
+    else:
+        client.delete(result["url"] if how == "one" else "/results/")
+    assert name not in bytes_of_database(settings)
+    assert result["key"].encode() not in bytes_of_database(settings)
+
+
+def test_start_and_stop_delete_all_images_unless_another_process_serves(web, client, settings, result):
+    from web.analysis_queue import delete_all_if_unused, stop_analysis
+    from web.shared_lock import SharedLock
+
+    (settings.UPLOAD_FOLDER / "left").write_bytes(b"an image")
+    other = SharedLock(settings.FOLDER / "serving")
+    other.acquire()
+    delete_all_if_unused()
+    stop_analysis()
+    assert client.get("/results/").json()["results"] == [result]
+    other.release()
+    web.serving.acquire()
+    delete_all_if_unused()  # it serves itself
+    assert client.get("/results/").json()["results"] == [result]
+    stop_analysis()
+    assert files_kept(settings) == []
+    assert client.get("/results/").json() == {"results": []}
+    assert "3-1 眼".encode() not in bytes_of_database(settings)
+
+
+def test_label_and_columns_follow_what_the_network_outlines(web, client, angiogram):
+    from dataclasses import replace
+
+    web.network = replace(network(), structure="vessels", label="vessels")
+    page = client.get("/").content.decode()
+    assert "area fraction" in page and "vessels" in page and "schaemic" not in page
+    send(client, png(angiogram.image))
+    analyse_all(web)
+    (result,) = client.get("/results/").json()["results"]
+    table = client.get(f"{result['url']}download/measurements", choice()).content.decode("utf-8-sig")
+    assert "area_fraction_superior" in table and "ischaemic_index" not in table
+    document = client.get(f"{result['url']}download/labelme", choice()).json()
+    assert {shape["label"] for shape in document["shapes"]} == {"vessels"}
+    web.network = network()
+    assert "ischaemic index" in client.get("/").content.decode()
+
+
+def test_the_page_says_how_an_image_differs_from_those_of_the_training(web, client, angiogram):
+    from dataclasses import replace
+
+    from lib.networks.trained_network import TrainingImages
+
+    coloured = angiogram.image[..., None] * np.array([1, 0.6, 0.3])
+    for image in (angiogram.image, coloured.astype(np.uint8)):
+        send(client, png(image))
+    analyse_all(web)
+    web.network = replace(network(), training_images=TrainingImages(500, 520, colour=False))
+    send(client, png(angiogram.image))
+    analyse_all(web)
+    same, in_colour, small = (r["differences"] for r in client.get("/results/").json()["results"])
+    assert same == ""
+    assert "in colour" in in_colour
+    assert "pixels, in the training 500 to 520" in small

@@ -110,6 +110,36 @@ def test_start_upload_analyse_stop(onnx_file, tmp_path, angiogram):
         assert server.wait(timeout=20) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_during_an_analysis_is_quiet_and_leaves_no_image(onnx_file, tmp_path, number):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CNP_WEB_", "DJANGO_"))}
+    command = [sys.executable, "run_web.py", "--model", str(onnx_file), "--port", str(port)]
+    with subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env=environment | {"CNP_WEB_FOLDER": str(tmp_path / "web")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as server:
+        page = wait_for(lambda: request(port, "GET", "/"), (ConnectionError,))
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.body.decode())[1]
+        headers = {"Cookie": page.headers["Set-Cookie"].partition(";")[0], "X-CSRFToken": token}
+        noise = np.random.default_rng(0).integers(0, 256, (3000, 3000), np.uint8)
+        assert request(port, "POST", "/results/?name=Secret.png", png(noise), **headers).status == 201
+        os.killpg(server.pid, number)
+        errors = server.communicate(timeout=30)[1]
+    assert server.returncode == 0
+    assert "Traceback" not in errors and "terminate" not in errors, errors
+    assert [*(tmp_path / "web" / "results").iterdir(), *(tmp_path / "web" / "uploads").iterdir()] == []
+    database = b"".join(file.read_bytes() for file in (tmp_path / "web").glob("database.sqlite3*"))
+    assert b"Secret" not in database
+
+
 def wait_for(result, errors=()):
     """Call `result` until it returns a true value; return this value."""
     for _ in range(200):

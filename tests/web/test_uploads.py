@@ -4,9 +4,10 @@ import http.client
 import json
 import struct
 import threading
+import time
 import zlib
 from io import BytesIO
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import pytest
@@ -230,3 +231,123 @@ def http_status(server: str) -> int:
     connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=60)
     connection.request("GET", "/")
     return connection.getresponse().status
+
+
+def tiff_of_many_directories(number: int) -> bytes:
+    """A TIFF file with so many images of one pixel; older readers walk through all of them."""
+    entries = (
+        (256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+        (273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, 1),
+    )  # fmt: skip
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries)
+    size = len(directory) + 4
+    parts = [b"II*\x00" + struct.pack("<I", 10) + b"\x00\x00"]
+    for index in range(number):
+        following = 10 + size * (index + 1) if index + 1 < number else 0
+        parts.append(directory + struct.pack("<I", following))
+    return b"".join(parts)
+
+
+def test_a_file_that_takes_too_long_costs_its_limit_and_the_next_is_decoded(client, settings):
+    from django.test import override_settings
+
+    big = np.random.default_rng(0).integers(0, 256, (4000, 4500, 3), np.uint8)
+    data = encoded(big, "PNG", compress_level=1)
+    assert send(client, png(GREY)).status_code == 201  # the decoder has started
+    before = files_kept(settings)
+    with override_settings(MAX_DECODING_SECONDS=0.05):
+        answer = send(client, data)
+    assert answer.status_code == 400
+    assert "too long to read" in answer.json()["message"]
+    assert files_kept(settings) == before
+    assert send(client, png(GREY)).status_code == 201
+
+
+def test_a_tiff_of_60_000_directories_does_not_stop_the_page(client, settings):
+    from django.test import override_settings
+
+    with override_settings(MAX_DECODING_SECONDS=5):
+        sending = threading.Thread(target=send, args=(client, tiff_of_many_directories(60_000)))
+        sending.start()
+        started, longest = time.monotonic(), 0.0
+        while sending.is_alive():
+            before = time.monotonic()
+            assert page_client().get("/results/").status_code == 200
+            longest = max(longest, time.monotonic() - before)
+        assert longest < 2
+        assert time.monotonic() - started < 20
+    assert files_kept(settings) == []
+
+
+def test_memory_of_the_decoder_is_limited(web, tmp_path):
+    import resource
+
+    from web.decoding import MEMORY_BYTES
+
+    (tmp_path / "a.png").write_bytes(png(GREY))
+    decoder = web.decoder
+    assert decoder.decode(tmp_path / "a.png", tmp_path / "b.png", 10**6, 30)["height"] == 64
+    limits = resource.prlimit(decoder._process.pid, resource.RLIMIT_AS)
+    assert limits == (MEMORY_BYTES, MEMORY_BYTES)
+
+
+def test_a_file_whose_decoder_dies_is_refused(web, tmp_path):
+    (tmp_path / "a.png").write_bytes(png(GREY))
+    assert "height" in web.decoder.decode(tmp_path / "a.png", tmp_path / "b.png", 10**6, 30)
+    web.decoder._process.kill()
+    web.decoder._process.wait()
+    assert "height" in web.decoder.decode(tmp_path / "a.png", tmp_path / "b.png", 10**6, 30)
+
+
+def left_unread(client, size: int, name="1.png", **extra):
+    """Status of an upload, and how many of its bytes the server did not read."""
+    body = BytesIO(bytes(size))
+    answer = client.generic(
+        "POST", f"/results/?{urlencode({'name': name})}", content_type="image/png",
+        CONTENT_LENGTH=str(size), **{"wsgi.input": body}, **extra,
+    )  # fmt: skip
+    return answer.status_code, size - body.tell()
+
+
+@pytest.mark.parametrize("why", ["name", "token", "queue", "slots", "size"])
+def test_every_refusal_reads_the_body_first(web, client, settings, why, monkeypatch):
+    from django.test import override_settings
+
+    size, name, changes, status = 300_000, "1.png", {}, 503
+    if why == "name":
+        name, status = "a/b", 400
+    elif why == "token":
+        del client.defaults["HTTP_X_CSRFTOKEN"]
+        status = 403
+    elif why == "size":
+        changes, status = {"MAX_UPLOAD_BYTES": 200_000}, 413
+    elif why == "queue":
+        changes = {"MAX_WAITING": 0}
+    else:
+        monkeypatch.setattr(web, "upload_slots", threading.BoundedSemaphore(1))
+        web.upload_slots.acquire()
+    with override_settings(**changes):
+        assert left_unread(client, size, name) == (status, 0)
+    assert files_kept(settings) == []
+
+
+def test_the_body_of_a_stranger_is_not_read(web, settings):
+    from django.test import Client, override_settings
+
+    stranger = Client(headers={"host": "127.0.0.1"}, enforce_csrf_checks=True)
+    with override_settings(ACCOUNTS_REQUIRED=True, AXES_ENABLED=True):
+        assert left_unread(stranger, 300_000) == (403, 300_000)
+        form = {"content_type": "multipart/form-data; boundary=x"}
+        body = BytesIO(b"--x\r\n" + bytes(100_000))
+        answer = stranger.generic(
+            "POST", "/results/", CONTENT_LENGTH="100005", **form, **{"wsgi.input": body}
+        )
+        assert (answer.status_code, body.tell()) == (403, 0)
+
+
+def test_a_very_long_body_is_read_in_part_only(client):
+    from django.test import override_settings
+
+    with override_settings(MAX_UPLOAD_BYTES=2**17):
+        status, left = left_unread(client, 3 * 2**20)
+    assert status == 413 and 3 * 2**20 - 10 * 2**17 - 2**17 <= left <= 3 * 2**20 - 10 * 2**17

@@ -3,7 +3,7 @@ import { ImageList } from "./list.js";
 import { Server } from "./server.js";
 import { fillPicture, Viewer } from "./viewer.js";
 
-const { results, maxBytes, messages } = JSON.parse(document.getElementById("for-scripts").textContent);
+const { results, maxBytes, shareColumn, messages } = JSON.parse(document.getElementById("for-scripts").textContent);
 const LANGUAGE = document.documentElement.lang;
 const LONGEST_POLL_MS = 2000;
 const SECTORS = ["superior", "inferior", "left", "right", "centre", "inner_ring", "outer_ring"];
@@ -209,6 +209,8 @@ function showFields() {
   at("fovea-row").max = selected.height - 1;
   at("fovea-column").max = selected.width - 1;
   at("banner").textContent = selected.banner ? fill(messages.banner, { banner: selected.banner }) : "";
+  const { differences } = selected;
+  at("differences").textContent = differences ? fill(messages.differences, { differences }) : "";
   const time = new Date(selected.deletedAt).toLocaleTimeString(LANGUAGE, { timeStyle: "short" });
   at("kept").textContent = fill(messages.keptUntil, { time });
 }
@@ -251,7 +253,7 @@ async function showSectors(choice) {
     const measured = await server.measurement(selected, choice, request.signal);
     if (request.signal.aborted) return;
     const rows = SECTORS.filter((sector) => measured[`area_px_${sector}`] !== null).map((sector) => {
-      const [index, area] = [measured[`ischaemic_index_${sector}`], measured[`area_px_${sector}`]];
+      const [index, area] = [measured[`${shareColumn}_${sector}`], measured[`area_px_${sector}`]];
       const share = index === null ? "–" : percent.format(index);
       return [messages[sector], share, mmText(area) ?? pixelText(area)];
     });

@@ -483,3 +483,10 @@ def test_a_mask_image_as_truth_is_refused_with_auxiliary_labels(folder):
     (folder / "angiograms" / "masks").mkdir()
     Image.fromarray(np.eye(60, dtype=np.uint8) * 255).save(folder / "angiograms" / "masks" / "0-1 _020.png")
     assert "0-1 _020.png: is a mask image without labels: expected a LabelMe" in faults(folder, *AUXILIARY)
+
+
+def test_files_that_a_killed_preparation_left_are_removed(folder):
+    (folder / "datasets").mkdir()
+    (folder / "datasets" / ".999999999-FFA_dataset_imgs_train.hdf5").touch()
+    prepare(tiny_configuration(folder))
+    assert not list((folder / "datasets").glob(".*"))

@@ -1,7 +1,10 @@
 import csv
 import dataclasses
 import json
+import pickle
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -18,6 +21,7 @@ from lib.evaluation.test_run import draw_curves
 from lib.evaluation.test_run import test as run_test
 from lib.networks.from_experiments import read_keras_network
 from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 from lib.training.train import train
 from tests.conftest import tiny_configuration
 
@@ -192,6 +196,31 @@ def test_test_images_without_truth_are_refused(prepared, tested, tmp_path):
     settings = ["experiment name.name=tested", f"data paths.path_test={there}"]
     with pytest.raises(UserError, match="packed without truth and cannot be scored"):
         run_test(tiny_configuration(prepared, *settings))
+
+
+def test_a_killed_test_leaves_no_score_or_figure_of_other_predictions(prepared, tested, tmp_path):
+    _, experiment, _ = tested
+    folder = shutil.copytree(experiment.folder, tmp_path / "tested")
+    before = (folder / "tested_predictions.hdf5").read_bytes()
+    settings = [f"experiment name.path_experiments={tmp_path}", "experiment name.name=tested"]
+    configuration = tiny_configuration(prepared, *settings, "testing settings.logit_shift=0.5")
+    code = "import os, pickle, sys\nfrom lib.runtime.keras_startup import start_keras; start_keras()\n"
+    code += "from lib.evaluation import test_run\n"
+    code += "test_run.score_and_draw = lambda *a: os._exit(9)\n"  # killed when the predictions are written
+    code += "test_run.test(pickle.load(sys.stdin.buffer))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(configuration), capture_output=True, cwd=PROJECT
+    )
+    assert done.returncode == 9, done.stderr
+    assert (folder / "tested_predictions.hdf5").read_bytes() != before
+    shown = {file.name for pattern in ("*.png", "perf*", "per_image*") for file in folder.glob(pattern)}
+    of_training = {
+        "learning_curves.png",
+        "sample_input_imgs.png",
+        "sample_input_masks.png",
+        "tested_model.png",
+    }
+    assert shown <= of_training
 
 
 NETWORK_BLUE, DARKNESS_ORANGE = (0, 114, 178), (230, 159, 0)

@@ -12,6 +12,7 @@ from lib.images.preprocessing import (
     field_of_view_diameter,
     gamma_table,
     intensity_channels,
+    is_in_colour,
     local_contrast,
     network_input,
     network_shape,
@@ -215,3 +216,16 @@ def test_texture_is_measured_before_the_image_is_reduced():
     levels = preprocess(stripes, np.ones_like(stripes), settings)
     assert np.ptp(levels[8:-8, 8:-8, 0]) == 0
     assert abs(levels[8:-8, 8:-8, 1].astype(int) - 255 * np.sqrt(10 / 32)).max() < 12
+
+
+def test_photographs_are_in_colour_and_angiograms_with_noisy_colours_are_not():
+    grey = photograph(shape=(70, 90))
+    inside = np.zeros((70, 90), np.uint8)
+    inside[10:60, 10:80] = 1
+    rgb = np.repeat(grey[..., None], 3, axis=2)
+    noisy = np.clip(rgb + np.random.default_rng(0).integers(-5, 6, rgb.shape), 0, 255).astype(np.uint8)
+    retina = (rgb * [1, 0.5, 0.2]).astype(np.uint8)
+    outside = np.where(inside[..., None] > 0, rgb, retina)
+    found = [is_in_colour(image, inside) for image in (grey, rgb, noisy, outside, retina, rgb * 0)]
+    assert found == [False, False, False, False, True, False]
+    assert not is_in_colour(retina, inside * 0)

@@ -1,3 +1,4 @@
+import json
 import shutil
 import zipfile
 
@@ -6,7 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-from lib.networks.keras_model import build_model, save_weights, trained_model
+from lib.configuration.experiment_folder import Experiment
+from lib.datasets.prepared_hdf5 import read_part
+from lib.networks.from_experiments import read_keras_network
+from lib.networks.keras_model import build_model, recorded_training_images, save_weights, trained_model
+from lib.networks.trained_network import TrainingImages, joined
 from lib.runtime.errors import UserError
 from tests.conftest import tiny_configuration
 
@@ -119,3 +124,29 @@ def test_a_full_disk_is_one_line_and_the_process_continues(configuration, tmp_pa
     ):
         save_weights(build_model(configuration), file)
     assert not list(tmp_path.iterdir())
+
+
+def test_scale_and_colour_of_the_training_images_are_recorded(tested):
+    configuration, experiment, _ = tested
+    images = list(read_part(configuration.data_paths.hdf5("train")))
+    inside = [image.field_of_view for image in images]
+    sizes = [max(np.ptp(np.flatnonzero(f.any(0))), np.ptp(np.flatnonzero(f.any(1)))) + 1 for f in inside]
+    assert recorded_training_images(experiment) == TrainingImages(min(sizes), max(sizes), colour=False)
+    network, _ = read_keras_network(experiment)
+    assert network.training_images == recorded_training_images(experiment)
+
+
+def test_an_experiment_of_an_earlier_version_has_no_record_of_its_images(tested, tmp_path):
+    _, experiment, _ = tested
+    older = Experiment(tmp_path, experiment.name)
+    assert recorded_training_images(older) is None
+    content = experiment.training_record()
+    del content["training_images"]
+    older.versions.write_text(json.dumps(content))
+    assert recorded_training_images(older) is None
+
+
+def test_the_images_of_an_ensemble_are_those_of_all_its_networks():
+    small, large = TrainingImages(50, 60, colour=False), TrainingImages(90, 99, colour=True)
+    assert joined([small, large]) == TrainingImages(50, 99, colour=True)
+    assert joined([small, None]) is None

@@ -2,10 +2,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
-from lib.runtime.atomic_files import write_text, written_atomically
+from lib.runtime.atomic_files import ABANDONED_SECONDS, remove_abandoned, write_text, written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
@@ -45,3 +46,57 @@ def test_a_read_only_folder_is_an_error_of_one_line(tmp_path):
     tmp_path.chmod(0o755)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"error: {tmp_path / 'a.txt'}: cannot be written: Permission denied")
+
+
+def left_over(folder, name="test.hdf5"):
+    """The temporary file of a process that was killed while it wrote."""
+    code = (
+        "import os, sys; from pathlib import Path; from lib.runtime.atomic_files import written_atomically\n"
+    )
+    code += "with written_atomically(Path(sys.argv[1])) as (file,):\n file.write_text('image'); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(folder / name)], cwd=PROJECT)
+    (found,) = folder.glob(".*")
+    return found
+
+
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
+    left_over(tmp_path)
+    (tmp_path / ".999999999-test.hdf5").touch()  # of an earlier version
+    (tmp_path / ".999999999-other.hdf5").touch()
+    remove_abandoned(tmp_path, ["test.hdf5"])
+    assert [file.name for file in tmp_path.iterdir()] == [".999999999-other.hdf5"]
+    remove_abandoned(tmp_path)
+    assert not list(tmp_path.iterdir())
+    remove_abandoned(tmp_path / "missing")
+
+
+def test_temporary_files_of_living_processes_stay(tmp_path):
+    with written_atomically(tmp_path / "a.png") as (temporary,):
+        temporary.touch()
+        remove_abandoned(tmp_path)
+        assert temporary.is_file()
+
+
+def test_temporary_files_of_other_machines_are_removed_when_they_are_old(tmp_path):
+    """There, another process may have the number of one that has ended here."""
+    file = left_over(tmp_path)
+    process, machine, rest = file.name.split("-", 2)
+    other = file.rename(file.with_name(f"{process}-{'0' * 8}-{rest}"))
+    assert machine != "0" * 8
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "123-a").touch()
+    remove_abandoned(tmp_path)
+    assert other.is_file()
+    hours_ago = time.time() - ABANDONED_SECONDS - 60
+    for one in tmp_path.iterdir():
+        os.utime(one, (hours_ago, hours_ago))
+    remove_abandoned(tmp_path)
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".hidden", "123-a"]
+
+
+def test_two_processes_of_the_same_number_have_different_temporary_files(tmp_path):
+    with written_atomically(tmp_path / "a") as (first,), written_atomically(tmp_path / "a") as (second,):
+        first.touch()
+        second.touch()
+        assert first != second
+        assert first.name.split("-")[:2] == second.name.split("-")[:2]

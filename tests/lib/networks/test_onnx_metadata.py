@@ -1,0 +1,254 @@
+"""ONNX files that were changed, are damaged or hostile; no network is trained."""
+
+import itertools
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from lib.configuration.reading import read_configuration
+from lib.networks.from_onnx import read_onnx_network
+from lib.networks.onnx_export import with_float16_weights
+from lib.networks.onnx_metadata import METADATA_KEY, MOST_OPERATIONS, STORED_SECTIONS, network_metadata
+from lib.networks.trained_network import TrainingImages
+from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
+from tests.conftest import weightless_network
+
+CONFIGURATION = read_configuration(PROJECT / "configurations" / "demo.txt")
+KERNEL = np.array([[[[-10.0]]]], np.float32)
+IMAGES = np.random.default_rng(0).random((2, 5, 7, 1), np.float32)
+
+
+def model_of(nodes=(), output=("batch", "height", "width", 1), *, bias=3.0):
+    """Sigmoid(-10 x + bias), then `nodes`, the last of which must give "result"."""
+    nodes = nodes or [helper.make_node("Identity", ["probability"], ["result"])]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["image", "kernel"], ["steep"]),
+            helper.make_node("Add", ["steep", "bias"], ["shifted"]),
+            helper.make_node("Sigmoid", ["shifted"], ["probability"]),
+            *nodes,
+        ],
+        "darkness",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", "height", "width", 1])],
+        [helper.make_tensor_value_info("result", TensorProto.FLOAT, output)],
+        [
+            onnx.numpy_helper.from_array(KERNEL, "kernel"),
+            onnx.numpy_helper.from_array(np.array([bias], np.float32), "bias"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def older_metadata(**changes):
+    """As earlier versions wrote it: nothing about the graph."""
+    return {
+        "name": "darkness",
+        "architecture": "one layer",
+        "structure": "CNP",
+        "label": "NP",
+        "threshold": 0.5,
+        "threshold_source": "configuration",
+        "min_area_px": 0,
+        "weights_sha256": "0" * 64,
+        "info_banner": "none",
+        "sections": {name: CONFIGURATION.texts[name] for name in STORED_SECTIONS},
+        **changes,
+    }
+
+
+def written(folder, model, metadata):
+    text = metadata if isinstance(metadata, str) else json.dumps(metadata)
+    helper.set_model_props(model, {METADATA_KEY: text})
+    onnx.save(model, folder / "a.onnx")
+    return folder / "a.onnx"
+
+
+def current_metadata(model, **changes):
+    smaller = onnx.ModelProto()
+    smaller.CopyFrom(model)
+    with_float16_weights(smaller.graph)
+    network = weightless_network(None, CONFIGURATION, info_banner=None, **changes)
+    return network_metadata(network, CONFIGURATION, (model.graph, smaller.graph))
+
+
+def expected(images):
+    return 1 / (1 + np.exp(10 * images - 3))
+
+
+def test_older_and_current_files_are_read(tmp_path):
+    model = model_of()
+    for metadata in (older_metadata(), current_metadata(model)):
+        found = read_onnx_network(written(tmp_path, model, metadata)).predict(IMAGES)
+        np.testing.assert_allclose(found, expected(IMAGES), atol=1e-5)
+    with_float16_weights(model.graph)
+    small = read_onnx_network(written(tmp_path, model, current_metadata(model_of())))
+    np.testing.assert_allclose(small.predict(IMAGES), expected(IMAGES), atol=1e-5)
+
+
+def test_changed_weights_are_refused(tmp_path):
+    model = model_of()
+    metadata = current_metadata(model)
+    changed = np.frombuffer(model.graph.initializer[0].raw_data, np.uint32) ^ 1  # one bit
+    model.graph.initializer[0].raw_data = changed.tobytes()
+    with pytest.raises(UserError, match=r"a\.onnx: its weights are not those that were exported"):
+        read_onnx_network(written(tmp_path, model, metadata))
+
+
+def test_other_operations_than_stated_are_refused(tmp_path):
+    metadata = current_metadata(model_of())
+    for extra in (1, 2):
+        names = ["probability", *(f"n{i}" for i in range(extra)), "result"]
+        nodes = [helper.make_node("Identity", [a], [b]) for a, b in itertools.pairwise(names)]
+        with pytest.raises(UserError, match=r"a\.onnx: has \d+ operations, not those of its metadata"):
+            read_onnx_network(written(tmp_path, model_of(nodes), metadata))
+
+
+def test_an_older_file_with_very_many_operations_is_refused(tmp_path):
+    names = ["probability", *(f"n{i}" for i in range(MOST_OPERATIONS)), "result"]
+    nodes = [helper.make_node("Identity", [a], [b]) for a, b in itertools.pairwise(names)]
+    with pytest.raises(UserError, match="operations; expected at most"):
+        read_onnx_network(written(tmp_path, model_of(nodes), older_metadata()))
+
+
+def loop():
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["x"], ["y"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+        ],
+    )
+    true = helper.make_node(
+        "Constant", [], ["go"], value=helper.make_tensor("v", TensorProto.BOOL, [], [True])
+    )
+    return [true, helper.make_node("Loop", ["", "go", "probability"], ["result"], body=body)]
+
+
+def condition():
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["probability"], ["y"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+    true = helper.make_node(
+        "Constant", [], ["c"], value=helper.make_tensor("v", TensorProto.BOOL, [], [True])
+    )
+    return [true, helper.make_node("If", ["c"], ["result"], then_branch=branch, else_branch=branch)]
+
+
+@pytest.mark.parametrize("nodes", [loop(), condition()], ids=["Loop", "If"])
+def test_loops_and_branches_are_refused(tmp_path, nodes):
+    with pytest.raises(UserError, match="has loops or branches"):
+        read_onnx_network(written(tmp_path, model_of(nodes), older_metadata()))
+
+
+def test_functions_of_the_file_are_refused(tmp_path):
+    model = model_of()
+    opsets = [helper.make_opsetid("", 17)]
+    node = helper.make_node("Relu", ["a"], ["b"])
+    model.functions.append(helper.make_function("", "Identity", ["a"], ["b"], [node], opsets))
+    with pytest.raises(UserError, match="has functions of its own"):
+        read_onnx_network(written(tmp_path, model, older_metadata()))
+
+
+def test_a_graph_without_output_is_refused(tmp_path):
+    model = model_of()
+    del model.graph.output[:]
+    with pytest.raises(UserError, match="has 1 inputs and 0 outputs"):
+        read_onnx_network(written(tmp_path, model, older_metadata()))
+
+
+def test_a_scalar_output_is_refused(tmp_path):
+    mean = helper.make_node("ReduceMean", ["probability"], ["result"], keepdims=0)
+    with pytest.raises(UserError, match=r"result is tensor\(float\), a scalar; expected float32 in four"):
+        read_onnx_network(written(tmp_path, model_of([mean], []), older_metadata()))
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({"threshold": 1.5}, "threshold = 1.5: expected a number from 0 to 1"),
+        ({"threshold": -0.1}, "threshold = -0.1"),
+        ({"threshold": float("nan")}, "threshold = nan"),
+        ({"threshold": "0.5"}, "threshold = 0.5"),
+        ({"threshold": True}, "threshold = True"),
+        ({"threshold": 10**400}, "threshold = 1000"),
+        ({"min_area_px": -1}, "min_area_px = -1: expected a whole number from 0"),
+        ({"min_area_px": 2.5}, "min_area_px = 2.5"),
+        ({"min_area_px": 10**12}, "min_area_px = 1000"),
+        ({"label": ""}, "label = ''"),
+        ({"label": None}, "label = 'None'"),
+        ({"label": "N\nP"}, "label = 'N"),
+        ({"label": "x" * 101}, "label = 'xxx"),
+        ({"name": ["a"]}, "name = "),
+        ({"name": "a\x1b[31m"}, "name = "),
+        ({"seen_images_sha256": 5}, "not iterable"),
+        ({"training_images": {"x": 1}}, "unexpected keyword"),
+        ({"sections": [[]]}, "cannot be read"),
+    ],
+    ids=repr,
+)
+def test_values_out_of_range_are_an_error_of_one_line(tmp_path, change, shown):
+    with pytest.raises(UserError, match=r"a\.onnx: its metadata") as error:
+        read_onnx_network(written(tmp_path, model_of(), older_metadata(**change)))
+    assert shown in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"name":' * 100_000, "[]", "3", "{", "null"])
+def test_other_json_is_an_error_of_one_line(tmp_path, text):
+    with pytest.raises(UserError, match=r"a\.onnx: its metadata") as error:
+        read_onnx_network(written(tmp_path, model_of(), text))
+    assert len(str(error.value)) < 500 and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("bias", [float("nan"), float("inf"), -float("inf")])
+def test_an_output_that_is_not_finite_is_refused(tmp_path, bias):
+    node = helper.make_node("Sub", ["shifted", "shifted"], ["result"])  # inf - inf = NaN
+    network = read_onnx_network(written(tmp_path, model_of([node], bias=bias), older_metadata()))
+    with pytest.raises(UserError, match=r"a\.onnx: gives values from nan to nan, which are no probabilities"):
+        network.predict(IMAGES)
+
+
+@pytest.mark.parametrize(("source", "image"), [("shifted", 1.0), ("shifted", 0.0)])
+def test_an_output_outside_0_and_1_is_refused(tmp_path, source, image):
+    node = helper.make_node("Identity", [source], ["result"])
+    network = read_onnx_network(written(tmp_path, model_of([node]), older_metadata()))
+    with pytest.raises(UserError, match="which are no probabilities"):
+        network.predict(np.full_like(IMAGES, image))
+
+
+def test_an_output_of_another_size_is_refused(tmp_path):
+    pooled = helper.make_node("ReduceMean", ["probability"], ["result"], axes=[1], keepdims=1)
+    network = read_onnx_network(written(tmp_path, model_of([pooled]), older_metadata()))
+    with pytest.raises(UserError, match=r"a\.onnx: gives an output of shape \(2, 1, 7, 1\); expected"):
+        network.predict(IMAGES)
+
+
+def test_scale_and_colour_of_the_training_images_are_kept(tmp_path):
+    model, images = model_of(), TrainingImages(500, 520, colour=False)
+    metadata = current_metadata(model, training_images=images)
+    assert read_onnx_network(written(tmp_path, model, metadata)).training_images == images
+    assert read_onnx_network(written(tmp_path, model, older_metadata())).training_images is None
+
+
+def test_label_and_column_follow_the_structure(tmp_path):
+    for structure, label, column in (
+        ("CNP", "NP", "ischaemic_index"),
+        ("vessels", "vessels", "area_fraction"),
+    ):
+        metadata = older_metadata(structure=structure)  # the default label of every data set is NP
+        network = read_onnx_network(written(tmp_path, model_of(), metadata))
+        assert (network.label, network.share_column) == (label, column)
+    own = older_metadata(structure="haemorrhages", label="HEM")
+    assert read_onnx_network(written(tmp_path, model_of(), own)).label == "HEM"
