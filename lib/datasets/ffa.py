@@ -105,6 +105,13 @@ def find_angiograms(folder: Path, *, negative: bool = False) -> tuple[list[Angio
         for image in images
         if image not in truths and not negative
     ]
+    if not negative and any(image not in truths for image in images):
+        faults += [
+            f"{file.name}: XML of CVAT, Pascal VOC or the LabelMe web tool is not read; export masks from that "
+            f"program (CVAT: Segmentation mask), one for each image, to {folder.name}/masks"
+            for file in _files(folder)
+            if file.suffix.lower() == ".xml"
+        ]
     complete = [
         Angiogram(image, truths.get(image), fields.get(image.stem), negative)
         for image in images

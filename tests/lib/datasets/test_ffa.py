@@ -179,6 +179,15 @@ def test_images_without_truth_and_truth_without_an_image_are_listed(folder):
     assert "1-1 _020.json: truth without an image" in message
 
 
+def test_an_xml_file_of_annotations_is_named_if_truth_is_missing(folder):
+    images = folder / "angiograms"
+    (images / "annotations.xml").write_text("<annotations><version>1.1</version></annotations>")
+    prepare(tiny_configuration(folder))  # other truth is complete
+    shutil.rmtree(folder / "datasets")
+    (images / "0-1 _020.json").unlink()
+    assert "annotations.xml: XML of CVAT" in faults(folder)
+
+
 def test_missing_and_empty_folders_are_named(tmp_path):
     assert "no such folder" in faults(tmp_path)
     (tmp_path / "angiograms").mkdir()
