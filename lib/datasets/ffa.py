@@ -107,8 +107,8 @@ def find_angiograms(folder: Path, *, negative: bool = False) -> tuple[list[Angio
     ]
     if not negative and any(image not in truths for image in images):
         faults += [
-            f"{file.name}: XML of CVAT, Pascal VOC or the LabelMe web tool is not read; export masks from that "
-            f"program (CVAT: Segmentation mask), one for each image, to {folder.name}/masks"
+            f"{file.name}: XML of CVAT, Pascal VOC or the LabelMe web tool is not read; export masks from "
+            f"that program (CVAT: Segmentation mask), one for each image, to {folder.name}/masks"
             for file in _files(folder)
             if file.suffix.lower() == ".xml"
         ]

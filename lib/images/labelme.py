@@ -270,8 +270,8 @@ def _parse(path: Path) -> dict:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if program := _other_program(content):
         raise UserError(
-            f"{path}: a file of {program}, not of LabelMe; export masks from that program, one mask image for "
-            "each image (0 background, 255 foreground), and put them in the folder masks"
+            f"{path}: a file of {program}, not of LabelMe; export masks from that program, one mask image "
+            "for each image (0 background, 255 foreground), and put them in the folder masks"
         )
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a LabelMe file; expected an object with shapes and imagePath")
@@ -305,7 +305,8 @@ def _embedded_size(encoded: object) -> tuple[int, int] | None:
         return None
     try:
         with errors_naming("imageData"):
-            with Image.open(BytesIO(base64.b64decode(encoded)), formats=PILLOW_FORMATS) as picture:
+            stream = BytesIO(base64.b64decode(encoded))
+            with Image.open(stream, formats=PILLOW_FORMATS) as picture:
                 return picture.height, picture.width
     except UserError:
         return None
