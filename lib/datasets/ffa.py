@@ -19,6 +19,7 @@ from lib.configuration.banner import Banner
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import SPLIT, Preparation
 from lib.datasets.packing import CheckedImage, checked_image, duplicates, pack, read_mask_of
+from lib.datasets.patient_split import comparable_name, differently_written, patient_of
 from lib.datasets.prepared_hdf5 import PreparedImage
 from lib.datasets.split_file import Member, Split
 from lib.images.dicom import has_burned_in_annotation
@@ -55,7 +56,8 @@ class Angiogram:
 def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
     """Check every file, split by patient, write the nine HDF5 files and the pictures.
 
-    The files are those of `path_images`, and of `path_negatives` for the training part.
+    The files are those of `path_images`, and of `path_negatives` for the training part. Prints the patients
+    whose names are written in several ways.
 
     Returns:
         The split; and by name of image, the banner that was cut off.
@@ -64,6 +66,9 @@ def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
         UserError: lists all faults of the folders; nothing is written then.
     """
     checked = _check_folders(configuration)
+    labelled = [image.member.name for image, _ in checked if not image.member.negative]
+    for line in differently_written(labelled, configuration.preparation.patient_pattern):
+        print(line)
     split = pack(configuration, [image for image, _ in checked])
     return split, {image.member.name: banner for image, banner in checked if banner}
 
@@ -263,9 +268,8 @@ def _check(angiogram: Angiogram, settings: Preparation) -> tuple[CheckedImage, B
 def _patient(angiogram: Angiogram, settings: Preparation) -> str:
     """The patient id. Each negative is a patient: it is not split, and may be named by another pattern."""
     if angiogram.negative:
-        return angiogram.name.casefold()
-    match = settings.patient_pattern.search(angiogram.name)
-    patient = (match[1] or "").strip().casefold() if match else ""
+        return comparable_name(angiogram.name)
+    patient = patient_of(angiogram.name, settings.patient_pattern)
     if not patient:
         raise UserError(
             f"{angiogram.image.name}: no patient in its name; "

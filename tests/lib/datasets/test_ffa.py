@@ -222,6 +222,17 @@ def test_blanks_and_capitals_in_a_patient_id_do_not_matter(folder):
     assert part_of["P3-1"] == part_of["p3 -2"]
 
 
+def test_a_patient_whose_name_is_written_differently_is_in_one_part_and_is_named(folder, capsys):
+    names = ("7-2020", "7\N{EN DASH}2021", "7\N{FULLWIDTH LOW LINE}2022")
+    for name in names:
+        add(folder / "angiograms", name)
+    split, _ = prepare(tiny_configuration(folder))
+    part_of = {m.name: part for part in PARTS for m in split[part]}
+    assert len({part_of[name] for name in names}) == 1
+    assert {m.patient for part in PARTS for m in split[part] if m.name in names} == {"7"}
+    assert f"one patient, 7, although written differently: {', '.join(names)}" in capsys.readouterr().out
+
+
 def test_faults_in_the_folders_of_masks_are_listed(folder):
     images = folder / "angiograms"
     for name in ("masks", "field_of_view"):
