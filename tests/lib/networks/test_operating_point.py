@@ -74,3 +74,23 @@ def test_a_chosen_precision_is_written_and_read(tmp_path):
     point = OperatingPoint(0.5, "configuration", 0, "mixed_bfloat16")
     write_operating_point(tmp_path / "a.json", point, settings)
     assert read_operating_point(tmp_path / "a.json", settings) == point
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace("chosen_for", "chosen"),
+        lambda text: text.replace('"tta"', '"ttb"'),
+        lambda text: text.replace('"threshold"', '"limit"'),
+    ],
+)
+def test_a_damaged_choice_is_an_error_of_one_line(tmp_path, change):
+    file = tmp_path / "a.json"
+    write_operating_point(file, OperatingPoint(0.4, "", 20), BY_VALIDATION)
+    file.write_text(change(file.read_text()))
+    with pytest.raises(UserError, match=r"a\.json: .*; run run_testing\.py with the same") as raised:
+        read_operating_point(file, BY_VALIDATION)
+    assert "\n" not in str(raised.value)
