@@ -169,3 +169,15 @@ def test_small_areas_are_dropped_if_f1_rises():
     case = predicted(probability, truth)
     assert f1_of_masks([case], 0.5, [0, 5, 10]) == pytest.approx({0: 180 / 199, 5: 180 / 197, 10: 180 / 190})
     assert choose_min_area([case], 0.5) == 10  # the smallest of the best
+
+
+def test_the_f1_of_masks_is_that_of_the_field_of_view():
+    truth, probability, field_of_view = np.zeros((3, 40, 40))
+    field_of_view[:, :20] = 1
+    truth[5:15, 5:15] = probability[5:15, 5:14] = 1
+    inside = f1_of_masks([predicted(probability, truth, field_of_view)], 0.5, [0, 5])
+    assert inside == pytest.approx({0: 180 / 190, 5: 180 / 190})
+    probability[20:30, 25:35] = 1  # false positives outside
+    truth[5:15, 25:35] = 1  # false negatives outside
+    truth[30:39, 25:35] = probability[30:39, 25:35] = 1  # true positives outside
+    assert f1_of_masks([predicted(probability, truth, field_of_view)], 0.5, [0, 5]) == inside
