@@ -179,19 +179,19 @@ def refuse_trained_images(experiment: Experiment, configuration: Configuration, 
     """
     split = read_split(experiment.split, EXPERIMENT)
     files = configuration.data_paths
+    tested = _fingerprints(files.hdf5("test")[0])
     checked, faults = [], []
     if validation and by_validation(configuration.testing_settings):
-        checked.append(("validation", "train"))
+        checked.append(("validation", _fingerprints(files.hdf5("validation")[0]), "train"))
     if files.path_test:
-        tested = _fingerprints(files.hdf5("test")[0])
         faults += _trained_images_of_another_set(files.path_test, split, tested)
         _warn_of_near_copies(tested, configuration)
     else:
-        checked += [("test", "train"), ("test", "validation")]
+        checked += [("test", tested, other) for other in ("train", "validation")]
     faults += [
-        f"{part} image {name}, patient {patient}: in the {other} part of the training"
-        for part, other in checked
-        for name, patient in _shared_images(files.hdf5(part)[0], split[other])
+        f"{part} image {image.name}, patient {image.patient}: in the {other} part of the training"
+        for part, images, other in checked
+        for image in _shared_images(images, split[other])
     ]
     raise_all(faults, f"{experiment.name} was trained on images on which it is to be tested")
 
@@ -220,19 +220,15 @@ def validation_images_used_for_training(experiment: Experiment, configuration: C
     settings = read_configuration(experiment.configuration).training_settings
     if settings.validation == "patches":  # then training uses most validation images too
         trained = trained + split["validation"]
-    file = configuration.data_paths.hdf5("validation")[0]
-    return [name for name, _ in _shared_images(file, trained)]
+    images = _fingerprints(configuration.data_paths.hdf5("validation")[0])
+    return [image.name for image in _shared_images(images, trained)]
 
 
-def _shared_images(file: Path, members: Collection[Member]) -> list[tuple[str, str]]:
-    """Name and patient of each prepared image that is one of `members`, by name, patient or pixels."""
+def _shared_images(images: Iterable[Fingerprint], members: Collection[Member]) -> list[Fingerprint]:
+    """The images that are one of `members`, by name, patient or pixels."""
     names, patients = {m.name for m in members}, {m.patient for m in members}
     pixels = {m.pixels for m in members}
-    return [
-        (image.name, image.patient)
-        for image in _fingerprints(file)
-        if image.name in names or image.patient in patients or image.pixels in pixels
-    ]
+    return [i for i in images if i.name in names or i.patient in patients or i.pixels in pixels]
 
 
 def _trained_images_of_another_set(folder: Path, split: Split, images: Sequence[Fingerprint]) -> list[str]:
