@@ -59,7 +59,7 @@ def differently_written(names: Iterable[str], pattern: re.Pattern[str]) -> list[
     return [
         f"one patient, {patient}, although written differently: {', '.join(images.values())}"
         for patient, images in writings.items()
-        if len(images) > 1
+        if patient and len(images) > 1
     ]
 
 

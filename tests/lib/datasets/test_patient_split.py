@@ -183,6 +183,16 @@ def test_the_pattern_is_searched_in_the_name_too():
     assert patient_of("７1 x", re.compile(r"^(\d+) ")) == "71"
 
 
+def test_a_group_that_is_not_in_the_name_is_no_patient():
+    pattern = re.compile("^(P[0-9])?-")
+    assert [patient_of(name, pattern) for name in ("P1-1", "-1", "x")] == ["p1", "", ""]
+    assert differently_written(["P1-1", "-1", "x"], pattern) == []
+    digits = re.compile("^([0-9]+)-")
+    assert differently_written(["7\N{EN DASH}3", "7-1", "8-1", "8-2"], digits) == [
+        "one patient, 7, although written differently: 7\N{EN DASH}3, 7-1"
+    ]
+
+
 def test_patients_that_are_written_in_several_ways_are_named():
     names = ["7-1", "7-2", "7\N{EN DASH}3", "8-1", "P9_1", "p9_2", "p9_3"]
     assert differently_written(names, PATTERN) == [

@@ -181,3 +181,40 @@ def test_the_f1_of_masks_is_that_of_the_field_of_view():
     truth[5:15, 25:35] = 1  # false negatives outside
     truth[30:39, 25:35] = probability[30:39, 25:35] = 1  # true positives outside
     assert f1_of_masks([predicted(probability, truth, field_of_view)], 0.5, [0, 5]) == inside
+
+
+def test_a_second_observer_is_scored_against_the_first_inside_the_field_of_view():
+    generator = np.random.default_rng(5)
+    cases, first, second = [], [], []
+    for _ in range(2):
+        truth, observer, inside = generator.integers(0, 2, (3, 20, 20))
+        case = predicted(generator.random((20, 20)), truth, inside)
+        cases.append(dataclasses.replace(case, second_observer=observer.astype(np.uint8)))
+        first.append(truth[inside > 0])
+        second.append(observer[inside > 0])
+    human = evaluate(cases, 0.7).second_observer
+    assert human.f1 == pytest.approx(metrics.f1_score(np.concatenate(first), np.concatenate(second)))
+    assert human.pixels == sum(map(len, first))
+    assert human.threshold is human.auc_roc is human.auc_pr is None
+    without = dataclasses.replace(cases[0], second_observer=None)
+    for some in ([without, cases[1]], [cases[0], without], [without]):
+        assert evaluate(some, 0.7).second_observer is None
+
+
+def test_connectivity_is_that_of_the_field_of_view_and_only_on_request():
+    truth, probability = np.zeros((2, 40, 40))
+    truth[10] = truth[30] = 1
+    probability[10, :15] = probability[10, 20:] = 0.5  # one vessel with a gap; the threshold is included
+    field_of_view = np.ones((40, 40))
+    field_of_view[25:] = 0
+    case = predicted(probability, truth, field_of_view, name="3-2")
+    (measured,) = evaluate([case], 0.5, connectivity=True).connectivity
+    assert (measured.components, measured.components_truth) == (2, 1)
+    assert measured.connectivity == pytest.approx(1 - 1 / 40)
+    probability[35, 5:9] = 1  # outside
+    assert evaluate([predicted(probability, truth, field_of_view)], 0.5, connectivity=True).connectivity == (
+        measured,
+    )
+    evaluation = evaluate([case], 0.5)
+    assert evaluation.connectivity == ()
+    assert [(image.name, image.patient) for image in evaluation.per_image] == [("3-2", "3")]

@@ -73,6 +73,21 @@ def test_each_sign_of_weights_in_other_files_alone_is_refused(tmp_path, place, m
         read_checked_file(tmp_path / "a.onnx")
 
 
+def test_the_standard_has_two_names(tmp_path):
+    model = adding_one()
+    model.graph.node[0].domain = "ai.onnx"
+    onnx.save(model, tmp_path / "a.onnx")
+    assert read_checked_file(tmp_path / "a.onnx")[1]
+
+
+def test_a_damaged_or_missing_file_is_named(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(b"\xff" * 20)
+    with pytest.raises(UserError, match=r"a\.onnx: not an ONNX file, or a damaged one"):
+        read_checked_file(tmp_path / "a.onnx")
+    with pytest.raises(UserError, match=r"b\.onnx: no such file"):
+        read_checked_file(tmp_path / "b.onnx")
+
+
 def test_a_file_of_another_project_and_other_operators_are_refused(tmp_path):
     model = adding_one()
     model.graph.node[0].domain = "com.example"
