@@ -218,3 +218,20 @@ def test_connectivity_is_that_of_the_field_of_view_and_only_on_request():
     evaluation = evaluate([case], 0.5)
     assert evaluation.connectivity == ()
     assert [(image.name, image.patient) for image in evaluation.per_image] == [("3-2", "3")]
+
+
+def test_blurred_darkness_is_scored_at_its_own_threshold():
+    generator = np.random.default_rng(6)
+    truth, inside = generator.integers(0, 2, (2, 30, 30))
+    original = generator.integers(0, 256, (30, 30), dtype=np.uint8)
+    case = predicted(generator.random((30, 30)), truth, inside, original=original)
+    evaluation = evaluate([case], 0.7, 0.55)
+    darkness = blurred_darkness(original)[inside > 0]
+    expected = metrics.f1_score(truth[inside > 0], darkness >= 0.55)
+    assert 0.1 < expected < 0.9
+    baseline = evaluation.blurred_darkness
+    assert (baseline.f1, baseline.threshold) == (pytest.approx(expected), 0.55)
+    assert (evaluation.threshold, evaluation.in_field_of_view.threshold) == (0.7, 0.7)
+    assert baseline.auc_roc == pytest.approx(metrics.roc_auc_score(truth[inside > 0], darkness))
+    assert evaluation.curves is not None and evaluation.darkness_curves is not None
+    assert evaluate([case], 0.7).blurred_darkness.f1 is None
