@@ -112,6 +112,10 @@ def test_another_data_set_for_the_test_is_checked(folder):
         refuse_initial_weights(dataclasses.replace(configuration, data_paths=paths))
 
 
+def test_a_training_without_initial_weights_needs_no_split(tmp_path):
+    refuse_initial_weights(started_from(tmp_path, "now", None))
+
+
 def test_weights_without_a_stored_split_are_refused(folder):
     (folder / "before").mkdir()
     with pytest.raises(UserError, match=r"before/split\.json: no such file"):
@@ -212,6 +216,30 @@ def test_content_of_another_set_is_read_from_its_images_too(tmp_path):
         refuse_trained_images(experiment, configuration, validation=False)
 
 
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({"sha256": "file 3-1"}, True),
+        ({"pixels": hashlib.sha256(B.tobytes()).hexdigest()}, True),
+        ({"patient": "DRIVE 03"}, True),  # ids of public sets are the same persons everywhere
+        ({"name": "3-1", "patient": "3"}, False),  # in another set, these may be others
+        ({}, False),
+    ],
+)
+def test_images_that_another_set_lists_are_compared(tmp_path, part, change, refused):
+    override = f"data paths.path_test={tmp_path / 'other'}"
+    members = [trained_member("3-1", "3", B), trained_member("4-1", "DRIVE 03", C)]
+    experiment, configuration = trained_here(tmp_path, override, **{part: members})
+    split(tmp_path / "other", test=[member("9", 1, "other") | change])
+    packed(configuration, "test", ("9-1", "9", A))
+    if not refused:
+        refuse_trained_images(experiment, configuration, validation=False)
+        return
+    with pytest.raises(UserError, match=f"in the {part} part of the training"):
+        refuse_trained_images(experiment, configuration, validation=False)
+
+
 @pytest.mark.parametrize("image", [("x", "3", C), ("x", "other", B), ("3-1", "other", C)])
 def test_validation_images_that_were_trained_on_choose_no_threshold(tmp_path, image):
     settings = ("testing settings.threshold=validation",)
@@ -267,6 +295,16 @@ def test_different_images_frames_of_one_patient_and_identical_images_are_no_near
     assert near_copies([b, fingerprint("frame", "2", one_pixel_changed(B))]) == []
     assert near_copies([b, fingerprint("same", "3", B)]) == [], "refused as the same image"
     assert near_copies([], [b]) == near_copies([b], []) == []
+
+
+@pytest.mark.parametrize(("bits", "found"), [(32, True), (33, False)])
+def test_near_copies_differ_in_at_most_32_of_512_bits(bits, found):
+    first, second = np.zeros((2, 64), np.uint8)
+    second[: bits // 8] = 255
+    second[-1] = 2 ** (bits % 8) - 1
+    lines = near_copies([Fingerprint("a", "1", "x", first), Fingerprint("b", "2", "y", second)])
+    expected = "a, patient 1, and b, patient 2, look alike (32 of 512 bits of their hashes differ)"
+    assert lines == [expected] * found
 
 
 def test_near_copies_of_images_of_another_set_are_printed(tmp_path, capsys):

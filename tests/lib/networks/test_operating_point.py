@@ -17,6 +17,21 @@ def test_numbers_of_the_configuration_need_no_file(tmp_path):
     assert point == OperatingPoint(0.3, "configuration", 0)
 
 
+def test_the_precision_of_the_configuration_is_taken(tmp_path):
+    settings = dataclasses.replace(SETTINGS, threshold=0.3, min_area_px=7, precision="mixed_bfloat16")
+    point = read_operating_point(tmp_path / "no", settings)
+    assert point == OperatingPoint(0.3, "configuration", 7, "mixed_bfloat16")
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"threshold": "validation"}, {"min_area_px": "validation"}, {"precision": "auto"}]
+)
+def test_each_value_that_testing_chooses_needs_its_file(tmp_path, chosen):
+    numbers = {"threshold": 0.3, "min_area_px": 7, "precision": "float32"}
+    with pytest.raises(UserError, match=r"a\.json: no such file"):
+        read_operating_point(tmp_path / "a.json", dataclasses.replace(SETTINGS, **(numbers | chosen)))
+
+
 def test_a_chosen_operating_point_is_written_and_read(tmp_path):
     point = OperatingPoint(0.37, "best F1 on the validation images", 20)
     write_operating_point(tmp_path / "a.json", point, BY_VALIDATION)
