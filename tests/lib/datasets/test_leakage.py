@@ -318,3 +318,11 @@ def test_near_copies_of_images_of_another_set_are_printed(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("warning") == 1
     assert "test image x-1, patient x, and validation-1, patient validation, look alike" in printed
+
+
+@pytest.mark.parametrize(("validation", "used"), [("patches", ["x"]), ("images", [])])
+def test_validation_by_patches_trains_on_validation_images_too(tmp_path, validation, used):
+    setting = f"training settings.validation={validation}"
+    experiment, configuration = trained_here(tmp_path, setting, validation=[trained_member("3-1", "3", B)])
+    packed(configuration, "validation", ("x", "x", B), ("y", "y", A))
+    assert validation_images_used_for_training(experiment, configuration) == used
