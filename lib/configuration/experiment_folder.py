@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import glob
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import SPLIT
+from lib.runtime.atomic_files import read_json
 from lib.runtime.errors import UserError, raise_all
 
 FREE_TO_CHANGE = {"N_epochs", "patience", "devices", "nohup", "path_test"}
@@ -74,7 +74,7 @@ class Experiment:
 
     def training_record(self) -> dict[str, Any]:
         """The content of `versions`: parameters, batch size, device, versions of the packages."""
-        return json.loads(self.versions.read_text(encoding="utf-8"))
+        return read_json(self.versions, "train again with run_training.py --fresh")
 
     def clear(self) -> None:
         """Remove the files of an earlier training with this name, so that none is mistaken for a new one."""
@@ -162,11 +162,12 @@ def refuse_other_split(experiment: Experiment, configuration: Configuration) -> 
     """Refuse images that were prepared with another split after the training began.
 
     Raises:
-        UserError: names the two files that differ.
+        UserError: names the two files that differ, or one that is missing or damaged.
     """
     prepared = configuration.data_paths.split
-    parts = [json.loads(f.read_text(encoding="utf-8"))["parts"] for f in (prepared, experiment.split)]
-    if parts[0] != parts[1]:
+    now = read_json(prepared, "prepare the data again").get("parts")
+    trained = read_json(experiment.split, "start again with run_training.py --fresh").get("parts")
+    if now != trained:
         raise UserError(
             f"{experiment.folder} was trained on another split than {prepared} holds; choose another "
             "[experiment name] name, or start again with run_training.py --fresh"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +42,10 @@ def key(read: Reader, *, absent: str | None = None) -> Any:
 
 SPLIT = "split.json"
 """Name of the file with the split, in a folder of prepared images and in that of an experiment."""
+
+
+TESTED_FOLDER = "tested_folder.txt"
+"""Name of the file, in the folder of results on another data set, with the folder of that data set."""
 
 
 @dataclass(frozen=True)
@@ -267,9 +273,24 @@ class Configuration:
 
     @property
     def results_folder(self) -> Path:
-        """The folder that testing writes to; for another data set a folder inside the experiment's."""
-        folder, other = self.experiment_name.folder, self.data_paths.path_test
-        return folder / f"on_{other.name}" if other else folder
+        """The folder that testing writes to; for another data set a folder inside the experiment's.
+
+        It is `on_<name>`; if that folder has results of another `path_test` of the same name (in its file
+        `TESTED_FOLDER`), a digest of the path follows.
+        """
+        if self.data_paths.path_test is None:
+            return self.experiment_name.folder
+        results = self.experiment_name.folder / f"on_{self.data_paths.path_test.name}"
+        recorded, tested = results / TESTED_FOLDER, self.tested_folder
+        if not recorded.is_file() or recorded.read_text(encoding="utf-8").strip() == tested:
+            return results  # results of earlier versions do not say what was tested
+        return results.with_name(f"{results.name}_{hashlib.sha256(tested.encode()).hexdigest()[:8]}")
+
+    @property
+    def tested_folder(self) -> str:
+        """`path_test` (or path_local) relative to the experiment's folder, so that both can move together."""
+        tested = self.data_paths.path_test or self.data_paths.path_local
+        return os.path.relpath(os.path.realpath(tested), os.path.realpath(self.experiment_name.folder))
 
     def as_text(self) -> str:
         """Return the settings as an INI file; reading it gives the same configuration."""

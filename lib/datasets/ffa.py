@@ -19,6 +19,7 @@ from lib.configuration.banner import Banner
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import SPLIT, Preparation
 from lib.datasets.packing import CheckedImage, checked_image, duplicates, pack, read_mask_of
+from lib.datasets.patient_split import comparable_name, differently_written, patient_of
 from lib.datasets.prepared_hdf5 import PreparedImage
 from lib.datasets.split_file import Member, Split
 from lib.images.field_of_view import detect_field_of_view
@@ -54,7 +55,8 @@ class Angiogram:
 def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
     """Check every file, split by patient, write the nine HDF5 files and the pictures.
 
-    The files are those of `path_images`, and of `path_negatives` for the training part.
+    The files are those of `path_images`, and of `path_negatives` for the training part. Prints the patients
+    whose names are written in several ways.
 
     Returns:
         The split; and by name of image, the banner that was cut off.
@@ -68,6 +70,9 @@ def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
         used = [f for f in folder.iterdir() if f.suffix.lower() == ".json"]
         if line := passed_over(f for f in folder.iterdir() if f.is_file() and f not in used):
             print(f"{folder}: {line}")
+    labelled = [image.member.name for image, _ in checked if not image.member.negative]
+    for line in differently_written(labelled, configuration.preparation.patient_pattern):
+        print(line)
     split = pack(configuration, [image for image, _ in checked])
     return split, {image.member.name: banner for image, banner in checked if banner}
 
@@ -109,6 +114,13 @@ def find_angiograms(folder: Path, *, negative: bool = False) -> tuple[list[Angio
         for image in images
         if image not in truths and not negative
     ]
+    if not negative and any(image not in truths for image in images):
+        faults += [
+            f"{file.name}: XML of CVAT, Pascal VOC or the LabelMe web tool is not read; export masks from "
+            f"that program (CVAT: Segmentation mask), one for each image, to {folder.name}/masks"
+            for file in _files(folder)
+            if file.suffix.lower() == ".xml"
+        ]
     complete = [
         Angiogram(image, truths.get(image), fields.get(image.stem), negative)
         for image in images
@@ -260,9 +272,8 @@ def _check(angiogram: Angiogram, settings: Preparation) -> tuple[CheckedImage, B
 def _patient(angiogram: Angiogram, settings: Preparation) -> str:
     """The patient id. Each negative is a patient: it is not split, and may be named by another pattern."""
     if angiogram.negative:
-        return angiogram.name.casefold()
-    match = settings.patient_pattern.search(angiogram.name)
-    patient = (match[1] or "").strip().casefold() if match else ""
+        return comparable_name(angiogram.name)
+    patient = patient_of(angiogram.name, settings.patient_pattern)
     if not patient:
         raise UserError(
             f"{angiogram.image.name}: no patient in its name; "

@@ -1,16 +1,29 @@
 """Refuse data leakage: no test image, and no patient of one, may have been used for training."""
 
-from collections.abc import Collection, Iterable, Iterator
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+
+import cv2
+import numpy as np
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import SPLIT, by_validation
-from lib.datasets.prepared_hdf5 import names_and_patients
+from lib.datasets.prepared_hdf5 import read_originals
 from lib.datasets.split_file import Member, Split, read_split
 from lib.datasets.vessel_sets import VESSEL_SETS
 from lib.runtime.errors import raise_all
+
+HASH_SIDE = 16
+"""Rows and columns of differences in a perceptual hash, of 2 * 16 * 16 = 512 bits."""
+
+MOST_DIFFERENT_BITS = 32
+"""Near-copies differ in at most so many bits. Of 114 angiograms and fundus photographs (FFA, DRIVE, STARE,
+CHASE_DB1; 2026-11-26), copies of 40 % JPEG quality or of another size differed in at most 25 bits, and
+different images in at least 42."""
 
 PREPARED = "a folder of prepared images"
 EXPERIMENT = "an experiment that was trained here"
@@ -74,6 +87,64 @@ def seen_images(experiment: Experiment, configuration: Configuration) -> frozens
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Fingerprint:
+    """What is compared of an image: `pixels` of `Member`, and its perceptual hash, uint8 (64,)."""
+
+    name: str
+    patient: str
+    pixels: str
+    perceptual: np.ndarray
+
+
+def pixels_sha256(original: np.ndarray) -> str:
+    """SHA-256 of the pixels, (H, W) or (H, W, 3) uint8, in hexadecimal: `pixels` of `Member`."""
+    return hashlib.sha256(original.tobytes()).hexdigest()
+
+
+def perceptual_hash(original: np.ndarray) -> np.ndarray:
+    """Signs of the differences of neighbours in a small copy (dHash), in rows and in columns: uint8 (64,).
+
+    It hardly changes with the size or the compression of the image. N. Krawetz, "Kind of like that",
+    hackerfactor.com, 2013.
+
+    Args:
+        original: (H, W) or (H, W, 3) RGB, uint8.
+    """
+    grey = original if original.ndim == 2 else cv2.cvtColor(original, cv2.COLOR_RGB2GRAY)
+    n = HASH_SIDE
+    rows, columns = (
+        cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.int16)
+        for size in ((n + 1, n), (n, n + 1))
+    )
+    return np.packbits([np.diff(rows, axis=1) > 0, np.diff(columns, axis=0).T > 0])
+
+
+def near_copies(images: Sequence[Fingerprint], others: Sequence[Fingerprint] | None = None) -> list[str]:
+    """One line for each pair of near-copies, of two patients, among images, or of an image and one of others.
+
+    Pairs of one patient are in one part, and may be successive frames. Identical pixels are left out: they
+    are refused elsewhere.
+    """
+    against = images if others is None else others
+    if not images or not against:
+        return []
+    hashes = np.stack([other.perceptual for other in against])
+    found = []
+    for number, image in enumerate(images):
+        bits = np.bitwise_count(hashes ^ image.perceptual).sum(axis=1, dtype=np.int64)
+        for index in np.flatnonzero(bits <= MOST_DIFFERENT_BITS).tolist():
+            other = against[index]
+            if others is None and index <= number:
+                continue
+            if image.patient != other.patient and image.pixels != other.pixels:
+                found.append(
+                    f"{image.name}, patient {image.patient}, and {other.name}, patient {other.patient}, look "
+                    f"alike ({bits[index]} of {8 * hashes.shape[1]} bits of their hashes differ)"
+                )
+    return found
+
+
 def _test_images_seen(tested: Split, trained: Split) -> list[str]:
     """One line for each test image that training or validation images of another split share."""
     members = _used_for_training(trained)
@@ -108,19 +179,38 @@ def refuse_trained_images(experiment: Experiment, configuration: Configuration, 
     """
     split = read_split(experiment.split, EXPERIMENT)
     files = configuration.data_paths
+    tested = _fingerprints(files.hdf5("test")[0])
     checked, faults = [], []
     if validation and by_validation(configuration.testing_settings):
-        checked.append(("validation", "train"))
+        checked.append(("validation", _fingerprints(files.hdf5("validation")[0]), "train"))
     if files.path_test:
-        faults += _trained_images_of_another_set(files.path_test, split)
+        faults += _trained_images_of_another_set(files.path_test, split, tested)
+        _warn_of_near_copies(tested, configuration)
     else:
-        checked += [("test", "train"), ("test", "validation")]
+        checked += [("test", tested, other) for other in ("train", "validation")]
     faults += [
-        f"{part} image {name}, patient {patient}: in the {other} part of the training"
-        for part, other in checked
-        for name, patient in _shared_images(files.hdf5(part), split[other])
+        f"{part} image {image.name}, patient {image.patient}: in the {other} part of the training"
+        for part, images, other in checked
+        for image in _shared_images(images, split[other])
     ]
     raise_all(faults, f"{experiment.name} was trained on images on which it is to be tested")
+
+
+def _fingerprints(file: Path) -> list[Fingerprint]:
+    """The fingerprint of each image in a prepared file of images."""
+    return [
+        Fingerprint(name, patient, pixels_sha256(original), perceptual_hash(original))
+        for name, patient, original in read_originals(file)
+    ]
+
+
+def _warn_of_near_copies(tested: Sequence[Fingerprint], configuration: Configuration) -> None:
+    """Print the pairs of near-copies of a test image of another set and an image of the prepared data."""
+    for part in ("train", "validation"):
+        file = configuration.data_paths.hdf5(part)[0]
+        if file.is_file():
+            for line in near_copies(tested, _fingerprints(file)):
+                print(f"warning: test image {line}; the second is in the {part} part of {file.parent}")
 
 
 def validation_images_used_for_training(experiment: Experiment, configuration: Configuration) -> list[str]:
@@ -130,29 +220,33 @@ def validation_images_used_for_training(experiment: Experiment, configuration: C
     settings = read_configuration(experiment.configuration).training_settings
     if settings.validation == "patches":  # then training uses most validation images too
         trained = trained + split["validation"]
-    files = configuration.data_paths.hdf5("validation")
-    return [name for name, _ in _shared_images(files, trained)]
+    images = _fingerprints(configuration.data_paths.hdf5("validation")[0])
+    return [image.name for image in _shared_images(images, trained)]
 
 
-def _shared_images(files: tuple[Path, Path, Path], members: Collection[Member]) -> list[tuple[str, str]]:
-    """Name and patient of each prepared image that is one of `members`, or has the same patient."""
+def _shared_images(images: Iterable[Fingerprint], members: Collection[Member]) -> list[Fingerprint]:
+    """The images that are one of `members`, by name, patient or pixels."""
     names, patients = {m.name for m in members}, {m.patient for m in members}
-    return [(name, p) for name, p in names_and_patients(files) if name in names or p in patients]
+    pixels = {m.pixels for m in members}
+    return [i for i in images if i.name in names or i.patient in patients or i.pixels in pixels]
 
 
-def _trained_images_of_another_set(folder: Path, split: Split) -> list[str]:
-    """Compare pixels: in another data set, the same name or patient id may be another person.
+def _trained_images_of_another_set(folder: Path, split: Split, images: Sequence[Fingerprint]) -> list[str]:
+    """Compare content: in another data set, the same name or patient id may be another person.
 
-    Patient ids of the public data sets start with the name of the set; they are compared too.
+    Compared are the images of its HDF5 file and those that its split lists. Patient ids of the public data
+    sets start with the name of the set; they are compared too.
     """
     tested = read_split(folder / SPLIT, PREPARED)["test"]
+    hashes = [(m.name, m.patient, _hashes([m])) for m in tested]
     faults = []
     for part in ("train", "validation"):
-        images = _hashes(split[part])
+        seen = _hashes(split[part])
         patients = {m.patient for m in split[part] if m.patient.startswith(tuple(VESSEL_SETS))}
+        packed = {image.name: image.patient for image in images if image.pixels in seen}
+        found = {name: patient for name, patient, own in hashes if seen & own or patient in patients}
         faults += [
-            f"test image {m.name}, patient {m.patient}: in the {part} part of the training"
-            for m in tested
-            if images & _hashes([m]) or m.patient in patients
+            f"test image {name}, patient {patient}: in the {part} part of the training"
+            for name, patient in (found | packed).items()
         ]
     return faults

@@ -1,6 +1,6 @@
 """Write checked images as nine HDF5 files, with a contact sheet and split.json; for every data set."""
 
-import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.configuration.reading import Configuration
+from lib.configuration.experiment_folder import Experiment
+from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.sections import SPLIT
+from lib.datasets.leakage import Fingerprint, near_copies, perceptual_hash, pixels_sha256
 from lib.datasets.patient_split import split_by_fold, split_by_patient
 from lib.datasets.prepared_hdf5 import PreparedImage, write_part
-from lib.datasets.split_file import PARTS, Member, Split, read_given_split, write_split
+from lib.datasets.split_file import PARTS, Member, Split, read_given_split, read_split, write_split
 from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, preprocessing_figure
 from lib.images.checked_files import file_sha256
 from lib.images.preprocessing import preprocessing_steps
@@ -31,12 +34,14 @@ class CheckedImage:
         file: name of the image file, for messages.
         shape: shape of the pixels.
         read: reads the image again, when it is written.
+        perceptual: its perceptual hash.
     """
 
     member: Member
     file: str
     shape: tuple[int, ...]
     read: Callable[[], PreparedImage]
+    perceptual: np.ndarray
 
 
 def checked_image(
@@ -51,10 +56,10 @@ def checked_image(
     if not inside.any():
         raise UserError(f"{file}: its field of view is empty (a black image?)")
     truth_fraction = None if image.truth is None else round(float(image.truth[inside].mean()), 6)
-    pixels = hashlib.sha256(image.original.tobytes()).hexdigest()
+    pixels = pixels_sha256(image.original)
     member = Member(image.name, image.patient, file_sha256(file), truth_fraction, pixels, negative)
     name = f"{file.parent.name}/{file.name}" if negative else file.name
-    return CheckedImage(member, name, image.original.shape, read)
+    return CheckedImage(member, name, image.original.shape, read, perceptual_hash(image.original))
 
 
 def duplicates(images: Sequence[CheckedImage]) -> list[str]:
@@ -112,10 +117,13 @@ def _mixed_parts(split: Split) -> list[str]:
 def pack(configuration: Configuration, images: Sequence[CheckedImage]) -> Split:
     """Split the images; write HDF5 files, pictures and split.json atomically, all at the end.
 
-    A part whose images have no truth gets no truth file.
+    A part whose images have no truth gets no truth file. Prints a warning of near-copies under the names of
+    two patients, and of trained experiments that depend on an earlier split which this one replaces.
     """
     split, how = choose_split(configuration, [image.member for image in images])
     paths = configuration.data_paths
+    for line in (*_near_copies(images, split), *_replaced_split(configuration, split)):
+        print(f"warning: {line}")
     by_name = {image.member.name: image for image in images}
     files = {part: _files(paths.hdf5(part), split[part]) for part in PARTS if split[part]}
     pictures = [paths.path_local / name for name in ("prepared.png", "preprocessing.png")]
@@ -140,6 +148,57 @@ def pack(configuration: Configuration, images: Sequence[CheckedImage]) -> Split:
         for file in set(paths.hdf5(part)) - set(written):
             file.unlink(missing_ok=True)
     return split
+
+
+def _near_copies(images: Sequence[CheckedImage], split: Split) -> list[str]:
+    """One line for each pair of near-copies of two patients, with the parts in which they are."""
+    part_of = {m.name: part for part, members in split.items() for m in members}
+    fingerprints = [
+        Fingerprint(f"{image.file} ({part_of[m.name]})", m.patient, m.pixels, image.perceptual)
+        for image in images
+        if (m := image.member).name in part_of
+    ]
+    return [
+        f"{line}; if they are one photograph, remove one, or give both the name of one patient"
+        for line in near_copies(fingerprints)
+    ]
+
+
+def _replaced_split(configuration: Configuration, split: Split) -> list[str]:
+    """One line if trained experiments depend on the present split of the folder, and `split` is another one.
+
+    Only the experiments of `path_experiments` are known.
+    """
+    paths, experiments = configuration.data_paths, configuration.experiment_name.path_experiments
+    before = _split_or_none(paths.split)
+    if before is None or before == split:
+        return []
+    dependent = []
+    for folder in sorted(experiments.glob("*/")):
+        experiment = Experiment(folder, folder.name)
+        trained = any(experiment.weights(which).is_file() for which in ("best", "last"))
+        if not trained or _split_or_none(folder / SPLIT) != before:
+            continue
+        try:
+            used = read_configuration(experiment.configuration).data_paths.path_local
+        except UserError:
+            continue
+        if os.path.realpath(used) == os.path.realpath(paths.path_local):
+            dependent.append(experiment.name)
+    if not dependent:
+        return []
+    return [
+        f"the images or parts in {paths.path_local} change, on which experiments in {experiments} were "
+        f"trained: {', '.join(dependent)}; they can no longer be continued, and a test would be on other "
+        "images; to keep both, prepare into another folder: [data paths] path_local"
+    ]
+
+
+def _split_or_none(file: Path) -> Split | None:
+    try:
+        return read_split(file, "")
+    except UserError:
+        return None
 
 
 def split_table(split: Split, structure: str) -> str:

@@ -1,7 +1,9 @@
 """Split images by patient into training, validation and test parts, or into folds."""
 
+import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.stats import wasserstein_distance
@@ -11,8 +13,54 @@ from lib.configuration.values import Folds
 from lib.datasets.split_file import PARTS, Member, Split, parts_of_folds
 from lib.runtime.errors import UserError
 
+MINUS = "\N{MINUS SIGN}"
+"""A dash in use, but not in Unicode's category of dashes (Pd)."""
+
 RANDOM_ORDERS = 200
 """Random orders of the patients; the split with the best balance is taken."""
+
+
+def comparable_name(name: str) -> str:
+    """The name as it is compared: patients are the same if their names differ only in writing.
+
+    Made equal are compatible characters (Unicode NFKC: full and half width, composed and decomposed accents),
+    upper and lower case, all hyphens and dashes, and runs of blanks; invisible characters are removed.
+    """
+    return unicodedata.normalize("NFKC", _plain(name).casefold()).strip()
+
+
+def _plain(name: str) -> str:
+    """The name with compatible characters, dashes and blanks made equal, without invisible characters."""
+    kinds = ((c, unicodedata.category(c)) for c in unicodedata.normalize("NFKC", name))
+    text = "".join("-" if kind == "Pd" or c == MINUS else c for c, kind in kinds if kind != "Cf")
+    return re.sub(r"\s+", " ", text)
+
+
+def patient_of(name: str, pattern: re.Pattern[str]) -> str:
+    """The patient id in the name of an image: the first group of the pattern, as `comparable_name`.
+
+    The pattern is searched in the name with compatible characters and dashes made equal (its case is kept),
+    so that `^([^-_]+)` also ends at a full-width underscore or an en dash; else in the name itself.
+
+    Returns:
+        The id; "" if the pattern matches neither, or its group is blank.
+    """
+    match = pattern.search(_plain(name)) or pattern.search(name)
+    return comparable_name(match[1] or "") if match else ""
+
+
+def differently_written(names: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
+    """One line for each patient whose id is written in several ways in the names of images."""
+    writings: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in names:
+        match = pattern.search(name)
+        written = (match[1] or "").strip() if match else name
+        writings[patient_of(name, pattern)].setdefault(written, name)
+    return [
+        f"one patient, {patient}, although written differently: {', '.join(images.values())}"
+        for patient, images in writings.items()
+        if patient and len(images) > 1
+    ]
 
 
 def split_by_patient(members: Sequence[Member], ratio: tuple[float, float, float], seed: int) -> Split:

@@ -103,6 +103,30 @@ def names_and_patients(files: tuple[Path, Path, Path]) -> list[tuple[str, str]]:
         return list(zip(store["name"].asstr(), store["patient"].asstr(), strict=True))
 
 
+def read_originals(file: Path) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield name, patient and pixels, (H, W) or (H, W, 3), of each image in a file of images.
+
+    Equal channels are one channel, as `read_image` reads them: in a file with colour images, a grey image has
+    three.
+
+    Raises:
+        UserError: the file is missing, is not such an HDF5 file, or an image is damaged.
+    """
+    with _open(file) as store:
+        _refuse_bomb(file, store)
+        texts = zip(store["name"].asstr(), store["patient"].asstr(), strict=True)
+        for index, (name, patient) in enumerate(texts):
+            rows, columns = store["size"][index]
+            try:
+                pixels = store["image"][index, :rows, :columns]
+            except OSError as error:
+                raise UserError(
+                    f"{file}: image {name} is damaged ({error}); prepare the data again"
+                ) from None
+            grey = (pixels == pixels[..., :1]).all()
+            yield name, patient, np.ascontiguousarray(pixels[..., 0]) if grey else pixels
+
+
 def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Iterator[PreparedImage]:
     """Yield the images of one part, at most `limit`, with one image in memory at a time.
 

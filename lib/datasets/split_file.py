@@ -64,7 +64,7 @@ def read_split(file: Path, expected: str) -> Split:
     try:
         parts = json.loads(file.read_text(encoding="utf-8"))["parts"]
         return {part: [Member(**member) for member in members] for part, members in parts.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{file}: not a split of this program ({error}); prepare the data again") from None
 
 

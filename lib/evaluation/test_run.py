@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,6 +12,7 @@ import numpy as np
 
 from lib.configuration.experiment_folder import Experiment, refuse_other_settings, refuse_untrained
 from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.sections import TESTED_FOLDER
 from lib.datasets.leakage import refuse_initial_weights, refuse_trained_images
 from lib.evaluation.performance_report import SCORE_FILES, write_performances
 from lib.evaluation.pixel_scores import Curves, Scores, format_score
@@ -31,6 +31,7 @@ from lib.figures.style import BLUE, ORANGE, VERMILION
 from lib.networks.from_experiments import SECTIONS_EQUAL_IN_ENSEMBLE, SECTIONS_FIXED_BY_TRAINING, mean_model
 from lib.networks.keras_model import trained_model
 from lib.networks.operating_point import configured_operating_point, write_operating_point
+from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.background import BackgroundThread
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
@@ -66,6 +67,8 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     darkness_threshold = darkness_threshold_for(configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
     results = Experiment(configuration.results_folder, experiment.name)
+    if configuration.data_paths.path_test:
+        write_text(results.folder / TESTED_FOLDER, f"{configuration.tested_folder}\n")
     seconds: list[float] = []
     predicted = predict_part(model, configuration, "test", limit)
     write_predictions(results.predictions, _timed(predicted, seconds), partial(_scores_and_figures, results))
@@ -150,8 +153,8 @@ def _origin(experiment: Experiment, weights: Path) -> str:
     """Name of the weight file; for imported weights also the file they come from."""
     if not experiment.source.is_file():
         return weights.name
-    source = json.loads(experiment.source.read_text(encoding="utf-8"))
-    return f"{weights.name}, from {source['file']}, SHA-256 {source['sha256']}"
+    source = read_json(experiment.source, "import the weights again with run_import.py")
+    return f"{weights.name}, from {source.get('file')}, SHA-256 {source.get('sha256')}"
 
 
 def _scores_and_figures(results: Experiment) -> list[Path]:

@@ -8,16 +8,18 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from lib.images.checked_files import errors_naming
 from lib.images.outlines import Area, areas
 from lib.images.png import encode_png
-from lib.images.reading import decode_mask
+from lib.images.reading import PILLOW_FORMATS, decode_mask
 from lib.runtime.errors import UserError, raise_all
 
 MAX_BYTES = 512 * 2**20
@@ -29,9 +31,15 @@ MAX_POINTS = 100_000
 LABELME_VERSION = "5.5.0"
 """Version whose file layout is written."""
 
+BACKGROUND = "_background_"
+"""Label of LabelMe's converters for background: such a shape erases what is drawn before it."""
+
 _POINTS_EXPECTED: dict[str, tuple[Collection[int], str]] = {
     "polygon": (range(3, MAX_POINTS + 1), "at least 3 points"),
     "rectangle": ((2, 4), "2 or 4 points"),
+    "oriented_rectangle": ((4,), "4 points"),  # LabelMe 6
+    "rotation": ((4,), "4 points"),  # X-AnyLabeling's name for it
+    "quadrilateral": ((4,), "4 points"),  # X-AnyLabeling
     "circle": ((2,), "2 points"),
     "mask": ((2,), "2 points"),
 }
@@ -47,6 +55,8 @@ class Shape:
         kind: LabelMe's `shape_type`.
         points: float64 (K, 2), x and y in pixels; the centre of the first pixel is (0, 0).
         mask: uint8 (h, w) in {0, 1} for the kind "mask"; its upper left pixel is at `points[0]`.
+        group: LabelMe's `group_id`, as text; None if the shape is in no group.
+        difficult: X-AnyLabeling's flag; in a group it marks a hole.
     """
 
     number: int
@@ -54,6 +64,8 @@ class Shape:
     kind: str
     points: np.ndarray
     mask: np.ndarray | None = None
+    group: str | None = None
+    difficult: bool = False
 
     def __str__(self) -> str:
         return f"shape {self.number} ({self.label}, {self.kind})"
@@ -69,6 +81,8 @@ class Annotation:
         height: image height in pixels; None if the file does not contain it (old versions of LabelMe).
         width: image width in pixels, or None.
         shapes: all shapes in the order of the file.
+        embedded_size: height and width of the picture in the file, on which the shapes were drawn; None if
+            there is none, or it cannot be read.
     """
 
     path: Path
@@ -76,15 +90,17 @@ class Annotation:
     height: int | None
     width: int | None
     shapes: tuple[Shape, ...]
+    embedded_size: tuple[int, int] | None = None
 
 
 def read_labelme(path: Path) -> Annotation:
-    """Read a LabelMe file of any version, in UTF-8 or the encoding of Chinese Windows.
+    """Read a file of LabelMe 3 to 6 or of X-AnyLabeling, in UTF-8 or the encoding of Chinese Windows.
 
-    The embedded image (`imageData`) is not decoded.
+    Only the header of the embedded image (`imageData`) is decoded, for its size.
 
     Raises:
-        UserError: lists every error in the file's keys and shapes.
+        UserError: lists every error in the file's keys and shapes; or names the other program (CVAT, COCO,
+            VIA, Label Studio) that wrote the file.
     """
     content = _parse(path)
     faults = []
@@ -107,29 +123,29 @@ def read_labelme(path: Path) -> Annotation:
         except UserError as error:
             faults.append(str(error))
     raise_all(faults, str(path))
-    return Annotation(path, name, height, width, tuple(shapes))
+    return Annotation(path, name, height, width, tuple(shapes), _embedded_size(content.get("imageData")))
 
 
 def rasterise(
     annotation: Annotation, labels: Collection[str], ignore_labels: Collection[str], height: int, width: int
 ) -> np.ndarray:
-    """Draw the union of the shapes that have one of `labels`; their edges are included.
+    """Draw the shapes that have one of `labels`, in the order of the file; their edges are included.
 
     Shapes are drawn as by LabelMe's own converter. They may overlap, and are clipped at the border of
-    the image.
+    the image. A shape with the label `_background_` erases what was drawn before it, as in that converter,
+    also if `ignore_labels` contains this label. A hole of X-AnyLabeling (a shape that is marked as difficult,
+    in the group of shapes of its label that are not) is cut out of the shapes of its group.
 
     Returns:
         uint8 (height, width) in {0, 1}.
 
     Raises:
         UserError: lists a size other than `height` x `width`, labels that are in neither list, and each
-            shape with one of `labels` that encloses no area or is more than one image size outside.
+            shape with one of `labels` that encloses no area, is more than one image size outside, or is a
+            hole outside the shapes of its group.
     """
-    faults = []
-    size = (annotation.height or height, annotation.width or width)
-    if size != (height, width):
-        faults.append(f"drawn on {size[1]}x{size[0]} pixels, the image has {width}x{height}")
-    known = {*labels, *ignore_labels}
+    faults = _size_faults(annotation, height, width)
+    known = {*labels, *ignore_labels, BACKGROUND}
     unknown = Counter(s.label for s in annotation.shapes if s.label not in known)
     if unknown:
         found = ", ".join(f"{label!r} ({count})" for label, count in sorted(unknown.items()))
@@ -137,11 +153,66 @@ def rasterise(
             f"unknown labels: {found}; add each to [preparation] labels or ignore_labels "
             "(upper and lower case differ)"
         )
-    drawn = [s for s in annotation.shapes if s.label in set(labels)]
+    drawn = [s for s in annotation.shapes if s.label in {*labels, BACKGROUND}]
     faults += [f"{s}: {fault}" for s in drawn if (fault := _fault(s, height, width))]
     raise_all(faults, str(annotation.path))
     canvas = Image.new("L", (width, height))
-    for shape in drawn:
+    for shapes, holes in _grouped(drawn):
+        if not holes:
+            _draw(canvas, shapes[0], 0 if shapes[0].label == BACKGROUND and BACKGROUND not in labels else 1)
+            continue
+        mask, cut = _union(shapes, height, width), _union(holes, height, width)
+        faults += [
+            f"{hole}: is marked as difficult in group {hole.group}, which is a hole in X-AnyLabeling, but is "
+            "outside the other shapes of the group; remove the mark, or its group"
+            for hole in holes
+            if not (mask & _union([hole], height, width)).any()
+        ]
+        canvas.paste(1, (0, 0), Image.fromarray((mask & (1 - cut)) * np.uint8(255)))
+    raise_all(faults, str(annotation.path))
+    return np.array(canvas)
+
+
+def _size_faults(annotation: Annotation, height: int, width: int) -> list[str]:
+    """One line for each size in the file other than `height` x `width`."""
+    declared = (annotation.height or height, annotation.width or width)
+    faults = []
+    if declared != (height, width):
+        faults.append(f"drawn on {declared[1]}x{declared[0]} pixels, the image has {width}x{height}")
+    embedded = annotation.embedded_size or declared
+    if embedded != declared:  # LabelMe shows the embedded picture
+        faults.append(
+            f"drawn on its embedded picture (imageData) of {embedded[1]}x{embedded[0]} pixels, the image has "
+            f"{width}x{height}: use the embedded picture as the image, or draw again"
+        )
+    return faults
+
+
+def _grouped(drawn: Sequence[Shape]) -> list[tuple[list[Shape], list[Shape]]]:
+    """(Shapes, holes to be cut out of them), in the order in which they are drawn.
+
+    A shape without holes is alone. The shapes of a group with holes are together, at the place of the first.
+    """
+    keys = [None if s.group is None else (s.label, s.group) for s in drawn]
+    with_holes = {k for k, s in zip(keys, drawn, strict=True) if k and s.difficult}
+    with_holes &= {k for k, s in zip(keys, drawn, strict=True) if k and not s.difficult}
+    found: list[tuple[list[Shape], list[Shape]]] = []
+    places: dict[tuple[str, str], int] = {}
+    for key, shape in zip(keys, drawn, strict=True):
+        if key not in with_holes or key is None:
+            found.append(([shape], []))
+            continue
+        if key not in places:
+            places[key] = len(found)
+            found.append(([], []))
+        found[places[key]][shape.difficult].append(shape)
+    return found
+
+
+def _union(shapes: Sequence[Shape], height: int, width: int) -> np.ndarray:
+    """uint8 (height, width) in {0, 1}."""
+    canvas = Image.new("L", (width, height))
+    for shape in shapes:
         _draw(canvas, shape)
     return np.array(canvas)
 
@@ -197,9 +268,48 @@ def _parse(path: Path) -> dict:
         raise UserError(f"{path}: cannot be read ({reason})") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if program := _other_program(content):
+        raise UserError(
+            f"{path}: a file of {program}, not of LabelMe; export masks from that program, one mask image "
+            "for each image (0 background, 255 foreground), and put them in the folder masks"
+        )
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a LabelMe file; expected an object with shapes and imagePath")
     return content
+
+
+def _other_program(content: object) -> str | None:
+    """The program or format of an annotation file that is not LabelMe's, by its keys; None if not known."""
+    if isinstance(content, list):
+        tasks = [item for item in content if isinstance(item, dict)]
+        if any("annotations" in task and "data" in task for task in tasks):
+            return "Label Studio"
+        return "CVAT" if any("shapes" in task and "tracks" in task for task in tasks) else None
+    if not isinstance(content, dict) or "shapes" in content:
+        return None
+    if {"images", "annotations"} <= content.keys():
+        return "COCO (in Python, pycocotools draws its masks: COCO(file).annToMask)"
+    if {"categories", "items"} <= content.keys():
+        return "CVAT (Datumaro; its export as Segmentation mask has one picture for each image)"
+    entries = [entry for entry in content.values() if isinstance(entry, dict)]
+    if "_via_img_metadata" in content or {"project", "file", "metadata"} <= content.keys():
+        return "VIA (VGG Image Annotator; it exports COCO)"
+    if any({"filename", "regions"} <= entry.keys() for entry in entries):
+        return "VIA (VGG Image Annotator; it exports COCO)"
+    return None
+
+
+def _embedded_size(encoded: object) -> tuple[int, int] | None:
+    """Height and width in the header of an embedded picture, as it is stored: LabelMe shows it so."""
+    if not isinstance(encoded, str):
+        return None
+    try:
+        with errors_naming("imageData"):
+            stream = BytesIO(base64.b64decode(encoded))
+            with Image.open(stream, formats=PILLOW_FORMATS) as picture:
+                return picture.height, picture.width
+    except UserError:
+        return None
 
 
 def _read_text(path: Path) -> str:
@@ -215,7 +325,8 @@ def _read_text(path: Path) -> str:
 def _shape(number: int, item: object) -> Shape:
     if not isinstance(item, dict):
         raise UserError(f"shape {number}: expected an object with label and points")
-    label, kind = item.get("label"), item.get("shape_type", "polygon")
+    label, kind = item.get("label"), item.get("shape_type")
+    kind = "polygon" if kind is None else kind  # LabelMe 3
     if not isinstance(label, str) or not isinstance(kind, str):
         raise UserError(f"shape {number}: label and shape_type must be text")
     try:
@@ -226,7 +337,9 @@ def _shape(number: int, item: object) -> Shape:
         raise UserError(f"shape {number} ({label}): points must be a list of [x, y]")
     if not np.isfinite(points).all():
         raise UserError(f"shape {number} ({label}): a point is NaN or infinite")
-    shape = Shape(number, label, kind, points)
+    group = item.get("group_id")
+    group = None if group is None else str(group)[:80]
+    shape = Shape(number, label, kind, points, group=group, difficult=item.get("difficult") is True)
     if kind != "mask":
         return shape
     return replace(shape, mask=_embedded_mask(item.get("mask"), str(shape)))
@@ -279,17 +392,17 @@ def _is_degenerate(shape: Shape) -> bool:
     return bool(np.abs(twice_areas).max() <= 1e-9 * (farthest @ farthest))
 
 
-def _draw(canvas: Image.Image, shape: Shape) -> None:
-    """Draw with the same calls as LabelMe's converter, so that edges are where users see them."""
+def _draw(canvas: Image.Image, shape: Shape, value: int = 1) -> None:
+    """Set the pixels of a shape by the same calls as LabelMe's converter: edges are where users see them."""
     draw = ImageDraw.Draw(canvas)
     if shape.mask is not None:
         corner = tuple(shape.points[0].astype(int).tolist())
-        canvas.paste(1, corner, Image.fromarray(shape.mask * 255))
+        canvas.paste(value, corner, Image.fromarray(shape.mask * 255))
     elif shape.kind == "circle":
         (x, y), radius = shape.points[0], math.dist(*shape.points)
-        draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=1, fill=1)
-    elif len(shape.points) == 2:
+        draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=value, fill=value)
+    elif shape.kind == "rectangle" and len(shape.points) == 2:
         corners = np.sort(shape.points, axis=0)  # Pillow expects the upper left corner first
-        draw.rectangle(corners.ravel().tolist(), outline=1, fill=1)
+        draw.rectangle(corners.ravel().tolist(), outline=value, fill=value)
     else:
-        draw.polygon(shape.points.ravel().tolist(), outline=1, fill=1)
+        draw.polygon(shape.points.ravel().tolist(), outline=value, fill=value)

@@ -102,16 +102,40 @@ def read_mask(path: Path) -> np.ndarray:
         uint8 (H, W) in {0, 1}.
 
     Raises:
-        UserError: as `read_image`, and if there are more than two colours.
+        UserError: as `read_image`, and if there are more than two colours, NaN, or a mask that its
+            transparency hides.
     """
     with errors_naming(path):
-        return _two_levels(_read(path))
+        mask = _two_levels(_read(path))
+        if not mask.any() and path.suffix.lower() != ".gz":
+            with open_regular_file(path) as stream:
+                _refuse_hidden_mask(stream)
+        return mask
 
 
 def decode_mask(data: bytes, source: str) -> np.ndarray:
     """Like `read_mask`, from the bytes of an image file; errors name `source`."""
     with errors_naming(source):
-        return _two_levels(_decode(BytesIO(data)))
+        mask = _two_levels(_decode(BytesIO(data)))
+        if not mask.any():
+            _refuse_hidden_mask(BytesIO(data))
+        return mask
+
+
+def _refuse_hidden_mask(stream: BinaryIO) -> None:
+    """Refuse a mask that is empty on black, but whose colours or transparency are not the same everywhere."""
+    try:
+        with Image.open(stream, formats=PILLOW_FORMATS) as image:
+            if not image.has_transparency_data:
+                return
+            values = np.asarray(image.convert("RGBA"))
+    except Image.UnidentifiedImageError:  # DICOM
+        return
+    if (values != values[0, 0]).any():
+        raise UserError(
+            "its transparency hides the mask: it is black on a transparent background, or fully transparent; "
+            "save it without transparency: 0 background, 255 foreground"
+        )
 
 
 def _read(path: Path) -> np.ndarray:
@@ -451,6 +475,8 @@ def _scaled_to_uint8(pixels: np.ndarray) -> np.ndarray:
 
 
 def _two_levels(pixels: np.ndarray) -> np.ndarray:
+    if not np.isfinite(pixels).all():
+        raise UserError("has pixels that are NaN or infinite; save it as PNG: 0 background, 255 foreground")
     if pixels.ndim == 3:  # encode each colour as one number
         red, green, blue = (pixels[..., c].astype(np.uint64) for c in range(3))
         pixels = red << 32 | green << 16 | blue

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lib.configuration.sections import TestingSettings
-from lib.runtime.atomic_files import write_text
+from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.errors import UserError
 
 PREDICTION_KEYS = (
@@ -57,7 +57,7 @@ def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoin
     """The operating point of the settings or, if testing must choose some of its values, of the file.
 
     Raises:
-        UserError: testing has not chosen yet, or has chosen for other settings.
+        UserError: testing has not chosen yet, or has chosen for other settings, or the file is damaged.
     """
     if point := configured_operating_point(settings):
         return point
@@ -68,16 +68,20 @@ def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoin
     )
     if not file.is_file():
         raise UserError(f"{file}: no such file; testing chooses threshold, area or precision: {remedy}")
-    stored = json.loads(file.read_text(encoding="utf-8"))
+    stored = read_json(file, remedy)
     default = {"precision": "float32"}  # older files lack the key
-    chosen_for = default | stored.pop("chosen_for")
-    older = {True: "mirrors", False: "none"}  # older files have a truth value for tta
-    chosen_for["tta"] = older.get(chosen_for["tta"], chosen_for["tta"])
+    try:
+        chosen_for = default | stored.pop("chosen_for")
+        older = {True: "mirrors", False: "none"}  # older files have a truth value for tta
+        chosen_for["tta"] = older.get(chosen_for["tta"], chosen_for["tta"])
+        point = OperatingPoint(**stored)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file}: not an operating point ({error}); {remedy}") from None
     if chosen_for != _chosen_for(settings):
         raise UserError(
             f"{file}: chosen for other testing settings (window, patch, stride, tta, precision): {remedy}"
         )
-    return OperatingPoint(**stored)
+    return point
 
 
 def _chosen_for(settings: TestingSettings) -> dict[str, object]:

@@ -5,6 +5,7 @@ on machines with a common folder. Earlier versions wrote `.PROCESS-NAME`.
 """
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -13,6 +14,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from lib.runtime.errors import UserError
 
@@ -103,3 +105,19 @@ def write_text(file: Path, content: str) -> None:
     with written_atomically(file) as (beside,):
         # File names that are not UTF-8 are written as escapes, which JSON can read.
         beside.write_text(content, encoding="utf-8", errors="backslashreplace")
+
+
+def read_json(file: Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file of this program.
+
+    Raises:
+        UserError: the file is missing, truncated or otherwise damaged; the message ends with `remedy`.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{file}: cannot be read ({reason}); {remedy}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected a JSON object; {remedy}")
+    return content

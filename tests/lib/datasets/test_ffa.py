@@ -170,6 +170,47 @@ def test_all_faults_of_a_folder_are_listed_and_nothing_is_written(folder):
         assert expected in message, message
 
 
+def test_near_copies_under_the_names_of_two_patients_are_a_warning(folder, capsys):
+    images = folder / "angiograms"
+    noise = np.random.default_rng(0).normal(size=(60, 60))
+    smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 40, 255, cv2.NORM_MINMAX).astype(
+        np.uint8
+    )
+    for name in ("8-1", "9-1"):
+        add(images, name)
+        Image.fromarray(smooth).save(images / f"{name}.png")
+        smooth[30, 30] ^= 1
+    split, _ = prepare(tiny_configuration(folder))
+    part_of = {m.name: part for part in PARTS for m in split[part]}
+    printed = capsys.readouterr().out
+    assert printed.count("warning") == 1
+    assert f"8-1.png ({part_of['8-1']}), patient 8, and 9-1.png ({part_of['9-1']}), patient 9," in printed
+
+
+def test_preparing_again_warns_if_trained_experiments_depend_on_the_split(folder, capsys):
+    configuration = tiny_configuration(folder)
+    prepare(configuration)
+    experiments = folder / "experiments"
+    for name, weights in (("tiny", "best"), ("other", "last"), ("untrained", None), ("elsewhere", "best")):
+        (experiments / name).mkdir(parents=True)
+        shutil.copy(folder / "datasets" / "split.json", experiments / name)
+        more = ["data paths.path_local=./elsewhere"] if name == "elsewhere" else []
+        text = tiny_configuration(folder, *more).as_text()
+        (experiments / name / f"{name}_configuration.txt").write_text(text)
+        if weights:
+            (experiments / name / f"{name}_{weights}.weights.h5").touch()
+    prepare(configuration)
+    assert "warning" not in capsys.readouterr().out, "the images and parts are the same"
+    add(folder / "angiograms", "7-1")
+    prepare(configuration)
+    printed = capsys.readouterr().out
+    assert printed.count("warning") == 1
+    assert "on which experiments in" in printed and "were trained: other, tiny; they can no" in printed
+    add(folder / "angiograms", "8-1")
+    prepare(configuration)
+    assert "warning" not in capsys.readouterr().out, "they were trained on an older split"
+
+
 def test_images_without_truth_and_truth_without_an_image_are_listed(folder):
     images = folder / "angiograms"
     (images / "0-1 _020.json").unlink()
@@ -177,6 +218,15 @@ def test_images_without_truth_and_truth_without_an_image_are_listed(folder):
     message = faults(folder)
     assert "0-1 _020.png: no truth; expected 0-1 _020.json or masks/0-1 _020.png" in message
     assert "1-1 _020.json: truth without an image" in message
+
+
+def test_an_xml_file_of_annotations_is_named_if_truth_is_missing(folder):
+    images = folder / "angiograms"
+    (images / "annotations.xml").write_text("<annotations><version>1.1</version></annotations>")
+    prepare(tiny_configuration(folder))  # other truth is complete
+    shutil.rmtree(folder / "datasets")
+    (images / "0-1 _020.json").unlink()
+    assert "annotations.xml: XML of CVAT" in faults(folder)
 
 
 def test_missing_and_empty_folders_are_named(tmp_path):
@@ -211,6 +261,17 @@ def test_blanks_and_capitals_in_a_patient_id_do_not_matter(folder):
     split, _ = prepare(tiny_configuration(folder))
     part_of = {m.name: part for part in PARTS for m in split[part]}
     assert part_of["P3-1"] == part_of["p3 -2"]
+
+
+def test_a_patient_whose_name_is_written_differently_is_in_one_part_and_is_named(folder, capsys):
+    names = ("7-2020", "7\N{EN DASH}2021", "7\N{FULLWIDTH LOW LINE}2022")
+    for name in names:
+        add(folder / "angiograms", name)
+    split, _ = prepare(tiny_configuration(folder))
+    part_of = {m.name: part for part in PARTS for m in split[part]}
+    assert len({part_of[name] for name in names}) == 1
+    assert {m.patient for part in PARTS for m in split[part] if m.name in names} == {"7"}
+    assert f"one patient, 7, although written differently: {', '.join(names)}" in capsys.readouterr().out
 
 
 def test_faults_in_the_folders_of_masks_are_listed(folder):

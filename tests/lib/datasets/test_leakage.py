@@ -1,11 +1,23 @@
 import dataclasses
+import hashlib
 import json
 
+import cv2
+import numpy as np
 import pytest
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
-from lib.datasets.leakage import refuse_initial_weights, seen_images
+from lib.datasets.leakage import (
+    Fingerprint,
+    near_copies,
+    perceptual_hash,
+    refuse_initial_weights,
+    refuse_trained_images,
+    seen_images,
+    validation_images_used_for_training,
+)
+from lib.datasets.prepared_hdf5 import PreparedImage, write_part
 from lib.datasets.split_file import read_split
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
@@ -100,6 +112,10 @@ def test_another_data_set_for_the_test_is_checked(folder):
         refuse_initial_weights(dataclasses.replace(configuration, data_paths=paths))
 
 
+def test_a_training_without_initial_weights_needs_no_split(tmp_path):
+    refuse_initial_weights(started_from(tmp_path, "now", None))
+
+
 def test_weights_without_a_stored_split_are_refused(folder):
     (folder / "before").mkdir()
     with pytest.raises(UserError, match=r"before/split\.json: no such file"):
@@ -130,3 +146,183 @@ def test_seen_images_are_not_known_without_a_split(folder):
     (folder / "before").mkdir()  # initial weights that were trained elsewhere
     seen = seen_images(Experiment(folder / "second", "w"), started_from(folder, "second", "before"))
     assert seen == frozenset()
+
+
+def pixels_of(seed):
+    """Smooth noise of 48x40 pixels, as different from other seeds as two photographs."""
+    noise = np.random.default_rng(seed).normal(size=(48, 40))
+    smooth = cv2.GaussianBlur(noise, (0, 0), 3)
+    return cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def packed(configuration, part, *images):
+    """Write the HDF5 files of a part; an image is (name, patient, pixels)."""
+    mask = np.ones((48, 40), np.uint8)
+    files = configuration.data_paths.hdf5(part)
+    files[0].parent.mkdir(exist_ok=True)
+    write_part(files, (PreparedImage(*image, mask, mask) for image in images), (len(images), 48, 40, 3))
+
+
+def trained_member(name, patient, pixels):
+    sha256 = hashlib.sha256(pixels.tobytes()).hexdigest()
+    return member(patient, 1) | {"name": name, "sha256": f"file {name}", "pixels": sha256}
+
+
+def trained_here(folder, *overrides, **parts):
+    """An experiment that was trained on a split, and the configuration of its test."""
+    split(folder / "experiments" / "w", **parts)
+    settings = [f"data paths.path_local={folder / 'data'}", *overrides]
+    configuration = read_configuration(DEFAULT_CONFIGURATION, settings)
+    experiment = Experiment(folder / "experiments" / "w", "w")
+    experiment.configuration.write_text(configuration.as_text())
+    return experiment, configuration
+
+
+A, B, C, D = (pixels_of(seed) for seed in range(4))
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize(
+    "image",
+    [
+        ("other name", "3", C),  # only its patient was trained on
+        ("other name", "other", B),  # only its content
+        ("3-1", "other", C),  # only its name
+    ],
+)
+def test_images_that_were_trained_on_are_refused_under_other_names_too(tmp_path, part, image):
+    experiment, configuration = trained_here(tmp_path, **{part: [trained_member("3-1", "3", B)]})
+    packed(configuration, "test", ("9-1", "9", A), image)
+    found = f"test image {image[0]}, patient {image[1]}: in the {part} part"
+    with pytest.raises(UserError, match=found) as raised:
+        refuse_trained_images(experiment, configuration, validation=True)
+    assert "9-1" not in str(raised.value)
+
+
+def test_other_images_of_other_patients_may_be_tested(tmp_path):
+    members = [trained_member("3-1", "3", B)]
+    experiment, configuration = trained_here(tmp_path, train=members, validation=members)
+    packed(configuration, "test", ("9-1", "9", A), ("8-1", "8", C))
+    refuse_trained_images(experiment, configuration, validation=False)
+
+
+def test_content_of_another_set_is_read_from_its_images_too(tmp_path):
+    members = [trained_member("3-1", "3", B)]
+    override = f"data paths.path_test={tmp_path / 'other'}"
+    experiment, configuration = trained_here(tmp_path, override, train=members)
+    split(tmp_path / "other", test=[member("9", 1, "other")])  # does not say so
+    packed(configuration, "test", ("9-1", "9", B))
+    with pytest.raises(UserError, match="test image 9-1, patient 9: in the train part"):
+        refuse_trained_images(experiment, configuration, validation=False)
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({"sha256": "file 3-1"}, True),
+        ({"pixels": hashlib.sha256(B.tobytes()).hexdigest()}, True),
+        ({"patient": "DRIVE 03"}, True),  # ids of public sets are the same persons everywhere
+        ({"name": "3-1", "patient": "3"}, False),  # in another set, these may be others
+        ({}, False),
+    ],
+)
+def test_images_that_another_set_lists_are_compared(tmp_path, part, change, refused):
+    override = f"data paths.path_test={tmp_path / 'other'}"
+    members = [trained_member("3-1", "3", B), trained_member("4-1", "DRIVE 03", C)]
+    experiment, configuration = trained_here(tmp_path, override, **{part: members})
+    split(tmp_path / "other", test=[member("9", 1, "other") | change])
+    packed(configuration, "test", ("9-1", "9", A))
+    if not refused:
+        refuse_trained_images(experiment, configuration, validation=False)
+        return
+    with pytest.raises(UserError, match=f"in the {part} part of the training"):
+        refuse_trained_images(experiment, configuration, validation=False)
+
+
+@pytest.mark.parametrize("image", [("x", "3", C), ("x", "other", B), ("3-1", "other", C)])
+def test_validation_images_that_were_trained_on_choose_no_threshold(tmp_path, image):
+    settings = ("testing settings.threshold=validation",)
+    experiment, configuration = trained_here(tmp_path, *settings, train=[trained_member("3-1", "3", B)])
+    packed(configuration, "test", ("9-1", "9", A))
+    packed(configuration, "validation", image)
+    with pytest.raises(UserError, match=f"validation image {image[0]}, patient .*: in the train part"):
+        refuse_trained_images(experiment, configuration, validation=True)
+    assert validation_images_used_for_training(experiment, configuration) == [image[0]]
+    refuse_trained_images(experiment, configuration, validation=False)
+    numbers = [f"testing settings.{key}" for key in ("threshold=0.5", "min_area_px=0", "precision=float32")]
+    _, chosen = trained_here(tmp_path / "b", *numbers)
+    paths = dataclasses.replace(configuration, testing_settings=chosen.testing_settings)
+    refuse_trained_images(experiment, paths, validation=True)
+
+
+def fingerprint(name, patient, pixels):
+    return Fingerprint(name, patient, hashlib.sha256(pixels.tobytes()).hexdigest(), perceptual_hash(pixels))
+
+
+def jpeg(pixels, quality):
+    return cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], -1)
+
+
+def one_pixel_changed(pixels):
+    changed = pixels.copy()
+    changed[20, 20] ^= 255
+    return changed
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        one_pixel_changed,
+        lambda p: jpeg(p, 60),
+        lambda p: cv2.resize(p, None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC),
+        lambda p: cv2.resize(p, None, fx=2 / 3, fy=2 / 3, interpolation=cv2.INTER_AREA),
+        lambda p: cv2.cvtColor(np.minimum(p, 254) + 1, cv2.COLOR_GRAY2RGB),
+    ],
+)
+def test_near_copies_under_two_patients_are_named(copy):
+    images = [fingerprint(name, name, p) for name, p in (("a", A), ("b", B), ("c", C))]
+    (line,) = near_copies([*images, fingerprint("copy", "4", copy(B))])
+    assert line.startswith("b, patient b, and copy, patient 4, look alike (")
+    (line,) = near_copies([fingerprint("copy", "4", copy(B))], images)
+    assert line.startswith("copy, patient 4, and b, patient b, look alike (")
+
+
+def test_different_images_frames_of_one_patient_and_identical_images_are_no_near_copies():
+    different = [fingerprint(str(seed), str(seed), pixels_of(seed)) for seed in range(30)]
+    assert near_copies(different) == []
+    b = fingerprint("b", "2", B)
+    assert near_copies([b, fingerprint("frame", "2", one_pixel_changed(B))]) == []
+    assert near_copies([b, fingerprint("same", "3", B)]) == [], "refused as the same image"
+    assert near_copies([], [b]) == near_copies([b], []) == []
+
+
+@pytest.mark.parametrize(("bits", "found"), [(32, True), (33, False)])
+def test_near_copies_differ_in_at_most_32_of_512_bits(bits, found):
+    first, second = np.zeros((2, 64), np.uint8)
+    second[: bits // 8] = 255
+    second[-1] = 2 ** (bits % 8) - 1
+    lines = near_copies([Fingerprint("a", "1", "x", first), Fingerprint("b", "2", "y", second)])
+    expected = "a, patient 1, and b, patient 2, look alike (32 of 512 bits of their hashes differ)"
+    assert lines == [expected] * found
+
+
+def test_near_copies_of_images_of_another_set_are_printed(tmp_path, capsys):
+    override = f"data paths.path_test={tmp_path / 'other'}"
+    experiment, configuration = trained_here(tmp_path, override)
+    split(tmp_path / "other", test=[])
+    packed(configuration, "test", ("x-1", "x", one_pixel_changed(B)), ("y-1", "y", D))
+    for part, pixels in (("train", A), ("validation", B)):
+        packed(configuration, part, (f"{part}-1", part, pixels))
+    refuse_trained_images(experiment, configuration, validation=False)
+    printed = capsys.readouterr().out
+    assert printed.count("warning") == 1
+    assert "test image x-1, patient x, and validation-1, patient validation, look alike" in printed
+
+
+@pytest.mark.parametrize(("validation", "used"), [("patches", ["x"]), ("images", [])])
+def test_validation_by_patches_trains_on_validation_images_too(tmp_path, validation, used):
+    setting = f"training settings.validation={validation}"
+    experiment, configuration = trained_here(tmp_path, setting, validation=[trained_member("3-1", "3", B)])
+    packed(configuration, "validation", ("x", "x", B), ("y", "y", A))
+    assert validation_images_used_for_training(experiment, configuration) == used

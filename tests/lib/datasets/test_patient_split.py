@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 
 import numpy as np
@@ -7,7 +8,13 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 from lib.configuration.values import Folds
-from lib.datasets.patient_split import split_by_fold, split_by_patient
+from lib.datasets.patient_split import (
+    comparable_name,
+    differently_written,
+    patient_of,
+    split_by_fold,
+    split_by_patient,
+)
 from lib.datasets.split_file import PARTS, Member
 from lib.runtime.errors import UserError
 
@@ -118,3 +125,77 @@ def test_as_many_folds_as_patients_are_leave_one_out_in_the_order_of_names():
     assert [m.name for m in split["validation"]] == ["1-0"]
     with pytest.raises(UserError, match=r"4 patient\(s\) cannot fill the 5 folds"):
         split_by_fold(members([2, 1, 1, 1]), Folds((1,), 5), 0)
+
+
+PATTERN = re.compile(r"^([^-_]+)")
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("7-2020", "7"),
+        ("7\N{EN DASH}2020", "7"),
+        ("7\N{EM DASH}2020", "7"),
+        ("7\N{NON-BREAKING HYPHEN}2020", "7"),
+        ("7\N{MINUS SIGN}2020", "7"),
+        ("7\N{FULLWIDTH HYPHEN-MINUS}2020", "7"),
+        ("7\N{FULLWIDTH LOW LINE}2020", "7"),
+        ("\N{FULLWIDTH DIGIT SEVEN}_2020", "7"),
+        ("7\N{IDEOGRAPHIC SPACE}-2020", "7"),
+        ("7\N{ZERO WIDTH SPACE}-2020", "7"),
+        ("\N{BYTE ORDER MARK}7-2020", "7"),
+        ("Meier\N{NO-BREAK SPACE}  A-1", "meier a"),
+        ("MEIER A-1", "meier a"),
+        ("\N{FULLWIDTH LATIN CAPITAL LETTER P}1_1", "p1"),
+        ("STRASSE-1", "strasse"),
+        ("stra\N{LATIN SMALL LETTER SHARP S}e-1", "strasse"),  # lower() would keep the sharp s
+        ("Jose\N{COMBINING ACUTE ACCENT}-1", "jos\N{LATIN SMALL LETTER E WITH ACUTE}"),
+        ("\N{HALFWIDTH KATAKANA LETTER KA}-1", "\N{KATAKANA LETTER KA}"),
+        ("眼-1", "眼"),
+        (" -1", ""),
+        ("-1", ""),
+    ],
+)
+def test_a_patient_is_the_same_in_each_way_of_writing(name, patient):
+    assert patient_of(name, PATTERN) == patient
+
+
+def test_different_patients_stay_different():
+    names = (
+        "7",
+        "7a",
+        "a 7",
+        "7.1",
+        "17",
+        "é",
+        "e",
+        "眼",
+        "P1",
+        "P 1",
+        "7\N{KATAKANA-HIRAGANA PROLONGED SOUND MARK}",
+    )
+    assert len({comparable_name(name) for name in names}) == len(names)
+
+
+def test_the_pattern_is_searched_in_the_name_too():
+    assert patient_of("７＿A＿2020", re.compile("^(.+?)＿A")) == "7"
+    assert patient_of("P7-1", re.compile("^([A-Z][0-9])-")) == "p7", "the case of the pattern holds"
+    assert patient_of("７1 x", re.compile(r"^(\d+) ")) == "71"
+
+
+def test_a_group_that_is_not_in_the_name_is_no_patient():
+    pattern = re.compile("^(P[0-9])?-")
+    assert [patient_of(name, pattern) for name in ("P1-1", "-1", "x")] == ["p1", "", ""]
+    assert differently_written(["P1-1", "-1", "x"], pattern) == []
+    digits = re.compile("^([0-9]+)-")
+    assert differently_written(["7\N{EN DASH}3", "7-1", "8-1", "8-2"], digits) == [
+        "one patient, 7, although written differently: 7\N{EN DASH}3, 7-1"
+    ]
+
+
+def test_patients_that_are_written_in_several_ways_are_named():
+    names = ["7-1", "7-2", "7\N{EN DASH}3", "8-1", "P9_1", "p9_2", "p9_3"]
+    assert differently_written(names, PATTERN) == [
+        "one patient, 7, although written differently: 7-1, 7\N{EN DASH}3",
+        "one patient, p9, although written differently: P9_1, p9_2",
+    ]

@@ -169,3 +169,69 @@ def test_small_areas_are_dropped_if_f1_rises():
     case = predicted(probability, truth)
     assert f1_of_masks([case], 0.5, [0, 5, 10]) == pytest.approx({0: 180 / 199, 5: 180 / 197, 10: 180 / 190})
     assert choose_min_area([case], 0.5) == 10  # the smallest of the best
+
+
+def test_the_f1_of_masks_is_that_of_the_field_of_view():
+    truth, probability, field_of_view = np.zeros((3, 40, 40))
+    field_of_view[:, :20] = 1
+    truth[5:15, 5:15] = probability[5:15, 5:14] = 1
+    inside = f1_of_masks([predicted(probability, truth, field_of_view)], 0.5, [0, 5])
+    assert inside == pytest.approx({0: 180 / 190, 5: 180 / 190})
+    probability[20:30, 25:35] = 1  # false positives outside
+    truth[5:15, 25:35] = 1  # false negatives outside
+    truth[30:39, 25:35] = probability[30:39, 25:35] = 1  # true positives outside
+    assert f1_of_masks([predicted(probability, truth, field_of_view)], 0.5, [0, 5]) == inside
+
+
+def test_a_second_observer_is_scored_against_the_first_inside_the_field_of_view():
+    generator = np.random.default_rng(5)
+    cases, first, second = [], [], []
+    for _ in range(2):
+        truth, observer, inside = generator.integers(0, 2, (3, 20, 20))
+        case = predicted(generator.random((20, 20)), truth, inside)
+        cases.append(dataclasses.replace(case, second_observer=observer.astype(np.uint8)))
+        first.append(truth[inside > 0])
+        second.append(observer[inside > 0])
+    human = evaluate(cases, 0.7).second_observer
+    assert human.f1 == pytest.approx(metrics.f1_score(np.concatenate(first), np.concatenate(second)))
+    assert human.pixels == sum(map(len, first))
+    assert human.threshold is human.auc_roc is human.auc_pr is None
+    without = dataclasses.replace(cases[0], second_observer=None)
+    for some in ([without, cases[1]], [cases[0], without], [without]):
+        assert evaluate(some, 0.7).second_observer is None
+
+
+def test_connectivity_is_that_of_the_field_of_view_and_only_on_request():
+    truth, probability = np.zeros((2, 40, 40))
+    truth[10] = truth[30] = 1
+    probability[10, :15] = probability[10, 20:] = 0.5  # one vessel with a gap; the threshold is included
+    field_of_view = np.ones((40, 40))
+    field_of_view[25:] = 0
+    case = predicted(probability, truth, field_of_view, name="3-2")
+    (measured,) = evaluate([case], 0.5, connectivity=True).connectivity
+    assert (measured.components, measured.components_truth) == (2, 1)
+    assert measured.connectivity == pytest.approx(1 - 1 / 40)
+    probability[35, 5:9] = 1  # outside
+    assert evaluate([predicted(probability, truth, field_of_view)], 0.5, connectivity=True).connectivity == (
+        measured,
+    )
+    evaluation = evaluate([case], 0.5)
+    assert evaluation.connectivity == ()
+    assert [(image.name, image.patient) for image in evaluation.per_image] == [("3-2", "3")]
+
+
+def test_blurred_darkness_is_scored_at_its_own_threshold():
+    generator = np.random.default_rng(6)
+    truth, inside = generator.integers(0, 2, (2, 30, 30))
+    original = generator.integers(0, 256, (30, 30), dtype=np.uint8)
+    case = predicted(generator.random((30, 30)), truth, inside, original=original)
+    evaluation = evaluate([case], 0.7, 0.55)
+    darkness = blurred_darkness(original)[inside > 0]
+    expected = metrics.f1_score(truth[inside > 0], darkness >= 0.55)
+    assert 0.1 < expected < 0.9
+    baseline = evaluation.blurred_darkness
+    assert (baseline.f1, baseline.threshold) == (pytest.approx(expected), 0.55)
+    assert (evaluation.threshold, evaluation.in_field_of_view.threshold) == (0.7, 0.7)
+    assert baseline.auc_roc == pytest.approx(metrics.roc_auc_score(truth[inside > 0], darkness))
+    assert evaluation.curves is not None and evaluation.darkness_curves is not None
+    assert evaluate([case], 0.7).blurred_darkness.f1 is None

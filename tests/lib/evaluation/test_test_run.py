@@ -140,6 +140,14 @@ def test_another_set_is_tested_beside_the_own_results(tested, tmp_path):
     assert evaluation.threshold == json.loads(own)["threshold"]
     assert (results / "tested_overlay0.png").is_file()
     assert (experiment.folder / "performances.json").read_bytes() == own
+    scored = (results / "performances.json").read_bytes()
+    other = shutil.copytree(there, tmp_path / "moved" / "datasets")
+    again = tiny_configuration(
+        experiment.folder.parents[1], "experiment name.name=tested", f"data paths.path_test={other}"
+    )
+    run_test(again)
+    assert again.results_folder != results and (again.results_folder / "performances.json").is_file()
+    assert (results / "performances.json").read_bytes() == scored
 
 
 def test_images_trained_on_are_refused_as_another_set_too(prepared, tested, tmp_path):

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from lib.evaluation.scoring import PredictedImage
-from lib.evaluation.validation_choices import choose_precision
+from lib.datasets.prepared_hdf5 import PreparedImage, write_part
+from lib.evaluation.scoring import PredictedImage, blurred_darkness
+from lib.evaluation.validation_choices import choose_precision, darkness_threshold_for
+from tests.conftest import tiny_configuration
 
 GENERATOR = np.random.default_rng(0)
 TRUTH = GENERATOR.random((40, 50)) < 0.2
@@ -55,3 +57,26 @@ def test_another_order_of_the_pixels_is_refused():
 def test_bfloat16_is_not_chosen_if_it_is_not_faster(seconds):
     chosen, _ = choose_precision(both(EXACT), SECONDS | {"mixed_bfloat16": seconds})
     assert chosen == "float32"
+
+
+def pack_dark_areas(configuration, part, grey):
+    """One image whose truth is the area darker than `grey`; the brightness rises from left to right."""
+    original = np.tile(np.linspace(0, 255, 60).round().astype(np.uint8), (50, 1))
+    truth = (original < grey).astype(np.uint8)
+    field_of_view = np.ones_like(truth)
+    field_of_view[:10] = 0
+    truth[:10] = 1 - truth[:10]  # outside the field of view
+    files = configuration.data_paths.hdf5(part)
+    files[0].parent.mkdir(exist_ok=True)
+    write_part(files, [PreparedImage("a", "a", original, truth, field_of_view)], (1, 50, 60, 1))
+    inside = blurred_darkness(original)[10:], truth[10:] > 0
+    return inside[0][inside[1]].min()  # separates the two classes without error
+
+
+def test_the_threshold_of_darkness_is_that_of_the_validation_images(tmp_path):
+    configuration = tiny_configuration(tmp_path)
+    for part, grey in (("train", 40), ("test", 200)):
+        pack_dark_areas(configuration, part, grey)
+    assert darkness_threshold_for(configuration) is None
+    expected = pack_dark_areas(configuration, "validation", 120)
+    assert darkness_threshold_for(configuration) == pytest.approx(expected, abs=2e-3)

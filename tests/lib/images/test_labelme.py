@@ -243,6 +243,114 @@ def test_a_million_points_are_refused_fast():
     assert time.monotonic() - start < 2
 
 
+SQUARE = [[10, 5], [40, 5], [40, 28], [10, 28]]
+INNER = [[18, 10], [30, 10], [30, 20], [18, 20]]
+RING = 31 * 24 - 13 * 11
+
+
+@pytest.mark.parametrize("ignore_labels", [("BRVO",), ("BRVO", "_background_")])
+def test_a_background_shape_erases_what_was_drawn_before_it(path, ignore_labels):
+    spot = [[20, 12], [24, 12], [24, 15], [20, 15]]
+    write(path, item(SQUARE), item(INNER, "_background_"), item(spot))
+    mask = mask_of(path, ignore_labels=ignore_labels)
+    expected = pillow_polygon(SQUARE) * (1 - pillow_polygon(INNER)) | pillow_polygon(spot)
+    np.testing.assert_array_equal(mask, expected)
+    assert mask.sum() == RING + 5 * 4
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "circle", "mask"])
+def test_a_background_shape_may_be_of_each_kind(path, kind):
+    more = {"mask": png(np.ones((4, 6), bool))} if kind == "mask" else {}
+    inner = [[18, 10], [23, 13]]
+    write(path, item(SQUARE), item(inner, "_background_", kind, **more))
+    cut = mask_of(write(path.with_name("b.json"), item(inner, "NP", kind, **more)))
+    np.testing.assert_array_equal(mask_of(path), pillow_polygon(SQUARE) & (1 - cut))
+
+
+def test_a_background_shape_that_cannot_be_drawn_is_a_fault(path):
+    write(path, item(SQUARE), item([[1, 1], [9, 9]], "_background_"))
+    with pytest.raises(UserError, match=r"shape 2 \(_background_, polygon\): has 2 points"):
+        mask_of(path)
+
+
+def test_a_hole_of_x_anylabeling_is_cut_out_of_its_group_only(path):
+    hole = item(INNER, group_id=1, difficult=True)
+    write(path, hole, item(SQUARE, group_id=1, difficult=False))
+    assert mask_of(path).sum() == RING
+    inside = [[22, 13], [26, 13], [26, 17], [22, 17]]
+    write(path, item(inside, group_id=2), item(SQUARE, group_id=1), hole)
+    assert mask_of(path).sum() == RING + 25
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [item(SQUARE), item(INNER, difficult=True)],
+        [item(SQUARE, group_id=1, difficult=True), item(INNER, group_id=1, difficult=True)],
+        [item(SQUARE, group_id=1), item(INNER, group_id=2, difficult=True)],
+        [item(SQUARE, group_id=1), item(INNER, group_id=1)],
+        [item(SQUARE, group_id=1), item(SQUARE, "BRVO", group_id=1), item(INNER, group_id=None)],
+    ],
+)
+def test_a_difficult_shape_that_is_no_hole_is_drawn(path, shapes):
+    np.testing.assert_array_equal(mask_of(write(path, *shapes)), pillow_polygon(SQUARE))
+
+
+def test_a_hole_outside_its_group_is_refused_by_name(path):
+    away = [[1, 1], [5, 1], [5, 3]]
+    write(path, item(SQUARE, group_id=1), item(away, group_id=1, difficult=True))
+    with pytest.raises(UserError, match=r"shape 2 \(NP, polygon\): is marked as difficult in group 1"):
+        mask_of(path)
+
+
+@pytest.mark.parametrize("kind", ["oriented_rectangle", "rotation", "quadrilateral", None])
+def test_four_corners_are_a_polygon(path, kind):
+    corners = [[20, 3], [40, 12], [34, 26], [14, 17]]
+    write(path, item(corners, kind=kind), version="6.3.1")
+    np.testing.assert_array_equal(mask_of(path), pillow_polygon(corners))
+
+
+@pytest.mark.parametrize("kind", ["oriented_rectangle", "rotation"])
+def test_a_rotated_rectangle_needs_four_corners(path, kind):
+    with pytest.raises(UserError, match="has 3 points, expected 4 points"):
+        mask_of(write(path, item(kind=kind)))
+
+
+@pytest.mark.parametrize("declared", [None, (64, 96)])
+def test_shapes_that_were_drawn_on_an_embedded_picture_of_another_size_are_refused(path, declared):
+    height, width = declared or (None, None)
+    picture = png(np.zeros((32, 48), np.uint8))
+    write(path, item(), imageHeight=height, imageWidth=width, imageData=picture, version="3.4.1")
+    with pytest.raises(UserError, match=r"embedded picture \(imageData\) of 48x32 pixels.*has 96x64"):
+        mask_of(path, height=64, width=96)
+
+
+def test_an_embedded_picture_gives_the_size_that_old_files_lack(path):
+    picture = png(np.zeros((32, 48), np.uint8))
+    write(path, item(), imageHeight=None, imageWidth=None, imageData=picture)
+    assert read_labelme(path).embedded_size == (32, 48)
+    np.testing.assert_array_equal(mask_of(path), pillow_polygon(TRIANGLE))
+
+
+@pytest.mark.parametrize(
+    ("content", "program"),
+    [
+        ({"images": [], "annotations": [], "categories": []}, "COCO"),
+        ({"info": {}, "categories": {}, "items": []}, "CVAT"),
+        ([{"version": 0, "tags": [], "shapes": [], "tracks": []}], "CVAT"),
+        ({"_via_settings": {}, "_via_img_metadata": {}, "_via_attributes": {}}, "VIA"),
+        ({"a.png1234": {"filename": "a.png", "size": 1234, "regions": [], "file_attributes": {}}}, "VIA"),
+        ({"project": {}, "config": {}, "attribute": {}, "file": {}, "metadata": {}, "view": {}}, "VIA"),
+        ([{"id": 1, "data": {"image": "a.png"}, "annotations": [], "predictions": []}], "Label Studio"),
+    ],
+)
+def test_files_of_other_programs_are_named(path, content, program):
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"a file of {program}.*not of LabelMe; export masks") as raised:
+        read_labelme(path)
+    assert "\n" not in str(raised.value)
+
+
 def test_real_files_against_pillow():
     files = sorted(FFA.glob("*.json"))
     if not files:

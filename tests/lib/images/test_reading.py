@@ -372,6 +372,39 @@ def test_mask_of_more_levels_is_refused(tmp_path):
         read_mask(jpeg)
 
 
+@pytest.mark.parametrize("black_on_transparent", [True, False])
+def test_a_mask_that_its_transparency_hides_is_refused(tmp_path, black_on_transparent):
+    values = np.zeros((8, 9, 4), np.uint8)
+    values[2:5, 3:7, 3 if black_on_transparent else slice(3)] = 255
+    Image.fromarray(values).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: its transparency hides the mask"):
+        read_mask(tmp_path / "a.png")
+    with pytest.raises(UserError, match="shape 1: its transparency hides the mask"):
+        decode_mask((tmp_path / "a.png").read_bytes(), "shape 1")
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0, 0), (255, 255, 255, 0), (0, 0, 0, 255)])
+def test_a_transparent_mask_of_one_colour_is_empty(tmp_path, colour):
+    Image.new("RGBA", (9, 8), colour).save(tmp_path / "a.png")
+    assert not read_mask(tmp_path / "a.png").any()
+
+
+def test_a_white_mask_on_a_transparent_background_is_read(tmp_path):
+    values = np.full((8, 9, 4), 255, np.uint8)
+    values[..., 3] = np.eye(8, 9) * 255
+    Image.fromarray(values).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), np.eye(8, 9))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_mask_of_nan_is_refused(tmp_path, value):
+    values = np.full((8, 9), value, np.float32)
+    values[2:5, 3:7] = 1
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif: has pixels that are NaN or infinite"):
+        read_mask(tmp_path / "a.tif")
+
+
 def test_decode_mask_names_its_source(tmp_path):
     path = tmp_path / "mask.png"
     Image.fromarray(MASK * 255).save(path)

@@ -17,6 +17,21 @@ def test_numbers_of_the_configuration_need_no_file(tmp_path):
     assert point == OperatingPoint(0.3, "configuration", 0)
 
 
+def test_the_precision_of_the_configuration_is_taken(tmp_path):
+    settings = dataclasses.replace(SETTINGS, threshold=0.3, min_area_px=7, precision="mixed_bfloat16")
+    point = read_operating_point(tmp_path / "no", settings)
+    assert point == OperatingPoint(0.3, "configuration", 7, "mixed_bfloat16")
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"threshold": "validation"}, {"min_area_px": "validation"}, {"precision": "auto"}]
+)
+def test_each_value_that_testing_chooses_needs_its_file(tmp_path, chosen):
+    numbers = {"threshold": 0.3, "min_area_px": 7, "precision": "float32"}
+    with pytest.raises(UserError, match=r"a\.json: no such file"):
+        read_operating_point(tmp_path / "a.json", dataclasses.replace(SETTINGS, **(numbers | chosen)))
+
+
 def test_a_chosen_operating_point_is_written_and_read(tmp_path):
     point = OperatingPoint(0.37, "best F1 on the validation images", 20)
     write_operating_point(tmp_path / "a.json", point, BY_VALIDATION)
@@ -74,3 +89,23 @@ def test_a_chosen_precision_is_written_and_read(tmp_path):
     point = OperatingPoint(0.5, "configuration", 0, "mixed_bfloat16")
     write_operating_point(tmp_path / "a.json", point, settings)
     assert read_operating_point(tmp_path / "a.json", settings) == point
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace("chosen_for", "chosen"),
+        lambda text: text.replace('"tta"', '"ttb"'),
+        lambda text: text.replace('"threshold"', '"limit"'),
+    ],
+)
+def test_a_damaged_choice_is_an_error_of_one_line(tmp_path, change):
+    file = tmp_path / "a.json"
+    write_operating_point(file, OperatingPoint(0.4, "", 20), BY_VALIDATION)
+    file.write_text(change(file.read_text()))
+    with pytest.raises(UserError, match=r"a\.json: .*; run run_testing\.py with the same") as raised:
+        read_operating_point(file, BY_VALIDATION)
+    assert "\n" not in str(raised.value)

@@ -3,10 +3,17 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from lib.runtime.atomic_files import ABANDONED_SECONDS, remove_abandoned, write_text, written_atomically
+from lib.runtime.atomic_files import (
+    ABANDONED_SECONDS,
+    read_json,
+    remove_abandoned,
+    write_text,
+    written_atomically,
+)
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
@@ -100,3 +107,38 @@ def test_two_processes_of_the_same_number_have_different_temporary_files(tmp_pat
         second.touch()
         assert first != second
         assert first.name.split("-")[:2] == second.name.split("-")[:2]
+
+
+def test_all_content_is_flushed_to_disk_before_the_first_file_is_renamed(tmp_path, monkeypatch):
+    one, other, flushed = tmp_path / "one", tmp_path / "other", []
+    write_text(one, "old")
+    write_text(other, "old")
+    fsync = os.fsync
+
+    def recorded(descriptor):
+        fsync(descriptor)
+        content = Path(f"/proc/self/fd/{descriptor}").readlink().read_text()
+        flushed.append((content, one.read_text(), other.read_text()))
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    with written_atomically(one, other) as (first, second):
+        first.write_text("new one")
+        second.write_text("new other")
+    assert flushed == [("new one", "old", "old"), ("new other", "old", "old")]
+    assert (one.read_text(), other.read_text()) == ("new one", "new other")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": [1', b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_json_file_is_an_error_of_one_line(tmp_path, content):
+    file = tmp_path / "a.json"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.json: .*; do this$") as error:
+        read_json(file, "do this")
+    assert "\n" not in str(error.value)
+
+
+def test_a_json_file_is_read_and_a_missing_one_named(tmp_path):
+    write_text(tmp_path / "a.json", '{"眼": 1}')
+    assert read_json(tmp_path / "a.json", "") == {"眼": 1}
+    with pytest.raises(UserError, match=r"b\.json: cannot be read \(No such file.*\); do this"):
+        read_json(tmp_path / "b.json", "do this")

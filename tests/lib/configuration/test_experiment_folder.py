@@ -1,0 +1,69 @@
+import json
+
+import pytest
+
+from lib.configuration.experiment_folder import Experiment, refuse_other_split
+from lib.configuration.sections import TESTED_FOLDER
+from lib.runtime.errors import UserError
+from tests.conftest import tiny_configuration
+
+PARTS = {"parts": {"train": [], "validation": [], "test": []}}
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Configuration and experiment with the same split in both folders."""
+    configuration = tiny_configuration(tmp_path)
+    experiment = Experiment.of(configuration)
+    for file in (configuration.data_paths.split, experiment.split):
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(PARTS))
+    return configuration, experiment
+
+
+def test_the_same_split_is_accepted_and_another_one_refused(trained):
+    configuration, experiment = trained
+    refuse_other_split(experiment, configuration)
+    configuration.data_paths.split.write_text(json.dumps({"parts": {"train": [{"name": "1"}]}}))
+    with pytest.raises(UserError, match="was trained on another split"):
+        refuse_other_split(experiment, configuration)
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_a_truncated_split_is_an_error_of_one_line(trained, damaged):
+    configuration, experiment = trained
+    file = (configuration.data_paths.split, experiment.split)[damaged]
+    file.write_text(file.read_text()[:-9])
+    with pytest.raises(UserError) as error:
+        refuse_other_split(experiment, configuration)
+    assert str(error.value).startswith(f"{file}: cannot be read (") and "\n" not in str(error.value)
+
+
+def test_a_truncated_record_of_a_training_is_an_error_of_one_line(trained):
+    _, experiment = trained
+    experiment.versions.write_text('{"parameters": 1')
+    with pytest.raises(UserError, match=r"tiny_versions\.json: cannot be read"):
+        experiment.training_record()
+
+
+def test_results_on_two_folders_of_one_name_are_in_two_folders(tmp_path):
+    first, second = (
+        tiny_configuration(tmp_path, f"data paths.path_test={tmp_path / name / 'datasets'}") for name in "ab"
+    )
+    folder = first.experiment_name.folder
+    assert tiny_configuration(tmp_path).results_folder == folder
+    assert first.results_folder == second.results_folder == folder / "on_datasets"
+    (folder / "on_datasets").mkdir(parents=True)
+    assert second.results_folder == folder / "on_datasets", "results of an earlier version"
+    (folder / "on_datasets" / TESTED_FOLDER).write_text(f"{first.tested_folder}\n")
+    assert first.results_folder == folder / "on_datasets"
+    assert second.results_folder.parent == folder
+    assert second.results_folder.name.startswith("on_datasets_")
+
+
+def test_results_on_another_folder_are_found_after_all_folders_were_moved(tmp_path):
+    names = []
+    for place in (tmp_path / "here", tmp_path / "there"):
+        configuration = tiny_configuration(place, f"data paths.path_test={place / 'a' / 'datasets'}")
+        names.append(configuration.tested_folder)
+    assert names[0] == names[1]
