@@ -72,7 +72,7 @@ def predict_images(
                 fault = _keep(record, image, outcome, settings[image])
                 failures |= {image: fault} if fault else {}
                 if isinstance(outcome, Result):
-                    print_differences(image, outcome.measurements)
+                    print_differences(image.file, outcome.measurements)
         finally:
             record.finish()
     return output / MEASUREMENTS, [failures[image] for image in images if image in failures]

@@ -8,7 +8,6 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from lib.networks.trained_network import TrainedNetwork
-from lib.prediction.found_images import FoundImage
 from lib.prediction.image_file import Prediction, differences_from_training
 from lib.prediction.measurement import Measurement
 
@@ -35,10 +34,10 @@ def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
     }
 
 
-def print_differences(image: FoundImage, row: Measurement) -> None:
+def print_differences(file: Path, row: Measurement) -> None:
     """Print one line if the image differs from those of the training; above the progress bar."""
     if differences := row[DIFFERENCES]:
-        tqdm.write(f"{image.file}: less reliable: {differences}")
+        tqdm.write(f"{file}: less reliable: {differences}")
 
 
 def write_tables(measurements: Path, area_sizes: Path, entries: Iterable[Mapping[str, Any]]) -> None:
