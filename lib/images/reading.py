@@ -106,36 +106,13 @@ def read_mask(path: Path) -> np.ndarray:
             transparency hides.
     """
     with errors_naming(path):
-        mask = _two_levels(_read(path))
-        if not mask.any() and path.suffix.lower() != ".gz":
-            with open_regular_file(path) as stream:
-                _refuse_hidden_mask(stream)
-        return mask
+        return _two_levels(_read(path))
 
 
 def decode_mask(data: bytes, source: str) -> np.ndarray:
     """Like `read_mask`, from the bytes of an image file; errors name `source`."""
     with errors_naming(source):
-        mask = _two_levels(_decode(BytesIO(data)))
-        if not mask.any():
-            _refuse_hidden_mask(BytesIO(data))
-        return mask
-
-
-def _refuse_hidden_mask(stream: BinaryIO) -> None:
-    """Refuse a mask that is empty on black, but whose colours or transparency are not the same everywhere."""
-    try:
-        with Image.open(stream, formats=PILLOW_FORMATS) as image:
-            if not image.has_transparency_data:
-                return
-            values = np.asarray(image.convert("RGBA"))
-    except Image.UnidentifiedImageError:  # DICOM
-        return
-    if (values != values[0, 0]).any():
-        raise UserError(
-            "its transparency hides the mask: it is black on a transparent background, or fully transparent; "
-            "save it without transparency: 0 background, 255 foreground"
-        )
+        return _two_levels(_decode(BytesIO(data)))
 
 
 def _read(path: Path) -> np.ndarray:
