@@ -3,6 +3,9 @@
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import django
 
 if (project := str(Path(__file__).resolve().parents[1])) not in sys.path:
     sys.path.insert(0, project)  # gunicorn reads this file before it adds the folder
@@ -21,10 +24,8 @@ def worker_exit(server: object, worker: object) -> None:
 
     The process ends here: onnxruntime, which may still compute, aborts a process that ends normally.
     """
-    from web.analysis_queue import stop_analysis  # needs Django's applications
-
     try:
-        stop_analysis()
+        _analysis_queue().stop_analysis()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -33,10 +34,12 @@ def worker_exit(server: object, worker: object) -> None:
 
 def on_exit(server: object) -> None:
     """Delete the images of workers that were killed."""
-    import django
-
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "web.settings")
     django.setup()
-    from web.analysis_queue import delete_all_if_unused
+    _analysis_queue().delete_all_if_unused()
 
-    delete_all_if_unused()
+
+def _analysis_queue() -> ModuleType:
+    from web import analysis_queue  # needs Django's applications
+
+    return analysis_queue

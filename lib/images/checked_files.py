@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 from PIL import Image
@@ -61,6 +62,16 @@ def errors_naming(source: Path | str) -> Iterator[None]:
     except Exception as error:  # decoders raise nearly any exception on a damaged file
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{source}: cannot be read, damaged? ({reason})") from error
+
+
+def dicom_functions(path: Path) -> ModuleType | None:
+    """The module `lib.images.dicom` if a file is a DICOM file, by its content, else None."""
+    with path.open("rb") as stream:
+        if not has_dicom_signature(stream):
+            return None
+    import lib.images.dicom as dicom  # pydicom takes 0.15 s to import
+
+    return dicom
 
 
 def has_dicom_signature(stream: BinaryIO) -> bool:

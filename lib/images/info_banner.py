@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from lib.configuration.banner import Banner
-from lib.images.checked_files import has_dicom_signature
+from lib.images.checked_files import dicom_functions
 from lib.runtime.errors import UserError
 
 _TURNS = {"top": 0, "bottom": 2, "left": 3, "right": 1}
@@ -47,12 +47,8 @@ def banner_to_cut(image: np.ndarray, file: Path, setting: Literal["auto"] | Bann
 
 
 def _says_burned_in(file: Path) -> bool:
-    with file.open("rb") as stream:
-        if not has_dicom_signature(stream):
-            return False
-    from lib.images.dicom import has_burned_in_annotation  # pydicom takes 0.15 s to import
-
-    return has_burned_in_annotation(file)
+    dicom = dicom_functions(file)
+    return dicom is not None and dicom.has_burned_in_annotation(file)
 
 
 def find_banner(image: np.ndarray) -> Banner | None:

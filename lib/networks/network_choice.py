@@ -5,7 +5,7 @@ network that the repository ships.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SHIPPED_NETWORK = PROJECT / "pretrained" / "cnp_ffa" / "cnp_ffa.onnx"
 """The trained network of the repository; it predicts if no experiment is named."""
 
-_BANNER = "preparation.info_banner"
 
 MODEL_CARD, SHA256SUMS = "README.md", "SHA256SUMS"
 """Files in the folder of the shipped network; the second has the format of sha256sum."""
@@ -79,20 +78,9 @@ class NetworkChoice:
         """
         if self.file:
             # Only now: scripts import this file before they check that numpy is installed.
-            from lib.configuration.banner import parse_info_banner
             from lib.networks.from_onnx import read_onnx_network
 
-            # The only setting of a preparation that may change after the export: it belongs to the images.
-            given = {
-                o: v.strip() for o in self.overrides for k, _, v in [o.partition("=")] if k.strip() == _BANNER
-            }
-            others = [override for override in self.overrides if override not in given]
-            network = read_onnx_network(self.file, others, self.engine)
-            try:
-                banners = [parse_info_banner(value) for value in given.values()]
-            except ValueError as error:
-                raise UserError(f"--set {_BANNER}: {error}") from None
-            return replace(network, info_banner=banners[-1]) if banners else network
+            return read_onnx_network(self.file, self.overrides, self.engine)
         start_keras()
         # Only now: it imports Keras.
         from lib.networks.from_experiments import read_keras_ensemble, read_keras_network

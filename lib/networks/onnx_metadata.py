@@ -1,22 +1,19 @@
 """Description of the network in an ONNX file: write it; read it, after the file was checked for safety."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import onnx
 
 from lib.configuration.banner import parse_info_banner
 from lib.configuration.reading import Configuration, apply_overrides, read_section
 from lib.networks.trained_network import TrainedNetwork, TrainingImages, label_of
 from lib.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    import onnx
 
 METADATA_KEY = "retinal_segmentation"
 """Key of the ONNX metadata under which the description is stored, as JSON."""
@@ -79,8 +76,6 @@ def network_metadata(
 
 def tensors_sha256(graph: onnx.GraphProto) -> str:
     """SHA-256 of the names, types and numbers of all tensors of a graph, in hexadecimal."""
-    import onnx  # heavy: start-up without an ONNX file does not need it
-
     digests = []
     for message in _messages(graph):
         if isinstance(message, onnx.TensorProto):
@@ -103,8 +98,6 @@ def read_checked_file(file: Path) -> tuple[bytes, dict[str, Any]]:
         UserError: not an ONNX file of this project; it refers to other files or to operators outside the
             ONNX standard, has loops or branches, or another graph than the description says.
     """
-    import onnx  # heavy: start-up without an ONNX file does not need it
-
     if not file.is_file():
         raise UserError(f"{file}: no such file; make one: python run_export.py NAME")
     if file.stat().st_size > MAX_FILE_BYTES:
@@ -176,12 +169,12 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
 
     Raises:
         UserError: the description is damaged, a value is out of range, or an override changes other than
-            `CHANGEABLE_KEYS`.
+            `CHANGEABLE_KEYS` and `[preparation] info_banner`.
     """
     source = f"{file}: its metadata"
     try:
         fields = _scalar_fields(content)
-        fields["info_banner"] = parse_info_banner(content["info_banner"])
+        parse_info_banner(content["info_banner"])
         seen = content.get(SEEN_IMAGES_KEY, [])  # older files lack the key
         fields[SEEN_IMAGES_KEY] = frozenset(str(value) for value in seen)
         images = content.get(TRAINING_IMAGES_KEY)
@@ -193,7 +186,13 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{source} cannot be read ({error}); export it again") from None
     exported = {section: dict(keys) for section, keys in texts.items()}
+    # The only setting of a preparation that may change: it belongs to the images.
+    texts["preparation"] = {"info_banner": content["info_banner"]}
     apply_overrides(texts, overrides, file)
+    try:
+        fields["info_banner"] = parse_info_banner(texts["preparation"]["info_banner"])
+    except ValueError as error:
+        raise UserError(f"--set preparation.info_banner: {error}") from None
     changed = [
         (section, name)
         for section in STORED_SECTIONS

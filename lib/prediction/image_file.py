@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.configuration.banner import Banner
-from lib.images.checked_files import has_dicom_signature
+from lib.images.checked_files import dicom_functions
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.info_banner import banner_to_cut
 from lib.images.preprocessing import field_of_view_diameter, is_in_colour, preprocess
@@ -90,9 +90,5 @@ def differences_from_training(network: TrainedNetwork, prediction: Prediction) -
 
 def _pixel_spacing_mm(path: Path) -> tuple[float, float] | None:
     """As `lib.images.dicom.pixel_spacing_mm`; other files than DICOM give none."""
-    with path.open("rb") as stream:
-        if not has_dicom_signature(stream):
-            return None
-    from lib.images.dicom import pixel_spacing_mm  # pydicom takes 0.15 s to import
-
-    return pixel_spacing_mm(path)
+    dicom = dicom_functions(path)
+    return dicom.pixel_spacing_mm(path) if dicom else None
