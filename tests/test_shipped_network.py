@@ -1,5 +1,6 @@
 """The network that comes with the repository: which scripts use it, and whether its folder is complete."""
 
+import csv
 import importlib.metadata
 import json
 import os
@@ -70,9 +71,9 @@ def test_it_predicts_if_no_experiment_is_named(clone, options):
         pytest.importorskip("openvino", reason="the optional engine is not installed")
     done = run(clone, "run_prediction.py", "eye.png", *options)
     assert done.returncode == 0 and done.stdout.startswith(LINE), done.stderr
-    (header, row) = (clone / "predictions" / "measurements.csv").read_text().splitlines()
-    columns = dict(zip(header.split(","), row.split(","), strict=True))
-    assert "cnp_ffa" in columns.values() and "0.25" in columns.values()
+    with (clone / "predictions" / "measurements.csv").open(encoding="utf-8-sig", newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["model"], row["threshold"]) == ("cnp_ffa", "0.25")
 
 
 def test_the_threshold_can_be_set(clone):
