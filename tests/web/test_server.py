@@ -126,13 +126,16 @@ def test_a_stop_during_an_analysis_is_quiet_and_leaves_no_image(onnx_file, tmp_p
         text=True,
         start_new_session=True,
     ) as server:
-        page = wait_for(lambda: request(port, "GET", "/"), (ConnectionError,))
-        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.body.decode())[1]
-        headers = {"Cookie": page.headers["Set-Cookie"].partition(";")[0], "X-CSRFToken": token}
-        noise = np.random.default_rng(0).integers(0, 256, (3000, 3000), np.uint8)
-        assert request(port, "POST", "/results/?name=Secret.png", png(noise), **headers).status == 201
-        os.killpg(server.pid, number)
-        errors = server.communicate(timeout=30)[1]
+        try:
+            page = wait_for(lambda: request(port, "GET", "/"), (ConnectionError,))
+            token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.body.decode())[1]
+            headers = {"Cookie": page.headers["Set-Cookie"].partition(";")[0], "X-CSRFToken": token}
+            noise = np.random.default_rng(0).integers(0, 256, (1500, 1500), np.uint8)
+            assert request(port, "POST", "/results/?name=Secret.png", png(noise), **headers).status == 201
+            os.killpg(server.pid, number)
+            errors = server.communicate(timeout=30)[1]
+        finally:
+            server.kill()  # only if the test has failed: it has ended otherwise
     assert server.returncode == 0
     assert "Traceback" not in errors and "terminate" not in errors, errors
     assert [*(tmp_path / "web" / "results").iterdir(), *(tmp_path / "web" / "uploads").iterdir()] == []
