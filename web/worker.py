@@ -8,6 +8,7 @@ requests protects better; this worker makes a few bad connections harmless witho
 import contextlib
 import errno
 import selectors
+import signal
 import socket
 import time
 from concurrent.futures import Future
@@ -91,6 +92,12 @@ class UploadWorker(ThreadWorker):
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)
         self._handled: set[LimitedConnection] = set()
+
+    def handle_quit(self, sig: int, frame: object) -> None:
+        """As gunicorn. A second signal is ignored: it would end `worker_exit`, which deletes the images."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: None)  # SIG_IGN prints an error for a pending signal
+        super().handle_quit(sig, frame)
 
     def accept(self, listener: socket.socket) -> None:
         """Wait for the first byte without a thread."""

@@ -81,8 +81,9 @@ def _continued_outside(probability: np.ndarray, field_of_view: np.ndarray) -> np
 def with_logit_shift(probability: np.ndarray, field_of_view: np.ndarray, share: float) -> np.ndarray:
     """Subtract, from all logits of an image, a share of the logit of its 99th percentile in the FOV.
 
-    Networks are unsure on whole images: where contrast is low, all probabilities are low. The shift raises
-    them, so that one threshold fits more images. The order of the pixels of an image stays the same.
+    Where contrast is low, a network gives low probabilities to all pixels of an image. The shift lowers those
+    of images with high ones, so that one threshold fits more images. It raises none: images without
+    foreground would then have false positives. The order of the pixels of an image stays the same.
 
     Args:
         probability: (H, W) float32.
@@ -97,7 +98,7 @@ def with_logit_shift(probability: np.ndarray, field_of_view: np.ndarray, share: 
         return probability
     margin = np.float32(1e-4)  # a probability of 0 or 1 has no finite logit
     logits = np.log((probability + margin) / (1 - probability + margin))
-    logits -= np.float32(share * np.percentile(logits[inside], 99))
+    logits -= np.float32(share * max(0.0, np.percentile(logits[inside], 99)))
     return 1 / (1 + np.exp(-logits))
 
 
