@@ -44,14 +44,17 @@ class Decoder:
         with self._lock:
             self._started()
 
-    def decode(self, file: Path, picture: Path, most_pixels: int, seconds: float) -> dict:
+    def decode(
+        self, file: Path, picture: Path, most_pixels: int, seconds: float, *, burned_in_text: bool = False
+    ) -> dict:
         """Decode a file and write its pixels as PNG.
 
         Args:
             file: the upload.
             picture: the PNG file to write.
-            most_pixels: a larger image is refused by its header.
+            most_pixels: a larger image is refused.
             seconds: time after which the process is ended.
+            burned_in_text: accept a DICOM file whose header says that text is burned in.
 
         Returns:
             "height", "width", "spacing" (mm, two numbers or None) and "is_dicom"; or "refused", one of the
@@ -59,7 +62,14 @@ class Decoder:
         """
         with self._lock:
             process = self._started()
-            asked = json.dumps({"file": str(file), "picture": str(picture), "most_pixels": most_pixels})
+            asked = json.dumps(
+                {
+                    "file": str(file),
+                    "picture": str(picture),
+                    "most_pixels": most_pixels,
+                    "burned_in_text": burned_in_text,
+                }
+            )
             limit = threading.Timer(seconds, process.kill)
             limit.start()
             try:
@@ -108,7 +118,7 @@ class Decoder:
             self._process = None
 
 
-def _decoded(file: Path, picture: Path, most_pixels: int) -> dict:
+def _decoded(file: Path, picture: Path, most_pixels: int, *, burned_in_text: bool) -> dict:
     if not file.stat().st_size:
         return {"refused": EMPTY}
     with file.open("rb") as stream:
@@ -116,24 +126,40 @@ def _decoded(file: Path, picture: Path, most_pixels: int) -> dict:
     try:
         if is_dicom and _is_deflated(file):
             return {"refused": DEFLATED}
-        height, width = _dicom_size(file) if is_dicom else _image_size(file)
-        if height * width > most_pixels:
-            return {"refused": TOO_MANY_PIXELS}
+        if is_dicom or _is_pillow_image(file):
+            height, width = _dicom_size(file) if is_dicom else _image_size(file)
+            if height * width > most_pixels:
+                return {"refused": TOO_MANY_PIXELS}
     except Image.DecompressionBombError:
         return {"refused": TOO_MANY_PIXELS}
     except Exception:  # a damaged header can raise nearly any exception
         return {"refused": NO_IMAGE}
     try:
         pixels, spacing = read_image(file), pixel_spacing_mm(file)
-        banner_to_cut(pixels, file, "auto")  # refuses burned-in text; the PNG file keeps no header
+        if not burned_in_text:
+            banner_to_cut(pixels, file, "auto")  # refuses such text; the PNG file keeps no header
     except UserError as error:
-        return {"unreadable": str(error).removeprefix(f"{file}: ")}
+        reason = str(error).removeprefix(f"{file}: ")
+        return {"refused": NO_IMAGE} if reason.startswith("is not an image") else {"unreadable": reason}
+    height, width = pixels.shape[:2]
+    if height * width > most_pixels:
+        return {"refused": TOO_MANY_PIXELS}
     try:
         write_png(picture, pixels)
     except UserError:  # the disk is full
         return {"refused": NO_ROOM}
-    height, width = pixels.shape[:2]
     return {"height": height, "width": width, "spacing": spacing, "is_dicom": is_dicom}
+
+
+def _is_pillow_image(file: Path) -> bool:
+    """Whether Pillow can tell the size; `read_image` also reads kinds that it does not know."""
+    try:
+        _image_size(file)
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # a damaged header can raise nearly any exception
+        return False
+    return True
 
 
 def _image_size(file: Path) -> tuple[int, int]:
@@ -158,7 +184,8 @@ def _serve() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     for line in sys.stdin:
         asked = json.loads(line)
-        answer = _decoded(Path(asked["file"]), Path(asked["picture"]), asked["most_pixels"])
+        file, picture = Path(asked["file"]), Path(asked["picture"])
+        answer = _decoded(file, picture, asked["most_pixels"], burned_in_text=asked["burned_in_text"])
         answers.write(f"{json.dumps(answer)}\n")
         answers.flush()
 

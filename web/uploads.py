@@ -94,8 +94,14 @@ def _decode(file: Path, result: Result) -> None:
     Raises:
         Refused: 400 if the file is no image or costs too much time or memory, 413 if it has too many pixels.
     """
-    decoder = apps.get_app_config("web").decoder
-    found = decoder.decode(file, result.upload_file, settings.MAX_PIXELS, settings.MAX_DECODING_SECONDS)
+    web = apps.get_app_config("web")
+    found = web.decoder.decode(
+        file,
+        result.upload_file,
+        settings.MAX_PIXELS,
+        settings.MAX_DECODING_SECONDS,
+        burned_in_text=web.network.info_banner != "auto",  # then the network's settings say what is cut off
+    )
     if found.get("refused") == NO_ROOM:
         raise QueueFullError
     if "height" not in found:
@@ -110,7 +116,7 @@ def _refused(found: dict) -> Refused:
         return Refused(400, _("The image %(reason)s.") % {"reason": found["unreadable"][:300]})
     if found["refused"] == TOO_MANY_PIXELS:
         return Refused(413, too_many_pixels())
-    kinds = {"kinds": "PNG, JPEG, TIFF, BMP, PGM/PPM, GIF, DICOM"}
+    kinds = {"kinds": "PNG, JPEG, TIFF, BMP, PGM/PPM, GIF, WebP, JPEG 2000, DICOM"}
     messages = {
         EMPTY: _("The file is empty."),
         DEFLATED: _("This DICOM file is deflated; export it uncompressed."),

@@ -25,7 +25,14 @@ from lib.datasets.split_file import Member, Split
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.info_banner import banner_to_cut
 from lib.images.labelme import rasterise, read_labelme
-from lib.images.reading import IMAGE_SUFFIXES, is_image_file, passed_over, read_image
+from lib.images.reading import (
+    IMAGE_SUFFIXES,
+    grey_if_equal,
+    image_name,
+    is_image_file,
+    passed_over,
+    read_image,
+)
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.progress import progress
 
@@ -49,7 +56,8 @@ class Angiogram:
     @property
     def name(self) -> str:
         """The image's file name without its extension; that of a negative starts with its folder's name."""
-        return f"{self.image.parent.name} {self.image.stem}" if self.negative else self.image.stem
+        name = image_name(self.image)
+        return f"{self.image.parent.name} {name}" if self.negative else name
 
 
 def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
@@ -93,8 +101,8 @@ def find_angiograms(folder: Path, *, negative: bool = False) -> tuple[list[Angio
     images = [f for f in _files(folder) if is_image_file(f)]
     if not images:
         raise UserError(f"{folder}: contains no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    stems = {image.stem: image for image in images}
-    names = Counter(image.stem for image in images)
+    stems = {image_name(image): image for image in images}
+    names = Counter(map(image_name, images))
     faults = [f"two images are named {name}" for name, number in names.items() if number > 1]
     faults += [
         f"{image.name!a}: its name is not UTF-8 text; rename it"
@@ -110,7 +118,7 @@ def find_angiograms(folder: Path, *, negative: bool = False) -> tuple[list[Angio
             faults.append(f"{stem}: two truths, {truths[stems[stem]].name} and masks/{mask.name}")
         truths.setdefault(stems[stem], mask)
     faults += [
-        f"{image.name}: no truth; expected {image.stem}.json or masks/{image.stem}.png"
+        f"{image.name}: no truth; expected {image_name(image)}.json or masks/{image_name(image)}.png"
         for image in images
         if image not in truths and not negative
     ]
@@ -122,7 +130,7 @@ def find_angiograms(folder: Path, *, negative: bool = False) -> tuple[list[Angio
             if file.suffix.lower() == ".xml"
         ]
     complete = [
-        Angiogram(image, truths.get(image), fields.get(image.stem), negative)
+        Angiogram(image, truths.get(image), fields.get(image_name(image)), negative)
         for image in images
         if image in truths or negative
     ]
@@ -151,7 +159,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _labelme_truths(folder: Path, images: list[Path]) -> tuple[dict[Path, Path], list[str]]:
     """LabelMe files, matched by file name, else by imagePath; and one line for each that is not matched."""
-    stems, names = {i.stem: i for i in images}, {i.name: i for i in images}
+    stems, names = {image_name(i): i for i in images}, {i.name: i for i in images}
     truths: dict[Path, Path] = {}
     faults = []
     for file in _files(folder):
@@ -300,7 +308,7 @@ def read_angiogram(
     truth, auxiliary = _read_truth(angiogram, settings, shape)
     banner = banner_to_cut(image, angiogram.image, settings.info_banner)
     if banner:
-        image, truth = banner.cut(image), banner.cut(truth)
+        image, truth = grey_if_equal(banner.cut(image)), banner.cut(truth)
         auxiliary = None if auxiliary is None else banner.cut(auxiliary)
     if field_of_view is None and angiogram.field_of_view:
         field_of_view = read_mask_of(shape, angiogram.field_of_view)

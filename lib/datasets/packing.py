@@ -131,9 +131,10 @@ def pack(configuration: Configuration, images: Sequence[CheckedImage]) -> Split:
     channels = 3 if any(len(image.shape) == 3 for image in images) else 1
     largest = (max(heights), max(widths), channels)
     written = [file for three in files.values() for file in three if file]
-    for folder in {file.parent for file in (*written, paths.split)}:
-        remove_abandoned(folder)
-    with written_atomically(*written, *pictures, paths.split) as beside:
+    all_files = (*written, *pictures, paths.split)
+    for folder in {file.parent for file in all_files}:
+        remove_abandoned(folder, [file.name for file in all_files])
+    with written_atomically(*all_files) as beside:
         temporary = dict(zip(written, beside, strict=False))
         for part, (original, truth, field_of_view) in files.items():
             members = progress(split[part], f"packing {part}")

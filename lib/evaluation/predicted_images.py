@@ -63,7 +63,7 @@ def write_predictions(
     Raises:
         UserError: a probability is not finite; the file cannot be written.
     """
-    remove_abandoned(file.parent)
+    remove_abandoned(file.parent, [file.name])
     with written_atomically(file) as (temporary,):
         with written_hdf5(temporary) as store:
             for number, case in enumerate(cases):

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 import cv2
@@ -56,6 +56,11 @@ def is_image_file(path: Path) -> bool:
         return False
 
 
+def image_name(path: PurePath) -> str:
+    """The name of an image file without its ending; a DICOM file named by its UID, `1.2.840.1`, has none."""
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+
+
 def passed_over(files: Iterable[Path]) -> str:
     """One line with the number of files that are no images, and up to three names for each ending; or ""."""
     others: dict[str, list[str]] = {}
@@ -88,9 +93,12 @@ def read_image(path: Path) -> np.ndarray:
     """
     with errors_naming(path):
         pixels = _scaled_to_uint8(_read(path))
-    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
-        pixels = pixels[..., 0]
-    return np.ascontiguousarray(pixels)
+    return np.ascontiguousarray(grey_if_equal(pixels))
+
+
+def grey_if_equal(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) instead of (H, W, 3) if the colour channels are equal, as after a coloured banner is cut off."""
+    return pixels[..., 0] if pixels.ndim == 3 and (pixels == pixels[..., :1]).all() else pixels
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from lib.images.reading import is_image_file, passed_over
+from lib.images.reading import image_name, is_image_file, passed_over
 from lib.prediction.results_record import written_files
 from lib.runtime.errors import UserError, raise_all
 
@@ -52,7 +52,7 @@ class FoundImage:
         shell treats specially are replaced.
         """
         *folders, last = (part for part in PurePosixPath(self.path).parts if part != "..")
-        readable = "_".join([*folders[-1:], PurePosixPath(last).stem])
+        readable = "_".join([*folders[-1:], image_name(PurePosixPath(last))])
         readable = re.sub(r"[^\w.-]+", "_", readable).lstrip("-.")
         digits = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:DIGITS]
         return f"{_shortened(readable)}-{digits}"

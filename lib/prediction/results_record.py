@@ -26,7 +26,7 @@ area_sizes_px."""
 
 def written_files(folder: Path) -> set[str]:
     """Names of all files of images that the record of a folder lists; empty if it has no record."""
-    entries = (entry for file in (RECORD, PARTIAL) for _, entry in _read(folder / file))
+    entries = (entry for file in (RECORD, PARTIAL) for _, entry in _read(folder / file, strict=False))
     return {name for entry in entries for name, _ in entry.get("files", {}).values()}
 
 
@@ -208,8 +208,10 @@ def _write_lines(file: Path, lines: Iterable[str]) -> None:
         stream.writelines(f"{line}\n" for line in lines)
 
 
-def _read(file: Path) -> Iterator[tuple[str, Entry]]:
+def _read(file: Path, *, strict: bool = True) -> Iterator[tuple[str, Entry]]:
     """The lines of a record, and their content; a kill may leave a part of a line in the partial file.
+
+    Not `strict`: other lines are passed over, since the file may be of another program.
 
     Raises:
         UserError: the file was changed.
@@ -223,7 +225,7 @@ def _read(file: Path) -> Iterator[tuple[str, Entry]]:
                 if "tables" not in entry:
                     _ = entry["image"], entry["measurements"], dict(entry["files"].values())
             except (ValueError, KeyError, TypeError, AttributeError):
-                if line and file.name == RECORD:
+                if strict and line and file.name == RECORD:
                     raise UserError(
                         f"{file}: line {number}: not as run_prediction.py wrote it; restore it, or "
                         "choose another --output"

@@ -19,7 +19,7 @@ from typing import Any
 from lib.runtime.errors import UserError
 
 ABANDONED_SECONDS = 3600
-"""A temporary file that was not changed for so long is abandoned, whatever process wrote it."""
+"""A temporary file of another machine that was not changed for so long is abandoned."""
 
 _TEMPORARY = re.compile(r"\.(\d+)-(?:([0-9a-f]{8})-[0-9a-f]{8}-)?(.+)", re.DOTALL)
 
@@ -54,20 +54,21 @@ def written_atomically(*files: Path) -> Iterator[list[Path]]:
                 temporary.unlink()
 
 
-def remove_abandoned(folder: Path, names: Collection[str] | None = None) -> None:
+def remove_abandoned(folder: Path, names: Collection[str] = ()) -> None:
     """Remove the temporary files that killed processes left in a folder; they may show a patient's image.
 
-    A file is abandoned if its process on this machine has ended, or if it was not changed for
-    `ABANDONED_SECONDS`: the processes of other machines and containers are not known here.
+    A file is abandoned if its process on this machine has ended. The processes of other machines and
+    containers are not known here: their files are abandoned if they were not changed for `ABANDONED_SECONDS`.
 
     Args:
         folder: the folder; it may be missing.
-        names: only the temporary files of files with these names; None: of all files.
+        names: files whose temporary files of earlier versions are removed too. Only they are: a person's
+            file may be named `.2024-notes.txt`.
     """
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             found = _TEMPORARY.fullmatch(entry.name)
-            if found and (names is None or found[3] in names):
+            if found and (found[2] or found[3] in names):
                 with suppress(OSError):  # another process removed it, or it is of another user
                     if _is_abandoned(int(found[1]), found[2], entry):
                         Path(entry).unlink()
@@ -87,10 +88,8 @@ def _machine() -> str:
 
 
 def _is_abandoned(process: int, machine: str | None, entry: os.DirEntry) -> bool:
-    if time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_SECONDS:
-        return True
     if machine not in {None, _machine()}:
-        return False
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_SECONDS
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -1,5 +1,6 @@
 """Bad uploads get an error response, leave no file, and do not stop the server."""
 
+import dataclasses
 import http.client
 import json
 import struct
@@ -11,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.web.conftest import analyse_all, encoded, files_kept, page_client, png, send
@@ -289,6 +291,21 @@ def test_memory_of_the_decoder_is_limited(web, tmp_path):
     assert decoder.decode(tmp_path / "a.png", tmp_path / "b.png", 10**6, 30)["height"] == 64
     limits = resource.prlimit(decoder._process.pid, resource.RLIMIT_AS)
     assert limits == (MEMORY_BYTES, MEMORY_BYTES)
+
+
+def test_kinds_that_pillow_does_not_know_are_decoded_and_their_size_is_limited(web, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.random.default_rng(0).random((64, 48)))  # float64
+    found = web.decoder.decode(tmp_path / "a.tif", tmp_path / "b.png", 10**6, 30)
+    assert (found["height"], found["width"]) == (64, 48)
+    refused = web.decoder.decode(tmp_path / "a.tif", tmp_path / "c.png", 1000, 30)
+    assert refused == {"refused": "too many pixels"} and not (tmp_path / "c.png").exists()
+
+
+def test_burned_in_text_is_accepted_if_the_network_has_another_banner_setting(client, web):
+    data = dicom(GREY, BurnedInAnnotation="YES")
+    assert send(client, data, "1-1.dcm").status_code == 400
+    web.network = dataclasses.replace(web.network, info_banner=None)
+    assert send(client, data, "1-1.dcm").status_code == 201
 
 
 def test_a_file_whose_decoder_dies_is_refused(web, tmp_path):

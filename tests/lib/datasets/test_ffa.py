@@ -551,3 +551,16 @@ def test_files_that_a_killed_preparation_left_are_removed(folder):
     (folder / "datasets" / ".999999999-FFA_dataset_imgs_train.hdf5").touch()
     prepare(tiny_configuration(folder))
     assert not list((folder / "datasets").glob(".*"))
+
+
+def test_dicom_files_named_by_their_uid_have_the_whole_name(tmp_path):
+    (tmp_path / "masks").mkdir()
+    for name in ("1.2.840.7.1", "1.2.840.7.2"):
+        write_dicom(tmp_path / name, np.zeros((8, 8), np.uint8))
+        (tmp_path / "masks" / f"{name}.png").touch()
+    found, faults = find_angiograms(tmp_path)
+    assert not faults
+    assert {a.name: a.truth.name for a in found} == {
+        "1.2.840.7.1": "1.2.840.7.1.png",
+        "1.2.840.7.2": "1.2.840.7.2.png",
+    }

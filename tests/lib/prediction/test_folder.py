@@ -225,6 +225,16 @@ def test_a_full_disk_gives_a_line_for_each_image(angiograms, tmp_path, small_fil
     assert {f.name for f in tmp_path.iterdir()} == OTHER_FILES
 
 
+def test_the_labelme_file_of_a_dicom_file_without_ending_holds_its_pixels(angiograms, tmp_path):
+    pixels = np.asarray(Image.open(next(angiograms.glob("*.png"))).convert("L"))
+    (tmp_path / "in").mkdir()
+    write_dicom(tmp_path / "in" / "IM0001", pixels)
+    images = find_images([tmp_path / "in"], tmp_path)
+    predict_images(network(), images, tmp_path, {})
+    document = json.loads((tmp_path / f"{images[0].name}.json").read_text())
+    assert document["imageData"]
+
+
 def test_no_data_of_a_dicom_patient_are_written_or_printed(angiograms, tmp_path, capfd, caplog):
     caplog.set_level("DEBUG")
     folder, output = tmp_path / "in", tmp_path / "out"

@@ -70,3 +70,9 @@ def test_dicom_is_found_by_content_and_files_passed_over_are_named(tmp_path, cap
     assert [image.file.name for image in found] == ["IM000001", "p1.png", "p2.webp", "p4.jp2"]
     printed = capsys.readouterr().out
     assert "2 files passed over" in printed and "._p1.png" in printed and "notes.txt" in printed
+
+
+def test_a_results_jsonl_of_another_program_does_not_matter(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "results.jsonl").write_text('{"accuracy": 0.9}\n')
+    assert [image.file.name for image in find_images([tmp_path], tmp_path / "out")] == ["a.png"]
