@@ -13,7 +13,7 @@ from PIL import Image
 from lib.images.labelme import rasterise, read_labelme
 from lib.images.masks import without_small_areas
 from lib.images.outlines import draw_prediction
-from tests.web.conftest import analyse_all, encoded, files_kept, network, page_client, png, send
+from tests.web.conftest import analyse_all, content, encoded, files_kept, network, page_client, png, send
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_chinese_catalogue_is_complete_and_compiled(settings):
 
 def bytes_of_database(settings) -> bytes:
     """The database with the files beside it, which keep rows until SQLite empties them."""
-    return b"".join(file.read_bytes() for file in settings.FOLDER.glob("database.sqlite3*"))
+    return content(settings.FOLDER.glob("database.sqlite3*"))
 
 
 @pytest.mark.parametrize("how", ["one", "all", "expired"])
