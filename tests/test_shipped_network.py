@@ -76,6 +76,13 @@ def test_it_predicts_if_no_experiment_is_named(clone, options):
     assert (row["model"], row["threshold"]) == ("cnp_ffa", "0.25")
 
 
+@pytest.mark.parametrize("name", ["threshold", "min_area_px"])
+def test_an_exported_network_has_no_validation_images(clone, name):
+    done = run(clone, "run_prediction.py", "eye.png", "--set", f"testing settings.{name}=validation")
+    assert done.returncode == 2 and f"{name} = validation: found no validation images" in done.stderr
+    assert not (clone / "predictions").exists()
+
+
 def test_the_threshold_can_be_set(clone):
     done = run(clone, "run_prediction.py", "eye.png", "--set", "testing settings.threshold=0.75")
     assert done.returncode == 0, done.stderr

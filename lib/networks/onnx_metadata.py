@@ -203,10 +203,16 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
         if name not in CHANGEABLE_KEYS:
             raise UserError(f"{file}: [{section}] {name} cannot change after the export; export it again")
     for section in STORED_SECTIONS:
-        fields[section.replace(" ", "_")] = read_section(section, texts[section], source)
+        where = f"--set over {file}" if section in {of for of, _ in changed} else source
+        fields[section.replace(" ", "_")] = read_section(section, texts[section], where)
     for name in ("threshold", "min_area_px"):
         if ("testing settings", name) in changed:
             fields[name] = getattr(fields["testing_settings"], name)
+            if fields[name] == "validation":
+                raise UserError(
+                    f"--set over {file}: [testing settings] {name} = validation: found no validation images, "
+                    "since the network was exported; expected a number"
+                )
             fields["threshold_source"] = "configuration"
     return fields
 

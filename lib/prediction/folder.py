@@ -110,6 +110,8 @@ def _images_to_predict(
             refused += changed
     if not overwrite:
         record.refuse_changed(refused)
+    if skipped := len(settings) - len(left):
+        print(f"{skipped} of {len(settings)} images skipped: they have results of this content and settings")
     for file in kept:
         print(f"{file}: changed since it was written; kept as it is")
     return left

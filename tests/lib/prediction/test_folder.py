@@ -235,6 +235,13 @@ def test_the_labelme_file_of_a_dicom_file_without_ending_holds_its_pixels(angiog
     assert document["imageData"]
 
 
+def test_the_number_of_images_that_are_skipped_is_printed(angiograms, tmp_path, capsys):
+    for _ in range(2):
+        predict_images(network(), find_images([angiograms], tmp_path), tmp_path, {})
+    number = len(find_images([angiograms], tmp_path))
+    assert f"of {number} images skipped: they have results of this content" in capsys.readouterr().out
+
+
 def test_no_data_of_a_dicom_patient_are_written_or_printed(angiograms, tmp_path, capfd, caplog):
     caplog.set_level("DEBUG")
     folder, output = tmp_path / "in", tmp_path / "out"
