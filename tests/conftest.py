@@ -83,6 +83,24 @@ def weightless_network(predict, configuration: Configuration, **changes) -> Trai
     return TrainedNetwork(**fields | changes, predict=predict)
 
 
+def older_onnx_metadata(**changes):
+    """The metadata of an ONNX file as earlier versions wrote them: nothing about the graph."""
+    texts = read_configuration(PROJECT / "configurations" / "demo.txt").texts
+    return {
+        "name": "darkness",
+        "architecture": "one layer",
+        "structure": "CNP",
+        "label": "NP",
+        "threshold": 0.5,
+        "threshold_source": "configuration",
+        "min_area_px": 0,
+        "weights_sha256": "0" * 64,
+        "info_banner": "none",
+        "sections": {name: texts[name] for name in ("preprocessing", "testing settings")},
+        **changes,
+    }
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Path:
     """A folder with eight small synthetic angiograms, prepared."""

@@ -17,7 +17,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lib.images.checked_files import has_dicom_signature
-from lib.images.dicom import pixel_spacing_mm
+from lib.images.formats.dicom import pixel_spacing_mm
 from lib.images.info_banner import banner_to_cut
 from lib.images.png import write_png
 from lib.images.reading import PILLOW_FORMATS, read_image
@@ -126,10 +126,9 @@ def _decoded(file: Path, picture: Path, most_pixels: int, *, burned_in_text: boo
     try:
         if is_dicom and _is_deflated(file):
             return {"refused": DEFLATED}
-        if is_dicom or _is_pillow_image(file):
-            height, width = _dicom_size(file) if is_dicom else _image_size(file)
-            if height * width > most_pixels:
-                return {"refused": TOO_MANY_PIXELS}
+        height, width = _dicom_size(file) if is_dicom else _image_size(file)
+        if height * width > most_pixels:
+            return {"refused": TOO_MANY_PIXELS}
     except Image.DecompressionBombError:
         return {"refused": TOO_MANY_PIXELS}
     except Exception:  # a damaged header can raise nearly any exception
@@ -151,20 +150,15 @@ def _decoded(file: Path, picture: Path, most_pixels: int, *, burned_in_text: boo
     return {"height": height, "width": width, "spacing": spacing, "is_dicom": is_dicom}
 
 
-def _is_pillow_image(file: Path) -> bool:
-    """Whether Pillow can tell the size; `read_image` also reads kinds that it does not know."""
-    try:
-        _image_size(file)
-    except Image.DecompressionBombError:
-        return True
-    except Exception:  # a damaged header can raise nearly any exception
-        return False
-    return True
-
-
 def _image_size(file: Path) -> tuple[int, int]:
-    with Image.open(file, formats=PILLOW_FORMATS) as image:
-        return image.height, image.width
+    """Height and width by the header; (0, 0) for kinds that Pillow does not know, which `read_image` may."""
+    try:
+        with Image.open(file, formats=PILLOW_FORMATS) as image:
+            return image.height, image.width
+    except Image.DecompressionBombError:
+        raise
+    except Exception:  # a damaged header can raise nearly any exception
+        return 0, 0
 
 
 def _is_deflated(file: Path) -> bool:

@@ -65,9 +65,8 @@ class LimitedConnection(TConn):
     def disconnect(self) -> None:
         """End the connection from another thread: the thread that waits for data receives the end of data."""
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(
-                self.sock, socket.SHUT_RDWR
-            )  # not the method of TLS, which changes the socket
+            # Not self.sock.shutdown: that of TLS changes the socket.
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 class _CountingUnreader(SocketUnreader):

@@ -75,8 +75,8 @@ def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
     checked = _check_folders(configuration)
     paths = configuration.data_paths
     for folder in (paths.path_images, *paths.path_negatives):
-        used = [f for f in folder.iterdir() if f.suffix.lower() == ".json"]
-        if line := passed_over(f for f in folder.iterdir() if f.is_file() and f not in used):
+        files = (f for f in folder.iterdir() if f.is_file() and f.suffix.lower() != ".json")
+        if line := passed_over(files):
             print(f"{folder}: {line}")
     labelled = [image.member.name for image, _ in checked if not image.member.negative]
     for line in differently_written(labelled, configuration.preparation.patient_pattern):

@@ -12,6 +12,7 @@ import numpy as np
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import SPLIT, by_validation
+from lib.datasets.patient_split import comparable_name
 from lib.datasets.prepared_hdf5 import read_originals
 from lib.datasets.split_file import Member, Split, read_split
 from lib.datasets.vessel_sets import VESSEL_SETS
@@ -149,19 +150,24 @@ def _test_images_seen(tested: Split, trained: Split) -> list[str]:
     """One line for each test image that training or validation images of another split share."""
     members = _used_for_training(trained)
     images = _hashes(members)
-    patients = {m.patient for m in members}
+    patients = _patients(members)
     # Negatives, often a public collection, may be in the trainings of two data sets.
     labelled = [[m for m in chain(*split.values()) if not m.negative] for split in (tested, trained)]
     same_set = _hashes(labelled[0]) & _hashes(labelled[1])
     return [
         f"test image {m.name}, patient {m.patient}"
         for m in tested["test"]
-        if images & _hashes([m]) or (same_set and m.patient in patients)
+        if images & _hashes([m]) or (same_set and comparable_name(m.patient) in patients)
     ]
 
 
 def _used_for_training(split: Split) -> list[Member]:
     return [m for part in ("train", "validation") for m in split.get(part, [])]
+
+
+def _patients(members: Iterable[Member]) -> set[str]:
+    """Comparable names of the patients; splits of earlier versions have them as they were written."""
+    return {comparable_name(m.patient) for m in members}
 
 
 def _hashes(members: Iterable[Member]) -> set[str]:
@@ -226,9 +232,11 @@ def validation_images_used_for_training(experiment: Experiment, configuration: C
 
 def _shared_images(images: Iterable[Fingerprint], members: Collection[Member]) -> list[Fingerprint]:
     """The images that are one of `members`, by name, patient or pixels."""
-    names, patients = {m.name for m in members}, {m.patient for m in members}
-    pixels = {m.pixels for m in members}
-    return [i for i in images if i.name in names or i.patient in patients or i.pixels in pixels]
+    names, pixels = {m.name for m in members}, {m.pixels for m in members}
+    patients = _patients(members)
+    return [
+        i for i in images if i.name in names or comparable_name(i.patient) in patients or i.pixels in pixels
+    ]
 
 
 def _trained_images_of_another_set(folder: Path, split: Split, images: Sequence[Fingerprint]) -> list[str]:

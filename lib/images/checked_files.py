@@ -19,6 +19,10 @@ MAX_PIXELS = 89_478_485
 TOO_LARGE = f"has more than {MAX_PIXELS / 1e6:.0f} million pixels; expected a smaller image"
 
 
+ONE_FRAME = "export the one to be used as a single image"
+"""What to do with a file of several images."""
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of the file's bytes, in hexadecimal.
 
@@ -65,11 +69,11 @@ def errors_naming(source: Path | str) -> Iterator[None]:
 
 
 def dicom_functions(path: Path) -> ModuleType | None:
-    """The module `lib.images.dicom` if a file is a DICOM file, by its content, else None."""
+    """The module `lib.images.formats.dicom` if a file is a DICOM file, by its content, else None."""
     with path.open("rb") as stream:
         if not has_dicom_signature(stream):
             return None
-    import lib.images.dicom as dicom  # pydicom takes 0.15 s to import
+    from lib.images.formats import dicom  # pydicom takes 0.15 s to import
 
     return dicom
 

@@ -174,7 +174,6 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
     source = f"{file}: its metadata"
     try:
         fields = _scalar_fields(content)
-        parse_info_banner(content["info_banner"])
         seen = content.get(SEEN_IMAGES_KEY, [])  # older files lack the key
         fields[SEEN_IMAGES_KEY] = frozenset(str(value) for value in seen)
         images = content.get(TRAINING_IMAGES_KEY)
@@ -183,16 +182,16 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
             section: {str(k): str(v) for k, v in content["sections"][section].items()}
             for section in STORED_SECTIONS
         }
+        # The only setting of a preparation that may change: it belongs to the images.
+        texts["preparation"] = {"info_banner": str(content["info_banner"])}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{source} cannot be read ({error}); export it again") from None
     exported = {section: dict(keys) for section, keys in texts.items()}
-    # The only setting of a preparation that may change: it belongs to the images.
-    texts["preparation"] = {"info_banner": content["info_banner"]}
     apply_overrides(texts, overrides, file)
     try:
         fields["info_banner"] = parse_info_banner(texts["preparation"]["info_banner"])
     except ValueError as error:
-        raise UserError(f"--set preparation.info_banner: {error}") from None
+        raise UserError(f"{file}: [preparation] info_banner: expected {error}") from None
     changed = [
         (section, name)
         for section in STORED_SECTIONS

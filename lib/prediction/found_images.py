@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from lib.images.reading import image_name, is_image_file, passed_over
@@ -18,6 +18,9 @@ LONGEST_NAME = 180
 
 DIGITS = 12
 """Digits of SHA-256 in a result's name; 100 000 images of one name have equal ones with probability 2e-5."""
+
+ResultsIn = Callable[[Path], frozenset[str]]
+"""The names of results in a folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +71,11 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
         UserError: lists paths that do not exist, folders without an image, and images whose results would
             have the same names.
     """
+    results_in = functools.cache(_results_in)
     faults, files = [], []
     for path in given:
         if path.is_dir():
-            inside = sorted(_images_below(path))
+            inside = sorted(_images_below(path, results_in))
             faults += [] if inside else [f"{path}: holds no image"]
             files += inside
         elif path.exists():
@@ -79,7 +83,7 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
         else:
             faults.append(f"{path}: no such file or folder")
     raise_all(faults, "nothing predicted")
-    originals = _without_results(files)
+    originals = _without_results(files, results_in)
     if not originals:
         raise UserError("nothing predicted: all images found are results of run_prediction.py")
     found: dict[str, FoundImage] = {}
@@ -99,9 +103,8 @@ def _refuse_equal_names(images: Iterable[FoundImage]) -> None:
     raise_all(equal, "nothing predicted: results would have the same names; rename one image")
 
 
-def _without_results(files: Sequence[Path]) -> list[Path]:
+def _without_results(files: Sequence[Path], results_in: ResultsIn) -> list[Path]:
     """Leave out the files that an earlier prediction wrote."""
-    results_in = functools.cache(_results_in)
     originals = [file for file in files if file.name not in results_in(file.parent)]
     left_out = Counter(file.parent for file in files if file.name in results_in(file.parent))
     for folder, number in left_out.items():
@@ -129,10 +132,10 @@ def _shortened(name: str) -> str:
     return name
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def _images_below(folder: Path, results_in: ResultsIn) -> Iterator[Path]:
     for parent, _, names in os.walk(folder):  # follows no symbolic link to a folder
         files = [Path(parent, name) for name in names]
-        own = _results_in(Path(parent))
+        own = results_in(Path(parent))
         if line := passed_over(file for file in files if file.name not in own):
             print(f"{parent}: {line}")
         yield from filter(is_image_file, files)

@@ -89,6 +89,6 @@ def differences_from_training(network: TrainedNetwork, prediction: Prediction) -
 
 
 def _pixel_spacing_mm(path: Path) -> tuple[float, float] | None:
-    """As `lib.images.dicom.pixel_spacing_mm`; other files than DICOM give none."""
+    """As `lib.images.formats.dicom.pixel_spacing_mm`; other files than DICOM give none."""
     dicom = dicom_functions(path)
     return dicom.pixel_spacing_mm(path) if dicom else None

@@ -222,10 +222,15 @@ def _read(file: Path, *, strict: bool = True) -> Iterator[tuple[str, Entry]]:
         for number, line in enumerate(map(str.strip, stream), 1):
             try:
                 entry = json.loads(line)
+            except ValueError:
+                entry = None
+            if entry is None and (not line or file.name == PARTIAL):
+                continue
+            try:
                 if "tables" not in entry:
                     _ = entry["image"], entry["measurements"], dict(entry["files"].values())
             except (ValueError, KeyError, TypeError, AttributeError):
-                if strict and line and file.name == RECORD:
+                if strict:
                     raise UserError(
                         f"{file}: line {number}: not as run_prediction.py wrote it; restore it, or "
                         "choose another --output"

@@ -13,7 +13,7 @@ with instrumented():
     from PIL import Image
     from pydicom import examples
 
-    from lib.images.dicom import has_burned_in_annotation, pixel_spacing_mm
+    from lib.images.formats.dicom import has_burned_in_annotation, pixel_spacing_mm
     from lib.images.reading import read_image, read_mask
     from lib.runtime.errors import UserError
 

@@ -13,8 +13,9 @@ import time
 import numpy as np
 import pytest
 
-from lib.networks.onnx_metadata import METADATA_KEY, STORED_SECTIONS
+from lib.networks.onnx_metadata import METADATA_KEY
 from lib.runtime.paths import PROJECT
+from tests.conftest import older_onnx_metadata
 from tests.web.conftest import png
 
 
@@ -23,8 +24,6 @@ def onnx_file(tmp_path):
     """A network of one layer, sigmoid(-10 x + 3), as run_export.py writes it."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper
-
-    from lib.configuration.reading import read_configuration
 
     shape = ["batch", "height", "width", 1]
     graph = helper.make_graph(
@@ -42,20 +41,7 @@ def onnx_file(tmp_path):
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    texts = read_configuration(PROJECT / "configurations" / "demo.txt").texts
-    metadata = {
-        "name": "darkness",
-        "architecture": "one layer",
-        "structure": "CNP",
-        "label": "NP",
-        "threshold": 0.5,
-        "threshold_source": "configuration",
-        "min_area_px": 0,
-        "weights_sha256": "0" * 64,
-        "info_banner": "none",
-        "sections": {name: texts[name] for name in STORED_SECTIONS},
-    }
-    helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(older_onnx_metadata())})
     onnx.save(model, tmp_path / "darkness.onnx")
     return tmp_path / "darkness.onnx"
 
@@ -68,19 +54,23 @@ def request(port: int, method: str, address: str, body: bytes = b"", **headers) 
     return answer
 
 
-def test_start_upload_analyse_stop(onnx_file, tmp_path, angiogram):
+def command_and_port(onnx_file):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    return [sys.executable, "run_web.py", "--model", str(onnx_file), "--port", str(port)], port
+
+
+def started(command, folder, **options):
+    """The server as a process of its own."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("CNP_WEB_", "DJANGO_"))}
-    command = [sys.executable, "run_web.py", "--model", str(onnx_file), "--port", str(port)]
-    with subprocess.Popen(
-        command,
-        cwd=PROJECT,
-        env=environment | {"CNP_WEB_FOLDER": str(tmp_path / "web")},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
+    environment["CNP_WEB_FOLDER"] = str(folder)
+    return subprocess.Popen(command, cwd=PROJECT, env=environment, text=True, **options)
+
+
+def test_start_upload_analyse_stop(onnx_file, tmp_path, angiogram):
+    command, port = command_and_port(onnx_file)
+    with started(command, tmp_path / "web", stdout=subprocess.PIPE) as server:
         try:
             assert "darkness (one layer), threshold 0.5" in server.stdout.readline()
             assert f"http://127.0.0.1:{port}/" in server.stdout.readline()
@@ -112,20 +102,9 @@ def test_start_upload_analyse_stop(onnx_file, tmp_path, angiogram):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_during_an_analysis_is_quiet_and_leaves_no_image(onnx_file, tmp_path, number):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CNP_WEB_", "DJANGO_"))}
-    command = [sys.executable, "run_web.py", "--model", str(onnx_file), "--port", str(port)]
-    with subprocess.Popen(
-        command,
-        cwd=PROJECT,
-        env=environment | {"CNP_WEB_FOLDER": str(tmp_path / "web")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as server:
+    command, port = command_and_port(onnx_file)
+    console = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with started(command, tmp_path / "web", **console, start_new_session=True) as server:
         try:
             page = wait_for(lambda: request(port, "GET", "/"), (ConnectionError,))
             token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.body.decode())[1]

@@ -61,6 +61,7 @@ def folder(tmp_path):
         ({"validation": [member("2", 1)]}, "test image 2-1, patient 2"),
         # Another image of the test patient; the splits share image 1-1, so that the ids are the same persons.
         ({"train": [member("1", 1), member("2", 2)]}, "test image 2-1, patient 2"),
+        ({"train": [member("1", 1), member("2", 2) | {"patient": "\uff12"}]}, "test image 2-1"),  # full width
         # The same image under another name.
         ({"train": [member("2", 1) | {"name": "x", "patient": "x"}]}, "test image 2-1"),
     ],
@@ -197,6 +198,14 @@ def test_images_that_were_trained_on_are_refused_under_other_names_too(tmp_path,
     with pytest.raises(UserError, match=found) as raised:
         refuse_trained_images(experiment, configuration, validation=True)
     assert "9-1" not in str(raised.value)
+
+
+def test_patients_of_earlier_splits_are_compared_whatever_their_writing(tmp_path):
+    earlier = [trained_member("P\u20133-1", "P\u20133", B)]  # an en dash and upper case, as they were written
+    experiment, configuration = trained_here(tmp_path, train=earlier)
+    packed(configuration, "test", ("p-3-2", "p-3", C))
+    with pytest.raises(UserError, match="test image p-3-2, patient p-3: in the train part"):
+        refuse_trained_images(experiment, configuration, validation=False)
 
 
 def test_other_images_of_other_patients_may_be_tested(tmp_path):

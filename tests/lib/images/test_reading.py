@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
 from benchmarks.image_formats import all_kinds, dicom_files, outcome
 from lib.images.checked_files import file_sha256
-from lib.images.dicom import pixel_spacing_mm
+from lib.images.formats.dicom import pixel_spacing_mm
 from lib.images.png import write_png
 from lib.images.reading import decode_mask, is_image_file, passed_over, read_image, read_mask
 from lib.runtime.errors import UserError

@@ -27,5 +27,5 @@ def test_burned_in_text_is_refused_by_a_prediction_unless_the_user_decided(tmp_p
 
 def test_the_banner_of_an_exported_network_can_be_set():
     assert chosen("preparation.info_banner = top:9").info_banner == Banner("top", 9)
-    with pytest.raises(UserError, match=r"--set preparation\.info_banner: auto, none, top:N"):
+    with pytest.raises(UserError, match=r"\[preparation\] info_banner: expected auto, none, top:N"):
         chosen("preparation.info_banner=up")

@@ -79,13 +79,17 @@ def test_a_damaged_or_missing_file_is_named(tmp_path):
         read_checked_file(tmp_path / "b.onnx")
 
 
-def test_a_file_of_another_project_and_other_operators_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ([METADATA_KEY], r"operator com\.example\.Add is not in the ONNX standard"),
+        ([], "not exported by this project"),
+    ],
+)
+def test_a_file_of_another_project_and_other_operators_are_refused(tmp_path, metadata, message):
     model = adding_one()
     model.graph.node[0].domain = "com.example"
+    helper.set_model_props(model, dict.fromkeys(metadata, "{}"))
     onnx.save(model, tmp_path / "a.onnx")
-    with pytest.raises(UserError, match=r"operator com\.example\.Add is not in the ONNX standard"):
-        read_checked_file(tmp_path / "a.onnx")
-    del model.metadata_props[:]
-    onnx.save(model, tmp_path / "a.onnx")
-    with pytest.raises(UserError, match="not exported by this project"):
+    with pytest.raises(UserError, match=message):
         read_checked_file(tmp_path / "a.onnx")

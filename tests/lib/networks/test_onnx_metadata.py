@@ -11,11 +11,11 @@ from onnx import TensorProto, helper
 from lib.configuration.reading import read_configuration
 from lib.networks.from_onnx import read_onnx_network
 from lib.networks.onnx_export import with_float16_weights
-from lib.networks.onnx_metadata import METADATA_KEY, MOST_OPERATIONS, STORED_SECTIONS, network_metadata
+from lib.networks.onnx_metadata import METADATA_KEY, MOST_OPERATIONS, network_metadata
 from lib.networks.trained_network import TrainingImages
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
-from tests.conftest import weightless_network
+from tests.conftest import older_onnx_metadata, weightless_network
 
 CONFIGURATION = read_configuration(PROJECT / "configurations" / "demo.txt")
 KERNEL = np.array([[[[-10.0]]]], np.float32)
@@ -43,23 +43,6 @@ def model_of(nodes=(), output=("batch", "height", "width", 1), *, bias=3.0):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def older_metadata(**changes):
-    """As earlier versions wrote it: nothing about the graph."""
-    return {
-        "name": "darkness",
-        "architecture": "one layer",
-        "structure": "CNP",
-        "label": "NP",
-        "threshold": 0.5,
-        "threshold_source": "configuration",
-        "min_area_px": 0,
-        "weights_sha256": "0" * 64,
-        "info_banner": "none",
-        "sections": {name: CONFIGURATION.texts[name] for name in STORED_SECTIONS},
-        **changes,
-    }
-
-
 def written(folder, model, metadata):
     text = metadata if isinstance(metadata, str) else json.dumps(metadata)
     helper.set_model_props(model, {METADATA_KEY: text})
@@ -81,7 +64,7 @@ def expected(images):
 
 def test_older_and_current_files_are_read(tmp_path):
     model = model_of()
-    for metadata in (older_metadata(), current_metadata(model)):
+    for metadata in (older_onnx_metadata(), current_metadata(model)):
         found = read_onnx_network(written(tmp_path, model, metadata)).predict(IMAGES)
         np.testing.assert_allclose(found, expected(IMAGES), atol=1e-5)
     with_float16_weights(model.graph)
@@ -111,7 +94,7 @@ def test_an_older_file_with_very_many_operations_is_refused(tmp_path):
     names = ["probability", *(f"n{i}" for i in range(MOST_OPERATIONS)), "result"]
     nodes = [helper.make_node("Identity", [a], [b]) for a, b in itertools.pairwise(names)]
     with pytest.raises(UserError, match="operations; expected at most"):
-        read_onnx_network(written(tmp_path, model_of(nodes), older_metadata()))
+        read_onnx_network(written(tmp_path, model_of(nodes), older_onnx_metadata()))
 
 
 def loop():
@@ -150,7 +133,7 @@ def condition():
 @pytest.mark.parametrize("nodes", [loop(), condition()], ids=["Loop", "If"])
 def test_loops_and_branches_are_refused(tmp_path, nodes):
     with pytest.raises(UserError, match="has loops or branches"):
-        read_onnx_network(written(tmp_path, model_of(nodes), older_metadata()))
+        read_onnx_network(written(tmp_path, model_of(nodes), older_onnx_metadata()))
 
 
 def test_functions_of_the_file_are_refused(tmp_path):
@@ -159,20 +142,20 @@ def test_functions_of_the_file_are_refused(tmp_path):
     node = helper.make_node("Relu", ["a"], ["b"])
     model.functions.append(helper.make_function("", "Identity", ["a"], ["b"], [node], opsets))
     with pytest.raises(UserError, match="has functions of its own"):
-        read_onnx_network(written(tmp_path, model, older_metadata()))
+        read_onnx_network(written(tmp_path, model, older_onnx_metadata()))
 
 
 def test_a_graph_without_output_is_refused(tmp_path):
     model = model_of()
     del model.graph.output[:]
     with pytest.raises(UserError, match="has 1 inputs and 0 outputs"):
-        read_onnx_network(written(tmp_path, model, older_metadata()))
+        read_onnx_network(written(tmp_path, model, older_onnx_metadata()))
 
 
 def test_a_scalar_output_is_refused(tmp_path):
     mean = helper.make_node("ReduceMean", ["probability"], ["result"], keepdims=0)
     with pytest.raises(UserError, match=r"result is tensor\(float\), a scalar; expected float32 in four"):
-        read_onnx_network(written(tmp_path, model_of([mean], []), older_metadata()))
+        read_onnx_network(written(tmp_path, model_of([mean], []), older_onnx_metadata()))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +184,7 @@ def test_a_scalar_output_is_refused(tmp_path):
 )
 def test_values_out_of_range_are_an_error_of_one_line(tmp_path, change, shown):
     with pytest.raises(UserError, match=r"a\.onnx: its metadata") as error:
-        read_onnx_network(written(tmp_path, model_of(), older_metadata(**change)))
+        read_onnx_network(written(tmp_path, model_of(), older_onnx_metadata(**change)))
     assert shown in str(error.value) and "\n" not in str(error.value)
 
 
@@ -215,7 +198,7 @@ def test_other_json_is_an_error_of_one_line(tmp_path, text):
 @pytest.mark.parametrize("bias", [float("nan"), float("inf"), -float("inf")])
 def test_an_output_that_is_not_finite_is_refused(tmp_path, bias):
     node = helper.make_node("Sub", ["shifted", "shifted"], ["result"])  # inf - inf = NaN
-    network = read_onnx_network(written(tmp_path, model_of([node], bias=bias), older_metadata()))
+    network = read_onnx_network(written(tmp_path, model_of([node], bias=bias), older_onnx_metadata()))
     with pytest.raises(UserError, match=r"a\.onnx: gives values from nan to nan, which are no probabilities"):
         network.predict(IMAGES)
 
@@ -223,14 +206,14 @@ def test_an_output_that_is_not_finite_is_refused(tmp_path, bias):
 @pytest.mark.parametrize(("source", "image"), [("shifted", 1.0), ("shifted", 0.0)])
 def test_an_output_outside_0_and_1_is_refused(tmp_path, source, image):
     node = helper.make_node("Identity", [source], ["result"])
-    network = read_onnx_network(written(tmp_path, model_of([node]), older_metadata()))
+    network = read_onnx_network(written(tmp_path, model_of([node]), older_onnx_metadata()))
     with pytest.raises(UserError, match="which are no probabilities"):
         network.predict(np.full_like(IMAGES, image))
 
 
 def test_an_output_of_another_size_is_refused(tmp_path):
     pooled = helper.make_node("ReduceMean", ["probability"], ["result"], axes=[1], keepdims=1)
-    network = read_onnx_network(written(tmp_path, model_of([pooled]), older_metadata()))
+    network = read_onnx_network(written(tmp_path, model_of([pooled]), older_onnx_metadata()))
     with pytest.raises(UserError, match=r"a\.onnx: gives an output of shape \(2, 1, 7, 1\); expected"):
         network.predict(IMAGES)
 
@@ -239,7 +222,7 @@ def test_scale_and_colour_of_the_training_images_are_kept(tmp_path):
     model, images = model_of(), TrainingImages(500, 520, colour=False)
     metadata = current_metadata(model, training_images=images)
     assert read_onnx_network(written(tmp_path, model, metadata)).training_images == images
-    assert read_onnx_network(written(tmp_path, model, older_metadata())).training_images is None
+    assert read_onnx_network(written(tmp_path, model, older_onnx_metadata())).training_images is None
 
 
 def test_label_and_column_follow_the_structure(tmp_path):
@@ -247,8 +230,8 @@ def test_label_and_column_follow_the_structure(tmp_path):
         ("CNP", "NP", "ischaemic_index"),
         ("vessels", "vessels", "area_fraction"),
     ):
-        metadata = older_metadata(structure=structure)  # the default label of every data set is NP
+        metadata = older_onnx_metadata(structure=structure)  # the default label of every data set is NP
         network = read_onnx_network(written(tmp_path, model_of(), metadata))
         assert (network.label, network.share_column) == (label, column)
-    own = older_metadata(structure="haemorrhages", label="HEM")
+    own = older_onnx_metadata(structure="haemorrhages", label="HEM")
     assert read_onnx_network(written(tmp_path, model_of(), own)).label == "HEM"

@@ -14,6 +14,7 @@ from lib.images.masks import binary_mask
 from lib.prediction.folder import predict_images
 from lib.prediction.found_images import find_images
 from lib.prediction.image_file import predict_file
+from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 from tests.conftest import weightless_network
 from tests.lib.images.test_reading import write_dicom
@@ -233,6 +234,15 @@ def test_the_labelme_file_of_a_dicom_file_without_ending_holds_its_pixels(angiog
     predict_images(network(), images, tmp_path, {})
     document = json.loads((tmp_path / f"{images[0].name}.json").read_text())
     assert document["imageData"]
+
+
+def test_a_file_of_another_program_under_the_name_of_the_partial_record_is_refused(angiograms, tmp_path):
+    (tmp_path / "results.partial.jsonl").write_text('{"accuracy": 0.9}\n')
+    with pytest.raises(
+        UserError, match=r"results\.partial\.jsonl: line 1: not as run_prediction\.py wrote it"
+    ):
+        predict_images(network(), find_images([angiograms], tmp_path), tmp_path, {})
+    assert (tmp_path / "results.partial.jsonl").read_text() == '{"accuracy": 0.9}\n'
 
 
 def test_the_number_of_images_that_are_skipped_is_printed(angiograms, tmp_path, capsys):

@@ -11,6 +11,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
 from lib.images.checked_files import (
     MAX_PIXELS,
+    ONE_FRAME,
     TOO_LARGE,
     errors_naming,
     has_dicom_signature,
@@ -92,7 +93,7 @@ def decode_dicom(path: Path) -> np.ndarray:
         raise UserError(f"is a DICOM file without {', '.join(missing)}; export the image again, or as PNG")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise UserError(f"has {frames} frames; export the one to be used as a single image")
+        raise UserError(f"has {frames} frames; {ONE_FRAME}")
     if dataset.Rows * dataset.Columns > MAX_PIXELS:
         raise UserError(TOO_LARGE)
     interpretation = dataset.get("PhotometricInterpretation")
