@@ -29,7 +29,7 @@ demo: $(ENVIRONMENT)/installed
 	  echo "An angiogram, outlined by the network that comes with this repository: demo/predictions"; fi
 
 test: $(ENVIRONMENT)/installed-test lint
-	$(RUN) -m pytest -q
+	$(RUN) -m pytest -q -n 2 --dist loadfile
 
 test-faults: $(ENVIRONMENT)/installed-test
 	$(RUN) -m pytest -q -m faults

@@ -13,14 +13,15 @@ import pytest
 from benchmarks.web_under_load import measure, page, upload
 from lib.images.png import encode_png
 from lib.runtime.paths import PROJECT
-from tests.lib.networks.test_onnx_metadata import model_of, older_metadata, written
+from tests.conftest import older_onnx_metadata
+from tests.lib.networks.test_onnx_metadata import model_of, written
 
 pytestmark = pytest.mark.faults
 
 
 def test_the_page_answers_and_no_worker_is_killed(tmp_path):
     pytest.importorskip("django", reason="pip install -r requirements/web.txt")
-    found = measure(written(tmp_path, model_of(), older_metadata()), rounds=4, uploads=50, slows=10)
+    found = measure(written(tmp_path, model_of(), older_onnx_metadata()), rounds=4, uploads=50, slows=10)
     assert set(found["uploads"]) == {"201", "503"} and found["uploads"]["201"] >= 12
     assert found["slowest page s"] < 2 and found["slowest page beside them s"] < 2
     assert found["slow connections"]["longest s"] < 15  # the server ends them
