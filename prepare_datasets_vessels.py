@@ -42,7 +42,13 @@ def main() -> None:
         print("the test images have no truth: they are in the HDF5 files, but cannot be scored")
     paths = configuration.data_paths
     print(f"\nwritten to {paths.path_local}; look at {paths.path_local / 'prepared.png'}")
-    print(f"next: {next_command('run_training.py', arguments)}")
+    if split["train"]:
+        print(f"next: {next_command('run_training.py', arguments)}")
+    else:
+        print(
+            "next: test a network that was trained on another data set: "
+            f'python run_testing.py --config FILE --set "data paths.path_test={paths.path_local}"'
+        )
 
 
 if __name__ == "__main__":

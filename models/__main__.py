@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from lib.runtime.keras_startup import standard_error_discarded
 from models import ARCHITECTURES
-from models.cost import markdown_table
 
 
 def published_sizes() -> Iterator[tuple[str, tuple[int, ...], int, int]]:
@@ -23,4 +23,8 @@ def published_sizes() -> Iterator[tuple[str, tuple[int, ...], int, int]]:
 
 
 if __name__ == "__main__":
-    print(markdown_table(published_sizes()))
+    with standard_error_discarded():  # messages of TensorFlow, also of its first operation
+        from models.cost import markdown_table
+
+        table = markdown_table(published_sizes())
+    print(table)

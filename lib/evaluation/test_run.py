@@ -129,7 +129,7 @@ def _context(
         "experiment": name,
         "network": f"{architectures}, {parameters:,} parameters",
         "weights": "; ".join(map(_origin, members, weights)),
-        "epochs": "; ".join(map(_epochs, members, configurations)),
+        "epochs": "; ".join(map(_epochs, members)),
     }
 
 
@@ -142,11 +142,12 @@ def _timed(cases: Iterator[PredictedImage], seconds: list[float]) -> Iterator[Pr
         started = time.monotonic()
 
 
-def _epochs(experiment: Experiment, configuration: Configuration) -> str:
+def _epochs(experiment: Experiment) -> str:
     done = len(experiment.history())
     if not done:
         return "n/a (imported)"
-    return f"{done} trained, of at most {configuration.training_settings.N_epochs}"
+    most = read_configuration(experiment.configuration).training_settings.N_epochs
+    return f"{done} trained, of at most {most}"
 
 
 def _origin(experiment: Experiment, weights: Path) -> str:

@@ -106,9 +106,10 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     if left_out not in (1, 2):
         raise UserError(f"{file}: [experiments] left_out = {left_out}: expected 1 or 2 folds")
     if folds < 3 and (folds, left_out) != (0, 1):
+        found = f"folds = {folds}" + (f" with left_out = {left_out}" if "left_out" in head else "")
         raise UserError(
-            f"{file}: [experiments] folds = {folds} with left_out = {left_out}: expected at least 3 folds, "
-            "or neither of the two keys"
+            f"{file}: [experiments] {found}: expected at least 3 folds, for training, validation and test; "
+            "or no folds"
         )
     data_set = head.get("data_set", "")
     if folds and data_set not in DATA_SETS:

@@ -226,7 +226,7 @@ def labelme_document(
         mask: (H, W) bool.
         label: label of all shapes.
         image_path: path of the image, relative to the folder of the LabelMe file.
-        image_png: the image as PNG, if LabelMe cannot read the image file.
+        image_png: the image as PNG; without it, LabelMe needs the image file at `image_path`.
     """
     height, width = mask.shape
     return {

@@ -1,7 +1,7 @@
 """Operating point: the precision, the threshold and the smallest area that turn probabilities into a mask."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lib.configuration.sections import TestingSettings
@@ -22,8 +22,8 @@ PREDICTION_KEYS = (
 )
 """Keys of [testing settings] that change the probabilities."""
 
-CHOICE_KEYS = ("threshold", "min_area_px", "best_last", *PREDICTION_KEYS)
-"""Keys of [testing settings] that change the choice of the operating point."""
+CHOICE_KEYS = ("threshold", "best_last", *PREDICTION_KEYS)
+"""Keys of [testing settings] that change the choice; a number as `min_area_px` changes nothing else."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,18 @@ def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoin
         point = OperatingPoint(**stored)
     except (KeyError, TypeError) as error:
         raise UserError(f"{file}: not an operating point ({error}); {remedy}") from None
-    if chosen_for != _chosen_for(settings):
-        raise UserError(
-            f"{file}: chosen for other testing settings (window, patch, stride, tta, precision): {remedy}"
-        )
-    return point
+    differences = [
+        f"[testing settings] {name} = {value}, chosen for {chosen_for.get(name, 'a number')}"
+        for name, value in _chosen_for(settings).items()
+        if value != chosen_for.get(name)
+    ]
+    if differences:
+        raise UserError(f"{file}: chosen for other settings: {'; '.join(differences)}; {remedy}")
+    if settings.min_area_px == "validation":
+        return point
+    return replace(point, min_area_px=settings.min_area_px)
 
 
 def _chosen_for(settings: TestingSettings) -> dict[str, object]:
-    return {name: getattr(settings, name) for name in CHOICE_KEYS}
+    keys = [*CHOICE_KEYS, "min_area_px"] if settings.min_area_px == "validation" else CHOICE_KEYS
+    return {name: getattr(settings, name) for name in keys}

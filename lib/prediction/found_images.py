@@ -5,8 +5,10 @@ import functools
 import hashlib
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from lib.images.reading import image_name, is_image_file, passed_over
@@ -81,7 +83,7 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
         elif path.exists():
             files.append(path)
         else:
-            faults.append(f"{path}: no such file or folder")
+            faults.append(f"{path}: no such file or folder{_unquoted(path, given)}")
     raise_all(faults, "nothing predicted")
     originals = _without_results(files, results_in)
     if not originals:
@@ -101,6 +103,16 @@ def _refuse_equal_names(images: Iterable[FoundImage]) -> None:
     pairs = ((names.setdefault(image.name, image), image) for image in images)
     equal = [f"{one.file} and {other.file}" for one, other in pairs if one is not other]
     raise_all(equal, "nothing predicted: results would have the same names; rename one image")
+
+
+def _unquoted(path: Path, given: Sequence[Path]) -> str:
+    """A hint, if `path` and its neighbours on the command line are one existing path with blanks."""
+    parts = [str(one) for one in given]
+    for first, last in combinations(range(len(parts) + 1), 2):
+        joined = " ".join(parts[first:last])
+        if last - first > 1 and str(path) in parts[first:last] and Path(joined).exists():
+            return f"; a path with blanks needs quotes: {shlex.quote(joined)}"
+    return ""
 
 
 def _without_results(files: Sequence[Path], results_in: ResultsIn) -> list[Path]:

@@ -76,8 +76,14 @@ def differences_from_training(network: TrainedNetwork, prediction: Prediction) -
         found.append("it is in colour, but the network was trained on grey images")
     elif seen and seen.colour and not in_colour:
         found.append("it is grey, but the network was trained on images in colour")
-    if seen and not network.preprocessing.field_of_view_diameter:
-        diameter = field_of_view_diameter(prediction.field_of_view)
+    diameter = field_of_view_diameter(prediction.field_of_view)
+    if resampled := network.preprocessing.field_of_view_diameter:
+        if diameter < resampled:
+            found.append(
+                f"its field of view is only {diameter} pixels across, and the network analyses {resampled}: "
+                "details are missing; use the original image"
+            )
+    elif seen:
         low, high = seen.smallest_diameter, seen.largest_diameter
         if not low / SAME_SCALE <= diameter <= high * SAME_SCALE:
             expected = f"{low}" if low == high else f"{low} to {high}"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.images.checked_files import dicom_functions
 from lib.images.labelme import labelme_document
 from lib.images.masks import binary_mask
 from lib.images.outlines import draw_prediction
@@ -74,8 +73,8 @@ def encode_result(
         )
     except UserError as error:
         raise UserError(f"{image.file}: {error}") from error
-    # LabelMe cannot read DICOM.
-    picture = encode_png(prediction.original) if dicom_functions(image.file) else None
+    # With the picture in it, LabelMe opens the file wherever it is moved, and for all kinds of images.
+    picture = encode_png(prediction.original)
     document = labelme_document(mask, network.label, image.path, image_png=picture)
     # Bytes of a path that are not UTF-8 are written as escapes, which JSON can read.
     text = (json.dumps(document, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

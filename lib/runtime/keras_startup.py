@@ -26,7 +26,7 @@ def start_keras() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # leaves GPU memory to other programs
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # even if ~/.keras/keras.json names another
-    with _standard_error_discarded():
+    with standard_error_discarded():
         import keras  # only here: it starts the backend
 
         keras.config.set_image_data_format("channels_last")
@@ -41,7 +41,8 @@ def start_keras() -> None:
 
 
 @contextmanager
-def _standard_error_discarded() -> Iterator[None]:
+def standard_error_discarded() -> Iterator[None]:
+    """Discard what the process writes to standard error, also in C++ code."""
     # TensorFlow's C++ code writes to file descriptor 2 before it reads its log level.
     sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)

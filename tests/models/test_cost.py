@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -89,3 +92,9 @@ def test_pixels_at_the_edge_of_the_receptive_field_change_the_output():
 def test_the_receptive_field_with_attention_is_infinite():
     model = models.build("enhance_laddernet", filters=(2, 4), dropout=0)
     assert receptive_field(model) == float("inf")
+
+
+def test_the_table_of_all_networks_is_printed_without_messages_of_tensorflow():
+    printed = subprocess.run([sys.executable, "-m", "models"], cwd=PROJECT, capture_output=True, text=True)
+    assert printed.returncode == 0 and printed.stderr == ""
+    assert printed.stdout.startswith("| network")

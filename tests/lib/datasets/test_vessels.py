@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import prepare_datasets_vessels
 from lib.configuration.reading import read_configuration
 from lib.datasets.prepared_hdf5 import read_part
 from lib.datasets.split_file import PARTS
@@ -222,3 +223,13 @@ def test_zones_of_windows_are_no_images_and_endings_may_be_capital(tmp_path):
     save(chase / "Image_01L_2ndHO.png", mask(2))
     (photo,), faults = find_photographs(chase, "CHASE_DB1")
     assert (photo.patient, photo.truth.name, faults) == ("CHASE_DB1 01", "Image_01L_1stHO.png", [])
+
+
+def test_after_split_all_the_next_step_is_a_test_of_another_network(tmp_path, monkeypatch, capsys):
+    paths = [f"data paths.path_local={tmp_path}/all", f"data paths.path_images={stare(tmp_path)}/angiograms"]
+    options = [word for path in paths for word in ("--set", path)]
+    monkeypatch.setattr("sys.argv", ["prepare", "STARE", "--split", "all", *options])
+    prepare_datasets_vessels.main()
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("next: test a network that was trained on another data set: python run_testing.py")
+    assert f"path_test={tmp_path}/all" in last

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -9,7 +10,9 @@ from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 
 SETTINGS = read_configuration(DEFAULT_CONFIGURATION).testing_settings
-BY_VALIDATION = dataclasses.replace(SETTINGS, threshold="validation", min_area_px=20)
+BY_VALIDATION = dataclasses.replace(
+    SETTINGS, threshold="validation", min_area_px=20, window="overlap", stride_width=5
+)
 
 
 def test_numbers_of_the_configuration_need_no_file(tmp_path):
@@ -44,19 +47,27 @@ def test_the_error_for_a_missing_choice_says_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "named"),
     [
-        {"window": "whole"},
-        {"tta": "mirrors"},
-        {"stride_width": 7},
-        {"min_area_px": "validation"},
-        {"precision": "auto"},
+        ({"window": "whole"}, "window = whole, chosen for overlap"),
+        ({"tta": "mirrors"}, "tta = mirrors, chosen for none"),
+        ({"stride_width": 7}, "stride_width = 7, chosen for 5"),
+        ({"min_area_px": "validation"}, "min_area_px = validation, chosen for a number"),
+        ({"precision": "auto"}, "precision = auto, chosen for float32"),
     ],
 )
-def test_a_choice_for_other_settings_is_refused(tmp_path, change):
+def test_a_choice_for_other_settings_is_refused(tmp_path, change, named):
     write_operating_point(tmp_path / "a.json", OperatingPoint(0.4, "", 20), BY_VALIDATION)
-    with pytest.raises(UserError, match="chosen for other testing settings"):
-        read_operating_point(tmp_path / "a.json", dataclasses.replace(BY_VALIDATION, **change))
+    other = dataclasses.replace(BY_VALIDATION, **change)
+    with pytest.raises(UserError, match=re.escape(f"other settings: [testing settings] {named}; run")):
+        read_operating_point(tmp_path / "a.json", other)
+
+
+def test_another_number_as_smallest_area_changes_nothing_else(tmp_path):
+    point = OperatingPoint(0.4, "best F1 on the validation images", 20)
+    write_operating_point(tmp_path / "a.json", point, BY_VALIDATION)
+    read = read_operating_point(tmp_path / "a.json", dataclasses.replace(BY_VALIDATION, min_area_px=70))
+    assert read == dataclasses.replace(point, min_area_px=70)
 
 
 def test_a_file_without_a_precision_holds_for_float32(tmp_path):
@@ -66,7 +77,7 @@ def test_a_file_without_a_precision_holds_for_float32(tmp_path):
     del content["precision"], content["chosen_for"]["precision"]
     file.write_text(json.dumps(content))
     assert read_operating_point(file, BY_VALIDATION).precision == "float32"
-    with pytest.raises(UserError, match="chosen for other testing settings"):
+    with pytest.raises(UserError, match="chosen for other settings"):
         read_operating_point(file, dataclasses.replace(BY_VALIDATION, precision="mixed_bfloat16"))
 
 
@@ -78,7 +89,7 @@ def test_a_file_with_a_truth_value_for_tta_keeps_its_meaning(tmp_path, older, tt
     content["chosen_for"]["tta"] = older
     file.write_text(json.dumps(content))
     assert read_operating_point(file, settings).threshold == 0.4
-    with pytest.raises(UserError, match="chosen for other testing settings"):
+    with pytest.raises(UserError, match="chosen for other settings"):
         read_operating_point(file, dataclasses.replace(settings, tta="symmetries"))
 
 

@@ -1,5 +1,7 @@
+import base64
 import csv
 import dataclasses
+import io
 import json
 import os
 
@@ -226,14 +228,17 @@ def test_a_full_disk_gives_a_line_for_each_image(angiograms, tmp_path, small_fil
     assert {f.name for f in tmp_path.iterdir()} == OTHER_FILES
 
 
-def test_the_labelme_file_of_a_dicom_file_without_ending_holds_its_pixels(angiograms, tmp_path):
+def test_the_labelme_file_holds_the_picture_so_that_labelme_opens_it_anywhere(angiograms, tmp_path):
     pixels = np.asarray(Image.open(next(angiograms.glob("*.png"))).convert("L"))
     (tmp_path / "in").mkdir()
     write_dicom(tmp_path / "in" / "IM0001", pixels)
-    images = find_images([tmp_path / "in"], tmp_path)
-    predict_images(network(), images, tmp_path, {})
-    document = json.loads((tmp_path / f"{images[0].name}.json").read_text())
-    assert document["imageData"]
+    Image.fromarray(pixels).save(tmp_path / "in" / "a.png")
+    images = find_images([tmp_path / "in"], tmp_path / "out")
+    predict_images(network(), images, tmp_path / "out", {})
+    for image in images:
+        document = json.loads((tmp_path / "out" / f"{image.name}.json").read_text())
+        picture = base64.b64decode(document["imageData"])
+        np.testing.assert_array_equal(Image.open(io.BytesIO(picture)).convert("L"), pixels)
 
 
 def test_a_file_of_another_program_under_the_name_of_the_partial_record_is_refused(angiograms, tmp_path):

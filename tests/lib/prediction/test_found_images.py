@@ -1,5 +1,6 @@
 import hashlib
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +51,15 @@ def test_all_missing_paths_and_empty_folders_are_listed(tmp_path):
     with pytest.raises(UserError) as caught:
         find_images([tmp_path / "no.png", tmp_path / "empty"], tmp_path / "out")
     assert "no.png: no such file" in str(caught.value) and "empty: holds no image" in str(caught.value)
+
+
+def test_a_path_with_blanks_that_lacks_its_quotes_is_named(tmp_path):
+    (tmp_path / "patient 7 left.png").touch()
+    parts = [tmp_path / "patient", Path("7"), Path("left.png")]
+    with pytest.raises(UserError) as caught:
+        find_images([*parts, tmp_path / "other.png"], tmp_path / "out")
+    message, hint = str(caught.value), f"; a path with blanks needs quotes: '{tmp_path}/patient 7 left.png'"
+    assert message.count(hint) == 3 and "other.png: no such file or folder;" not in message
 
 
 def test_ten_thousand_images_of_one_name_are_found_quickly(tmp_path):
