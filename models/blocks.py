@@ -25,6 +25,9 @@ _SHARED_VARIANCE = 1 / 3
 PROBABILITY_LAYER = "probability"
 """Name of the layer that computes the probability, in every network."""
 
+ROUGH_MAP_LAYER = "rough"
+"""Name of the layer that computes the rough map of a cascade, or its logit (a layer without activation)."""
+
 
 @keras.saving.register_keras_serializable(package="retina")
 class MirrorPadding(layers.Layer):
@@ -159,6 +162,19 @@ def auxiliary_map(model: keras.Model) -> Tensor:
     features = model.get_layer(PROBABILITY_LAYER).input
     auxiliary = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="auxiliary")(features)
     return CropToImage(dtype="float32")([auxiliary, model.input])
+
+
+def rough_map(model: keras.Model) -> Tensor:
+    """The rough map of a cascade, (N, H, W, 1) float32, for a training with a loss on it.
+
+    Raises:
+        ValueError: the model has no rough map.
+    """
+    layer = model.get_layer(ROUGH_MAP_LAYER)
+    rough = layer.output
+    if layer.activation is keras.activations.linear:
+        rough = layers.Activation("sigmoid", dtype="float32")(rough)
+    return CropToImage(dtype="float32")([rough, model.input])
 
 
 def convolution(x: Tensor, filters: int, *, batch_normalisation: bool, **kwargs: Any) -> Tensor:
