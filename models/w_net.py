@@ -34,8 +34,13 @@ def build(
         y = blocks.convolution(Dropout(dropout)(y), width, batch_normalisation=batch_normalisation)
         return layers.Add()([y, layers.Conv2D(width, 1)(x)])
 
+    def transposed_convolution(x: Tensor, width: int) -> Tensor:
+        return layers.Conv2DTranspose(width, 2, strides=2)(x)
+
+    def one_u(x: Tensor) -> Tensor:
+        return blocks.concatenating_u(x, filters, residual_block, enlarge=transposed_convolution)
+
     image, padded = blocks.padded_input(2 ** (len(filters) - 1), channels)
-    first = blocks.concatenating_u(padded, filters, residual_block)
-    logit = layers.Conv2D(1, 1, name=blocks.ROUGH_MAP_LAYER)(first)
-    second = blocks.concatenating_u(layers.Concatenate()([padded, logit]), filters, residual_block)
-    return blocks.segmentation_model(image, second, name)
+    logit = layers.Conv2D(1, 1, name=blocks.ROUGH_MAP_LAYER)(one_u(padded))
+    refined = one_u(layers.Concatenate()([padded, logit]))
+    return blocks.segmentation_model(image, refined, name)
