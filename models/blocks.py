@@ -217,6 +217,7 @@ def concatenating_u(
     filters: Sequence[int],
     block: Callable[[Tensor, int], Tensor],
     after_bottleneck: Callable[[Tensor], Tensor] = lambda x: x,
+    *,
     enlarge: Callable[[Tensor, int], Tensor] = lambda x, width: layers.UpSampling2D()(x),
 ) -> Tensor:
     """One U with max pooling and skip connections that concatenate.

@@ -172,7 +172,9 @@ def _steps(original: np.ndarray, field_of_view: np.ndarray, settings: Preprocess
             )
         else:
             # Fine structures must be measured before an image is reduced.
-            measured = one_channel(original, name) if name in COLOURS else _CHANNELS[name](grey, field_of_view)
+            measured = (
+                one_channel(original, name) if name in COLOURS else _CHANNELS[name](grey, field_of_view)
+            )
             levels = resample(measured, shape)
             found.append([(name.replace("_", " "), np.rint(levels).astype(np.uint8))])
     return found

@@ -305,7 +305,9 @@ def test_the_rough_map_of_a_cascade_is_the_probability_of_the_first_u(architectu
     np.testing.assert_allclose(rough, probability[:, :13, :10], rtol=1e-4)
     expected = logit if architecture == "w_net" else probability
     np.testing.assert_allclose(seen_by_the_second_u, expected, rtol=1e-4, atol=1e-4)
-    (joined,) = [x for x in network.layers if isinstance(x, keras.layers.Concatenate) and layer.output in x.input]
+    (joined,) = [
+        x for x in network.layers if isinstance(x, keras.layers.Concatenate) and layer.output in x.input
+    ]
     assert joined.output.shape[-1] == 2  # with the image
 
 
