@@ -41,6 +41,7 @@ _REGISTRY = {
     "ldpc_sd": _Entry("ldpc_net", True, {"resaspp": False}),
     "ldpc_resaspp": _Entry("ldpc_net", True, {"structured_discarding": False}),
     "ldpc_baseline": _Entry("ldpc_net", True, {"structured_discarding": False, "resaspp": False}),
+    "w_net": _Entry("w_net", True),
 }
 
 ARCHITECTURES: tuple[str, ...] = tuple(_REGISTRY)

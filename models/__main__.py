@@ -16,6 +16,8 @@ def published_sizes() -> Iterator[tuple[str, tuple[int, ...], int, int]]:
             yield name, (32, 64, 128), 48, 1
         elif name.startswith("ldpc"):
             yield name, (64, 128, 256), 128, 1
+        elif name == "w_net":
+            yield name, (8, 16, 32), 512, 3
         elif name == "efficientnet_unet":
             yield name, (16, 24, 40, 64, 96), 224, 3
         else:

@@ -25,6 +25,9 @@ _SHARED_VARIANCE = 1 / 3
 PROBABILITY_LAYER = "probability"
 """Name of the layer that computes the probability, in every network."""
 
+ROUGH_MAP_LAYER = "rough"
+"""Name of the layer that computes the rough map of a cascade, or its logit (a layer without activation)."""
+
 
 @keras.saving.register_keras_serializable(package="retina")
 class MirrorPadding(layers.Layer):
@@ -161,6 +164,19 @@ def auxiliary_map(model: keras.Model) -> Tensor:
     return CropToImage(dtype="float32")([auxiliary, model.input])
 
 
+def rough_map(model: keras.Model) -> Tensor:
+    """The rough map of a cascade, (N, H, W, 1) float32, for a training with a loss on it.
+
+    Raises:
+        ValueError: the model has no rough map.
+    """
+    layer = model.get_layer(ROUGH_MAP_LAYER)
+    rough = layer.output
+    if layer.activation is keras.activations.linear:
+        rough = layers.Activation("sigmoid", dtype="float32")(rough)
+    return CropToImage(dtype="float32")([rough, model.input])
+
+
 def convolution(x: Tensor, filters: int, *, batch_normalisation: bool, **kwargs: Any) -> Tensor:
     """3x3 convolution, batch normalisation if `batch_normalisation`, ReLU."""
     if not batch_normalisation:
@@ -201,14 +217,17 @@ def concatenating_u(
     filters: Sequence[int],
     block: Callable[[Tensor, int], Tensor],
     after_bottleneck: Callable[[Tensor], Tensor] = lambda x: x,
+    *,
+    enlarge: Callable[[Tensor, int], Tensor] = lambda x, width: layers.UpSampling2D()(x),
 ) -> Tensor:
-    """One U with max pooling, repeated pixels as up-sampling, and skip connections that concatenate.
+    """One U with max pooling and skip connections that concatenate.
 
     Args:
         x: features whose H and W can be halved `len(filters) - 1` times.
         filters: widths of the levels, from full resolution down; the last is the width of the bottleneck.
         block: computes the features of a level in a width.
         after_bottleneck: is applied to the features of the bottleneck.
+        enlarge: computes features of twice the size for a level of a width; by default pixels are repeated.
     """
     *levels, bottleneck = filters
     skips = []
@@ -217,7 +236,7 @@ def concatenating_u(
         x = layers.MaxPooling2D()(skips[-1])
     x = after_bottleneck(block(x, bottleneck))
     for width, skip in zip(reversed(levels), reversed(skips), strict=True):
-        x = block(layers.Concatenate()([layers.UpSampling2D()(x), skip]), width)
+        x = block(layers.Concatenate()([enlarge(x, width), skip]), width)
     return x
 
 

@@ -14,7 +14,6 @@ from models import Tensor, blocks
 from models.drop_block import DropBlock
 
 ATROUS_RATES = (2, 4, 8)
-ROUGH_MAP_LAYER = "rough"
 
 
 def build(
@@ -63,20 +62,10 @@ def build(
 
     image, padded = blocks.padded_input(2 ** (len(filters) - 1), channels)
     # The order in which layers are created decides the initial weights of a seed.
-    rough_layer = layers.Conv2D(1, 1, activation="sigmoid", name=ROUGH_MAP_LAYER)
+    rough_layer = layers.Conv2D(1, 1, activation="sigmoid", name=blocks.ROUGH_MAP_LAYER)
     rough = rough_layer(one_u(padded, residual=False))
     refined = one_u(layers.Concatenate()([rough, padded]), residual=True)
     return blocks.segmentation_model(image, refined, name)
-
-
-def rough_map(model: keras.Model) -> Tensor:
-    """The rough map of a cascade, (N, H, W, 1) float32, for a training with a loss on it.
-
-    Raises:
-        ValueError: the model has no rough map.
-    """
-    rough = model.get_layer(ROUGH_MAP_LAYER).output
-    return blocks.CropToImage(dtype="float32")([rough, model.input])
 
 
 def residual_atrous_pyramid(x: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ class DataAttributes:
     patch_width: int = key(number(int, least=8))
 
 
-INPUT_CHANNELS = ("preprocessed", "grey", "local_contrast", "texture")
+INPUT_CHANNELS = ("preprocessed", "grey", "red", "green", "blue", "local_contrast", "texture")
 """Channels of the input of a network, which `lib/images/preprocessing.py` computes."""
 
 
@@ -199,7 +199,8 @@ class TrainingSettings:
     weight_decay: float = key(number(float, least=0, most=1), absent="0")
     weight_average: float = key(number(float, least=0, most=0.9999), absent="0")
     learning_rate: float = key(number(float, above=0))
-    learning_rate_schedule: str = key(one_of("constant", "cosine"))
+    learning_rate_schedule: str = key(one_of("constant", "cosine", "cosine_cycles"))
+    cycle_epochs: int = key(number(int, least=1), absent="50")
     dropout_growth_epochs: int = key(number(int, least=0), absent="0")
     rough_map_loss_weight: float = key(number(float, least=0), absent="0")
     auxiliary_loss_weight: float = key(number(float, least=0), absent="0")

@@ -32,13 +32,15 @@ TEXTURE_BLUR_SIGMA, TEXTURE_SIGMA = 2.0, 4.0
 LARGEST_TEXTURE = 32.0
 """A root mean square of so many grey levels, or more, is level 255 of `texture`."""
 
-NEUTRAL_LEVELS = {"preprocessed": 0, "grey": 0, "local_contrast": 128, "texture": 0}
-"""Level of each channel beyond the image; also of `local_contrast` and `texture` outside the FOV."""
+COLOURS = ("red", "green", "blue")
+
+NEUTRAL_LEVELS = {"local_contrast": 128}
+"""Level of a channel beyond the image, and of `local_contrast` outside the FOV; 0 for the other channels."""
 
 COLOUR_SATURATION = 0.25
 """Least median saturation of an image in colour."""
 
-INTENSITIES = ("preprocessed", "grey", "texture")
+INTENSITIES = ("preprocessed", "grey", *COLOURS, "texture")
 """Channels that a change of exposure changes."""
 
 Steps = list[tuple[str, np.ndarray]]
@@ -71,7 +73,7 @@ def preprocessing_steps(original: np.ndarray, field_of_view: np.ndarray, setting
 
 def neutral_levels(settings: Preprocessing) -> np.ndarray:
     """(C,) uint8: the level with which each channel is extended beyond the image."""
-    return np.array([NEUTRAL_LEVELS[name] for name in settings.channels], np.uint8)
+    return np.array([NEUTRAL_LEVELS.get(name, 0) for name in settings.channels], np.uint8)
 
 
 def intensity_channels(settings: Preprocessing) -> np.ndarray:
@@ -156,7 +158,7 @@ _CHANNELS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "local_contrast": local_contrast,
     "texture": texture,
 }
-"""Channels of one step, from grey and field of view at the stored size."""
+"""Channels of one step, from the image in one channel and the field of view, both at the stored size."""
 
 
 def _steps(original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing) -> list[Steps]:
@@ -170,7 +172,10 @@ def _steps(original: np.ndarray, field_of_view: np.ndarray, settings: Preprocess
             )
         else:
             # Fine structures must be measured before an image is reduced.
-            levels = resample(_CHANNELS[name](grey, field_of_view), shape)
+            measured = (
+                one_channel(original, name) if name in COLOURS else _CHANNELS[name](grey, field_of_view)
+            )
+            levels = resample(measured, shape)
             found.append([(name.replace("_", " "), np.rint(levels).astype(np.uint8))])
     return found
 
@@ -201,7 +206,7 @@ def one_channel(original: np.ndarray, channel: str) -> np.ndarray:
         return original[..., 0].astype(np.float64)
     if channel == "grey":
         return original @ np.asarray(GREY_WEIGHTS)
-    return original[..., ("red", "green", "blue").index(channel)].astype(np.float64)
+    return original[..., COLOURS.index(channel)].astype(np.float64)
 
 
 def is_in_colour(original: np.ndarray, field_of_view: np.ndarray) -> bool:

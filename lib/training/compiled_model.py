@@ -22,9 +22,8 @@ from lib.training.losses_and_metrics import (
 )
 from lib.training.training_patches import PatchBatches, target_channels
 from models import Tensor
-from models.blocks import auxiliary_map
+from models.blocks import auxiliary_map, rough_map
 from models.drop_block import DropBlock
-from models.ldpc_net import rough_map
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def compile_model(model: keras.Model, settings: TrainingSettings, steps: int) ->
     Args:
         model: the network; its layers are shared.
         settings: loss, optimizer and learning rate.
-        steps: steps of an epoch, for the cosine schedule.
+        steps: steps of an epoch, for the cosine schedules.
 
     Raises:
         UserError: `rough_map_loss_weight` for a network without a rough map.
@@ -151,6 +150,8 @@ def _optimizer(model: keras.Model, settings: TrainingSettings, steps: int) -> ke
     rate = settings.learning_rate
     if settings.learning_rate_schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps * settings.N_epochs)
+    elif settings.learning_rate_schedule == "cosine_cycles":
+        rate = keras.optimizers.schedules.CosineDecayRestarts(rate, steps * settings.cycle_epochs, t_mul=1)
     plain, averaging = OPTIMIZERS[settings.optimizer]
     options = {"weight_decay": settings.weight_decay} if settings.optimizer == "adamw" else {}
     if settings.weight_average:
@@ -169,7 +170,7 @@ def _rough_map(model: keras.Model, weight: float) -> Tensor:
     except ValueError:
         raise UserError(
             f"[training settings] rough_map_loss_weight = {weight:g}: {model.name} has no rough map; "
-            "expected 0, or a network ldpc_*"
+            "expected 0, or w_net or a network ldpc_*"
         ) from None
 
 

@@ -65,6 +65,7 @@ INITIAL_WEIGHTS = {
     "ldpc_sd": 432.933,
     "ldpc_resaspp": 1038.281,
     "ldpc_baseline": 632.872,
+    "w_net": 715.28,
 }
 """Sum of the magnitudes of the initial weights for seed 3; a published figure names its seed."""
 
@@ -168,7 +169,7 @@ class TestEveryArchitecture:
 
     def test_the_default_of_batch_normalisation(self, architecture):
         with_it = {"laddernet", "laddernet_cbam_v1", "laddernet_cbam_v2", "resunet"}
-        with_it |= {"ldpc_net", "ldpc_sd", "ldpc_resaspp", "ldpc_baseline", "efficientnet_unet"}
+        with_it |= {"ldpc_net", "ldpc_sd", "ldpc_resaspp", "ldpc_baseline", "efficientnet_unet", "w_net"}
         assert normalised(build(architecture)) == (architecture in with_it)
 
 
@@ -224,6 +225,8 @@ def test_the_number_of_parameters_follows_from_the_figure_of_the_paper(architect
         ("retina_unet", (32, 64, 128), 471_010),
         # The paper says 1.95 million.
         ("ldpc_net", (64, 128, 256), 1_972_081),
+        # The paper says 68 thousand, for three channels.
+        ("w_net", (8, 16, 32), 62_418),
     ],
 )
 def test_the_number_of_parameters_at_the_published_widths(architecture, filters, count):
@@ -286,6 +289,26 @@ def test_reading_the_registry_does_not_import_keras():
     code = "import sys, models; sys.exit('keras' in sys.modules or not models.ARCHITECTURES)"
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("architecture", ["ldpc_net", "w_net"])
+def test_the_rough_map_of_a_cascade_is_the_probability_of_the_first_u(architecture):
+    network = build(architecture)
+    layer = network.get_layer("rough")
+    kernel, bias = layer.get_weights()
+    layer.set_weights([20 * kernel, bias + 0.5])
+    outputs = [blocks.rough_map(network), layer.input, layer.output]
+    features_of_all = keras.Model(network.input, outputs)(images(2, 13, 10), training=False)
+    rough, features, seen_by_the_second_u = map(keras.ops.convert_to_numpy, features_of_all)
+    logit = features @ (20 * kernel[0, 0]) + bias + 0.5
+    probability = 1 / (1 + np.exp(-logit))
+    np.testing.assert_allclose(rough, probability[:, :13, :10], rtol=1e-4)
+    expected = logit if architecture == "w_net" else probability
+    np.testing.assert_allclose(seen_by_the_second_u, expected, rtol=1e-4, atol=1e-4)
+    (joined,) = [
+        x for x in network.layers if isinstance(x, keras.layers.Concatenate) and layer.output in x.input
+    ]
+    assert joined.output.shape[-1] == 2  # with the image
 
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)

@@ -168,6 +168,17 @@ def test_the_grey_channel_is_the_stored_grey_image():
     np.testing.assert_array_equal(preprocess(image, np.ones_like(image), settings)[..., 0], image)
 
 
+def test_the_colours_of_a_photograph_are_channels_in_the_given_order():
+    image, view = photograph(8, (60, 70, 3)), np.ones((60, 70), np.uint8)
+    settings = dataclasses.replace(DEFAULT, channels=("blue", "red", "green"), channel="green")
+    np.testing.assert_array_equal(preprocess(image, view, settings), image[..., [2, 0, 1]])
+    of_grey = preprocess(image[..., 0], view, settings)
+    np.testing.assert_array_equal(of_grey, np.repeat(image[..., :1], 3, axis=-1))
+    green = dataclasses.replace(DEFAULT, channels=("green",))
+    np.testing.assert_array_equal(preprocess(image, view, green), image[..., 1:2])
+    assert intensity_channels(settings).all() and not neutral_levels(settings).any()
+
+
 def masked_gaussian(image: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian-weighted mean over the pixels inside, by SciPy in float64."""
     sums, weights = (gaussian_filter(a, sigma, mode="mirror", truncate=5) for a in (image * inside, inside))

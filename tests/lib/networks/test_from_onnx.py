@@ -38,7 +38,7 @@ def test_the_output_agrees_with_keras(exported, shape):
     np.testing.assert_allclose(read_onnx_network(file).predict(images), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("architecture", ["enhance_laddernet", "resunet", "retina_gnet", "ldpc_net"])
+@pytest.mark.parametrize("architecture", ["enhance_laddernet", "resunet", "retina_gnet", "ldpc_net", "w_net"])
 def test_every_kind_of_network_can_be_exported(architecture):
     model = models.build(architecture, filters=(4, 8), dropout=0.1)
     images = np.random.default_rng(1).random((2, 37, 50, 1), np.float32)

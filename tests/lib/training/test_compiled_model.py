@@ -47,6 +47,19 @@ def test_the_error_for_a_loss_on_a_missing_rough_map(prepared):
         )
 
 
+def test_the_cosine_learning_rate_starts_again_after_each_cycle(prepared):
+    settings = ["learning_rate_schedule=cosine_cycles", "cycle_epochs=2", "learning_rate=0.01", "N_epochs=7"]
+    configuration = tiny_configuration(prepared, *(f"training settings.{setting}" for setting in settings))
+    compiled = compile_model(build_model(configuration), configuration.training_settings, steps=4)
+    rates = []
+    for step in range(20):
+        compiled.optimizer.iterations.assign(step)
+        rates.append(float(compiled.optimizer.learning_rate))
+    # Formula (5) of SGDR (Loshchilov and Hutter, ICLR 2017) with T_i = 2 epochs of 4 steps.
+    expected = [0.005 * (1 + np.cos(np.pi * (step % 8) / 8)) for step in range(20)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
 def test_a_training_is_traced_once(prepared):
     """With N_subimgs = 50 and batches of 16, a last batch of 2 would be traced too."""
     configuration = tiny_configuration(prepared, "training settings.N_subimgs=50")

@@ -225,14 +225,18 @@ def test_fresh_removes_the_files_of_the_training_before(prepared):
     assert not first.weights("best").exists() and not (first.folder / "ROC.png").exists()
 
 
-def test_a_resumed_training_with_a_loss_on_the_rough_map_gives_the_same_result(prepared):
+@pytest.mark.parametrize("architecture", ["ldpc_net", "w_net"])
+def test_a_resumed_training_with_a_loss_on_the_rough_map_gives_the_same_result(prepared, architecture):
     settings = [
-        "model.architecture=ldpc_net",
+        f"model.architecture={architecture}",
         "model.filters=4 4 8",
         "training settings.rough_map_loss_weight=1",
     ]
-    whole = train(tiny_configuration(prepared, *settings, "experiment name.name=rough"))
-    settings.append("experiment name.name=rough_cut")
+    if architecture == "w_net":
+        schedule = ("learning_rate_schedule=cosine_cycles", "cycle_epochs=2", "precision=mixed_bfloat16")
+        settings += [f"training settings.{setting}" for setting in schedule]
+    whole = train(tiny_configuration(prepared, *settings, f"experiment name.name=rough_{architecture}"))
+    settings.append(f"experiment name.name=rough_{architecture}_cut")
     train(tiny_configuration(prepared, *settings, "training settings.N_epochs=1"))
     cut = train(tiny_configuration(prepared, *settings))
     assert history(cut.folder) == history(whole.folder)
