@@ -64,7 +64,7 @@ def icc_2_1(squares: MeanSquares) -> np.ndarray:
 def icc_interval(squares: MeanSquares) -> tuple[float, float]:
     """95 % interval of ICC(2,1) of one sample, by F distributions.
 
-    McGraw and Wong, Psychol. Methods 1, 1996. Subjects are taken as independent. NaN if the ICC is not defined.
+    McGraw and Wong, Psychol. Methods 1, 1996. Subjects are taken as independent. NaN if there is no ICC.
     """
     n, k, icc = squares.subjects, squares.raters, icc_2_1(squares)
     rows, columns, error = squares.between_subjects, squares.between_raters, squares.error

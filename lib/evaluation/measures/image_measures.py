@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -94,16 +94,14 @@ def measure_image(
     predicted[field_of_view], true[field_of_view] = scores >= threshold, truth > 0
     boundary, pixels = boundary_agreement(predicted, true), scores.size
     brier = float(np.mean((scores - truth.astype(np.float32)) ** 2, dtype=np.float64)) if pixels else None
+    measured = ImageMeasures(pixels, boundary.nsd, boundary.hd95, brier)
     if structure.lower() in VESSELS or not pixels:
-        return ImageMeasures(pixels, boundary.nsd, boundary.hd95, brier)
-    return ImageMeasures(
-        pixels,
-        boundary.nsd,
-        boundary.hd95,
-        brier,
-        np.count_nonzero(predicted) / pixels,
-        np.count_nonzero(true) / pixels,
-        count_areas(predicted, true, pixels),
+        return measured
+    return replace(
+        measured,
+        index=np.count_nonzero(predicted) / pixels,
+        index_truth=np.count_nonzero(true) / pixels,
+        areas=count_areas(predicted, true, pixels),
     )
 
 
