@@ -18,8 +18,9 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.measuring import benchmark_parser, machine
+from lib.evaluation.measures.image_measures import MEASURES
 from lib.evaluation.patient_statistics import RESAMPLES, SCORES, SEED, Estimate, ScoredImage
-from lib.evaluation.pixel_scores import choose_threshold, f1_score, score_pixels
+from lib.evaluation.pixel_scores import choose_threshold, defined, f1_score, score_pixels
 from lib.evaluation.pooled_pixels import PooledPixels
 from lib.evaluation.test_run import draw_overlay
 from lib.experiments.plan import Plan, Run, read_plan
@@ -84,6 +85,15 @@ def figures_of(name: str, estimate: Estimate) -> dict[str, object]:
     return found
 
 
+def measures_of(estimate: Estimate) -> dict[str, object]:
+    """Value and interval of each of `MEASURES`, None where it is not defined."""
+    found: dict[str, object] = {}
+    for name, value, ends in zip(MEASURES, estimate.values, estimate.interval(), strict=True):
+        found[name] = defined(value)
+        found[f"{name}_interval"] = [defined(end) for end in ends] if np.isfinite(value) else None
+    return found
+
+
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
@@ -100,6 +110,7 @@ def main() -> None:
         "mean_image_auc_interval": interval,
         **figures_of("darkness_", darkness),
         **figures_of("difference_", ensemble.network.estimate.minus(darkness)),
+        **measures_of(ensemble.measures),
         "images": len(images),
         "patients": len({image.patient for image in images}),
         "seeds": len({run.seed for run in runs}),
@@ -194,6 +205,16 @@ def report(content: dict, images: Sequence[ScoredImage]) -> str:
         "## By the size of the area",
         "",
         markdown_table(["truth in the FOV", "images", "pooled Dice", "median Dice"], by_size(images)),
+        "",
+        "## Boundaries, single areas and index",
+        "",
+        "[Definitions](../reference/scores.md#boundaries-single-areas-and-index); "
+        "[published figures](../reference/scores.md#published-figures).",
+        "",
+        markdown_table(
+            ["", "network (ensemble)"],
+            [[title, cell(name)] for name, title in MEASURES.items() if content[name] is not None],
+        ),
         "",
     ]
     return "\n".join(lines)

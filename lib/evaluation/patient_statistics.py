@@ -8,7 +8,7 @@ patients; several seeds show the variation between trainings.
 
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,7 @@ class ScoredImage:
         scores: (pixels,) float32.
         truth: (pixels,) bool.
         threshold: a pixel is predicted positive if its score is at least this; None if there is none.
+        field_of_view: (H, W) bool; only measures of areas and boundaries need it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ScoredImage:
     scores: np.ndarray
     truth: np.ndarray
     threshold: float | None
+    field_of_view: np.ndarray | None = None
 
     def confusion(self) -> np.ndarray:
         """(4,) float64: TN, FP, FN, TP; NaN without a threshold."""
@@ -136,8 +138,8 @@ class Estimate:
     """Scores of all patients and of bootstrap samples of patients.
 
     Attributes:
-        values: (SCORES,) float64, NaN where not defined.
-        resampled: (SCORES, resamples) float64; the n-th sample draws the same patients in each estimate, so
+        values: (scores,) float64, in the order of `SCORES` or `MEASURES`, NaN where not defined.
+        resampled: (scores, resamples) float64; the n-th sample draws the same patients in each estimate, so
             that differences of two estimates are paired. None for fewer than two patients.
     """
 
@@ -152,11 +154,11 @@ class Estimate:
         return Estimate(self.values - other.values, difference)
 
     def interval(self) -> np.ndarray:
-        """(SCORES, 2): ends of the 95 % percentile interval; NaN where there is none.
+        """(scores, 2): ends of the 95 % percentile interval; NaN where there is none.
 
         Bootstrap samples in which a score is not defined (no positive pixel) are left out.
         """
-        ends = np.full((len(SCORES), 2), np.nan)
+        ends = np.full((self.values.size, 2), np.nan)
         if self.resampled is not None:
             for score in np.flatnonzero(np.isfinite(self.values)):
                 ends[score] = np.nanpercentile(self.resampled[score], [2.5, 97.5])
@@ -165,11 +167,22 @@ class Estimate:
 
 def estimate(seeds: Sequence[PatientCounts]) -> Estimate:
     """Scores of the pooled pixels of all patients, the mean over the seeds, which have the same patients."""
-    number = len(seeds[0].patients)
+    return bootstrap_patients(
+        len(seeds[0].patients),
+        lambda weights: np.mean([pooled_scores(counts, weights) for counts in seeds], axis=0),
+    )
+
+
+def bootstrap_patients(number: int, scores: Callable[[np.ndarray], np.ndarray]) -> Estimate:
+    """Scores of all patients and of `RESAMPLES` samples of them, the same samples in each call.
+
+    Args:
+        number: number of patients.
+        scores: takes (..., patients) int64, how often each patient is in the sample; gives (scores, ...).
+    """
 
     def score_sample(drawn: np.ndarray, axis: int = -1) -> np.ndarray:
-        weights = (drawn[..., None] == np.arange(number)).sum(axis=-2)
-        return np.mean([pooled_scores(counts, weights) for counts in seeds], axis=0)
+        return scores((drawn[..., None] == np.arange(number)).sum(axis=-2))
 
     everyone = np.arange(number)
     if number < 2:

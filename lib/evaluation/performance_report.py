@@ -6,11 +6,15 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from tabulate import tabulate
 
 from lib.configuration.experiment_folder import PER_IMAGE, PERFORMANCES
-from lib.evaluation.connectivity import MEASURES, Connectivity
-from lib.evaluation.pixel_scores import RATES, Scores, format_score
+from lib.evaluation.connectivity import MEASURES as CONNECTIVITY_MEASURES
+from lib.evaluation.connectivity import Connectivity
+from lib.evaluation.measures.agreement import icc_interval, mean_squares
+from lib.evaluation.measures.image_measures import MEASURES, ImageMeasures, index_pairs, summarise
+from lib.evaluation.pixel_scores import RATES, Scores, defined, format_score
 from lib.evaluation.scoring import Average, Evaluation, ImageScores, average
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
@@ -36,6 +40,9 @@ ROWS = {
     "pixels": "Pixels",
 }
 """The rows of the table: a field of `Scores`, and its title."""
+
+ICC_INTERVAL = ("index_icc_low", "index_icc_high")
+"""Names of the ends of the interval of the ICC."""
 
 CONNECTIVITY_ROWS = {
     "components": "Components, predicted",
@@ -85,7 +92,12 @@ def read_performances(file: Path) -> Evaluation:
             all_background=Scores(**content["all_background_in_field_of_view"]),
             second_observer=Scores(**second) if second else None,
             per_image=tuple(
-                ImageScores(image["name"], image["patient"], Scores(**image["scores"]))
+                ImageScores(
+                    image["name"],
+                    image["patient"],
+                    Scores(**image["scores"]),
+                    ImageMeasures.from_json(image["measures"]) if image.get("measures") else None,
+                )
                 for image in content["per_image"]
             ),
             connectivity=tuple(Connectivity(**one) for one in content["connectivity"]),
@@ -111,6 +123,7 @@ def performances_text(evaluation: Evaluation, context: Mapping[str, str]) -> str
             "",
             *_averages(evaluation),
             "",
+            *_measures(evaluation),
             *_connectivity(evaluation),
         ]
     )
@@ -171,11 +184,39 @@ def _averages(evaluation: Evaluation) -> list[str]:
     ]
 
 
+def measures_of(evaluation: Evaluation) -> dict[str, float | None]:
+    """The `MEASURES` of all images, and both ends of the 95 % interval of the ICC; None: not defined."""
+    images = [image.measures for image in evaluation.per_image if image.measures]
+    everyone = np.ones(len(images))
+    values = dict(zip(MEASURES, summarise(images, everyone), strict=True)) if images else {}
+    pairs = index_pairs([image for image in images if image.index is not None])
+    ends = icc_interval(mean_squares(pairs, np.ones(len(pairs))))
+    values |= zip(ICC_INTERVAL, ends, strict=True)
+    return {name: defined(value) for name, value in values.items()}
+
+
+def _measures(evaluation: Evaluation) -> list[str]:
+    values = measures_of(evaluation)
+    ends = [format_score(values.pop(name)) for name in ICC_INTERVAL]
+    lines = [[MEASURES[name], format_score(value)] for name, value in values.items() if value is not None]
+    if not lines:
+        return []
+    if values["index_icc"] is not None:
+        lines.append(["95 % interval of ICC(2,1)", f"{ends[0]} to {ends[1]}"])
+    return [
+        "Boundaries, single areas and index (share of the FOV), at the threshold; definitions in",
+        "docs/reference/scores.md. Measures that are not defined are left out.",
+        "",
+        *_aligned(lines),
+        "",
+    ]
+
+
 def _connectivity(evaluation: Evaluation) -> list[str]:
     if not evaluation.connectivity:
         return []
     lines = [["", "mean", "sd"]]
-    for name in ("components", "components_truth", *MEASURES):
+    for name in ("components", "components_truth", *CONNECTIVITY_MEASURES):
         lines.append([CONNECTIVITY_ROWS[name], *_mean_and_sd(average(evaluation.connectivity, name))])
     return [
         "Connectivity of the vessels, per image, FOV: components; CAL = connectivity * area * length",
@@ -208,6 +249,7 @@ def _as_json(evaluation: Evaluation, context: Mapping[str, str]) -> dict:
         "all_background_in_field_of_view": values["all_background"],
         "second_observer_in_field_of_view": values["second_observer"],
         "averages_over_images": values["averages"],
+        "measures": measures_of(evaluation),
         "connectivity": values["connectivity"],
         "per_image": values["per_image"],
     }
@@ -218,7 +260,12 @@ def _write_per_image(file: Path, evaluation: Evaluation) -> None:
     with file.open("w", encoding="utf-8-sig", newline="") as stream:
         writer = csv.writer(stream)
         fields = [field.name for field in dataclasses.fields(Scores)]
-        writer.writerow(["name", "patient", *fields])
-        for image in evaluation.per_image:
-            values = (getattr(image.scores, field) for field in fields)
-            writer.writerow([image.name, image.patient, *("n/a" if v is None else v for v in values)])
+        rows = [
+            {field: getattr(image.scores, field) for field in fields}
+            | (image.measures.columns() if image.measures else {})
+            for image in evaluation.per_image
+        ]
+        writer.writerow(["name", "patient", *rows[0]])
+        for image, row in zip(evaluation.per_image, rows, strict=True):
+            values = ("n/a" if value is None else value for value in row.values())
+            writer.writerow([image.name, image.patient, *values])

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from lib.evaluation.connectivity import Connectivity, measure_connectivity
+from lib.evaluation.measures.image_measures import ImageMeasures, measure_image
 from lib.evaluation.pixel_scores import (
     RATES,
     Curves,
@@ -57,11 +58,12 @@ class PredictedImage:
 
 @dataclass(frozen=True)
 class ImageScores:
-    """The scores of one image inside its field of view."""
+    """The scores of one image inside its field of view; measures are None in files of earlier versions."""
 
     name: str
     patient: str
     scores: Scores
+    measures: ImageMeasures | None = None
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,19 @@ class Scoring:
         threshold: for the network, chosen without the test images.
         darkness_threshold: for `blurred_darkness`, chosen likewise; None: this baseline has areas only.
         connectivity: measure the connectivity of vessels; takes about a second per image.
+        structure: [data attributes] structure; vessels have neither areas nor index (`measure_image`).
     """
 
     def __init__(
-        self, threshold: float, darkness_threshold: float | None = None, *, connectivity: bool = False
+        self,
+        threshold: float,
+        darkness_threshold: float | None = None,
+        *,
+        connectivity: bool = False,
+        structure: str = "",
     ) -> None:
         self._threshold, self._darkness_threshold = threshold, darkness_threshold
+        self._structure = structure
         self._network, self._whole = PooledPixels(), PooledPixels()
         self._darkness, self._human = PooledPixels(), PooledPixels()
         self._per_image: list[ImageScores] = []
@@ -141,7 +150,8 @@ class Scoring:
         else:
             self._human.add(case.second_observer[inside], truth)
         scores = score_pixels(probability, truth, self._threshold)
-        self._per_image.append(ImageScores(case.name, case.patient, scores))
+        measures = measure_image(probability, truth, inside, self._threshold, self._structure)
+        self._per_image.append(ImageScores(case.name, case.patient, scores, measures))
         if self._connectivity is not None:
             mask = (case.probability >= self._threshold) & inside
             self._connectivity.append(measure_connectivity(mask, (case.truth > 0) & inside))

@@ -14,6 +14,7 @@ from lib.configuration.experiment_folder import Experiment, refuse_other_setting
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import TESTED_FOLDER
 from lib.datasets.leakage import refuse_initial_weights, refuse_trained_images
+from lib.evaluation.measures.boundary import TOLERANCES_PX
 from lib.evaluation.performance_report import SCORE_FILES, write_performances
 from lib.evaluation.pixel_scores import Curves, Scores, format_score
 from lib.evaluation.predicted_images import (
@@ -80,6 +81,9 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         if darkness_threshold is None
         else "best F1 on the validation images",
     }
+    if spacing := settings.pixel_spacing_mm:
+        tolerances = ", ".join(f"{pixels * spacing:.3g}" for pixels in TOLERANCES_PX)
+        context["tolerances of NSD"] = f"{tolerances} mm, at {spacing:g} mm a pixel (pixel_spacing_mm)"
     if (pixels := point.min_area_px) > 1:
         f1 = f1_of_masks(read_predictions(results.predictions), point.threshold, [pixels])[pixels]
         context["masks of run_prediction.py"] = (
@@ -171,7 +175,12 @@ def score_and_draw(
 ) -> Evaluation:
     """Score the predictions and draw them in one pass, with a few images in memory at a time."""
     folder, settings = results.folder, configuration.testing_settings
-    scoring = Scoring(threshold, darkness_threshold, connectivity=settings.connectivity)
+    scoring = Scoring(
+        threshold,
+        darkness_threshold,
+        connectivity=settings.connectivity,
+        structure=configuration.data_attributes.structure,
+    )
     sizes, columns = sizes_of_predictions(results.predictions), settings.N_group_visual
     grids = {attribute: ImageGrid(sizes, columns) for attribute in GRIDS.values()}
     row: list[PredictedImage] = []

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lib.evaluation.bland_altman_and_calibration import Reliability, reliability
+from lib.evaluation.measures.image_measures import ImageMeasures, measure_image, summarise
 from lib.evaluation.patient_statistics import (
     SCORES,
     Estimate,
     PatientCounts,
     ScoredImage,
+    bootstrap_patients,
     count_patients,
     estimate,
 )
@@ -53,6 +55,7 @@ class Variant:
         confusion: (seeds, images, 4) float64: TN, FP, FN, TP of FOV pixels.
         reliability: calibration of the probabilities, all seeds pooled.
         network: pixels and scores of the network.
+        measures: the `MEASURES` of the network, (MEASURES,), the mean over the seeds.
         baselines: for each baseline its pixels and scores on the same patients.
         runs: its runs, finished or not; those of the plan that have this variant.
         ensemble_of_seeds: whether the networks of all seeds predict together.
@@ -63,6 +66,7 @@ class Variant:
     confusion: np.ndarray
     reliability: Reliability
     network: Pooled
+    measures: Estimate
     baselines: dict[str, Pooled]
     runs: tuple[Run, ...]
     ensemble_of_seeds: bool = False
@@ -252,6 +256,7 @@ def _variant(
         np.array([[image.confusion() for image in images] for images in seeds]),
         reliability([(image.scores, image.truth) for images in seeds for image in images]),
         _pooled(seeds),
+        estimate_measures(seeds, runs[0].configuration.data_attributes.structure),
         {
             baseline: _pooled([chosen], has_areas=baseline != HUMAN)
             for baseline, images in baselines.items()
@@ -270,6 +275,22 @@ def _pooled(seeds: Sequence[Sequence[ScoredImage]], *, has_areas: bool = True) -
     return Pooled(counts, estimated)
 
 
+def estimate_measures(seeds: Sequence[Sequence[ScoredImage]], structure: str) -> Estimate:
+    """The `MEASURES` of the images, the mean over the seeds, which have the same images in the same order."""
+    measures = [[_measures(image, structure) for image in images] for images in seeds]
+    patients = sorted({image.patient for image in seeds[0]})
+    rows = [patients.index(image.patient) for image in seeds[0]]
+    return bootstrap_patients(
+        len(patients),
+        lambda weights: np.mean([summarise(images, weights[..., rows]) for images in measures], axis=0),
+    )
+
+
+def _measures(image: ScoredImage, structure: str) -> ImageMeasures:
+    assert image.field_of_view is not None and image.threshold is not None  # images of networks have both
+    return measure_image(image.scores, image.truth, image.field_of_view, image.threshold, structure)
+
+
 def _of_patients(images: Sequence[ScoredImage], patients: set[str]) -> list[ScoredImage]:
     return sorted((i for i in images if i.patient in patients), key=lambda i: i.name)
 
@@ -284,4 +305,4 @@ def _baselines(tested: Evaluation, case: PredictedImage) -> Iterator[tuple[str, 
 
 def _scored(case: PredictedImage, scores: np.ndarray, threshold: float | None) -> ScoredImage:
     inside = case.field_of_view > 0
-    return ScoredImage(case.name, case.patient, scores[inside], case.truth[inside] > 0, threshold)
+    return ScoredImage(case.name, case.patient, scores[inside], case.truth[inside] > 0, threshold, inside)

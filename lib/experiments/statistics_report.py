@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tabulate import tabulate
 
+from lib.evaluation.measures.image_measures import MEASURES
 from lib.evaluation.patient_statistics import (
     FEWEST_PATIENTS,
     RESAMPLES,
@@ -34,8 +35,9 @@ def _estimates(variant: Variant) -> dict[str, Estimate]:
 
 def estimate_rows(variant: Variant) -> Iterator[dict]:
     """One row for each score of the network, of each baseline and of the difference; None: not defined."""
-    for name, estimate in _estimates(variant).items():
-        for score, value, ends in zip(SCORES, estimate.values, estimate.interval(), strict=True):
+    estimates = [(SCORES, name, estimate) for name, estimate in _estimates(variant).items()]
+    for names, name, estimate in [*estimates, (tuple(MEASURES), NETWORK, variant.measures)]:
+        for score, value, ends in zip(names, estimate.values, estimate.interval(), strict=True):
             yield {
                 "variant": variant.name,
                 "estimate": name,
@@ -94,8 +96,22 @@ def statistics_text(variants: Sequence[Variant], tests: Sequence[PairedTest]) ->
         "On the same bootstrap samples. An interval that contains 0 shows no difference.",
         "",
         markdown_table(["", *titles], differences),
+        "",
+        "## Boundaries, single areas and index",
+        "",
+        "At the threshold of each image; the index is the share of the field of view. The reference page of "
+        "the scores has the definitions.",
+        "",
+        markdown_table(["", *(variant.name for variant in variants)], _measure_rows(variants)),
         *(_tests_section(tests) if tests else []),
     ]
+
+
+def _measure_rows(variants: Sequence[Variant]) -> list[list[str]]:
+    """One row for each measure that is defined for one of the variants."""
+    columns = [_cells(variant.measures) for variant in variants]
+    rows = [list(row) for row in zip(MEASURES.values(), *columns, strict=True)]
+    return [row for row in rows if set(row[1:]) != {"n/a"}]
 
 
 def _about_cross_fitting(variants: Sequence[Variant]) -> list[str]:

@@ -1,6 +1,9 @@
+import numpy as np
 import pytest
 
-from benchmarks.cnp_cross_validation import finished_runs
+from benchmarks.cnp_cross_validation import finished_runs, measures_of
+from lib.evaluation.measures.image_measures import MEASURES
+from lib.evaluation.patient_statistics import Estimate
 from lib.experiments.plan import read_plan
 from lib.runtime.errors import UserError
 from tests.lib.experiments.test_running import NO_VALIDATION, plan_file
@@ -18,3 +21,11 @@ def test_no_figures_of_a_plan_with_unfinished_runs(tmp_path):
         run.results.performances.touch()
         run.results.predictions.touch()
     assert finished_runs(plan) == plan.runs
+
+
+def test_measures_that_are_not_defined_are_null():
+    values = np.full(len(MEASURES), np.nan)
+    values[0] = 0.5
+    found = measures_of(Estimate(values, np.tile(values[:, None] + [0, 0.25], 20)))
+    assert (found["nsd_2_px"], found["nsd_2_px_interval"]) == (0.5, [0.5, 0.75])
+    assert (found["presence_auc"], found["presence_auc_interval"]) == (None, None)

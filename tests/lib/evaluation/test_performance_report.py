@@ -4,7 +4,13 @@ import json
 import numpy as np
 import pytest
 
-from lib.evaluation.performance_report import performances_text, write_performances
+from lib.evaluation.measures.image_measures import MEASURES
+from lib.evaluation.performance_report import (
+    ICC_INTERVAL,
+    performances_text,
+    read_performances,
+    write_performances,
+)
 from lib.evaluation.pixel_scores import RATES
 from lib.evaluation.scoring import PredictedImage, evaluate
 
@@ -82,6 +88,15 @@ def test_json_reads_back_and_has_null_for_undefined(tmp_path, evaluation):
     assert data["all_background_in_field_of_view"]["precision"] is None
     assert data["per_image"][0]["name"] == "2-1, 患者 016"
     assert data["per_image"][1]["scores"]["auc_roc"] is None
+    measures = data["measures"]
+    assert set(measures) == {*MEASURES, *ICC_INTERVAL}
+    # The first image is predicted exactly; the second has a false area in half of its field of view.
+    assert (measures["nsd_2_px"], measures["hd95_px"]) == (0.5, 10**0.5 / 2)
+    assert (measures["area_f1"], measures["false_areas"], measures["index_mae"]) == (2 / 3, 0.5, 0.25)
+    assert measures["presence_auc"] == 0.5
+    assert measures["area_f1_small"] is None
+    read = read_performances(tmp_path / "new" / "performances.json")
+    assert read.per_image == evaluation.per_image
     assert data["averages_over_images"]["auc_roc"] == {"mean": 1.0, "standard_deviation": None, "images": 1}
 
 
@@ -93,6 +108,29 @@ def test_table_has_one_row_an_image(tmp_path, evaluation):
     assert set(RATES) <= set(first)
     assert (first["f1"], first["true_positives"], first["pixels"]) == ("1.0", "1", "2")
     assert (second["auc_roc"], second["accuracy"]) == ("n/a", "0.5")
+    assert (first["nsd_2_px"], second["nsd_2_px"], second["index"]) == ("1.0", "0.0", "0.5")
+    assert (first["areas_found"], second["areas_found"], second["areas_false"]) == ("1", "0", "1")
+
+
+def test_the_text_has_the_measures_that_are_defined(evaluation):
+    rows = [line.split("  ") for line in performances_text(evaluation, CONTEXT).splitlines()]
+    shown = {row[0]: row[-1].strip() for row in rows}
+    assert shown["F1 of areas"] == "0.6667" and shown["Index: mean absolute error"] == "0.2500"
+    assert "95 % interval of ICC(2,1)" in shown and "F1 of small areas" not in shown
+
+
+def test_scores_of_an_earlier_version_are_read_and_have_no_measures(tmp_path, evaluation):
+    write_performances(tmp_path, evaluation, CONTEXT)
+    file = tmp_path / "performances.json"
+    content = json.loads(file.read_text())
+    del content["measures"]
+    for image in content["per_image"]:
+        del image["measures"]
+    file.write_text(json.dumps(content))
+    read = read_performances(file)
+    assert [image.scores for image in read.per_image] == [image.scores for image in evaluation.per_image]
+    assert "NSD" not in performances_text(read, CONTEXT)
+    write_performances(tmp_path, read, CONTEXT)  # without measures
 
 
 def test_a_report_that_fails_leaves_nothing(tmp_path, evaluation):

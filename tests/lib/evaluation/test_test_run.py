@@ -17,7 +17,7 @@ from lib.datasets.prepared_hdf5 import read_part
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.evaluation.performance_report import read_performances, write_performances
 from lib.evaluation.scoring import PredictedImage, evaluate
-from lib.evaluation.test_run import draw_curves
+from lib.evaluation.test_run import draw_curves, score_and_draw
 from lib.evaluation.test_run import test as run_test
 from lib.networks.from_experiments import read_keras_network
 from lib.runtime.errors import UserError
@@ -42,6 +42,17 @@ def test_everything_promised_is_left_in_the_folder(tested):
         assert len(list(csv.DictReader(file))) == number
     scores = json.loads((experiment.folder / "performances.json").read_text())
     assert scores["context"]["threshold"].endswith("(best F1 on the validation images)")
+
+
+def test_vessels_are_tested_without_areas(tested):
+    configuration, experiment, evaluation = tested
+    assert all(image.measures.areas for image in evaluation.per_image)
+    vessels = dataclasses.replace(configuration.data_attributes, structure="vessels")
+    of_vessels = score_and_draw(
+        experiment, dataclasses.replace(configuration, data_attributes=vessels), evaluation.threshold, None
+    )
+    assert [image.measures.areas for image in of_vessels.per_image] == [None] * len(of_vessels.per_image)
+    assert "tolerances of NSD" not in (experiment.folder / "performances.txt").read_text()
 
 
 def test_scores_are_those_of_scikit_learn_on_predictions_made_here(tested):
@@ -74,7 +85,10 @@ def test_scores_are_those_of_scikit_learn_on_predictions_made_here(tested):
 def test_half_the_bits_give_nearly_the_same_scores_and_testing_says_which_it_took(prepared, capsys):
     def tiny(precision):
         return tiny_configuration(
-            prepared, "experiment name.name=precise", f"testing settings.precision={precision}"
+            prepared,
+            "experiment name.name=precise",
+            f"testing settings.precision={precision}",
+            "testing settings.pixel_spacing_mm=0.01",
         )
 
     experiment = train(tiny("float32"))
@@ -83,6 +97,7 @@ def test_half_the_bits_give_nearly_the_same_scores_and_testing_says_which_it_too
         found[precision] = run_test(tiny(precision)).in_field_of_view.auc_roc
         context = json.loads((experiment.folder / "performances.json").read_text())["context"]
         assert f" in {precision}, " in context["prediction"]
+        assert context["tolerances of NSD"].startswith("0.02, 0.05, 0.1 mm, at 0.01 mm a pixel")
     assert found["float32"] != found["mixed_bfloat16"]
     assert found["float32"] == pytest.approx(found["mixed_bfloat16"], abs=0.005)
     run_test(tiny("auto"))

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.measure import label
 from sklearn.metrics import f1_score, roc_auc_score
 
 from lib.evaluation import patient_statistics as intervals
 from lib.evaluation.bland_altman_and_calibration import reliability
-from lib.evaluation.patient_statistics import SCORES
+from lib.evaluation.measures.image_measures import MEASURES
+from lib.evaluation.patient_statistics import SCORES, ScoredImage
 from lib.evaluation.performance_report import write_performances
 from lib.evaluation.predicted_images import write_predictions
 from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
@@ -20,6 +22,7 @@ from lib.experiments.pooled_folds import (
     HUMAN,
     best_in_each_fold,
     cross_fitted,
+    estimate_measures,
     read_tested_images,
     read_variants,
 )
@@ -112,6 +115,34 @@ def test_folds_are_pooled_each_at_its_own_threshold_and_seeds_averaged(variants)
         np.testing.assert_array_equal(variant.reliability.pixels, expected.pixels)
 
 
+def test_measures_are_means_over_the_seeds_at_the_threshold_of_each_fold(variants):
+    for variant in variants:
+        errors, areas = [], []
+        for seed in SEEDS:
+            for fold in range(FOLDS):
+                for case in fold_cases(variant.name, seed, fold):
+                    inside = case.field_of_view > 0
+                    predicted = (case.probability >= threshold_of(fold)) & inside
+                    errors.append(abs(predicted[inside].mean() - case.truth[inside].mean()))
+                    areas.append(label(predicted, connectivity=2).max())
+        found = dict(zip(MEASURES, variant.measures.values, strict=True))
+        assert found["index_mae"] == pytest.approx(np.mean(errors))
+        # Each image has one true area; each area of a pixel counts, since 1 / 528 > .0001.
+        assert found["false_areas"] == pytest.approx(np.mean(areas) - found["area_sensitivity"])
+
+
+def test_vessels_have_no_index(monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    images = [
+        ScoredImage(
+            c.name, c.patient, c.probability.ravel(), c.truth.ravel() > 0, 0.5, np.ones((24, 24), bool)
+        )
+        for c in fold_cases("unet", 1, 0)
+    ]
+    found = dict(zip(MEASURES, estimate_measures([images], "vessels").values, strict=True))
+    assert np.isfinite(found["nsd_2_px"]) and np.isnan(found["index_mae"]) and np.isnan(found["area_f1"])
+
+
 def test_baselines_are_scored_on_the_same_pixels(variants):
     scores, truth, _ = pooled("unet", 1, lambda c: blurred_darkness(c.original))
     baselines = variants[0].baselines
@@ -171,7 +202,12 @@ def test_tables_and_pictures_hold_the_statistics(plan, variants):
     assert dice["patients"] == 8 and 0 < dice["p_value"] == dice["p_holm"] < 0.05
     rows = (table.parent / "results_estimates.csv").read_text().splitlines()
     assert rows[0].startswith("variant,estimate,images,patients,seeds,score,value,interval_low")
-    assert len(rows) == 1 + len(content["estimates"]) == 1 + 2 * 5 * 6
+    assert len(rows) == 1 + len(content["estimates"]) == 1 + 2 * (5 * 6 + len(MEASURES))
+    error = estimates["unet", "network", "index_mae"]
+    assert 0 < error["interval_low"] <= error["value"] <= error["interval_high"]
+    row = next(line for line in text.splitlines() if line.startswith("| Index: mean absolute error "))
+    assert f"{error['value']:.4f} [" in row
+    assert "AUC-ROC of presence" not in text  # each image has true areas
     write_comparison(plan, variants)
     for name in (
         "results", "comparison", "roc_curves", "precision_recall_curves", "box_plot", "bland_altman",
