@@ -16,10 +16,11 @@ from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
 from lib.networks.from_experiments import experiment_configuration, read_keras_ensemble, read_keras_network
 from lib.networks.keras_model import trained_model
-from lib.networks.onnx_metadata import METADATA_KEY, network_metadata
+from lib.networks.onnx_metadata import BYTES_PER_PIXEL_KEY, METADATA_KEY, network_metadata
 from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
+from models.cost import activation_bytes_per_pixel
 
 CONVERSIONS = 3
 """Attempts: tf2onnx 1.17 rarely makes a wrong network, and a right one when it converts again."""
@@ -80,6 +81,7 @@ def write_onnx(
     smaller.CopyFrom(exported)
     with_float16_weights(smaller.graph)
     description = network_metadata(network, configuration, (exported.graph, smaller.graph))
+    description[BYTES_PER_PIXEL_KEY] = sum(map(activation_bytes_per_pixel, members))
     metadata = json.dumps(description, sort_keys=True)
     exported = smaller if float16_weights else exported
     onnx.helper.set_model_props(exported, {METADATA_KEY: metadata})
