@@ -28,8 +28,8 @@ from lib.figures.mosaics import ImageGrid, labelled_rows
 from lib.figures.overlay import overlay
 from lib.figures.roc_and_precision_recall import Curve, Point, precision_recall_figure, roc_figure
 from lib.figures.style import BLUE, ORANGE, VERMILION
-from lib.networks.from_experiments import SECTIONS_EQUAL_IN_ENSEMBLE, SECTIONS_FIXED_BY_TRAINING, mean_model
 from lib.networks.batches import with_tile_size
+from lib.networks.from_experiments import SECTIONS_EQUAL_IN_ENSEMBLE, SECTIONS_FIXED_BY_TRAINING, mean_model
 from lib.networks.keras_model import trained_model
 from lib.networks.operating_point import configured_operating_point, write_operating_point
 from lib.prediction.sliding_window import described_window

@@ -21,7 +21,7 @@ LEAST_GAIN = 1.1
 MOST_ACTIVATIONS = 512 * 2**20
 """Bytes that the activations of an image or tile may need by estimate, with `window = auto`."""
 
-LEAST_TILE, TILE_OVERLAP = 512, 48
+LEAST_TILE, TILE_OVERLAP = 512, 32
 """Smallest side and overlap of the tiles of `window = auto`, in pixels."""
 
 

@@ -1,5 +1,6 @@
 """Prediction of an image of any size by a sliding window."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,12 +24,9 @@ SYMMETRIES: dict[str, list[tuple[bool, tuple[int, ...]]]] = {
 }
 """For each value of `tta`: whether rows and columns are exchanged, and the axes that are then flipped."""
 
-GRID = 32
-"""Tiles of `window = auto` begin at multiples of so many pixels, so that pooling and strides group the pixels of
-a tile as those of the whole image."""
-
-TILED = frozenset({"tiles", "auto"})
-"""Values of `window` with tiles."""
+GRID = 16
+"""Tiles of `window = auto` begin at multiples of so many pixels: then pooling groups the pixels of a tile as
+those of the whole image, and away from the borders of tiles the network computes the same."""
 
 
 def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
@@ -59,7 +57,7 @@ def described_window(settings: TestingSettings) -> str:
     if settings.window != "auto":
         return f"window = {settings.window}"
     side = settings.tile_size
-    return f"window = auto: up to {side}x{side} pixels the whole image, otherwise tiles of at most that size"
+    return f"window = auto: images of at most {side}x{side} pixels whole, larger ones in tiles of that area"
 
 
 def predict_stored_size(
@@ -149,11 +147,13 @@ def _predict_windows(predict: Predict, levels: np.ndarray, settings: TestingSett
 
 
 def _sliding_window(shape: tuple[int, ...], settings: TestingSettings) -> "SlidingWindow":
-    if settings.window in TILED:
-        grid = GRID if settings.window == "auto" else 1
-        longest, least_overlap = settings.tile_size // grid, settings.tile_overlap // grid
-        sides = np.array([tile_size_and_step(s // grid, longest, least_overlap) for s in shape]) * grid
-        return SlidingWindow(shape, tuple(sides[:, 0]), tuple(sides[:, 1]), tiles=True, grid=grid)
+    if settings.window == "auto":
+        patch, stride = zip(*cheapest_tiles(shape, settings.tile_size**2, settings.tile_overlap), strict=True)
+        return SlidingWindow(shape, patch, stride, tiles=True, grid=GRID)
+    if settings.window == "tiles":
+        sides = (tile_size_and_step(s, settings.tile_size, settings.tile_overlap) for s in shape)
+        patch, stride = zip(*sides, strict=True)
+        return SlidingWindow(shape, patch, stride, tiles=True)
     patch = (settings.test_patch_height, settings.test_patch_width)
     overlap = settings.window == "overlap"
     stride = (settings.stride_height, settings.stride_width) if overlap else patch
@@ -161,7 +161,7 @@ def _sliding_window(shape: tuple[int, ...], settings: TestingSettings) -> "Slidi
 
 
 def _batch_size(settings: TestingSettings) -> int:
-    if settings.window in TILED:  # tiles are large
+    if settings.window in {"tiles", "auto"}:  # tiles are large
         return 1
     if isinstance(settings.test_batch_size, str):
         raise ValueError("test_batch_size = auto: with_batch_size must choose a number before")
@@ -198,6 +198,26 @@ def tile_size_and_step(side: int, longest: int, overlap: int) -> tuple[int, int]
     return length, length - overlap if number > 1 else length
 
 
+def cheapest_tiles(shape: tuple[int, ...], most_pixels: int, overlap: int) -> list[tuple[int, int]]:
+    """Length and step of tiles along both sides of an image: the least pixels in all tiles together.
+
+    `overlap` and both sides of the image are multiples of `GRID`; so are the lengths and steps. A tile has at
+    most `most_pixels`, which must be enough for a square of twice the overlap.
+    """
+    sides, least = [side // GRID for side in shape], overlap // GRID
+    found = []
+    for rows in range(1, 1 + max(1, sides[0] - least)):
+        for columns in range(1, 1 + max(1, sides[1] - least)):
+            numbers = rows, columns
+            lengths = [-(-(s + (n - 1) * least) // n) for s, n in zip(sides, numbers, strict=True)]
+            if math.prod(lengths) * GRID**2 <= most_pixels:
+                found.append((math.prod(numbers) * math.prod(lengths), numbers, lengths))
+                break  # more columns cost more
+    _, numbers, lengths = min(found)
+    steps = [length - least * (n > 1) for length, n in zip(lengths, numbers, strict=True)]
+    return [(GRID * length, GRID * step) for length, step in zip(lengths, steps, strict=True)]
+
+
 class SlidingWindow:
     """Patches of one image, and the mean of the predicted patches over each pixel.
 
@@ -208,7 +228,8 @@ class SlidingWindow:
         tiles: spread the patches evenly and weight them by a Gaussian whose standard deviation is an eighth
             of the patch, as nnU-Net does (Isensee et al., Nature Methods 18, 2021); otherwise patches are
             exactly `stride` apart and have equal weights.
-        grid: tiles start at multiples of it; then it divides shape, patch and stride.
+        grid: if above 1, tiles start at multiples of it, which divides shape, patch and stride; their weights
+            are constant, and fall in the overlap only.
 
     Attributes:
         starts: (patches, 2) int: row and column of the first pixel of each patch.
@@ -227,11 +248,12 @@ class SlidingWindow:
         self.padded = tuple(max(s, p) for s, p in zip(shape, patch, strict=True))
         starts = partial(even_starts, grid=grid) if tiles else strided_starts
         sides = [starts(*side) for side in zip(self.padded, patch, stride, strict=True)]
-        grid = np.meshgrid(*sides, indexing="ij")
-        self.starts = np.stack([g.ravel() for g in grid], axis=1)
+        self.starts = np.stack([g.ravel() for g in np.meshgrid(*sides, indexing="ij")], axis=1)
         self._sum = np.zeros(self.padded, np.float32)
-        # The Gaussian is separable: weights and their sums are outer products of rows and columns.
-        weights = [_gaussian(p) if tiles else np.ones(p) for p in patch]
+        # The weights are separable: they and their sums are outer products of rows and columns.
+        weights = [
+            _weights(p, p - s, grid) if tiles else np.ones(p) for p, s in zip(patch, stride, strict=True)
+        ]
         covers = [
             np.sum([np.pad(w, (at, s - at - w.size)) for at in ats], axis=0)
             for s, w, ats in zip(self.padded, weights, sides, strict=True)
@@ -273,6 +295,15 @@ def even_starts(size: int, patch: int, stride: int, grid: int = 1) -> np.ndarray
     """
     steps = -(-(size - patch) // stride)
     return np.linspace(0, (size - patch) // grid, steps + 1).round().astype(int) * grid
+
+
+def _weights(size: int, overlap: int, grid: int) -> np.ndarray:
+    """(size,) float64: the weights of a tile along one side."""
+    if grid == 1:
+        return _gaussian(size)
+    # They fall in the middle half of the overlap: the last pixels of a tile lack the pixels outside it.
+    from_end = np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5
+    return np.clip((from_end - overlap / 4) / max(overlap / 2, 1), 1e-3, 1)
 
 
 def _gaussian(size: int) -> np.ndarray:
