@@ -123,12 +123,14 @@ def main() -> None:
 
     # Imported here, so that run_script reports a missing package.
     from lib.prediction import folder, found_images, fovea, on_cluster
+    from lib.prediction.sliding_window import described_window
 
     cluster = ClusterOptions.of(arguments)
     images = found_images.find_images(arguments.images, arguments.output)
     foveae = fovea.read_foveae(arguments.fovea, images)
     chosen = _chosen(arguments)
     network = chosen.read()
+    print(described_window(network.testing_settings))
     with on_cluster.cluster_prediction(cluster, chosen, foveae) as predict_many:
         table, failures = folder.predict_images(
             network, images, arguments.output, foveae, predict_many, overwrite=arguments.overwrite

@@ -28,12 +28,15 @@ HEIGHT, WIDTH = 768, 868
 
 def on_keras(architecture: str, filters: str, precision: str = "float32"):
     """Build a network with random weights; return configuration, Keras model and `TrainedNetwork`."""
+    from lib.networks.batches import with_tile_size
     from lib.networks.keras_model import build_model
     from lib.networks.trained_network import TrainedNetwork
+    from models.cost import activation_bytes_per_pixel
 
     settings = [f"model.architecture={architecture}", f"model.filters={filters}"]
     configuration = read_configuration(DEFAULT_CONFIGURATION, settings)
     model = build_model(configuration, precision)
+    settings = with_tile_size(configuration.testing_settings, partial(activation_bytes_per_pixel, model))
     network = TrainedNetwork(
         name=architecture,
         architecture=architecture,
@@ -41,7 +44,7 @@ def on_keras(architecture: str, filters: str, precision: str = "float32"):
         label="NP",
         info_banner="auto",
         preprocessing=configuration.preprocessing,
-        testing_settings=configuration.testing_settings,
+        testing_settings=settings,
         threshold=0.999,  # random weights with .5 would give a mask of noise with a thousand areas
         threshold_source="benchmark",
         min_area_px=50,

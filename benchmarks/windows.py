@@ -10,6 +10,7 @@ docs/results/windows.{json,md,png}.
 import dataclasses
 import re
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import PROJECT
 
 PUBLISHED = "stride 5"
-REPORTED = (PUBLISHED, "stride 16", "side by side", "whole", "tiles of 512")
+REPORTED = (PUBLISHED, "stride 16", "side by side", "whole", "auto", "tiles of 512")
 """Scored on the test images together with the chosen way."""
 
 WINDOWS = {
@@ -32,6 +33,7 @@ WINDOWS = {
     "patches of 96, stride 48": {"window": "overlap", "patch": 96, "stride": 48},
     "patches of 96, stride 32": {"window": "overlap", "patch": 96, "stride": 32},
     "whole": {"window": "whole"},
+    "auto": {"window": "auto"},
     **{f"tiles of {side}": {"window": "tiles", "tile": side} for side in (128, 256, 512)},
     **{
         f"tiles of {side}, half overlapping": {"window": "tiles", "tile": side, "overlap": side // 2}
@@ -42,7 +44,7 @@ MIRRORED = ("whole", "tiles of 512", "patches of 96, stride 48")
 FAMILIES = {
     "patches of 48 (their stride)": r"stride (\d+)|side by side",
     "patches of 96 (their stride)": r"patches of 96, stride (\d+)",
-    "whole image": "whole",
+    "whole image": "whole|auto",
     "tiles (their side)": r"tiles of (\d+)",
     "tiles, half overlapping (their side)": r"tiles of (\d+), half overlapping",
     "with mirror images": r"(.+), mirrored",
@@ -72,13 +74,16 @@ def scored(model, configuration, part: str, names: list[str], limits: dict[str, 
 
     from lib.datasets.prepared_hdf5 import read_part
     from lib.images.preprocessing import preprocess
+    from lib.networks.batches import with_tile_size
     from lib.prediction.sliding_window import predict_image
+    from models.cost import activation_bytes_per_pixel
 
     images = list(read_part(configuration.data_paths.hdf5(part)))
     levels = [preprocess(i.original, i.field_of_view, configuration.preprocessing) for i in images]
     every, found = candidates(), {}
     for name in names:
         settings = dataclasses.replace(configuration.testing_settings, **every[name])
+        settings = with_tile_size(settings, partial(activation_bytes_per_pixel, model))
         number = limits.get(name, len(images))
         quick = dataclasses.replace(settings, stride_height=48, stride_width=48)
         predict_image(model.predict_on_batch, levels[0], quick)  # traces

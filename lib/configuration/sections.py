@@ -241,7 +241,7 @@ class TestingSettings:
     N_group_visual: int = key(number(int, least=1))
     test_patch_height: int = key(number(int, least=8))
     test_patch_width: int = key(number(int, least=8))
-    window: str = key(one_of("overlap", "side_by_side", "tiles", "whole"))
+    window: str = key(one_of("auto", "overlap", "side_by_side", "tiles", "whole"))
     stride_height: int = key(number(int, least=1))
     stride_width: int = key(number(int, least=1))
     test_batch_size: int | Literal["auto"] = key(either("auto", number(int, least=1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,13 @@ from lib.configuration.reading import Configuration
 from lib.datasets.prepared_hdf5 import names_and_patients, read_part
 from lib.evaluation.scoring import PredictedImage, refuse_not_finite
 from lib.images.preprocessing import preprocess
-from lib.networks.batches import HalfBatchRetry, with_batch_size
+from lib.networks.batches import HalfBatchRetry, with_batch_size, with_tile_size
 from lib.prediction.sliding_window import predict_stored_size
 from lib.runtime.atomic_files import remove_abandoned, written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
+from models.cost import activation_bytes_per_pixel
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +39,7 @@ def predict_part(
     predict = HalfBatchRetry(model.predict_on_batch)
     channels = len(configuration.preprocessing.channels)
     settings = with_batch_size(model.predict_on_batch, configuration.testing_settings, channels)
+    settings = with_tile_size(settings, partial(activation_bytes_per_pixel, model))
     for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
         yield PredictedImage(

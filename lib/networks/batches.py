@@ -1,5 +1,6 @@
-"""Batch size of a prediction or a training: the fastest one, and half of it when memory runs out."""
+"""Batch size of a prediction or a training, and size of tiles: as memory allows."""
 
+import math
 import timeit
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,12 @@ BATCH_SIZES = tuple(2**n for n in range(2, 13))
 
 LEAST_GAIN = 1.1
 """A batch of twice the size must give this many times the patches a second: it needs more memory."""
+
+MOST_ACTIVATIONS = 512 * 2**20
+"""Bytes that the activations of an image or tile may need by estimate, with `window = auto`."""
+
+LEAST_TILE, TILE_OVERLAP = 512, 32
+"""Smallest side and overlap of the tiles of `window = auto`, in pixels."""
 
 
 def fastest_batch_size(compute: Callable[[int], object]) -> int:
@@ -56,6 +63,17 @@ def with_batch_size(predict: Predict, settings: TestingSettings, channels: int) 
     if settings.window in {"overlap", "side_by_side"}:
         size = fastest_batch_size(lambda n: predict(np.zeros((n, *patch, channels), np.float32)))
     return replace(settings, test_batch_size=size)
+
+
+def with_tile_size(settings: TestingSettings, bytes_per_pixel: Callable[[], int]) -> TestingSettings:
+    """The settings with the largest tiles that `MOST_ACTIVATIONS` allows if `window = auto`.
+
+    `bytes_per_pixel` computes the estimate of the network, see `models.cost.activation_bytes_per_pixel`.
+    """
+    if settings.window != "auto":
+        return settings
+    side = max(LEAST_TILE, math.isqrt(MOST_ACTIVATIONS // bytes_per_pixel()))
+    return replace(settings, tile_size=side, tile_overlap=TILE_OVERLAP)
 
 
 class HalfBatchRetry:

@@ -5,13 +5,14 @@ all its weights and uses only operators of the ONNX standard: then it reads no o
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 
-from lib.networks.batches import HalfBatchRetry, with_batch_size
-from lib.networks.onnx_metadata import network_fields, read_checked_file
+from lib.networks.batches import HalfBatchRetry, with_batch_size, with_tile_size
+from lib.networks.onnx_metadata import network_fields, read_checked_file, stated_bytes_per_pixel
 from lib.networks.trained_network import Predict, TrainedNetwork
 from lib.runtime.errors import UserError, is_out_of_memory
 
@@ -41,6 +42,7 @@ def read_onnx_network(file: Path, overrides: Sequence[str] = (), engine: str = "
     settings = fields["testing_settings"]
     predict = _checked(engines[engine](data, file, settings.precision), file)
     channels = len(fields["preprocessing"].channels)
+    settings = with_tile_size(settings, partial(stated_bytes_per_pixel, description, file))
     fields["testing_settings"] = with_batch_size(predict, settings, channels)
     return TrainedNetwork(**fields, predict=HalfBatchRetry(predict))
 

@@ -14,12 +14,19 @@ import onnxruntime
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
-from lib.networks.from_experiments import experiment_configuration, read_keras_ensemble, read_keras_network
+from lib.networks.from_experiments import (
+    experiment_configuration,
+    mean_model,
+    read_keras_ensemble,
+    read_keras_network,
+)
 from lib.networks.keras_model import trained_model
-from lib.networks.onnx_metadata import METADATA_KEY, network_metadata
+from lib.networks.onnx_metadata import BYTES_PER_PIXEL_KEY, METADATA_KEY, network_metadata
 from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
+from models.cost import activation_bytes_per_pixel
+from models.folding import fold_batch_normalisation
 
 CONVERSIONS = 3
 """Attempts: tf2onnx 1.17 rarely makes a wrong network, and a right one when it converts again."""
@@ -80,6 +87,8 @@ def write_onnx(
     smaller.CopyFrom(exported)
     with_float16_weights(smaller.graph)
     description = network_metadata(network, configuration, (exported.graph, smaller.graph))
+    folded = mean_model([fold_batch_normalisation(member) for member in members])
+    description[BYTES_PER_PIXEL_KEY] = activation_bytes_per_pixel(folded)
     metadata = json.dumps(description, sort_keys=True)
     exported = smaller if float16_weights else exported
     onnx.helper.set_model_props(exported, {METADATA_KEY: metadata})

@@ -37,6 +37,12 @@ WEIGHTS_KEY, OPERATIONS_KEY = "initializers_sha256", "operations"
 """Keys of the description for the SHA-256 of all tensors of the graph, as float32 and as float16, and for
 the number of nodes of each operator. Older files lack them."""
 
+BYTES_PER_PIXEL_KEY = "activation_bytes_per_pixel"
+"""Key of the description for the memory of the activations, for `window = auto`."""
+
+UNKNOWN_BYTES_PER_PIXEL = 4096
+"""For files without that key; more than any network of this project needs at the width of its paper."""
+
 MOST_OPERATIONS = 20_000
 """Most nodes of a graph without `operations`; the largest network of this project has some hundred."""
 
@@ -214,6 +220,21 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
                 )
             fields["threshold_source"] = "configuration"
     return fields
+
+
+def stated_bytes_per_pixel(content: dict[str, Any], file: Path) -> int:
+    """Memory of the activations for each pixel of the image, in bytes.
+
+    Raises:
+        UserError: the description has another value than a whole number above 0.
+    """
+    stated = content.get(BYTES_PER_PIXEL_KEY, UNKNOWN_BYTES_PER_PIXEL)
+    if type(stated) is not int or stated < 1:
+        raise UserError(
+            f"{file}: its metadata have {BYTES_PER_PIXEL_KEY} = {str(stated)[:50]}; expected a whole number "
+            "above 0; export it again"
+        )
+    return stated
 
 
 def _scalar_fields(content: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Prediction of an image of any size by a sliding window."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import cv2
 import numpy as np
@@ -22,6 +24,10 @@ SYMMETRIES: dict[str, list[tuple[bool, tuple[int, ...]]]] = {
 }
 """For each value of `tta`: whether rows and columns are exchanged, and the axes that are then flipped."""
 
+GRID = 16
+"""Tiles of `window = auto` begin at multiples of so many pixels: then pooling groups the pixels of a tile as
+those of the whole image, and away from the borders of tiles the network computes the same."""
+
 
 def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
     """Predict a whole image; with `tta`, the mean over the image and its mirror images or all its symmetries.
@@ -29,7 +35,8 @@ def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSetting
     Args:
         predict: the network.
         levels: (H, W, C) uint8, preprocessed; any size, also smaller than a patch.
-        settings: window, size and strides of patches, `test_batch_size` as a number, tiles, tta.
+        settings: window, size and strides of patches, `test_batch_size` as a number, tiles, tta;
+            with `window = auto` those of `lib.networks.batches.with_tile_size`.
 
     Returns:
         (H, W) float32.
@@ -43,6 +50,14 @@ def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSetting
         probability = np.flip(_predict_windows(predict, turned, settings), axes)
         predicted.append(probability.T if transposed else probability)
     return np.asarray(np.mean(predicted, axis=0, dtype=np.float32))
+
+
+def described_window(settings: TestingSettings) -> str:
+    """How images are predicted, for the user; `settings` as for `predict_image`."""
+    if settings.window != "auto":
+        return f"window = {settings.window}"
+    side = settings.tile_size
+    return f"window = auto: images of at most {side}x{side} pixels whole, larger ones in tiles of that area"
 
 
 def predict_stored_size(
@@ -104,9 +119,14 @@ def with_logit_shift(probability: np.ndarray, field_of_view: np.ndarray, share: 
 
 def _predict_windows(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
     """(H, W) float32 from levels (H, W, C)."""
-    if settings.window == "whole":
+    fits = settings.window == "auto" and levels.shape[0] * levels.shape[1] <= settings.tile_size**2
+    if settings.window == "whole" or fits:
         whole = predict(network_input(np.ascontiguousarray(levels))[None])
         return np.asarray(whole, np.float32)[0, ..., 0]
+    height, width = levels.shape[:2]
+    if settings.window == "auto":
+        margins = [(0, -height % GRID), (0, -width % GRID), (0, 0)]
+        levels = np.pad(levels, margins, mode="symmetric")  # as networks do
     windows = _sliding_window(levels.shape[:2], settings)
     number = len(windows.starts)
     size = min(_batch_size(settings), number)
@@ -119,12 +139,17 @@ def _predict_windows(predict: Predict, levels: np.ndarray, settings: TestingSett
         return np.asarray(probability, np.float32)[: len(patches), ..., 0]
 
     batches = [slice(start, start + size) for start in range(0, number, size)]
-    for chosen, probability in zip(batches, _in_two_threads(predict_batch, batches), strict=True):
+    # The tiles of auto are as large as memory allows: one at a time.
+    predicted = (map if settings.window == "auto" else _in_two_threads)(predict_batch, batches)
+    for chosen, probability in zip(batches, predicted, strict=True):
         windows.add(probability, chosen)
-    return windows.mean
+    return windows.mean[:height, :width]
 
 
 def _sliding_window(shape: tuple[int, ...], settings: TestingSettings) -> "SlidingWindow":
+    if settings.window == "auto":
+        patch, stride = zip(*cheapest_tiles(shape, settings.tile_size**2, settings.tile_overlap), strict=True)
+        return SlidingWindow(shape, patch, stride, tiles=True, grid=GRID)
     if settings.window == "tiles":
         sides = (tile_size_and_step(s, settings.tile_size, settings.tile_overlap) for s in shape)
         patch, stride = zip(*sides, strict=True)
@@ -136,7 +161,7 @@ def _sliding_window(shape: tuple[int, ...], settings: TestingSettings) -> "Slidi
 
 
 def _batch_size(settings: TestingSettings) -> int:
-    if settings.window == "tiles":  # tiles are large
+    if settings.window in {"tiles", "auto"}:  # tiles are large
         return 1
     if isinstance(settings.test_batch_size, str):
         raise ValueError("test_batch_size = auto: with_batch_size must choose a number before")
@@ -173,6 +198,26 @@ def tile_size_and_step(side: int, longest: int, overlap: int) -> tuple[int, int]
     return length, length - overlap if number > 1 else length
 
 
+def cheapest_tiles(shape: tuple[int, ...], most_pixels: int, overlap: int) -> list[tuple[int, int]]:
+    """Length and step of tiles along both sides of an image: the least pixels in all tiles together.
+
+    `overlap` and both sides of the image are multiples of `GRID`; so are the lengths and steps. A tile has at
+    most `most_pixels`, which must be enough for a square of twice the overlap.
+    """
+    sides, least = [side // GRID for side in shape], overlap // GRID
+    found = []
+    for rows in range(1, 1 + max(1, sides[0] - least)):
+        for columns in range(1, 1 + max(1, sides[1] - least)):
+            numbers = rows, columns
+            lengths = [-(-(s + (n - 1) * least) // n) for s, n in zip(sides, numbers, strict=True)]
+            if math.prod(lengths) * GRID**2 <= most_pixels:
+                found.append((math.prod(numbers) * math.prod(lengths), numbers, lengths))
+                break  # more columns cost more
+    _, numbers, lengths = min(found)
+    steps = [length - least * (n > 1) for length, n in zip(lengths, numbers, strict=True)]
+    return [(GRID * length, GRID * step) for length, step in zip(lengths, steps, strict=True)]
+
+
 class SlidingWindow:
     """Patches of one image, and the mean of the predicted patches over each pixel.
 
@@ -183,23 +228,32 @@ class SlidingWindow:
         tiles: spread the patches evenly and weight them by a Gaussian whose standard deviation is an eighth
             of the patch, as nnU-Net does (Isensee et al., Nature Methods 18, 2021); otherwise patches are
             exactly `stride` apart and have equal weights.
+        grid: if above 1, tiles start at multiples of it, which divides shape, patch and stride; their weights
+            are constant, and fall in the overlap only.
 
     Attributes:
         starts: (patches, 2) int: row and column of the first pixel of each patch.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], patch: tuple[int, ...], stride: tuple[int, ...], *, tiles: bool = False
+        self,
+        shape: tuple[int, ...],
+        patch: tuple[int, ...],
+        stride: tuple[int, ...],
+        *,
+        tiles: bool = False,
+        grid: int = 1,
     ) -> None:
         self.shape, self.patch = shape, patch
         self.padded = tuple(max(s, p) for s, p in zip(shape, patch, strict=True))
-        starts = even_starts if tiles else strided_starts
+        starts = partial(even_starts, grid=grid) if tiles else strided_starts
         sides = [starts(*side) for side in zip(self.padded, patch, stride, strict=True)]
-        grid = np.meshgrid(*sides, indexing="ij")
-        self.starts = np.stack([g.ravel() for g in grid], axis=1)
+        self.starts = np.stack([g.ravel() for g in np.meshgrid(*sides, indexing="ij")], axis=1)
         self._sum = np.zeros(self.padded, np.float32)
-        # The Gaussian is separable: weights and their sums are outer products of rows and columns.
-        weights = [_gaussian(p) if tiles else np.ones(p) for p in patch]
+        # The weights are separable: they and their sums are outer products of rows and columns.
+        weights = [
+            _weights(p, p - s, grid) if tiles else np.ones(p) for p, s in zip(patch, stride, strict=True)
+        ]
         covers = [
             np.sum([np.pad(w, (at, s - at - w.size)) for at in ats], axis=0)
             for s, w, ats in zip(self.padded, weights, sides, strict=True)
@@ -234,10 +288,22 @@ def strided_starts(size: int, patch: int, stride: int) -> np.ndarray:
     return starts if starts[-1] == size - patch else np.append(starts, size - patch)
 
 
-def even_starts(size: int, patch: int, stride: int) -> np.ndarray:
-    """Starts of patches along one side: from end to end in equal steps of at most `stride`."""
+def even_starts(size: int, patch: int, stride: int, grid: int = 1) -> np.ndarray:
+    """Starts of patches along one side: from end to end in equal steps of at most `stride`.
+
+    They are multiples of `grid`, which divides size, patch and stride.
+    """
     steps = -(-(size - patch) // stride)
-    return np.linspace(0, size - patch, steps + 1).round().astype(int)
+    return np.linspace(0, (size - patch) // grid, steps + 1).round().astype(int) * grid
+
+
+def _weights(size: int, overlap: int, grid: int) -> np.ndarray:
+    """(size,) float64: the weights of a tile along one side."""
+    if grid == 1:
+        return _gaussian(size)
+    # They fall in the middle half of the overlap: the last pixels of a tile lack the pixels outside it.
+    from_end = np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5
+    return np.clip((from_end - overlap / 4) / max(overlap / 2, 1), 1e-3, 1)
 
 
 def _gaussian(size: int) -> np.ndarray:

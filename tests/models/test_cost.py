@@ -9,7 +9,7 @@ from keras import layers
 import models
 from lib.runtime.paths import PROJECT
 from models.__main__ import published_sizes
-from models.cost import markdown_table, multiply_adds, receptive_field
+from models.cost import activation_bytes_per_pixel, markdown_table, multiply_adds, receptive_field
 from models.efficientnet_unet import MOST_LEVELS
 
 
@@ -98,3 +98,24 @@ def test_the_table_of_all_networks_is_printed_without_messages_of_tensorflow():
     printed = subprocess.run([sys.executable, "-m", "models"], cwd=PROJECT, capture_output=True, text=True)
     assert printed.returncode == 0 and printed.stderr == ""
     assert printed.stdout.startswith("| network")
+
+
+def test_activations_of_a_small_network_agree_with_a_calculation_by_hand():
+    # Numbers a pixel: image 1, then 4, 1, 1.5, 5, 1. Most at the transposed convolution: the image, its input
+    # and its output, and a copy of the last two.
+    assert activation_bytes_per_pixel(tiny()) == 4 * (1 + 2 * (1.5 + 5))
+
+
+def test_an_activation_that_a_later_layer_needs_stays_in_memory():
+    image = keras.Input((None, None, 1))
+    first = layers.Conv2D(3, 1)(image)
+    x = layers.Conv2D(8, 1)(layers.Conv2D(2, 1)(first))
+    model = keras.Model(image, layers.Conv2D(1, 1)(layers.Concatenate()([first, x])))
+    assert activation_bytes_per_pixel(model) == 4 * (1 + 2 * (3 + 8 + 11))  # at the concatenation
+
+
+def test_the_members_of_a_mean_need_memory_at_the_same_time():
+    image = keras.Input((None, None, 1))
+    members = [tiny(), tiny()]
+    mean = keras.Model(image, layers.Average()([member(image) for member in members]))
+    assert activation_bytes_per_pixel(mean) >= 2 * activation_bytes_per_pixel(tiny())

@@ -149,7 +149,7 @@ def test_keys_of_retina_unet_keep_their_names():
 def test_average_mode_of_retina_unet_is_translated(tmp_path, old, window):
     file = tmp_path / "a.txt"
     text = DEFAULT_CONFIGURATION.read_text(encoding="utf-8")
-    file.write_text(text.replace("window = tiles", f"average_mode = {old}"), encoding="utf-8")
+    file.write_text(text.replace("window = auto", f"average_mode = {old}"), encoding="utf-8")
     assert read_configuration(file).testing_settings.window == window
     override = f"testing settings.average_mode={old}"
     read = read_configuration(DEFAULT_CONFIGURATION, [override])

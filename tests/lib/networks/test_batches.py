@@ -1,11 +1,22 @@
+import dataclasses
 import time
 
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lib.networks.batches import HalfBatchRetry, fastest_batch_size
+from lib.configuration.reading import read_configuration
+from lib.networks.batches import (
+    LEAST_TILE,
+    MOST_ACTIVATIONS,
+    HalfBatchRetry,
+    fastest_batch_size,
+    with_tile_size,
+)
 from lib.runtime.errors import UserError
+from lib.runtime.paths import DEFAULT_CONFIGURATION
 from tests.hungry_layer import hungry
 
 
@@ -76,3 +87,17 @@ def test_other_errors_during_the_prediction_are_raised(images):
 
     with pytest.raises(ValueError, match="channels"):
         HalfBatchRetry(predict)(images)
+
+
+@given(st.integers(1, 20_000))
+def test_tiles_of_auto_are_as_large_as_the_limit_of_memory_allows(bytes_per_pixel):
+    settings = read_configuration(DEFAULT_CONFIGURATION).testing_settings
+    side = with_tile_size(settings, lambda: bytes_per_pixel).tile_size
+    assert side >= LEAST_TILE and (side + 1) ** 2 * bytes_per_pixel > MOST_ACTIVATIONS
+    assert side == LEAST_TILE or side**2 * bytes_per_pixel <= MOST_ACTIVATIONS
+
+
+def test_the_tiles_of_other_windows_stay_as_they_are():
+    settings = read_configuration(DEFAULT_CONFIGURATION).testing_settings
+    tiles = dataclasses.replace(settings, window="tiles")
+    assert with_tile_size(tiles, lambda: 1) == tiles

@@ -11,7 +11,7 @@ import pytest
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
-from lib.networks.from_experiments import read_keras_ensemble
+from lib.networks.from_experiments import read_keras_ensemble, read_keras_network
 from lib.networks.from_onnx import read_onnx_network
 from lib.networks.keras_model import trained_model
 from lib.networks.onnx_export import export, onnx_mean, onnx_model, with_float16_weights
@@ -61,6 +61,17 @@ def test_the_file_describes_the_ensemble(members, mean_file):
     assert (network.name, network.threshold, network.threshold_source) == ("both", 0.25, "configuration")
     for name in ("architecture", "label", "preprocessing", "testing_settings", "weights_sha256"):
         assert getattr(network, name) == getattr(ensemble, name), name
+
+
+def test_the_file_has_the_tiles_of_the_ensemble_and_these_are_smaller_than_those_of_a_member(
+    members, tmp_path
+):
+    settings = [NUMBER, "testing settings.window=auto"]
+    network = read_onnx_network(export(members, settings, tmp_path / "auto.onnx"))
+    ensemble = read_keras_ensemble(members, settings)
+    assert network.testing_settings == ensemble.testing_settings
+    (member, _) = read_keras_network(members[0], settings)
+    assert member.testing_settings.tile_size > network.testing_settings.tile_size
 
 
 def test_the_default_file_is_in_the_folder_of_the_ensemble(members):

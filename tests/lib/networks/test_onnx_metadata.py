@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from lib.configuration.reading import read_configuration
 from lib.networks.from_onnx import read_onnx_network
 from lib.networks.onnx_export import with_float16_weights
-from lib.networks.onnx_metadata import METADATA_KEY, MOST_OPERATIONS, network_metadata
+from lib.networks.onnx_metadata import BYTES_PER_PIXEL_KEY, METADATA_KEY, MOST_OPERATIONS, network_metadata
 from lib.networks.trained_network import TrainingImages
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
@@ -235,3 +235,22 @@ def test_label_and_column_follow_the_structure(tmp_path):
         assert (network.label, network.share_column) == (label, column)
     own = older_onnx_metadata(structure="haemorrhages", label="HEM")
     assert read_onnx_network(written(tmp_path, model_of(), own)).label == "HEM"
+
+
+def with_auto_window(**changes):
+    metadata = older_onnx_metadata(**changes)
+    metadata["sections"]["testing settings"] |= {"window": "auto"}
+    return metadata
+
+
+@pytest.mark.parametrize(("stated", "side"), [({}, 512), ({BYTES_PER_PIXEL_KEY: 512}, 1024)])
+def test_tiles_follow_the_stated_memory_and_are_small_if_it_is_not_stated(tmp_path, stated, side):
+    network = read_onnx_network(written(tmp_path, model_of(), with_auto_window(**stated)))
+    assert network.testing_settings.tile_size == side
+
+
+@pytest.mark.parametrize("value", [0, -1, "512", 1.5, True, None])
+def test_an_impossible_memory_is_refused(tmp_path, value):
+    file = written(tmp_path, model_of(), with_auto_window(**{BYTES_PER_PIXEL_KEY: value}))
+    with pytest.raises(UserError, match=f"{BYTES_PER_PIXEL_KEY} = .*expected a whole number"):
+        read_onnx_network(file)

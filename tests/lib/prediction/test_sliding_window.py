@@ -1,6 +1,7 @@
 import dataclasses
 import time
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +9,12 @@ from hypothesis import strategies as st
 from scipy.special import logit
 
 from lib.configuration.reading import read_configuration
+from lib.networks.batches import LEAST_TILE, TILE_OVERLAP
 from lib.prediction.sliding_window import (
+    GRID,
     SlidingWindow,
+    cheapest_tiles,
+    described_window,
     even_starts,
     predict_image,
     predict_stored_size,
@@ -46,7 +51,7 @@ def patch_means(images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(40, 61), (16, 24), (5, 90), (3, 4)])
-@pytest.mark.parametrize("window", ["overlap", "side_by_side", "tiles", "whole"])
+@pytest.mark.parametrize("window", ["auto", "overlap", "side_by_side", "tiles", "whole"])
 @pytest.mark.parametrize("tta", ["none", "mirrors", "symmetries"])
 def test_all_windows_give_the_same_result_for_a_network_of_single_pixels(shape, window, tta):
     levels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
@@ -86,7 +91,7 @@ def test_symmetries_are_the_mean_over_the_eight_symmetries_of_the_square():
     np.testing.assert_allclose(found, levels / 255 * mean, atol=1e-6)
 
 
-@pytest.mark.parametrize("window", ["overlap", "side_by_side", "tiles", "whole"])
+@pytest.mark.parametrize("window", ["auto", "overlap", "side_by_side", "tiles", "whole"])
 @pytest.mark.parametrize("shape", [(40, 61), (5, 90)])
 def test_each_pixel_keeps_its_channels(window, shape):
     def difference(images):  # of the first and the third channel
@@ -248,3 +253,60 @@ def test_what_is_predicted_outside_the_field_of_view_does_not_reach_into_it():
     found = predict_stored_size(lambda _: np.where(inside, 0.1, 0.9).astype(np.float32), levels, view, whole)
     assert found.shape == (128, 128)
     np.testing.assert_allclose(found[view > 0], 0.1, atol=1e-6)
+
+
+def blurred_after_pooling(images: np.ndarray) -> np.ndarray:
+    """A network with pooling: maxima of 4x4 pixels, their means over 3x3, in the size of the image."""
+    (image,) = images[..., 0]
+    pooled = image.reshape(image.shape[0] // 4, 4, -1, 4).max(axis=(1, 3))
+    return np.kron(cv2.blur(pooled, (3, 3)), np.ones((4, 4)))[None, ..., None]
+
+
+def test_tiles_of_auto_predict_the_whole_image_if_they_overlap_enough():
+    calls = []
+
+    def predict(images):
+        calls.append(images.shape)
+        return blurred_after_pooling(images)
+
+    levels = np.random.default_rng(6).integers(256, size=(256, 336, 1), dtype=np.uint8)
+    whole = predict_image(predict, levels, dataclasses.replace(SETTINGS, window="whole"))
+    auto = dataclasses.replace(SETTINGS, window="auto", tile_size=128, tile_overlap=32)
+    calls.clear()
+    tiled = predict_image(predict, levels, auto)
+    assert len(calls) > 4 and len(set(calls)) == 1
+    np.testing.assert_allclose(tiled, whole, atol=2e-3)  # the last pixels of a tile have a weight of .001
+    np.testing.assert_array_equal(
+        predict_image(predict, levels, dataclasses.replace(auto, tile_size=512)), whole
+    )
+
+
+@given(st.tuples(st.integers(256, 4000), st.integers(256, 4000)), st.integers(LEAST_TILE, 1500))
+@settings(deadline=None)
+def test_tiles_of_auto_cost_at_most_a_fifth_more_than_the_whole_image_and_fit(shape, side):
+    padded = tuple(-(-length // GRID) * GRID for length in shape)
+    patch, stride = zip(*cheapest_tiles(padded, side**2, TILE_OVERLAP), strict=True)
+    assert np.prod(patch) <= side**2
+    starts = SlidingWindow(padded, patch, stride, tiles=True, grid=GRID).starts
+    assert not (starts % GRID).any()
+    assert len(starts) * np.prod(patch) <= 1.2 * np.prod(shape) or np.prod(shape) <= side**2
+    for axis in (0, 1):
+        ats = np.unique(starts[:, axis])
+        assert ats[0] == 0 and ats[-1] + patch[axis] == padded[axis]
+        assert np.diff(ats).max(initial=0) <= patch[axis] - TILE_OVERLAP
+
+
+@given(st.tuples(st.integers(1, 20), st.integers(1, 20)), st.integers(64, 200), st.integers(0, 2))
+@settings(deadline=None)
+def test_tiles_of_auto_add_up_to_the_image(sides, side, overlap):
+    image = np.random.default_rng(0).random(tuple(GRID * s for s in sides))
+    patch, stride = zip(*cheapest_tiles(image.shape, side**2, GRID * overlap), strict=True)
+    window = SlidingWindow(image.shape, patch, stride, tiles=True, grid=GRID)
+    window.add(window.extract(image[..., None])[..., 0])
+    np.testing.assert_allclose(window.mean, image, rtol=1e-5)
+
+
+def test_the_user_is_told_the_window():
+    auto = dataclasses.replace(SETTINGS, window="auto", tile_size=700)
+    assert "at most 700x700 pixels whole" in described_window(auto)
+    assert described_window(SETTINGS) == "window = overlap"
