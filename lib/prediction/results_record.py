@@ -34,6 +34,24 @@ def written_files(folder: Path) -> set[str]:
     return {name for entry in entries for name, _ in entry.get("files", {}).values()}
 
 
+def changed_labelme_files(folder: Path) -> dict[Path, Path]:
+    """The LabelMe files of a folder that a person has saved since they were written, by their image file.
+
+    Raises:
+        UserError: the folder has no record, or the record was changed.
+    """
+    if not (folder / RECORD).is_file():
+        raise UserError(f"{folder}: no {RECORD}; expected the --output folder of run_prediction.py")
+    found = {}
+    for _, entry in _read(folder / RECORD):
+        if "tables" not in entry:
+            name, written = entry["files"]["labelme"]
+            file = folder / name
+            if file.is_file() and file_sha256(file) != written:
+                found[folder / entry["image"]] = file
+    return found
+
+
 class FilesChanged(UserError):
     """Files that would be replaced were made or changed by a person."""
 
