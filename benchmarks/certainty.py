@@ -117,60 +117,65 @@ def mean_of_each_image(predictions: Sequence[Judged]) -> list[Judged]:
 
 
 def figures(predictions: Sequence[Judged]) -> dict[str, float]:
-    """What the page shows of one set of predictions."""
-    order = sorted(predictions, key=lambda prediction: -prediction.disagreement)
-    tenth = order[: max(1, round(len(order) / 10))]
-    errors = [prediction.error for prediction in order]
-    of_tenth = float(np.mean(errors[: len(tenth)]))
-    return {
-        "predictions": len(order),
-        "tenth": len(tenth),
-        "error": float(np.mean(errors)),
-        "error_of_tenth": of_tenth,
-        "ratio": of_tenth / float(np.mean(errors)),
-        "spearman": float(spearmanr([p.disagreement for p in order], errors).statistic),
-        "disagreement_of_tenth": tenth[-1].disagreement,
-        "truth_in_range": float(np.mean([p.in_range for p in order])),
-        "width_of_range": float(np.mean([p.width for p in order])),
+    """What the page shows of one set of predictions; `by_width`: ordered by the width of the range."""
+    errors = np.array([prediction.error for prediction in predictions])
+    tenth = max(1, round(len(errors) / 10))
+    found = {
+        "predictions": len(errors),
+        "tenth": tenth,
+        "error": float(errors.mean()),
+        "truth_in_range": float(np.mean([p.in_range for p in predictions])),
+        "width_of_range": float(np.mean([p.width for p in predictions])),
     }
+    for ending, doubts in (
+        ("", np.array([p.disagreement for p in predictions])),
+        ("_by_width", np.array([p.width for p in predictions])),
+    ):
+        least_certain = np.argsort(-doubts, kind="stable")[:tenth]
+        found[f"least{ending}"] = float(doubts[least_certain].min())
+        found[f"ratio{ending}"] = float(errors[least_certain].mean() / errors.mean())
+        found[f"spearman{ending}"] = float(spearmanr(doubts, errors).statistic)
+    return found
 
 
 def report(found: dict[str, dict[str, float]]) -> list[str]:
     """The table for people."""
+    heads = [
+        "",
+        "predictions (tenth)",
+        "mean error",
+        "by disagreement: ratio, rank correlation",
+        "disagreement of the tenth",
+        "by width of the range: ratio, rank correlation",
+        "truth in the range",
+        "mean width",
+    ]
     rows = [
         [
             name,
             f"{f['predictions']} ({f['tenth']})",
             f"{f['error']:.3f}",
-            f"{f['error_of_tenth']:.3f}",
-            f"{f['ratio']:.1f}",
-            f"{f['spearman']:.2f}",
-            f"{f['disagreement_of_tenth']:.3f}",
+            f"{f['ratio']:.2f}, {f['spearman']:.2f}",
+            f"{f['least']:.3f}",
+            f"{f['ratio_by_width']:.2f}, {f['spearman_by_width']:.2f}",
             f"{100 * f['truth_in_range']:.0f} %",
             f"{f['width_of_range']:.3f}",
         ]
         for name, f in found.items()
     ]
-    heads = [
-        "",
-        "predictions (tenth)",
-        "mean error",
-        "error of the least certain tenth",
-        "ratio",
-        "rank correlation",
-        "disagreement of the tenth, at least",
-        "truth in the range",
-        "mean width of the range",
-    ]
     return [
-        "The error is the absolute difference of the predicted and the true ischaemic index. *Least certain* "
-        "is the tenth of the predictions with the largest disagreement.",
+        "The error is the absolute difference of the predicted and the true ischaemic index. *Ratio*: mean "
+        "error of the tenth with the largest disagreement, or with the widest range, divided by that of all.",
         "",
         markdown_table(heads, rows),
         "",
         "Each real angiogram is out-of-fold for four pairs of networks: these predictions depend on each "
         "other; in the rows *each image*, the four are averaged, and the tenth is two of sixteen images. The "
-        "threshold, that of the shipped network, was chosen on the same sixteen images.",
+        "threshold, that of the shipped network, and the pixels over which the disagreement is averaged were "
+        "chosen on the same sixteen images: their figures are too good by an unknown amount.",
+        "",
+        "On the real angiograms, the disagreement shows the large errors; on the drawn ones it does not, but "
+        "the width of the range (`ischaemic_index_high` minus `ischaemic_index_low`) does.",
     ]
 
 
@@ -192,7 +197,7 @@ def main() -> None:
     found["synthetic, not degraded"] = figures(drawn[::2])
     claims = [
         Claim(
-            f"error of the least certain tenth / mean error, {name}",
+            f"error of the tenth with the largest disagreement / mean error, {name}",
             found[name]["ratio"],
             LEAST_RATIO,
             "",
