@@ -81,8 +81,8 @@ def dice_after(folder: Path, pool: Path, tested: Path, names: Sequence[str], tit
     for name in names:
         for ending in (".png", ".json"):
             shutil.copy(pool / f"{name}{ending}", corrected)
+    prepare(configuration_of(folder, corrected))  # without path_test, whose files it would replace
     configuration = configuration_of(folder, corrected, f"data paths.path_test={tested}_datasets")
-    prepare(configuration)
     train(configuration)
     return test(configuration).in_field_of_view.f1
 
