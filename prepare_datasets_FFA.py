@@ -22,6 +22,13 @@ def main() -> None:
         metavar="N",
         help="before that, write N synthetic angiograms with exact truth into the folder",
     )
+    parser.add_argument(
+        "--corrected",
+        type=Path,
+        metavar="DIR",
+        help="before that, copy into the folder the images whose LabelMe files in DIR, an output folder of "
+        "run_prediction.py, were corrected, with these files",
+    )
     arguments = parser.parse_args()
     overrides = list(arguments.overrides)
     if arguments.images:
@@ -32,12 +39,16 @@ def main() -> None:
 
     # Imported here: it takes a second, and run_script reports a missing package.
     from lib.datasets import ffa, packing, synthetic_angiograms
+    from lib.prediction.certainty import corrected_outlines
 
     paths, seed = configuration.data_paths, configuration.preparation.split_seed
     if arguments.synthetic is not None:
         number = arguments.synthetic
         synthetic_angiograms.write_synthetic_angiograms(paths.path_images, number, seed)
         print(f"{arguments.synthetic} synthetic angiograms: {paths.path_images}")
+    if arguments.corrected:
+        number = corrected_outlines.copy_corrected(arguments.corrected, paths.path_images)
+        print(f"{number} corrected angiograms: {paths.path_images}")
     split, banners = ffa.prepare(configuration)
 
     print(packing.split_table(split, configuration.data_attributes.structure))

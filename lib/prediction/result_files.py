@@ -1,4 +1,4 @@
-"""The result files of one image: probability map, mask, overlay, LabelMe file."""
+"""The result files of one image: probability map, mask, overlay, LabelMe file, disagreement map."""
 
 import json
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from lib.images.masks import binary_mask
 from lib.images.outlines import draw_prediction
 from lib.images.png import encode_png
 from lib.networks.trained_network import TrainedNetwork
+from lib.prediction.certainty.disagreement import disagreement_picture, uncertainty
 from lib.prediction.found_images import FoundImage
 from lib.prediction.image_file import Prediction
 from lib.prediction.measurement import Measurement, area_sizes, measure
@@ -21,8 +22,9 @@ ENDINGS = {
     "mask": "_mask.png",
     "overlay": "_overlay.png",
     "labelme": ".json",
+    "disagreement": "_disagreement.png",
 }
-"""Kind of each result file, and the ending of its name."""
+"""Kind of each result file, and the ending of its name; a single view has no disagreement."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,7 @@ class Result:
 
 
 def file_names(image: FoundImage) -> dict[str, str]:
-    """Name of each result file of an image, by kind."""
+    """Name of each possible result file of an image, by kind."""
     return {kind: f"{image.name}{ending}" for kind, ending in ENDINGS.items()}
 
 
@@ -73,6 +75,14 @@ def encode_result(
         )
     except UserError as error:
         raise UserError(f"{image.file}: {error}") from error
+    uncertain = uncertainty(
+        probability,
+        prediction.disagreement,
+        field_of_view,
+        network.threshold,
+        network.min_area_px,
+        network.share_column,
+    )
     # With the picture in it, LabelMe opens the file wherever it is moved, and for all kinds of images.
     picture = encode_png(prediction.original)
     document = labelme_document(mask, network.label, image.path, image_png=picture)
@@ -84,4 +94,7 @@ def encode_result(
         "overlay": encode_png(draw_prediction(prediction.original, mask, field_of_view)),
         "labelme": text,
     }
-    return Result(image_sha256, {**measured, **provenance(network, prediction)}, area_sizes(mask), contents)
+    if prediction.disagreement is not None:
+        contents["disagreement"] = encode_png(disagreement_picture(prediction.disagreement))
+    row = {**measured, **uncertain, **provenance(network, prediction)}
+    return Result(image_sha256, row, area_sizes(mask), contents)

@@ -1,0 +1,55 @@
+"""From corrected LabelMe files of a prediction to angiograms with truth, to train with."""
+
+import json
+from pathlib import Path
+
+from lib.prediction.results_record import changed_labelme_files
+from lib.runtime.atomic_files import written_atomically
+from lib.runtime.errors import UserError, raise_all
+
+
+def copy_corrected(predictions: Path, folder: Path) -> int:
+    """Copy each image whose LabelMe file was corrected, and this file under the name of the image.
+
+    Files that `folder` already has with the same content stay.
+
+    Args:
+        predictions: output folder of run_prediction.py.
+        folder: folder of the angiograms; it is made if it does not exist.
+
+    Returns:
+        The number of corrected images.
+
+    Raises:
+        UserError: as `changed_labelme_files`; none is corrected; or lists images that cannot be read, and
+            files of `folder` with other content: nothing is copied then.
+    """
+    corrected = changed_labelme_files(predictions)
+    if not corrected:
+        raise UserError(f"{predictions}: no LabelMe file was changed; correct some in LabelMe and save them")
+    contents: dict[Path, bytes] = {}
+    faults = []
+    for image, labelme in corrected.items():
+        try:
+            for name, content in _contents(image, labelme).items():
+                file = folder / name
+                other = contents.get(file) or (file.read_bytes() if file.is_file() else content)
+                if other != content:
+                    faults.append(f"{file}: exists with other content than that of {labelme}")
+                contents[file] = content
+        except (OSError, ValueError, TypeError) as error:
+            faults.append(f"{image} or {labelme}: cannot be read ({error})")
+    raise_all(faults, f"{folder}: nothing copied; rename or remove these files")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in contents.items():
+        if not file.is_file():
+            with written_atomically(file) as (beside,):
+                beside.write_bytes(content)
+    return len(corrected)
+
+
+def _contents(image: Path, labelme: Path) -> dict[str, bytes]:
+    """Name and content of both files; LabelMe then finds the image beside its file."""
+    document = {**json.loads(labelme.read_bytes()), "imagePath": image.name}
+    text = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return {image.name: image.read_bytes(), f"{image.stem}.json": text}

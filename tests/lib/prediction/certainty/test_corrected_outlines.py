@@ -1,0 +1,64 @@
+import json
+
+import numpy as np
+import pytest
+
+from lib.datasets.ffa import find_angiograms, read_angiogram
+from lib.prediction.certainty.corrected_outlines import copy_corrected
+from lib.prediction.found_images import find_images
+from lib.runtime.errors import UserError
+from tests.lib.prediction.certainty.test_review_order import angiograms, mirrored, predicted
+from tests.lib.prediction.test_folder import CONFIGURATION
+
+__all__ = ["angiograms"]
+
+SQUARE = [[40, 40], [79, 40], [79, 79], [40, 79]]
+
+
+@pytest.fixture
+def output(angiograms, tmp_path):
+    predicted(mirrored(), angiograms, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def correct(output, angiograms, number):
+    """Replace all outlines of an image by a square, as LabelMe saves it; returns the image."""
+    image = find_images([angiograms], output)[number]
+    file = output / f"{image.name}.json"
+    document = json.loads(file.read_text())
+    shape = {"label": "NP", "points": SQUARE, "shape_type": "polygon", "group_id": None, "flags": {}}
+    file.write_text(json.dumps({**document, "shapes": [shape]}, indent=2))
+    return image.file
+
+
+def test_corrected_outlines_are_the_truth_of_copied_images(output, angiograms, tmp_path):
+    image = correct(output, angiograms, 1)
+    assert copy_corrected(output, tmp_path / "truth") == 1
+    (found,), faults = find_angiograms(tmp_path / "truth")
+    assert not faults and found.image.read_bytes() == image.read_bytes() and found.image.name == image.name
+    truth = read_angiogram(found, CONFIGURATION.preparation)[0].truth
+    expected = np.zeros_like(truth)
+    expected[40:80, 40:80] = 1
+    np.testing.assert_array_equal(truth, expected)
+
+
+def test_the_set_grows_and_files_of_a_person_are_not_replaced(output, angiograms, tmp_path):
+    folder = tmp_path / "truth"
+    correct(output, angiograms, 0)
+    copy_corrected(output, folder)
+    image = correct(output, angiograms, 2)
+    assert copy_corrected(output, folder) == 2 and len(list(folder.iterdir())) == 4
+    mine = folder / f"{image.stem}.json"
+    mine.write_text("{}")
+    correct(output, angiograms, 1)
+    with pytest.raises(UserError, match="nothing copied") as raised:
+        copy_corrected(output, folder)
+    assert str(mine) in str(raised.value) and mine.read_text() == "{}" and len(list(folder.iterdir())) == 4
+
+
+def test_without_a_correction_or_a_prediction_there_is_an_error(output, tmp_path):
+    with pytest.raises(UserError, match="no LabelMe file was changed"):
+        copy_corrected(output, tmp_path / "truth")
+    with pytest.raises(UserError, match=r"no results\.jsonl; expected the --output folder"):
+        copy_corrected(tmp_path, tmp_path / "truth")
+    assert not (tmp_path / "truth").exists()
