@@ -99,6 +99,11 @@ class Result(models.Model):
         return self.folder / "probability"
 
     @property
+    def correction_file(self) -> Path:
+        """uint8, row by row (see `web.corrections`); absent if the mask was not corrected by hand."""
+        return self.folder / "correction"
+
+    @property
     def pixel_spacing_mm(self) -> tuple[float, float] | None:
         """Height and width of a pixel, if known."""
         if self.row_spacing_mm is None or self.column_spacing_mm is None:
