@@ -34,8 +34,8 @@ TEMPLATES = (
     gettext_noop("its pixel data have {number} bytes, but {tags} need {expected}; damaged? Export it again"),
     gettext_noop("HighBit = {high} contradicts {tags}; export it again, or as PNG"),
     gettext_noop(
-        "is compressed as {name} with {number} bits; the installed decoders cannot decode it ({reason}); if it "
-        "is not damaged: {command}"
+        "is compressed as {name} with {number} bits; the installed decoders cannot decode it ({reason}); "
+        "if it is not damaged: {command}"
     ),
     gettext_noop("has a palette of a kind that cannot be read; export it as RGB"),
     gettext_noop("has a palette with indirect segments; export it as RGB"),
@@ -59,7 +59,8 @@ TEMPLATES = (
     gettext_noop("its field of view is empty (a black image?)"),
     gettext_noop("shows two fields of view beside each other; save each as its own image"),
     gettext_noop(
-        "the fovea, row {row} and column {column}, lies outside the image of {rows} rows and {columns} columns"
+        "the fovea, row {row} and column {column}, lies outside the image of {rows} rows and {columns} "
+        "columns"
     ),
     gettext_noop("it is in colour, but the network was trained on grey images"),
     gettext_noop("it is grey, but the network was trained on images in colour"),

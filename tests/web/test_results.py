@@ -17,7 +17,17 @@ from lib.images.labelme import rasterise, read_labelme
 from lib.images.masks import without_small_areas
 from lib.images.outlines import draw_prediction
 from lib.runtime.paths import PROJECT
-from tests.web.conftest import analyse_all, content, encoded, files_kept, network, page_client, png, send
+from tests.web.conftest import (
+    analyse_all,
+    content,
+    encoded,
+    files_kept,
+    network,
+    page_client,
+    picture,
+    png,
+    send,
+)
 
 
 @pytest.fixture
@@ -33,10 +43,6 @@ def result(web, client, angiogram):
 def probability(client, result) -> np.ndarray:
     data = b"".join(client.get(f"{result['url']}probability").streaming_content)
     return np.frombuffer(data, "<f4").reshape(result["height"], result["width"])
-
-
-def picture(answer) -> np.ndarray:
-    return np.asarray(Image.open(BytesIO(b"".join(answer) if answer.streaming else answer.content)))
 
 
 def choice(**other) -> dict:
