@@ -13,6 +13,7 @@ from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
 from web.models import Result
 from web.problems import Refused
+from web.uploads import too_many_bytes
 
 ADDED, ERASED = 1, 2
 
@@ -52,8 +53,8 @@ def receive_correction(request: HttpRequest, result: Result) -> None:
 
 
 def _checked(body: bytes, result: Result) -> np.ndarray:
-    if len(body) > settings.MAX_CORRECTION_BYTES:
-        raise Refused(413, _("The correction is too large; draw with a larger brush."))
+    if len(body) > settings.MAX_CORRECTION_BYTES:  # without Content-Length
+        raise Refused(413, too_many_bytes(settings.MAX_CORRECTION_BYTES))
     pixels = result.height * result.width
     content, unpacked = b"", zlib.decompressobj()
     with contextlib.suppress(zlib.error):

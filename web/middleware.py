@@ -97,8 +97,9 @@ def upload_size_limit(get_response: GetResponse) -> GetResponse:
 
     def respond(request: HttpRequest) -> HttpResponse:
         length = int(request.META.get("CONTENT_LENGTH") or 0)
-        if length > _most_bytes(request.path):
-            return problem(request, 413, too_many_bytes())
+        limit = _most_bytes(request.path)
+        if length > limit:
+            return problem(request, 413, too_many_bytes(limit))
         return get_response(request)
 
     return respond

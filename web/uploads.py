@@ -77,10 +77,9 @@ def _received(request: HttpRequest, owner: str, name: str) -> Result:
     return result
 
 
-def too_many_bytes() -> str:
-    """Message, in the user's language, for a file that is too large."""
-    megabytes = settings.MAX_UPLOAD_BYTES // 2**20
-    return _("The file is too large; the limit is %(limit)s MB.") % {"limit": megabytes}
+def too_many_bytes(limit: int) -> str:
+    """Message, in the user's language, for a body of more bytes than `limit`."""
+    return _("The file is too large; the limit is %(limit)s MB.") % {"limit": f"{limit / 2**20:g}"}
 
 
 def too_many_pixels() -> str:
