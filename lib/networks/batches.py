@@ -65,7 +65,7 @@ class HalfBatchRetry:
         self._predict, self._parts = predict, 1
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (N, h, w, 1) of (N, h, w, C) float32 images in [0, 1].
+        """Probabilities (N, h, w, M) of (N, h, w, C) float32 images in [0, 1].
 
         Raises:
             UserError: there is not enough memory for half a batch, or for a single image.

@@ -64,7 +64,7 @@ def read_keras_network(
 
 
 def read_keras_ensemble(experiments: Sequence[Experiment], overrides: Sequence[str] = ()) -> TrainedNetwork:
-    """The mean of several trained networks, as one network. They must have the same settings.
+    """Several trained networks as one, which predicts one channel for each. They must have the same settings.
 
     Raises:
         UserError: as `read_keras_network`; settings of the preprocessing or of the prediction differ between
@@ -97,7 +97,7 @@ def read_keras_ensemble(experiments: Sequence[Experiment], overrides: Sequence[s
         name=name,
         architecture=" + ".join(network.architecture for network in networks),
         weights_sha256=" ".join(network.weights_sha256 for network in networks),
-        predict=HalfBatchRetry(mean_model(models).predict_on_batch),
+        predict=HalfBatchRetry(side_by_side_model(models).predict_on_batch),
         seen_images_sha256=frozenset().union(*seen) if all(seen) else frozenset(),  # those of one are unknown
         training_images=joined([network.training_images for network in networks]),
     )
@@ -105,13 +105,21 @@ def read_keras_ensemble(experiments: Sequence[Experiment], overrides: Sequence[s
 
 def mean_model(members: Sequence[keras.Model]) -> keras.Model:
     """A model whose output is the mean of the outputs of `members`."""
+    return _joined_model(members, keras.layers.Average(dtype="float32"))
+
+
+def side_by_side_model(members: Sequence[keras.Model]) -> keras.Model:
+    """A model with the output of each of `members` as one channel."""
+    return _joined_model(members, keras.layers.Concatenate(dtype="float32"))
+
+
+def _joined_model(members: Sequence[keras.Model], outputs_joined: keras.layers.Layer) -> keras.Model:
     if len(members) == 1:
         return members[0]
     image = keras.Input(members[0].input_shape[1:])
     # Members of the same architecture have the same name, but Keras wants different ones.
     named = [keras.Model(m.input, m.output, name=f"member{n}") for n, m in enumerate(members)]
-    mean = keras.layers.Average(dtype="float32")([member(image) for member in named])
-    return keras.Model(image, mean)
+    return keras.Model(image, outputs_joined([member(image) for member in named]))
 
 
 def experiment_configuration(experiment: Experiment, overrides: Sequence[str]) -> Configuration:

@@ -13,7 +13,8 @@ NON_PERFUSION = frozenset({"cnp", "np", "nonperfusion", "non-perfusion", "capill
 """Names of capillary non-perfusion, in lower case, as [data attributes] structure and as a label."""
 
 Predict = Callable[[np.ndarray], np.ndarray]
-"""Images (N, h, w, C) float32 in [0, 1] to probabilities (N, h, w, 1)."""
+"""Images (N, h, w, C) float32 in [0, 1] to probabilities (N, h, w, M) of the M members of an ensemble, or of
+one network or the mean in an ONNX file (M = 1)."""
 
 
 @dataclass(frozen=True)

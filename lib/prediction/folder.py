@@ -102,8 +102,8 @@ def _images_to_predict(
         names = list(file_names(image).values())
         changed = record.changed_files(image.text, names)
         entry = record.entry(image.text)
-        complete = all((record.output / name).exists() for name in names) and not (changed and overwrite)
-        if complete and entry and _is_of(entry, image, settings[image]):
+        complete = entry and all((record.output / name).exists() for name, _ in entry["files"].values())
+        if entry and complete and not (changed and overwrite) and _is_of(entry, image, settings[image]):
             kept += changed
         else:
             left.append(image)
@@ -146,12 +146,13 @@ def _keep(record: ResultsRecord, image: FoundImage, outcome: Outcome, settings: 
 
 
 def _entry(image: FoundImage, result: Result, settings: str) -> Entry:
-    hashes = {kind: hashlib.sha256(content).hexdigest() for kind, content in result.contents.items()}
+    names = file_names(image)
+    files = {k: [names[k], hashlib.sha256(content).hexdigest()] for k, content in result.contents.items()}
     return {
         "image": image.text,
         "image_sha256": result.image_sha256,
         "settings_sha256": settings,
-        "files": {kind: [name, hashes[kind]] for kind, name in file_names(image).items()},
+        "files": files,
         "measurements": result.measurements,
         "area_sizes_px": result.area_sizes_px,
     }

@@ -12,7 +12,8 @@ from lib.images.info_banner import banner_to_cut
 from lib.images.preprocessing import field_of_view_diameter, is_in_colour, preprocess
 from lib.images.reading import read_image
 from lib.networks.trained_network import TrainedNetwork, is_non_perfusion
-from lib.prediction.sliding_window import predict_stored_size
+from lib.prediction.certainty.disagreement import disagreement_map
+from lib.prediction.sliding_window import at_stored_size, mean_of_views, predict_views
 from lib.runtime.errors import UserError
 
 SAME_SCALE = 1.25
@@ -29,6 +30,7 @@ class Prediction:
         probability: (H, W) float32, 0 outside the field of view.
         pixel_spacing_mm: height and width of a pixel; None if they are not known.
         banner: the strip that was cut off before the prediction.
+        disagreement: (H, W) float32, 0 outside the field of view, as of `disagreement_map`.
     """
 
     original: np.ndarray
@@ -36,6 +38,7 @@ class Prediction:
     probability: np.ndarray
     pixel_spacing_mm: tuple[float, float] | None
     banner: Banner | None
+    disagreement: np.ndarray | None = None
 
 
 def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
@@ -53,39 +56,42 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
         raise UserError(f"{path}: its field of view is empty (a black image?)")
     levels = preprocess(original, field_of_view, network.preprocessing)
     settings = network.testing_settings
-    probability = predict_stored_size(network.predict, levels, field_of_view, settings) * field_of_view
+    views = predict_views(network.predict, levels, settings)
+    probability = at_stored_size(mean_of_views(views), field_of_view, settings) * field_of_view
+    disagreement = disagreement_map(views, field_of_view, settings.logit_shift)
     if banner:
         arrays = (original, field_of_view, probability)
         original, field_of_view, probability = map(banner.put_back, arrays)
+        disagreement = None if disagreement is None else banner.put_back(disagreement)
     given = network.testing_settings.pixel_spacing_mm
     spacing = (given, given) if given else _pixel_spacing_mm(path)
-    return Prediction(original, field_of_view, probability, spacing, banner)
+    return Prediction(original, field_of_view, probability, spacing, banner, disagreement)
 
 
-def differences_from_training(network: TrainedNetwork, prediction: Prediction) -> str:
-    """How an image differs from those of the training; "" if it does not. Its result is then less reliable.
+def differences_from_training(network: TrainedNetwork, prediction: Prediction) -> dict[str, str]:
+    """How an image differs from those of the training: short name to sentence. Its result is less reliable.
 
     It may be in colour, or have another scale. With `[preprocessing] field_of_view_diameter` every image is
     resampled to the scale of the training. Networks of earlier versions know neither; those of non-perfusion
     expect angiograms, which are grey.
     """
-    seen, found = network.training_images, []
+    seen, found = network.training_images, {}
     in_colour = is_in_colour(prediction.original, prediction.field_of_view)
     expects_grey = not seen.colour if seen else is_non_perfusion(network.structure)
     if in_colour and expects_grey:
-        found.append("it is in colour, but the network was trained on grey images")
+        found["in colour"] = "it is in colour, but the network was trained on grey images"
     elif seen and seen.colour and not in_colour:
-        found.append("it is grey, but the network was trained on images in colour")
+        found["grey"] = "it is grey, but the network was trained on images in colour"
     if seen and not network.preprocessing.field_of_view_diameter:
         diameter = field_of_view_diameter(prediction.field_of_view)
         low, high = seen.smallest_diameter, seen.largest_diameter
         if not low / SAME_SCALE <= diameter <= high * SAME_SCALE:
             expected = f"{low}" if low == high else f"{low} to {high}"
-            found.append(
+            found["another scale"] = (
                 f"the diameter of its field of view is {diameter} pixels, in the training {expected}: "
                 "resize it to that scale"
             )
-    return "; ".join(found)
+    return found
 
 
 def _pixel_spacing_mm(path: Path) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""measurements.csv, one row per image, and area_sizes.csv, one row per area; for spreadsheets and scripts."""
+"""measurements.csv, area_sizes.csv (one row per area) and review_order.csv, for spreadsheets and scripts."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -8,6 +8,8 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from lib.networks.trained_network import TrainedNetwork
+from lib.prediction.certainty.image_quality import image_quality
+from lib.prediction.certainty.review_order import REVIEW_COLUMNS, in_review_order, review_row
 from lib.prediction.image_file import Prediction, differences_from_training
 from lib.prediction.measurement import Measurement
 
@@ -16,10 +18,15 @@ MEASUREMENTS, AREA_SIZES = "measurements.csv", "area_sizes.csv"
 DIFFERENCES = "differs_from_training"
 """Column that says how an image differs from those of the training; empty if it does not."""
 
+QUALITY, GOOD = "quality", "good"
+"""Column with the faults of an image, joined by "; ", and its text if there are none."""
+
 
 def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
     """How the measurements were made, for the last columns of the table."""
     spacing = prediction.pixel_spacing_mm
+    differences = differences_from_training(network, prediction)
+    quality = image_quality(prediction.original, prediction.field_of_view)
     return {
         "pixel_spacing_mm": " ".join(f"{length:g}" for length in spacing) if spacing else None,
         "banner": str(prediction.banner or ""),
@@ -30,7 +37,8 @@ def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
         "threshold_source": network.threshold_source,
         "min_area_px": network.min_area_px,
         "structure": network.structure,
-        DIFFERENCES: differences_from_training(network, prediction),
+        DIFFERENCES: "; ".join(differences.values()),
+        QUALITY: "; ".join([*quality.faults, *differences]) or GOOD,
     }
 
 
@@ -40,13 +48,15 @@ def print_differences(file: Path, row: Measurement) -> None:
         tqdm.write(f"{file}: less reliable: {differences}")
 
 
-def write_tables(measurements: Path, area_sizes: Path, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Write both tables, from entries of the record (`lib.prediction.results_record`), in their order.
+def write_tables(
+    entries: Iterable[Mapping[str, Any]], measurements: Path, area_sizes: Path, order: Path
+) -> None:
+    """Write the three tables, from entries of the record (`lib.prediction.results_record`), in their order.
 
     The files begin with a byte order mark: without it, Excel does not read UTF-8. Rows of networks with
     different columns are in one table; a value that a row lacks is empty.
     """
-    rows = []
+    rows, to_review = [], []
     with _open(area_sizes) as stream:
         writer = csv.writer(stream)
         writer.writerow(["image", "area", "area_px"])
@@ -54,12 +64,17 @@ def write_tables(measurements: Path, area_sizes: Path, entries: Iterable[Mapping
             sizes = enumerate(entry["area_sizes_px"], 1)
             writer.writerows([entry["image"], number, size] for number, size in sizes)
             rows.append(_row(entry))
+            to_review += [row] if (row := review_row(entry)) else []
     columns = dict.fromkeys(name for row in rows for name in row)
     last = [name for name in columns if name.endswith(("_file", "image_sha256", "settings_sha256"))]
     with _open(measurements) as stream:
         table = csv.DictWriter(stream, [*(c for c in columns or ["image"] if c not in last), *last])
         table.writeheader()
         table.writerows(rows)
+    with _open(order) as stream:
+        table = csv.DictWriter(stream, REVIEW_COLUMNS)
+        table.writeheader()
+        table.writerows({k: _cell(v) for k, v in row.items()} for row in in_review_order(to_review))
 
 
 def not_a_formula(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The result files of one image: probability map, mask, overlay, LabelMe file."""
+"""The result files of one image: probability map, mask, overlay, LabelMe file, disagreement map."""
 
 import json
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from lib.images.masks import binary_mask
 from lib.images.outlines import draw_prediction
 from lib.images.png import encode_png
 from lib.networks.trained_network import TrainedNetwork
+from lib.prediction.certainty.disagreement import disagreement_picture, uncertainty
 from lib.prediction.found_images import FoundImage
 from lib.prediction.image_file import Prediction
 from lib.prediction.measurement import Measurement, area_sizes, measure
@@ -22,8 +23,9 @@ ENDINGS = {
     "mask": "_mask.png",
     "overlay": "_overlay.png",
     "labelme": ".json",
+    "disagreement": "_disagreement.png",
 }
-"""Kind of each result file, and the ending of its name."""
+"""Kind of each result file, and the ending of its name; a single view has no disagreement."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class Result:
 
 
 def file_names(image: FoundImage) -> dict[str, str]:
-    """Name of each result file of an image, by kind."""
+    """Name of each possible result file of an image, by kind."""
     return {kind: f"{image.name}{ending}" for kind, ending in ENDINGS.items()}
 
 
@@ -74,6 +76,14 @@ def encode_result(
         )
     except UserError as error:
         raise UserError(f"{image.file}: {error}") from error
+    uncertain = uncertainty(
+        probability,
+        prediction.disagreement,
+        field_of_view,
+        network.threshold,
+        network.min_area_px,
+        network.share_column,
+    )
     # LabelMe cannot read DICOM.
     picture = encode_png(prediction.original) if dicom_functions(image.file) else None
     document = labelme_document(mask, network.label, image.path, image_png=picture)
@@ -85,4 +95,7 @@ def encode_result(
         "overlay": encode_png(draw_prediction(prediction.original, mask, field_of_view)),
         "labelme": text,
     }
-    return Result(image_sha256, {**measured, **provenance(network, prediction)}, area_sizes(mask), contents)
+    if prediction.disagreement is not None:
+        contents["disagreement"] = encode_png(disagreement_picture(prediction.disagreement))
+    row = {**measured, **uncertain, **provenance(network, prediction)}
+    return Result(image_sha256, row, area_sizes(mask), contents)

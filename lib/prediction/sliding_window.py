@@ -23,8 +23,8 @@ SYMMETRIES: dict[str, list[tuple[bool, tuple[int, ...]]]] = {
 """For each value of `tta`: whether rows and columns are exchanged, and the axes that are then flipped."""
 
 
-def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
-    """Predict a whole image; with `tta`, the mean over the image and its mirror images or all its symmetries.
+def predict_views(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
+    """Predict a whole image by each member of an ensemble, and with `tta` in each mirror image or symmetry.
 
     Args:
         predict: the network.
@@ -32,34 +32,50 @@ def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSetting
         settings: window, size and strides of patches, `test_batch_size` as a number, tiles, tta.
 
     Returns:
-        (H, W) float32.
+        (V, H, W) float32: for each symmetry, turned back, each member.
 
     Raises:
         ValueError: `test_batch_size` is "auto"; `lib.networks.batches.with_batch_size` replaces it.
     """
-    predicted = []
+    predicted: list[np.ndarray] = []
     for transposed, axes in SYMMETRIES[settings.tta]:
         turned = np.flip(np.swapaxes(levels, 0, 1) if transposed else levels, axes)
-        probability = np.flip(_predict_windows(predict, turned, settings), axes)
-        predicted.append(probability.T if transposed else probability)
-    return np.asarray(np.mean(predicted, axis=0, dtype=np.float32))
+        for member in _predict_windows(predict, turned, settings):
+            probability = np.flip(member, axes)
+            predicted.append(probability.T if transposed else probability)
+    return np.stack(predicted)
+
+
+def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
+    """The mean of `predict_views`: (H, W) float32."""
+    return mean_of_views(predict_views(predict, levels, settings))
+
+
+def mean_of_views(views: np.ndarray) -> np.ndarray:
+    """The mean of (V, H, W) float32 over V: (H, W) float32."""
+    return np.asarray(np.mean(views, axis=0, dtype=np.float32))
 
 
 def predict_stored_size(
     predict: Predict, levels: np.ndarray, field_of_view: np.ndarray, settings: TestingSettings
 ) -> np.ndarray:
-    """`predict_image`, resampled to the stored size of the image, with the logit shift of the settings.
+    """`predict_image`, then `at_stored_size`: (H, W) float32."""
+    return at_stored_size(predict_image(predict, levels, settings), field_of_view, settings)
+
+
+def at_stored_size(
+    probability: np.ndarray, field_of_view: np.ndarray, settings: TestingSettings
+) -> np.ndarray:
+    """Resample a prediction to the stored size of the image, and apply the logit shift of the settings.
 
     Args:
-        predict: the network.
-        levels: (h, w, C) uint8, preprocessed.
+        probability: (h, w) float32.
         field_of_view: (H, W) uint8 in {0, 1}, of the stored size.
-        settings: as for `predict_image`, and `logit_shift`.
+        settings: `logit_shift`.
 
     Returns:
         (H, W) float32.
     """
-    probability = predict_image(predict, levels, settings)
     if probability.shape != field_of_view.shape:
         probability = resample(_continued_outside(probability, field_of_view), field_of_view.shape)
     return with_logit_shift(probability, field_of_view, settings.logit_shift)
@@ -102,11 +118,11 @@ def with_logit_shift(probability: np.ndarray, field_of_view: np.ndarray, share: 
     return 1 / (1 + np.exp(-logits))
 
 
-def _predict_windows(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:
-    """(H, W) float32 from levels (H, W, C)."""
+def _predict_windows(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> Sequence[np.ndarray]:
+    """(H, W) float32 of each member, from levels (H, W, C)."""
     if settings.window == "whole":
         whole = predict(network_input(np.ascontiguousarray(levels))[None])
-        return np.asarray(whole, np.float32)[0, ..., 0]
+        return list(np.moveaxis(np.asarray(whole, np.float32)[0], -1, 0))
     windows = _sliding_window(levels.shape[:2], settings)
     number = len(windows.starts)
     size = min(_batch_size(settings), number)
@@ -116,12 +132,16 @@ def _predict_windows(predict: Predict, levels: np.ndarray, settings: TestingSett
         # The last batch is filled with zeros, so that the network is traced for one shape only.
         missing = np.zeros((size - len(patches), *patches.shape[1:]), np.float32)
         probability = predict(np.concatenate([patches, missing]))
-        return np.asarray(probability, np.float32)[: len(patches), ..., 0]
+        return np.asarray(probability, np.float32)[: len(patches)]
 
     batches = [slice(start, start + size) for start in range(0, number, size)]
+    members: list[SlidingWindow] = []
     for chosen, probability in zip(batches, _in_two_threads(predict_batch, batches), strict=True):
-        windows.add(probability, chosen)
-    return windows.mean
+        while len(members) < probability.shape[-1]:
+            members.append(_sliding_window(levels.shape[:2], settings))
+        for member, patches in zip(members, np.moveaxis(probability, -1, 0), strict=True):
+            member.add(patches, chosen)
+    return [member.mean for member in members]
 
 
 def _sliding_window(shape: tuple[int, ...], settings: TestingSettings) -> "SlidingWindow":

@@ -53,7 +53,8 @@ def rows_of(table):
         return list(csv.DictReader(stream))
 
 
-OTHER_FILES = {"measurements.csv", "area_sizes.csv", "results.jsonl", "results.lock", "results.lock.txt"}
+TABLES = {"measurements.csv", "area_sizes.csv", "review_order.csv"}
+OTHER_FILES = TABLES | {"results.jsonl", "results.lock", "results.lock.txt"}
 
 
 def test_each_image_gives_four_files_and_a_row_and_a_faulty_one_a_line(angiograms, tmp_path):

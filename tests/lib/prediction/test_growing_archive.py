@@ -302,7 +302,7 @@ def test_files_of_a_person_with_a_name_of_ours_are_not_replaced(tmp_path):
     assert drawn.read_text() == "drawn by hand" and not list((tmp_path / "in").glob("*.png"))
 
 
-@pytest.mark.parametrize("table", ["measurements.csv", "area_sizes.csv"])
+@pytest.mark.parametrize("table", ["measurements.csv", "area_sizes.csv", "review_order.csv"])
 def test_a_table_with_notes_is_not_replaced(tmp_path, table):
     one, other = write_archive(tmp_path / "in", 2)
     predict([one], tmp_path / "out")

@@ -54,15 +54,15 @@ GREY, COLOURED = TrainingImages(100, 120, colour=False), TrainingImages(100, 120
 )
 def test_scale_and_colour_that_differ_from_the_training_are_said(seen, shown, said):
     found = differences_from_training(network_of(seen), shown)
-    assert found == "" if said is None else said in found
+    assert found == {} if said is None else said in "".join(found.values())
 
 
 def test_an_older_network_of_vessels_may_be_for_photographs():
-    assert differences_from_training(network_of(None, structure="vessels"), prediction(colour=True)) == ""
+    assert differences_from_training(network_of(None, structure="vessels"), prediction(colour=True)) == {}
 
 
 def test_an_image_that_is_resampled_has_the_scale_of_the_training():
-    assert differences_from_training(network_of(GREY, diameter=100), prediction(600)) == ""
+    assert differences_from_training(network_of(GREY, diameter=100), prediction(600)) == {}
 
 
 def test_run_prediction_prints_a_line_for_each_image_that_differs(tmp_path, capsys):

@@ -17,12 +17,12 @@ def rows_of(file):
 
 
 def test_both_tables_open_in_excel(tmp_path):
-    files = tmp_path / "measurements.csv", tmp_path / "area_sizes.csv"
+    files = [tmp_path / name for name in ("measurements.csv", "area_sizes.csv", "review_order.csv")]
     entries = [
         entry("a", [5, 2], area_px=7, model="=cmd", ischaemic_index=1 / 3),
         entry("眼", [4], area_px=4, model="m", area_fraction=None),
     ]
-    write_tables(*files, entries)
+    write_tables(entries, *files)
     assert all(file.read_bytes().startswith(b"\xef\xbb\xbf") for file in files)  # else Excel reads no UTF-8
     header = ["image", "area_px", "model", "ischaemic_index", "area_fraction"]
     assert rows_of(files[0]) == [

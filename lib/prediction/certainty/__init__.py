@@ -1,0 +1,1 @@
+"""How far to trust a prediction: disagreement of its views, image quality, what to correct first."""
