@@ -16,6 +16,7 @@ from lib.images.outlines import draw_prediction
 from lib.images.png import encode_png
 from lib.images.reading import read_image
 from lib.networks.trained_network import share_column
+from lib.prediction.certainty.disagreement import uncertainty
 from lib.prediction.measurement import measure
 from lib.prediction.measurements_table import not_a_formula
 from web.corrections import corrected, read_correction
@@ -76,6 +77,15 @@ def measure_result(result: Result, choice: dict) -> MeasuredResult:
     share = share_column(result.provenance["structure"])
     measurement = measure(
         mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea, share=share
+    )
+    is_corrected = not np.array_equal(mask, predicted)
+    measurement |= uncertainty(
+        probability,
+        None if is_corrected else result.disagreement(),  # the range is that of the network's mask
+        field_of_view,
+        choice["threshold"],
+        choice["min_area_px"],
+        share,
     )
     provenance = result.provenance | {
         "threshold": choice["threshold"],

@@ -17,6 +17,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
 from lib.networks.trained_network import is_non_perfusion
+from lib.prediction.certainty.disagreement import disagreement_picture
 from lib.prediction.measurements_table import DIFFERENCES
 from lib.runtime.errors import UserError
 from web.analysis_queue import delete
@@ -91,6 +92,15 @@ def probability(request: HttpRequest, key: str) -> HttpResponse:
     No PNG, because a browser may round or change pixels that a script reads from a canvas.
     """
     return _file(_done(request, key).probability_file, "application/octet-stream")
+
+
+@require_safe
+def disagreement(request: HttpRequest, key: str) -> HttpResponse:
+    """Grey levels of the disagreement of the views, one byte for each pixel, row by row."""
+    found = _done(request, key).disagreement()
+    if found is None:
+        raise Refused(404, _("There is no such file."))
+    return HttpResponse(disagreement_picture(found).tobytes(), content_type="application/octet-stream")
 
 
 class Correction(View):
@@ -211,6 +221,8 @@ def _described(result: Result) -> dict:
         described |= {
             "height": result.height,
             "width": result.width,
+            "hasDisagreement": result.disagreement_file.exists(),
+            "expectedGain": result.expected_gain,
             "isCorrected": result.correction_file.exists(),
             "banner": translated(result.provenance["banner"]),
             "differences": "; ".join(map(translated, result.provenance[DIFFERENCES].split("; "))),

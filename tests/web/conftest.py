@@ -23,8 +23,14 @@ def darkness(images: np.ndarray) -> np.ndarray:
     return (1 / (1 + np.exp(60 * (blurred - 0.09)))).astype(np.float32)[..., None]
 
 
-def network(predict=darkness) -> TrainedNetwork:
+def left_darkness(images: np.ndarray) -> np.ndarray:
+    """`darkness` that falls from the left to the right, so that mirror images give something else."""
+    return darkness(images) * np.linspace(1, 0.2, images.shape[2], dtype=np.float32)[:, None]
+
+
+def network(predict=darkness, tta="none") -> TrainedNetwork:
     settings = [
+        f"testing settings.tta={tta}",
         "testing settings.test_patch_height=256",
         "testing settings.test_patch_width=256",
         "testing settings.stride_height=256",

@@ -6,7 +6,7 @@ from PIL import Image
 
 from lib.datasets.synthetic_angiograms import synthetic_angiogram
 from lib.images.png import write_png
-from tests.web.conftest import move
+from tests.web.conftest import left_darkness, move, network
 from tests.web.test_uploads import dicom
 
 LONG = f"{'a_long_name_' * 12}.png"
@@ -109,19 +109,21 @@ def test_original_legend_and_four_digits_of_the_spacing(chromium, faults, server
 
 
 @pytest.mark.parametrize("language", ["en", "zh-hans"])
-def test_axe_finds_no_violation(chromium, faults, server, tmp_path, language):
+def test_axe_finds_no_violation(web, chromium, faults, server, tmp_path, language):
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
     )
+    web.network = network(left_darkness, tta="mirrors")
     page = chromium.new_page()
     page.goto(server)
     page.click(f"button[lang={language}]")
     violations = [axe.Axe().run(page).response["violations"]]
-    upload(page, tmp_path, ["1-1.png", "bad.png"])
+    upload(page, tmp_path, ["1-1.png", "bad.png", "2-1.png"])
     page.fill("#fovea-row", "100")
     page.fill("#fovea-column", "100")
     page.wait_for_selector("#sectors tbody tr:nth-child(4)")
-    page.click("#brush-add")
+    for key in ("#show-disagreement", "#review-order", "#brush-add"):
+        page.click(key)
     for scheme in ("light", "dark"):
         for width in (1440, 390):
             page.emulate_media(color_scheme=scheme)

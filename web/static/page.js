@@ -5,7 +5,7 @@ import { Correction } from "./correction.js";
 import { ImageList } from "./list.js";
 import { Server } from "./server.js";
 import { joinedTables, saveFile, tableRow } from "./summary.js";
-import { fillPicture, Viewer } from "./viewer.js";
+import { disagreementPicture, fillPicture, Viewer } from "./viewer.js";
 
 const { results, maxBytes, shareColumn, messages } = JSON.parse(document.getElementById("for-scripts").textContent);
 const LANGUAGE = document.documentElement.lang;
@@ -114,10 +114,11 @@ function adopt(image, result) {
 }
 
 async function load(image) {
-  const [picture, probability, corrected] = await Promise.all([
+  const [picture, probability, corrected, disagreement] = await Promise.all([
     server.picture(image),
     server.probability(image),
     image.isCorrected ? server.correction(image) : null,
+    image.hasDisagreement ? server.disagreement(image) : null,
   ]);
   const { width, height, threshold, minAreaPx } = image;
   const correction = new Correction(probability, width, corrected, (pixels) => server.correct(image, pixels));
@@ -126,6 +127,7 @@ async function load(image) {
   const fieldOfView = outlinePath((i) => !Number.isNaN(probability[i]), width, height);
   list.update(image, {
     ...{ picture, probability, correction, gradable, fieldOfView, state: "done" },
+    disagreement: disagreement && disagreementPicture(disagreement, width, height),
     ...{ ownThreshold: threshold, minArea: minAreaPx, spacingGiven: null, fovea: null },
     ...keptChoice(image.key),
   });
@@ -133,6 +135,7 @@ async function load(image) {
   const words = { name: image.fileName, index: indexText(image), areas: image.found.number };
   announce(fill(messages.analysed, words));
   if (!selected || image.key === selectedBefore) select(image);
+  else showOrHide();
 }
 
 // ---------------------------------------------------------------- one image
@@ -202,6 +205,8 @@ function show() {
     found.meanProbability === null ? "–" : percent.format(found.meanProbability);
   at("canvas").setAttribute("aria-label", `${selected.fileName}: ${at("index").textContent}`);
   at("legend-fovea").hidden = !selected.fovea;
+  at("show-disagreement").hidden = !selected.disagreement;
+  at("legend-disagreement").hidden = !selected.disagreement || !viewer.style.isDisagreement;
   brush.show();
   keepChoice(selected);
   showSummary();
@@ -379,6 +384,7 @@ function showOrHide() {
   at("viewer").hidden = at("controls").hidden = !selected;
   at("delete-all").hidden = !list.some(() => true);
   showSummary();
+  showOrder();
 }
 
 function stateText(image) {
@@ -389,16 +395,37 @@ function stateText(image) {
 }
 
 function showStyle() {
-  const isOriginal = at("show-original").getAttribute("aria-pressed") === "true";
-  viewer.style = { opacity: at("opacity").valueAsNumber, outline: at("outline").valueAsNumber, isOriginal };
+  viewer.style = {
+    opacity: at("opacity").valueAsNumber,
+    outline: at("outline").valueAsNumber,
+    isOriginal: isPressed("show-original"),
+    isDisagreement: isPressed("show-disagreement"),
+  };
   at("opacity-value").textContent = `${Math.round(100 * viewer.style.opacity)} %`;
   at("outline-value").textContent = `${viewer.style.outline} px`;
   viewer.draw();
 }
 
+const isPressed = (id) => at(id).getAttribute("aria-pressed") === "true";
+const toggle = (id) => at(id).setAttribute("aria-pressed", !isPressed(id));
+
 function toggleOriginal() {
-  at("show-original").setAttribute("aria-pressed", !viewer.style.isOriginal);
+  toggle("show-original");
   showStyle();
+}
+
+function toggleDisagreement() {
+  toggle("show-disagreement");
+  showStyle();
+  show();
+}
+
+// By the expected gain of a correction, largest first; or in the order in which the images were sent.
+function showOrder() {
+  const images = list.all();
+  at("review-order").hidden = images.length < 2 || !images.some(({ expectedGain }) => expectedGain);
+  const isReview = isPressed("review-order") && !at("review-order").hidden;
+  list.sort(isReview ? ({ expectedGain }) => expectedGain ?? -1 : () => 0);
 }
 
 function listen() {
@@ -447,6 +474,11 @@ function listen() {
     at("mark-fovea").focus();
   });
   at("show-original").addEventListener("click", toggleOriginal);
+  at("show-disagreement").addEventListener("click", toggleDisagreement);
+  at("review-order").addEventListener("click", () => {
+    toggle("review-order");
+    showOrder();
+  });
   at("summary-download").addEventListener("click", downloadSummary);
   at("zoom-in").addEventListener("click", () => viewer.zoom(1.4));
   at("zoom-out").addEventListener("click", () => viewer.zoom(1 / 1.4));

@@ -34,6 +34,11 @@ export class Server {
     return new Float32Array(await (await this.#request(`${result.url}probability`)).arrayBuffer());
   }
 
+  // 0 to 255 for each pixel.
+  async disagreement(result) {
+    return new Uint8Array(await (await this.#request(`${result.url}disagreement`)).arrayBuffer());
+  }
+
   // For each pixel 0 unchanged, 1 added, 2 erased.
   async correction(result) {
     return new Uint8Array(await (await this.#request(`${result.url}correction`)).arrayBuffer());

@@ -2,6 +2,7 @@
 
 const AREA = "240, 228, 66"; // the colours of lib/images/outlines.py
 const FIELD_OF_VIEW = "86, 180, 233";
+const DISAGREEMENT = "213, 94, 0"; // vermillion of the same palette
 const RING_RADII_MM = [0.5, 1.5, 3];
 const MOST_ZOOM = 40;
 const CLICK_PX = 5; // a pointer that moves less between down and up is a click
@@ -95,6 +96,7 @@ export class Viewer {
     context.globalAlpha = style.opacity;
     context.drawImage(image.fill, 0, 0);
     context.globalAlpha = 1;
+    if (style.isDisagreement && image.disagreement) context.drawImage(image.disagreement, 0, 0);
     context.lineCap = "square";
     this.#stroke(image.fieldOfView, `rgba(${FIELD_OF_VIEW}, 0.7)`, 1);
     if (style.outline) {
@@ -269,12 +271,24 @@ function distance(a, b) {
 
 // The mask as a picture to draw over the angiogram.
 export function fillPicture(mask, width, height) {
+  return colouredPicture(AREA, mask, 255, width, height);
+}
+
+// More opaque where the views disagree more; half of the largest disagreement is opaque.
+export function disagreementPicture(levels, width, height) {
+  return colouredPicture(DISAGREEMENT, levels, 2, width, height);
+}
+
+// One colour with the opacity levels * factor, of 255.
+function colouredPicture(colour, levels, factor, width, height) {
   const canvas = new OffscreenCanvas(width, height);
   const picture = new ImageData(width, height);
-  const [red, green, blue] = AREA.split(",").map(Number);
+  const [red, green, blue] = colour.split(",").map(Number);
   const pixels = new Uint32Array(picture.data.buffer);
-  const colour = (255 << 24) | (blue << 16) | (green << 8) | red; // little endian
-  for (let i = 0; i < mask.length; i++) if (mask[i]) pixels[i] = colour;
+  const opaque = (blue << 16) | (green << 8) | red; // little endian
+  for (let i = 0; i < levels.length; i++) {
+    if (levels[i]) pixels[i] = (Math.min(levels[i] * factor, 255) << 24) | opaque;
+  }
   canvas.getContext("2d").putImageData(picture, 0, 0);
   return canvas;
 }
