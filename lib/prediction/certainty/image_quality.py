@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lib.images.preprocessing import REFERENCE_DIAMETER, field_of_view_diameter, one_channel, resample
+from lib.images.preprocessing import REFERENCE_DIAMETER, one_channel, resample
 
 LOWEST_MEDIAN, LARGEST_SATURATED_SHARE = 25, 0.05
 """A darker image is "dark", one with more saturated pixels is "overexposed"."""
@@ -60,8 +60,10 @@ class ImageQuality:
 
 
 def image_quality(original: np.ndarray, field_of_view: np.ndarray) -> ImageQuality:
-    """Measure an image, (H, W) or (H, W, 3) uint8, inside its field of view, (H, W) uint8 in {0, 1}."""
-    scale = REFERENCE_DIAMETER / field_of_view_diameter(field_of_view)
+    """Measure an image, (H, W) or (H, W, 3) uint8, inside its field of view, (H, W) uint8 not all 0."""
+    left, top, width, height = cv2.boundingRect(field_of_view)
+    field_of_view, original = (a[top : top + height, left : left + width] for a in (field_of_view, original))
+    scale = REFERENCE_DIAMETER / max(width, height)
     shape = [max(1, round(side * scale)) for side in field_of_view.shape]
     grey = resample(one_channel(original, "grey").astype(np.float32), shape)
     share = resample(field_of_view.astype(np.float32), shape)

@@ -155,8 +155,11 @@ def test_an_ensemble_predicts_a_file_with_the_mean_and_the_given_threshold(prepa
     assert (both.name, both.architecture, both.threshold) == ("first+second", "unet + resunet", 0.5)
     assert len(both.weights_sha256.split()) == 2
     single = [read_keras_network(member, [NUMBER])[0] for member in members]
-    mean = np.mean([predict_file(network, file).probability for network in single], axis=0)
-    np.testing.assert_allclose(predict_file(both, file).probability, mean, atol=1e-6)
+    each = [predict_file(network, file).probability for network in single]
+    prediction = predict_file(both, file)
+    np.testing.assert_allclose(prediction.probability, np.mean(each, axis=0), atol=1e-6)
+    np.testing.assert_allclose(prediction.disagreement, np.std(each, axis=0), atol=1e-6)
+    assert prediction.disagreement.max() > 0.01
 
 
 def test_the_threshold_of_an_ensemble_must_be_given(members):

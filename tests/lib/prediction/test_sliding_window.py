@@ -13,6 +13,7 @@ from lib.prediction.sliding_window import (
     even_starts,
     predict_image,
     predict_stored_size,
+    predict_views,
     strided_starts,
     tile_size_and_step,
     with_logit_shift,
@@ -53,6 +54,20 @@ def test_all_windows_give_the_same_result_for_a_network_of_single_pixels(shape, 
     found = predict_image(pointwise, levels[..., None], dataclasses.replace(SETTINGS, window=window, tta=tta))
     assert found.shape == shape and found.dtype == np.float32
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-(levels / 255))), rtol=1e-5)
+
+
+@pytest.mark.parametrize("window", ["overlap", "tiles", "whole"])
+def test_views_are_the_members_in_each_symmetry(window):
+    def two_members(images):
+        return np.concatenate([pointwise(images), images / 2], axis=-1)
+
+    levels = np.random.default_rng(0).integers(256, size=(40, 61, 1), dtype=np.uint8)
+    chosen = dataclasses.replace(SETTINGS, window=window, tta="symmetries")
+    views = predict_views(two_members, levels, chosen)
+    image = levels[..., 0] / 255
+    expected = np.tile([1 / (1 + np.exp(-image)), image / 2], (8, 1, 1))
+    np.testing.assert_allclose(views, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(predict_image(two_members, levels, chosen), views.mean(axis=0), rtol=1e-6)
 
 
 def test_tta_is_the_mean_over_the_four_mirror_images():
