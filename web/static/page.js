@@ -288,6 +288,7 @@ async function showSectors(choice) {
   if (request.signal.aborted) return;
   try {
     await selected.correction.save();
+    if (request.signal.aborted) return;
     const measured = await server.measurement(selected, choice, request.signal);
     if (request.signal.aborted) return;
     const rows = SECTORS.filter((sector) => measured[`area_px_${sector}`] !== null).map((sector) => {
@@ -297,7 +298,7 @@ async function showSectors(choice) {
     });
     at("sectors").tBodies[0].replaceChildren(...rows.map(tableRow));
   } catch (error) {
-    if (error.name === "AbortError") return;
+    if (request.signal.aborted) return;
     at("sectors").hidden = true;
     at("sectors-fault").textContent = error.message;
   }

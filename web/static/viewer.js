@@ -2,7 +2,7 @@
 
 const AREA = "240, 228, 66"; // the colours of lib/images/outlines.py
 const FIELD_OF_VIEW = "86, 180, 233";
-const DISAGREEMENT = "213, 94, 0"; // vermillion of the same palette
+const DISAGREEMENT = "213, 94, 0"; // vermilion of the same palette
 const RING_RADII_MM = [0.5, 1.5, 3];
 const MOST_ZOOM = 40;
 const CLICK_PX = 5; // a pointer that moves less between down and up is a click
