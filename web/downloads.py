@@ -78,10 +78,10 @@ def measure_result(result: Result, choice: dict) -> MeasuredResult:
     measurement = measure(
         mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea, share=share
     )
-    is_corrected = not np.array_equal(mask, predicted)
+    corrected_px = int(np.count_nonzero(mask != predicted))
     measurement |= uncertainty(
         probability,
-        None if is_corrected else result.disagreement(),  # the range is that of the network's mask
+        None if corrected_px else result.disagreement(),  # the range is that of the network's mask
         field_of_view,
         choice["threshold"],
         choice["min_area_px"],
@@ -90,7 +90,7 @@ def measure_result(result: Result, choice: dict) -> MeasuredResult:
     provenance = result.provenance | {
         "threshold": choice["threshold"],
         "min_area_px": choice["min_area_px"],
-        "corrected_px": int(np.count_nonzero(mask != predicted)),
+        "corrected_px": corrected_px,
         "pixel_spacing_mm": " ".join(f"{length:g}" for length in spacing) if spacing else None,
     }
     if provenance["threshold"] != result.provenance["threshold"]:
