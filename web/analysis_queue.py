@@ -21,6 +21,8 @@ from django.utils.translation import gettext_noop
 from lib.images.png import write_png
 from lib.networks.from_onnx import read_onnx_network
 from lib.networks.trained_network import TrainedNetwork
+from lib.prediction.certainty.disagreement import uncertainty
+from lib.prediction.certainty.review_order import expected_gain
 from lib.prediction.image_file import Prediction, predict_file
 from lib.prediction.measurements_table import provenance
 from lib.runtime.errors import UserError
@@ -236,7 +238,19 @@ def _save(result: Result, prediction: Prediction, network: TrainedNetwork) -> No
     inside = prediction.field_of_view > 0
     probability = np.where(inside, prediction.probability, np.float32(np.nan)).astype("<f4")
     result.probability_file.write_bytes(probability.tobytes())
+    if prediction.disagreement is not None:
+        result.disagreement_file.write_bytes(prediction.disagreement.astype("<f4").tobytes())
+    share = network.share_column
+    uncertain = uncertainty(
+        prediction.probability,
+        prediction.disagreement,
+        prediction.field_of_view,
+        network.threshold,
+        network.min_area_px,
+        share,
+    )
     values: dict[str, object] = {"label": network.label, "provenance": provenance(network, prediction)}
+    values["expected_gain"] = expected_gain(uncertain, share)
     if prediction.pixel_spacing_mm:  # the network's setting overrides the DICOM file's
         values["row_spacing_mm"], values["column_spacing_mm"] = prediction.pixel_spacing_mm
     _update(result, state=Result.State.DONE, **values)

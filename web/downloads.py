@@ -16,19 +16,23 @@ from lib.images.outlines import draw_prediction
 from lib.images.png import encode_png
 from lib.images.reading import read_image
 from lib.networks.trained_network import share_column
+from lib.prediction.certainty.disagreement import uncertainty
 from lib.prediction.measurement import measure
 from lib.prediction.measurements_table import not_a_formula
+from web.corrections import corrected, read_correction
 from web.models import Result
 
 
 class ChoiceForm(forms.Form):
     """Settings that the user chose with the sliders and fields of the page."""
 
-    threshold = forms.FloatField(min_value=0, max_value=1)
-    min_area_px = forms.IntegerField(min_value=0, max_value=10**9)
-    pixel_spacing_mm = forms.FloatField(min_value=0.0001, max_value=1, required=False)
-    fovea_row = forms.FloatField(min_value=0, required=False)
-    fovea_column = forms.FloatField(min_value=0, required=False)
+    threshold = forms.FloatField(label=_("Threshold"), min_value=0, max_value=1)
+    min_area_px = forms.IntegerField(label=_("Smallest area, pixels"), min_value=0, max_value=10**9)
+    pixel_spacing_mm = forms.FloatField(
+        label=_("Pixel spacing, mm"), min_value=0.0001, max_value=1, required=False
+    )
+    fovea_row = forms.FloatField(label=_("Row"), min_value=0, required=False)
+    fovea_column = forms.FloatField(label=_("Column"), min_value=0, required=False)
 
     def clean(self) -> dict:
         """Check that the fovea has both coordinates or none."""
@@ -44,7 +48,7 @@ class MeasuredResult:
 
     Attributes:
         result: row of the database.
-        mask: (H, W) bool.
+        mask: (H, W) bool, corrected by hand.
         field_of_view: (H, W) uint8 in {0, 1}.
         measurement: first columns of `measurements.csv`.
         provenance: last columns of `measurements.csv`.
@@ -58,13 +62,14 @@ class MeasuredResult:
 
 
 def measure_result(result: Result, choice: dict) -> MeasuredResult:
-    """Measure a result with the settings of `ChoiceForm.cleaned_data`.
+    """Measure a result with the settings of `ChoiceForm.cleaned_data` and the correction by hand.
 
     Raises:
         UserError: the fovea is outside the image.
     """
     probability, field_of_view = result.probability_and_field_of_view()
-    mask = binary_mask(probability, field_of_view, choice["threshold"], choice["min_area_px"])
+    predicted = binary_mask(probability, field_of_view, choice["threshold"], choice["min_area_px"])
+    mask = corrected(predicted, read_correction(result), field_of_view)
     given = choice["pixel_spacing_mm"]
     spacing = (given, given) if given else result.pixel_spacing_mm
     row, column = choice["fovea_row"], choice["fovea_column"]
@@ -73,9 +78,19 @@ def measure_result(result: Result, choice: dict) -> MeasuredResult:
     measurement = measure(
         mask, probability, field_of_view, pixel_spacing_mm=spacing, fovea=fovea, share=share
     )
+    corrected_px = int(np.count_nonzero(mask != predicted))
+    measurement |= uncertainty(
+        probability,
+        None if corrected_px else result.disagreement(),  # the range is that of the network's mask
+        field_of_view,
+        choice["threshold"],
+        choice["min_area_px"],
+        share,
+    )
     provenance = result.provenance | {
         "threshold": choice["threshold"],
         "min_area_px": choice["min_area_px"],
+        "corrected_px": corrected_px,
         "pixel_spacing_mm": " ".join(f"{length:g}" for length in spacing) if spacing else None,
     }
     if provenance["threshold"] != result.provenance["threshold"]:

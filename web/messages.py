@@ -24,6 +24,8 @@ def script_messages(structure: str = "CNP") -> dict[str, str]:
         "differences": _("Less reliable: {differences}."),
         "spacingOfFile": _("{height} × {width} (from the file)"),
         "unknown": _("unknown"),
+        "notSaved": _("The correction is not saved: {reason}"),
+        "yes": _("yes"),
         "markFovea": _("Click on the fovea in the picture"),
         "superior": _("Superior"),
         "inferior": _("Inferior"),

@@ -97,13 +97,20 @@ def upload_size_limit(get_response: GetResponse) -> GetResponse:
 
     def respond(request: HttpRequest) -> HttpResponse:
         length = int(request.META.get("CONTENT_LENGTH") or 0)
-        is_upload = request.path == RESULTS_PATH
-        limit = settings.MAX_UPLOAD_BYTES if is_upload else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        limit = _most_bytes(request.path)
         if length > limit:
-            return problem(request, 413, too_many_bytes())
+            return problem(request, 413, too_many_bytes(limit))
         return get_response(request)
 
     return respond
+
+
+def _most_bytes(path: str) -> int:
+    if path == RESULTS_PATH:
+        return settings.MAX_UPLOAD_BYTES
+    if path.startswith(RESULTS_PATH) and path.endswith("/correction"):
+        return settings.MAX_CORRECTION_BYTES
+    return settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 
 
 class AccountRequired(LoginRequiredMiddleware):

@@ -27,6 +27,7 @@ class Result(models.Model):
         row_spacing_mm, column_spacing_mm: height and width of a pixel, if known.
         label: LabelMe label of the network that analysed it.
         provenance: network and settings of the analysis (`lib.prediction.measurements_table.provenance`).
+        expected_gain: of a correction (`lib.prediction.certainty.review_order`), if it is known.
     """
 
     class State(models.TextChoices):
@@ -51,6 +52,7 @@ class Result(models.Model):
     column_spacing_mm = models.FloatField(null=True)
     label = models.CharField(max_length=100, default="")
     provenance = models.JSONField(default=dict)
+    expected_gain = models.FloatField(null=True)
 
     class Meta:  # noqa: D106  (Django's)
         ordering = ("pk",)
@@ -99,6 +101,16 @@ class Result(models.Model):
         return self.folder / "probability"
 
     @property
+    def disagreement_file(self) -> Path:
+        """Little-endian float32, row by row; absent if the network has a single view of an image."""
+        return self.folder / "disagreement"
+
+    @property
+    def correction_file(self) -> Path:
+        """uint8, row by row (see `web.corrections`); absent if the mask was not corrected by hand."""
+        return self.folder / "correction"
+
+    @property
     def pixel_spacing_mm(self) -> tuple[float, float] | None:
         """Height and width of a pixel, if known."""
         if self.row_spacing_mm is None or self.column_spacing_mm is None:
@@ -110,3 +122,9 @@ class Result(models.Model):
         stored = np.fromfile(self.probability_file, "<f4").reshape(self.height, self.width)
         field_of_view = ~np.isnan(stored)
         return np.where(field_of_view, stored, 0), field_of_view.astype(np.uint8)
+
+    def disagreement(self) -> np.ndarray | None:
+        """(H, W) float32 of `lib.prediction.certainty.disagreement`; None if there is a single view."""
+        if not self.disagreement_file.exists():
+            return None
+        return np.fromfile(self.disagreement_file, "<f4").reshape(self.height, self.width)

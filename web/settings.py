@@ -33,6 +33,8 @@ if not LOCAL:
 MAX_UPLOAD_BYTES = 64 * 2**20
 MAX_PIXELS = 20_000_000
 """Pixels of one upload; fundus cameras have 12 to 16 million. At most lib.images.checked_files.MAX_PIXELS."""
+MAX_CORRECTION_BYTES = 2**20
+"""One correction of a mask, compressed; brush strokes need some kilobytes."""
 MAX_DECODING_SECONDS = 15
 """Time to decode one upload; its process is ended then. The largest images need some seconds."""
 UPLOADS_AT_ONCE = 16
@@ -40,7 +42,7 @@ UPLOADS_AT_ONCE = 16
 MAX_WAITING = 12
 """Images in the queue, of all users; more get status 503."""
 MAX_RESULTS = 200
-"""Stored images, of all users: 5 bytes for each pixel."""
+"""Stored images, of all users: 5 bytes for each pixel, 9 with a disagreement map."""
 MIN_FREE_BYTES = 2**30
 """Free bytes on the disk; with less, uploads get status 503."""
 KEPT_SECONDS = 3600

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from web.analysis_queue import QueueFullError, check_room, enqueue
 from web.decoding import DEFLATED, EMPTY, NO_IMAGE, NO_ROOM, TOO_COSTLY, TOO_MANY_PIXELS
+from web.lib_messages import translated
 from web.models import Result
 from web.problems import Refused
 
@@ -76,10 +77,9 @@ def _received(request: HttpRequest, owner: str, name: str) -> Result:
     return result
 
 
-def too_many_bytes() -> str:
-    """Message, in the user's language, for a file that is too large."""
-    megabytes = settings.MAX_UPLOAD_BYTES // 2**20
-    return _("The file is too large; the limit is %(limit)s MB.") % {"limit": megabytes}
+def too_many_bytes(limit: int) -> str:
+    """Message, in the user's language, for a body of more bytes than `limit`."""
+    return _("The file is too large; the limit is %(limit)s MB.") % {"limit": f"{limit / 2**20:g}"}
 
 
 def too_many_pixels() -> str:
@@ -113,7 +113,7 @@ def _decode(file: Path, result: Result) -> None:
 
 def _refused(found: dict) -> Refused:
     if "unreadable" in found:
-        return Refused(400, _("The image %(reason)s.") % {"reason": found["unreadable"][:300]})
+        return Refused(400, _("The image %(reason)s.") % {"reason": translated(found["unreadable"])[:300]})
     if found["refused"] == TOO_MANY_PIXELS:
         return Refused(413, too_many_pixels())
     kinds = {"kinds": "PNG, JPEG, TIFF, BMP, PGM/PPM, GIF, WebP, JPEG 2000, DICOM"}

@@ -13,6 +13,8 @@ urlpatterns = [
     path("results/<key>/", views.OneResult.as_view(), name="result"),
     path("results/<key>/picture", views.picture, name="picture"),
     path("results/<key>/probability", views.probability, name="probability"),
+    path("results/<key>/disagreement", views.disagreement, name="disagreement"),
+    path("results/<key>/correction", views.Correction.as_view(), name="correction"),
     path("results/<key>/measurement", views.measurement, name="measurement"),
     path("results/<key>/download/<kind>", views.download, name="download"),
     path("login/", LoginView.as_view(template_name="web/login.html"), name="login"),

@@ -17,10 +17,13 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
 from lib.networks.trained_network import is_non_perfusion
+from lib.prediction.certainty.disagreement import disagreement_picture
 from lib.prediction.measurements_table import DIFFERENCES
 from lib.runtime.errors import UserError
 from web.analysis_queue import delete
+from web.corrections import read_correction, receive_correction
 from web.downloads import DOWNLOADS, ChoiceForm, MeasuredResult, measure_result
+from web.lib_messages import translated
 from web.messages import script_messages
 from web.models import Result
 from web.problems import Refused, problem
@@ -34,6 +37,7 @@ def page(request: HttpRequest) -> HttpResponse:
     network = apps.get_app_config("web").network
     context = {
         "network": network,
+        "threshold_source": translated(network.threshold_source),
         "is_non_perfusion": is_non_perfusion(network.structure),
         "kept_minutes": settings.KEPT_SECONDS // 60,
         "max_megabytes": settings.MAX_UPLOAD_BYTES // 2**20,
@@ -88,6 +92,29 @@ def probability(request: HttpRequest, key: str) -> HttpResponse:
     No PNG, because a browser may round or change pixels that a script reads from a canvas.
     """
     return _file(_done(request, key).probability_file, "application/octet-stream")
+
+
+@require_safe
+def disagreement(request: HttpRequest, key: str) -> HttpResponse:
+    """Grey levels of the disagreement of the views, one byte for each pixel, row by row."""
+    found = _done(request, key).disagreement()
+    if found is None:
+        raise Refused(404, _("There is no such file."))
+    return HttpResponse(disagreement_picture(found).tobytes(), content_type="application/octet-stream")
+
+
+class Correction(View):
+    """The correction of a mask by hand; `web.corrections` has its values."""
+
+    def get(self, request: HttpRequest, key: str) -> HttpResponse:
+        """One byte for each pixel, row by row."""
+        correction = read_correction(_done(request, key))
+        return HttpResponse(correction.tobytes(), content_type="application/octet-stream")
+
+    def put(self, request: HttpRequest, key: str) -> HttpResponse:
+        """Store a correction."""
+        receive_correction(request, _done(request, key))
+        return HttpResponse(status=204)
 
 
 @require_safe
@@ -160,12 +187,12 @@ def _measure(request: HttpRequest, key: str) -> MeasuredResult:
     result = _done(request, key)
     form = ChoiceForm(request.GET)
     if not form.is_valid():
-        faults = "; ".join(f"{field}: {' '.join(texts)}" for field, texts in form.errors.items())
-        raise Refused(400, faults.removeprefix("__all__: "))
+        faults = form.non_field_errors() + [f"{f.label}: {' '.join(f.errors)}" for f in form if f.errors]
+        raise Refused(400, "; ".join(faults))
     try:
         return measure_result(result, form.cleaned_data)
     except UserError as error:
-        raise Refused(400, str(error)) from None
+        raise Refused(400, translated(str(error))) from None
 
 
 def _file(path: Path, content_type: str) -> HttpResponse:
@@ -186,7 +213,7 @@ def _described(result: Result) -> dict:
         "fileName": result.file_name,
         "state": result.state,
         "position": result.position,
-        "message": _(result.message) if result.message else "",
+        "message": translated(_(result.message)) if result.message else "",
         "deletedAt": result.deleted_at.isoformat(),
         "url": reverse("result", args=[result.key]),
     }
@@ -194,8 +221,11 @@ def _described(result: Result) -> dict:
         described |= {
             "height": result.height,
             "width": result.width,
-            "banner": result.provenance["banner"],
-            "differences": result.provenance[DIFFERENCES],
+            "hasDisagreement": result.disagreement_file.exists(),
+            "expectedGain": result.expected_gain,
+            "isCorrected": result.correction_file.exists(),
+            "banner": translated(result.provenance["banner"]),
+            "differences": "; ".join(map(translated, result.provenance[DIFFERENCES].split("; "))),
             "pixelSpacing": result.pixel_spacing_mm,
             "threshold": result.provenance["threshold"],
             "minAreaPx": result.provenance["min_area_px"],

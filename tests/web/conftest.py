@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import threading
 from io import BytesIO
@@ -22,8 +23,14 @@ def darkness(images: np.ndarray) -> np.ndarray:
     return (1 / (1 + np.exp(60 * (blurred - 0.09)))).astype(np.float32)[..., None]
 
 
-def network(predict=darkness) -> TrainedNetwork:
+def left_darkness(images: np.ndarray) -> np.ndarray:
+    """`darkness` that falls from the left to the right, so that mirror images give something else."""
+    return darkness(images) * np.linspace(1, 0.2, images.shape[2], dtype=np.float32)[:, None]
+
+
+def network(predict=darkness, tta="none") -> TrainedNetwork:
     settings = [
+        f"testing settings.tta={tta}",
         "testing settings.test_patch_height=256",
         "testing settings.test_patch_width=256",
         "testing settings.stride_height=256",
@@ -105,6 +112,10 @@ def encoded(array: np.ndarray, kind: str, **options) -> bytes:
     return data.getvalue()
 
 
+def picture(answer) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(b"".join(answer) if answer.streaming else answer.content)))
+
+
 def files_kept(settings) -> list[str]:
     """All files on the disk that an upload created."""
     folders = (settings.RESULTS_FOLDER, settings.UPLOAD_FOLDER)
@@ -140,3 +151,59 @@ def server(web):
 def content(files) -> bytes:
     """The bytes of files, read by another process: a process that closes a file loses its locks of SQLite."""
     return subprocess.run(["cat", *files], check=True, capture_output=True).stdout
+
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def chromium(tmp_path):
+    """A browser with an empty profile; skips the test if Chromium is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if program is None:
+        pytest.skip("no browser: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        context = started.chromium.launch_persistent_context(
+            tmp_path / "profile",
+            executable_path=program,
+            args=FLAGS,
+            viewport={"width": 1280, "height": 860},
+            locale="en",
+        )
+        yield context
+        context.close()
+
+
+@pytest.fixture
+def faults(chromium):
+    """Errors of the page, including violations of the content security policy."""
+    found = []
+    chromium.on("console", lambda m: found.append(m.text) if m.type == "error" else None)
+    chromium.on("weberror", lambda error: found.append(str(error.error)))
+    return found
+
+
+def move(page, slider: str, value: float) -> None:
+    page.locator(slider).evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')) }", value
+    )
+
+
+def percent(page) -> float:
+    return float(page.inner_text("#index").rstrip("%"))
+
+
+def downloaded(page, kind: str) -> str:
+    with page.expect_download() as waiting:
+        page.click(f"[data-download={kind}]")
+    return waiting.value

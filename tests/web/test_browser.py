@@ -1,70 +1,15 @@
 """The page in a real browser: upload, threshold, fovea, download, delete."""
 
+import csv
 import json
-import shutil
+from io import StringIO
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from lib.datasets.synthetic_angiograms import synthetic_angiogram
 from lib.images.png import write_png
-
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture
-def chromium(tmp_path):
-    """A browser with an empty profile; skips the test if Chromium is missing."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if program is None:
-        pytest.skip("no browser: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        context = started.chromium.launch_persistent_context(
-            tmp_path / "profile",
-            executable_path=program,
-            args=FLAGS,
-            viewport={"width": 1280, "height": 860},
-            locale="en",
-        )
-        yield context
-        context.close()
-
-
-@pytest.fixture
-def faults(chromium):
-    """Errors of the page, including violations of the content security policy."""
-    found = []
-    chromium.on("console", lambda m: found.append(m.text) if m.type == "error" else None)
-    chromium.on("weberror", lambda error: found.append(str(error.error)))
-    return found
-
-
-def move(page, slider: str, value: float) -> None:
-    page.locator(slider).evaluate(
-        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')) }", value
-    )
-
-
-def percent(page) -> float:
-    return float(page.inner_text("#index").rstrip("%"))
-
-
-def downloaded(page, kind: str) -> str:
-    with page.expect_download() as waiting:
-        page.click(f"[data-download={kind}]")
-    return waiting.value
+from tests.web.conftest import downloaded, move, percent
 
 
 def test_upload_measure_download_delete(chromium, faults, server, tmp_path):
@@ -152,3 +97,89 @@ def test_keyboard_small_screen_and_chinese(chromium, faults, server, tmp_path):
     page.click("#delete-all")
     page.wait_for_selector("main.empty")
     assert [fault for fault in faults if "400 (Bad Request)" not in fault] == []
+
+
+def paint(page, stroke, size: int) -> None:
+    """Move the pressed pointer along points, (row, column), of a square image that fits the canvas."""
+    canvas = page.locator("#canvas").bounding_box()
+    scale = min(canvas["width"], canvas["height"]) / size
+    for number, (row, column) in enumerate(stroke):
+        page.mouse.move(
+            canvas["x"] + canvas["width"] / 2 + (column + 0.5 - size / 2) * scale,
+            canvas["y"] + canvas["height"] / 2 + (row + 0.5 - size / 2) * scale,
+        )
+        if not number:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def drawn_mask(page, folder) -> np.ndarray:
+    downloaded(page, "mask").save_as(folder / "mask.png")
+    return np.asarray(Image.open(folder / "mask.png")) > 0
+
+
+def area(page) -> int:
+    return int(page.inner_text("#area").removesuffix(" px").replace(",", ""))
+
+
+def test_correct_the_mask_with_the_brush(chromium, faults, server, tmp_path):
+    write_png(tmp_path / "1-1.png", synthetic_angiogram(seed=7, index=0, size=512).image)
+    page = chromium.new_page()
+    page.goto(server)
+    page.set_input_files("#files", tmp_path / "1-1.png")
+    page.wait_for_selector("#controls:not([hidden])")
+    predicted, areas = drawn_mask(page, tmp_path), page.inner_text("#areas")
+
+    move(page, "#brush", 10)
+    page.click("#brush-add")
+    page.evaluate("scrollTo(0, 0)")
+    paint(page, [(256, 200), (256, 300)], 512)
+    capsule = np.hypot(np.arange(512)[:, None] - 256, np.maximum(np.abs(np.arange(512) - 250) - 50, 0)) <= 10
+    added = drawn_mask(page, tmp_path)
+    assert (added != (predicted | capsule)).sum() < 80  # the pointer is at whole pixels of the screen
+    assert area(page) == added.sum() > predicted.sum()
+    page.click("#brush-undo")
+    assert (drawn_mask(page, tmp_path) == predicted).all()
+    assert page.inner_text("#areas") == areas
+
+    page.click("#brush-erase")
+    move(page, "#brush", 100)
+    page.evaluate("scrollTo(0, 0)")
+    page.route("**/correction", lambda route: route.abort())
+    paint(page, [(100, 100), (400, 400), (100, 400)], 512)
+    page.wait_for_selector("#correction-fault:not(:empty)")  # the server cannot be reached
+    assert "not saved" in page.inner_text("#correction-fault")
+    page.unroute("**/correction")
+    erased = drawn_mask(page, tmp_path)  # the download sends the correction first
+    assert page.inner_text("#correction-fault") == ""
+    assert area(page) == erased.sum() < predicted.sum() / 2
+    page.reload()
+    page.wait_for_selector("#controls:not([hidden])")
+    assert area(page) == erased.sum()
+    page.click("#brush-clear")
+    assert (drawn_mask(page, tmp_path) == predicted).all()
+    assert [fault for fault in faults if "ERR_FAILED" not in fault] == []
+
+
+def test_table_of_all_images(chromium, faults, server, tmp_path):
+    names = ["1-1.png", "2-1.png"]
+    for index, name in enumerate(names):
+        write_png(tmp_path / name, synthetic_angiogram(3, index, 256).image)
+    page = chromium.new_page()
+    page.goto(server)
+    page.set_input_files("#files", [tmp_path / name for name in names])
+    page.wait_for_selector("#list li:nth-child(2)[data-state=done]")
+    move(page, "#threshold", 0.3)
+    with page.expect_download() as waiting:
+        page.click("#summary-download")
+    text = waiting.value.path().read_text("utf-8-sig")
+    rows = list(csv.DictReader(StringIO(text)))
+    shown = [row.split("\t") for row in page.inner_text("#summary tbody").splitlines()]
+    assert [row["image"] for row in rows] == [cells[0] for cells in shown] == names
+    assert [row["threshold"] for row in rows] == ["0.3", "0.5"]
+    for row, (_, index, area_text, number, largest, *_) in zip(rows, shown, strict=True):
+        assert index == f"{100 * float(row['ischaemic_index']):.1f}%"
+        assert area_text == f"{int(row['area_px']):,} px"
+        assert number == row["number_of_areas"]
+        assert largest == f"{int(row['largest_area_px']):,} px"
+    assert faults == []

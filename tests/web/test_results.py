@@ -1,8 +1,11 @@
 """Results of an upload: queue, picture, measurements, downloads, ownership, deletion."""
 
+import ast
 import csv
+import gettext
 import json
 import os
+import re
 from datetime import timedelta
 from io import BytesIO, StringIO
 
@@ -13,7 +16,18 @@ from PIL import Image
 from lib.images.labelme import rasterise, read_labelme
 from lib.images.masks import without_small_areas
 from lib.images.outlines import draw_prediction
-from tests.web.conftest import analyse_all, content, encoded, files_kept, network, page_client, png, send
+from lib.runtime.paths import PROJECT
+from tests.web.conftest import (
+    analyse_all,
+    content,
+    encoded,
+    files_kept,
+    network,
+    page_client,
+    picture,
+    png,
+    send,
+)
 
 
 @pytest.fixture
@@ -29,10 +43,6 @@ def result(web, client, angiogram):
 def probability(client, result) -> np.ndarray:
     data = b"".join(client.get(f"{result['url']}probability").streaming_content)
     return np.frombuffer(data, "<f4").reshape(result["height"], result["width"])
-
-
-def picture(answer) -> np.ndarray:
-    return np.asarray(Image.open(BytesIO(b"".join(answer) if answer.streaming else answer.content)))
 
 
 def choice(**other) -> dict:
@@ -270,9 +280,6 @@ def test_page_in_both_languages(client):
 
 
 def test_chinese_catalogue_is_complete_and_compiled(settings):
-    import gettext
-    import re
-
     folder = settings.LOCALE_PATHS[0] / "zh_Hans" / "LC_MESSAGES"
     source = (folder / "django.po").read_text(encoding="utf-8")
     written = dict(re.findall(r'^msgid "(.+)"\nmsgstr "(.*)"$', source, re.MULTILINE))
@@ -280,19 +287,102 @@ def test_chinese_catalogue_is_complete_and_compiled(settings):
         compiled = gettext.GNUTranslations(stream)
     assert {text: compiled.gettext(text) for text in written} == written
     assert all(written.values())
-    templates = settings.STATIC_ROOT.parent / "templates"
-    used = {
-        text
-        for file in templates.rglob("*.html")
-        for text in re.findall(r'{% translate ["\'](.+?)["\'] %}', file.read_text(encoding="utf-8"))
-    }
+    assert texts_to_translate(settings.STATIC_ROOT.parent) - written.keys() == set()
+
+
+def texts_to_translate(folder) -> set[str]:
+    """The arguments of gettext and its kin in Python, and the texts in the templates."""
+    found = set()
+    for file in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {
+                "_",
+                "gettext_lazy",
+                "gettext_noop",
+            }:
+                found |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+    for file in folder.rglob("*.html"):
+        text = file.read_text(encoding="utf-8")
+        found |= set(re.findall(r"""{% translate ["'](.+?)["'] %}""", text))
+        blocks = re.findall(r"{% blocktranslate.*?%}(.+?){% endblocktranslate %}", text)
+        found |= {re.sub(r"{{ (\w+) }}", r"%(\1)s", block) for block in blocks}
+    return found
+
+
+def messages_of_lib() -> set[str]:
+    """The texts of the errors that reading and analysing an image may raise, with 7 for each value in them."""
+    files = [
+        PROJECT / "lib" / "images" / f"{name}.py" for name in ("reading", "field_of_view", "info_banner")
+    ]
+    files += [
+        *(PROJECT / "lib" / "images" / "formats").glob("*.py"),
+        PROJECT / "lib/prediction/image_file.py",
+    ]
+    found = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "UserError":
+                (text,) = node.args
+                parts = getattr(text, "values", [text])
+                found.add(
+                    "".join(
+                        getattr(part, "value", None) if isinstance(part, ast.Constant) else "7"
+                        for part in parts
+                    )
+                )
+    return found - {"7"}  # the whole text is in a variable
+
+
+def test_messages_of_lib_are_translated():
     from django.utils.translation import override
 
-    from web.messages import script_messages
+    from lib.configuration.banner import Banner
+    from lib.images.checked_files import TOO_LARGE
+    from lib.images.reading import _HIDDEN, _REFUSED_KINDS
+    from web.lib_messages import translated
 
+    shown = {
+        text.removeprefix("7: ").replace("; 7", "; export the one to be used as a single image")
+        for text in messages_of_lib()
+    }
+    shown |= {TOO_LARGE, _HIDDEN, *(text for _, text in _REFUSED_KINDS)}
+    shown |= {str(Banner(side, 44)) for side in ("top", "bottom", "left", "right")}
+    masks = {text for text in shown if "a mask has two" in text or "0 background" in text}
+    with override("zh-hans"):
+        assert {text for text in shown - masks if translated(text) == text} == set()
+        assert (
+            translated("has 3 frames; export the one to be used as a single image")
+            == "含有 3 帧，请将所需的一帧导出为单幅图像"
+        )
     with override("en"):
-        used |= set(script_messages().values())
-    assert used - written.keys() == set()
+        assert {text for text in shown if translated(text) != text} == set()
+    assert len(shown) > 40
+    assert translated("another text") == "another text"
+
+
+def test_errors_of_the_analysis_are_shown_in_chinese(web, client, angiogram):
+    from dataclasses import replace
+
+    from lib.networks.trained_network import TrainingImages
+
+    web.network = replace(network(), training_images=TrainingImages(500, 520, colour=False))
+    client.post("/language/", {"language": "zh-hans"})
+    coloured = (angiogram.image[..., None] * np.array([1, 0.6, 0.3])).astype(np.uint8)
+    send(client, png(coloured))
+    send(client, png(np.zeros((64, 64), np.uint8)))
+    analyse_all(web)
+    coloured, black = client.get("/results/").json()["results"]
+    assert "彩色" in coloured["differences"] and "视野直径" in coloured["differences"]
+    assert black["message"] == "视野为空（可能是全黑图像）"
+    stack = BytesIO()
+    frame = Image.fromarray(angiogram.image)
+    frame.save(stack, "TIFF", save_all=True, append_images=[frame])
+    assert send(client, stack.getvalue()).json()["message"].startswith("图像无法使用：含有 2 帧")
+    asked = client.get(f"{coloured['url']}measurement", choice(fovea_row=3, fovea_column=256))
+    assert asked.json()["message"].startswith("中心凹（第 3 行、第 256 列）")
+    asked = client.get(f"{coloured['url']}measurement", choice(threshold=2))
+    assert asked.json()["message"].startswith("阈值:")
+    assert "阈值来源：配置文件。" in client.get("/").content.decode()
 
 
 def bytes_of_database(settings) -> bytes:

@@ -1,20 +1,15 @@
 // The mask at a threshold and its measurements. The arithmetic is that of lib/prediction/measurement.py: 32-bit
 // probabilities and threshold, areas of 8-connected pixels.
 
-export function measureAreas(probability, width, height, threshold, minArea) {
+export function measureAreas(probability, width, height, threshold, minArea, correction) {
   const mask = new Uint8Array(probability.length);
   const least = Math.fround(threshold);
   for (let i = 0; i < mask.length; i++) mask[i] = probability[i] >= least; // false for NaN
-  const runs = labelledRuns(mask, width, height);
-  const sizes = new Map();
-  for (let r = 0; r < runs.parent.length; r++) {
-    const root = rootOf(runs.parent, r);
-    sizes.set(root, (sizes.get(root) ?? 0) + runs.end[r] - runs.start[r]);
+  let sizes = removeSmallAreas(mask, width, height, minArea);
+  if (!correction.isEmpty) {
+    correction.apply(mask);
+    sizes = removeSmallAreas(mask, width, height, 0);
   }
-  for (let r = 0; r < runs.parent.length; r++) {
-    if (sizes.get(rootOf(runs.parent, r)) < minArea) mask.fill(0, runs.start[r], runs.end[r]);
-  }
-  const kept = [...sizes.values()].filter((size) => size >= minArea);
   let area = 0;
   let sum = 0;
   for (let i = 0; i < mask.length; i++) {
@@ -26,10 +21,24 @@ export function measureAreas(probability, width, height, threshold, minArea) {
   return {
     mask,
     area,
-    number: kept.length,
-    largest: kept.reduce((a, b) => Math.max(a, b), 0),
+    number: sizes.length,
+    largest: sizes.reduce((a, b) => Math.max(a, b), 0),
     meanProbability: area ? sum / area : null,
   };
+}
+
+// Returns the sizes of the areas that stay.
+function removeSmallAreas(mask, width, height, minArea) {
+  const runs = labelledRuns(mask, width, height);
+  const sizes = new Map();
+  for (let r = 0; r < runs.parent.length; r++) {
+    const root = rootOf(runs.parent, r);
+    sizes.set(root, (sizes.get(root) ?? 0) + runs.end[r] - runs.start[r]);
+  }
+  for (let r = 0; r < runs.parent.length; r++) {
+    if (sizes.get(rootOf(runs.parent, r)) < minArea) mask.fill(0, runs.start[r], runs.end[r]);
+  }
+  return [...sizes.values()].filter((size) => size >= minArea);
 }
 
 // Horizontal runs of set pixels, [start, end) in the flat array; union-find joins runs that touch a run above.

@@ -64,6 +64,12 @@ export class ImageList {
     return [...this.#rows.keys()];
   }
 
+  // In the order of falling value(image).
+  sort(value) {
+    const sorted = this.all().sort((a, b) => value(b) - value(a));
+    for (const image of sorted) this.element.append(this.#rows.get(image).row);
+  }
+
   has(image) {
     return this.#rows.has(image);
   }

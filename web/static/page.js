@@ -1,7 +1,11 @@
 import { measureAreas, outlinePath } from "./areas.js";
+import { Brush } from "./brush.js";
+import { forgetChoicesExcept, keepChoice, keptChoice, keptSelection } from "./choices.js";
+import { Correction } from "./correction.js";
 import { ImageList } from "./list.js";
 import { Server } from "./server.js";
-import { fillPicture, Viewer } from "./viewer.js";
+import { joinedTables, saveFile, tableRow } from "./summary.js";
+import { disagreementPicture, fillPicture, Viewer } from "./viewer.js";
 
 const { results, maxBytes, shareColumn, messages } = JSON.parse(document.getElementById("for-scripts").textContent);
 const LANGUAGE = document.documentElement.lang;
@@ -10,6 +14,7 @@ const SECTORS = ["superior", "inferior", "left", "right", "centre", "inner_ring"
 
 const at = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 2 });
+const length = new Intl.NumberFormat(LANGUAGE, { maximumSignificantDigits: 4 });
 const squareMm = new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const percent = new Intl.NumberFormat(LANGUAGE, {
   style: "percent",
@@ -21,9 +26,19 @@ const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const announce = (text) => (at("announcements").textContent = text);
 
 const server = new Server(results, messages);
-const viewer = new Viewer(at("canvas"), placeFovea);
-const list = new ImageList(at("list"), { select, remove, text: stateText });
+const viewer = new Viewer(at("canvas"), { onClick: placeFovea, onOriginal: toggleOriginal });
+const list = new ImageList(at("list"), { select: choose, remove, text: stateText });
 let selected = null;
+let selectedBefore = null; // key of the image that was shown before a reload
+const brush = new Brush(viewer, {
+  image: () => selected,
+  started: () => {
+    markFovea(false);
+    if (viewer.style.isOriginal) toggleOriginal();
+  },
+  changed: () => changed({}),
+  refusal: (reason) => fill(messages.notSaved, { reason }),
+});
 let isPolling = false;
 let sectorsRequest = null; // AbortController of the last request for sectors
 
@@ -80,7 +95,10 @@ async function refresh() {
 
 // Show the session's images again after a reload or a change of language.
 async function restore() {
-  for (const result of await server.list()) adopt(list.add({ fileName: result.fileName }), result);
+  const found = await server.list();
+  selectedBefore = keptSelection();
+  forgetChoicesExcept(found.map(({ key }) => key));
+  for (const result of found) adopt(list.add({ fileName: result.fileName }), result);
   showOrHide();
   await poll();
 }
@@ -96,28 +114,40 @@ function adopt(image, result) {
 }
 
 async function load(image) {
-  const [picture, probability] = await Promise.all([
+  const [picture, probability, corrected, disagreement] = await Promise.all([
     server.picture(image),
     server.probability(image),
+    image.isCorrected ? server.correction(image) : null,
+    image.hasDisagreement ? server.disagreement(image) : null,
   ]);
   const { width, height, threshold, minAreaPx } = image;
+  const correction = new Correction(probability, width, corrected, (pixels) => server.correct(image, pixels));
   let gradable = 0;
   for (const value of probability) gradable += !Number.isNaN(value);
   const fieldOfView = outlinePath((i) => !Number.isNaN(probability[i]), width, height);
   list.update(image, {
-    ...{ picture, probability, gradable, fieldOfView, state: "done" },
+    ...{ picture, probability, correction, gradable, fieldOfView, state: "done" },
+    disagreement: disagreement && disagreementPicture(disagreement, width, height),
     ...{ ownThreshold: threshold, minArea: minAreaPx, spacingGiven: null, fovea: null },
+    ...keptChoice(image.key),
   });
   apply(image);
   const words = { name: image.fileName, index: indexText(image), areas: image.found.number };
   announce(fill(messages.analysed, words));
-  if (!selected) select(image);
+  if (!selected || image.key === selectedBefore) select(image);
+  else showOrHide();
 }
 
 // ---------------------------------------------------------------- one image
 
+function choose(image) {
+  selectedBefore = null;
+  select(image);
+}
+
 function select(image) {
   if (image.state !== "done") return;
+  brush.use(0);
   selected = image;
   list.select(image);
   markFovea(false);
@@ -128,8 +158,8 @@ function select(image) {
 
 // Compute the mask, its areas and their outline at the image's threshold.
 function apply(image) {
-  const { probability, width, height, threshold, minArea } = image;
-  image.found = measureAreas(probability, width, height, threshold, minArea);
+  const { probability, width, height, threshold, minArea, correction } = image;
+  image.found = measureAreas(probability, width, height, threshold, minArea, correction);
   const { mask } = image.found;
   image.fill = fillPicture(mask, width, height);
   image.outline = outlinePath((i) => mask[i] === 1, width, height);
@@ -151,13 +181,13 @@ const spacingOf = (image) =>
 
 const pixelText = (pixels) => `${number.format(pixels)} px`;
 
-function mmText(pixels) {
-  const spacing = spacingOf(selected);
+function mmText(image, pixels) {
+  const spacing = spacingOf(image);
   return spacing && `${squareMm.format(pixels * spacing[0] * spacing[1])} mm²`;
 }
 
-function areaText(pixels) {
-  const mm = mmText(pixels);
+function areaText(image, pixels) {
+  const mm = mmText(image, pixels);
   return mm ? `${mm} (${pixelText(pixels)})` : pixelText(pixels);
 }
 
@@ -167,13 +197,19 @@ function show() {
   at("index").textContent = indexText(selected);
   at("threshold-value").textContent = threshold.toFixed(3);
   at("threshold-reset").disabled = threshold === selected.ownThreshold;
-  at("area").textContent = areaText(found.area);
-  at("field-of-view").textContent = areaText(gradable);
+  at("area").textContent = areaText(selected, found.area);
+  at("field-of-view").textContent = areaText(selected, gradable);
   at("areas").textContent = number.format(found.number);
-  at("largest").textContent = areaText(found.largest);
+  at("largest").textContent = areaText(selected, found.largest);
   at("mean-probability").textContent =
     found.meanProbability === null ? "–" : percent.format(found.meanProbability);
   at("canvas").setAttribute("aria-label", `${selected.fileName}: ${at("index").textContent}`);
+  at("legend-fovea").hidden = !selected.fovea;
+  at("show-disagreement").hidden = !selected.disagreement;
+  at("legend-disagreement").hidden = !selected.disagreement || !viewer.style.isDisagreement;
+  brush.show();
+  keepChoice(selected);
+  showSummary();
   const choice = choiceOf(selected);
   for (const link of document.querySelectorAll("[data-download]")) {
     link.href = `${selected.url}download/${link.dataset.download}?${choice}`;
@@ -200,8 +236,8 @@ function showFields() {
   at("spacing").value = selected.spacingGiven ?? "";
   at("spacing").placeholder = pixelSpacing
     ? fill(messages.spacingOfFile, {
-        height: number.format(pixelSpacing[0]),
-        width: number.format(pixelSpacing[1]),
+        height: length.format(pixelSpacing[0]),
+        width: length.format(pixelSpacing[1]),
       })
     : messages.unknown;
   at("fovea-row").value = fovea?.row ?? "";
@@ -218,6 +254,7 @@ function showFields() {
 // ---------------------------------------------------------------- the fovea: quadrants and rings
 
 function markFovea(isOn) {
+  if (isOn) brush.use(0);
   at("mark-fovea").setAttribute("aria-pressed", isOn);
   at("canvas").classList.toggle("aiming", isOn);
   at("canvas-message").hidden = !isOn;
@@ -250,29 +287,54 @@ async function showSectors(choice) {
   await wait(120); // one request while a slider moves
   if (request.signal.aborted) return;
   try {
+    await selected.correction.save();
+    if (request.signal.aborted) return;
     const measured = await server.measurement(selected, choice, request.signal);
     if (request.signal.aborted) return;
     const rows = SECTORS.filter((sector) => measured[`area_px_${sector}`] !== null).map((sector) => {
       const [index, area] = [measured[`${shareColumn}_${sector}`], measured[`area_px_${sector}`]];
       const share = index === null ? "–" : percent.format(index);
-      return [messages[sector], share, mmText(area) ?? pixelText(area)];
+      return [messages[sector], share, mmText(selected, area) ?? pixelText(area)];
     });
     at("sectors").tBodies[0].replaceChildren(...rows.map(tableRow));
   } catch (error) {
-    if (error.name === "AbortError") return;
+    if (request.signal.aborted) return;
     at("sectors").hidden = true;
     at("sectors-fault").textContent = error.message;
   }
 }
 
-function tableRow([name, ...cells]) {
-  const row = document.createElement("tr");
-  const heading = document.createElement("th");
-  heading.scope = "row";
-  heading.textContent = name;
-  row.append(heading);
-  for (const cell of cells) row.insertCell().textContent = cell;
-  return row;
+// ---------------------------------------------------------------- the table of all images
+
+const measuredImages = () => list.all().filter(({ state }) => state === "done");
+
+function showSummary() {
+  const rows = measuredImages().map((image) => [
+    image.fileName,
+    indexText(image),
+    areaText(image, image.found.area),
+    number.format(image.found.number),
+    areaText(image, image.found.largest),
+    image.threshold.toFixed(3),
+    image.correction.isEmpty ? "–" : messages.yes,
+  ]);
+  at("summary").hidden = !rows.length;
+  at("summary").querySelector("tbody").replaceChildren(...rows.map(tableRow));
+}
+
+// From the server's tables, which also have the columns about the network.
+async function downloadSummary() {
+  at("summary-fault").textContent = "";
+  try {
+    const tables = [];
+    for (const image of measuredImages()) {
+      await image.correction.save();
+      tables.push(await server.table(image, choiceOf(image)));
+    }
+    saveFile(joinedTables(tables), "measurements.csv", "text/csv");
+  } catch (error) {
+    at("summary-fault").textContent = error.message;
+  }
 }
 
 // ---------------------------------------------------------------- deleting
@@ -299,8 +361,10 @@ async function removeAll() {
 
 function forget(image) {
   list.remove(image);
+  forgetChoicesExcept(list.all().map(({ key }) => key));
   if (image === selected) {
     sectorsRequest?.abort();
+    brush.use(0);
     selected = null;
     const next = list.all().find(({ state }) => state === "done");
     if (next) select(next);
@@ -320,6 +384,8 @@ function showOrHide() {
   at("main").classList.toggle("empty", !list.some(() => true));
   at("viewer").hidden = at("controls").hidden = !selected;
   at("delete-all").hidden = !list.some(() => true);
+  showSummary();
+  showOrder();
 }
 
 function stateText(image) {
@@ -330,10 +396,37 @@ function stateText(image) {
 }
 
 function showStyle() {
-  viewer.style = { opacity: at("opacity").valueAsNumber, outline: at("outline").valueAsNumber };
+  viewer.style = {
+    opacity: at("opacity").valueAsNumber,
+    outline: at("outline").valueAsNumber,
+    isOriginal: isPressed("show-original"),
+    isDisagreement: isPressed("show-disagreement"),
+  };
   at("opacity-value").textContent = `${Math.round(100 * viewer.style.opacity)} %`;
   at("outline-value").textContent = `${viewer.style.outline} px`;
   viewer.draw();
+}
+
+const isPressed = (id) => at(id).getAttribute("aria-pressed") === "true";
+const toggle = (id) => at(id).setAttribute("aria-pressed", !isPressed(id));
+
+function toggleOriginal() {
+  toggle("show-original");
+  showStyle();
+}
+
+function toggleDisagreement() {
+  toggle("show-disagreement");
+  showStyle();
+  show();
+}
+
+// By the expected gain of a correction, largest first; or in the order in which the images were sent.
+function showOrder() {
+  const images = list.all();
+  at("review-order").hidden = images.length < 2 || !images.some(({ expectedGain }) => expectedGain);
+  const isReview = isPressed("review-order") && !at("review-order").hidden;
+  list.sort(isReview ? ({ expectedGain }) => expectedGain ?? -1 : () => 0);
 }
 
 function listen() {
@@ -381,13 +474,22 @@ function listen() {
     show();
     at("mark-fovea").focus();
   });
+  at("show-original").addEventListener("click", toggleOriginal);
+  at("show-disagreement").addEventListener("click", toggleDisagreement);
+  at("review-order").addEventListener("click", () => {
+    toggle("review-order");
+    showOrder();
+  });
+  at("summary-download").addEventListener("click", downloadSummary);
   at("zoom-in").addEventListener("click", () => viewer.zoom(1.4));
   at("zoom-out").addEventListener("click", () => viewer.zoom(1 / 1.4));
   at("zoom-fit").addEventListener("click", () => viewer.fit());
   at("delete").addEventListener("click", () => remove(selected));
   at("delete-all").addEventListener("click", removeAll);
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") markFovea(false);
+    if (event.key !== "Escape") return;
+    markFovea(false);
+    brush.use(0);
   });
   setInterval(forgetExpired, 20_000);
 }

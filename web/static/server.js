@@ -34,6 +34,27 @@ export class Server {
     return new Float32Array(await (await this.#request(`${result.url}probability`)).arrayBuffer());
   }
 
+  // 0 to 255 for each pixel.
+  async disagreement(result) {
+    return new Uint8Array(await (await this.#request(`${result.url}disagreement`)).arrayBuffer());
+  }
+
+  // For each pixel 0 unchanged, 1 added, 2 erased.
+  async correction(result) {
+    return new Uint8Array(await (await this.#request(`${result.url}correction`)).arrayBuffer());
+  }
+
+  async correct(result, pixels) {
+    const packed = new Blob([pixels]).stream().pipeThrough(new CompressionStream("deflate"));
+    const headers = { "Content-Type": "application/octet-stream" };
+    const body = await new Response(packed).blob();
+    await this.#request(`${result.url}correction`, { method: "PUT", body, headers });
+  }
+
+  async table(result, choice) {
+    return (await this.#request(`${result.url}download/measurements?${choice}`)).text();
+  }
+
   async measurement(result, choice, signal) {
     return (await this.#request(`${result.url}measurement?${choice}`, { signal })).json();
   }

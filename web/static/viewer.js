@@ -2,17 +2,21 @@
 
 const AREA = "240, 228, 66"; // the colours of lib/images/outlines.py
 const FIELD_OF_VIEW = "86, 180, 233";
+const DISAGREEMENT = "213, 94, 0"; // vermilion of the same palette
 const RING_RADII_MM = [0.5, 1.5, 3];
 const MOST_ZOOM = 40;
 const CLICK_PX = 5; // a pointer that moves less between down and up is a click
 
 export class Viewer {
-  constructor(canvas, onClick) {
+  constructor(canvas, { onClick, onOriginal }) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
     this.onClick = onClick;
+    this.onOriginal = onOriginal;
     this.style = { opacity: 0.25, outline: 1.5 };
     this.image = null;
+    this.brush = null; // { radius, isErasing, begin(point), to(point), end(), cancel() }
+    this.isPainting = false;
     this.pointers = new Map();
     new ResizeObserver(() => this.#resized()).observe(canvas);
     canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
@@ -21,6 +25,7 @@ export class Viewer {
     for (const kind of ["pointerup", "pointercancel"]) {
       canvas.addEventListener(kind, (event) => this.#up(event));
     }
+    canvas.addEventListener("pointerleave", () => this.#hover(null));
     canvas.addEventListener("keydown", (event) => this.#key(event));
   }
 
@@ -30,6 +35,26 @@ export class Viewer {
     this.image = image;
     if (isAnother) this.fit();
     else this.draw();
+  }
+
+  setBrush(brush) {
+    if (this.isPainting) this.#endPainting(true);
+    this.brush = brush;
+    this.draw();
+  }
+
+  // Before the mask is computed again: the line between two points in the filled areas.
+  fillLine(from, to) {
+    const context = this.image.fill.getContext("2d");
+    context.globalCompositeOperation = this.brush.isErasing ? "destination-out" : "source-over";
+    context.strokeStyle = `rgb(${AREA})`;
+    context.lineWidth = 2 * this.brush.radius;
+    context.lineCap = "round";
+    context.beginPath();
+    context.moveTo(from.column + 0.5, from.row + 0.5);
+    context.lineTo(to.column + 0.5, to.row + 0.5);
+    context.stroke();
+    this.draw();
   }
 
   fit() {
@@ -67,9 +92,11 @@ export class Viewer {
     context.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * this.x, ratio * this.y);
     context.imageSmoothingEnabled = scale < 3;
     context.drawImage(image.picture, 0, 0);
+    if (style.isOriginal) return;
     context.globalAlpha = style.opacity;
     context.drawImage(image.fill, 0, 0);
     context.globalAlpha = 1;
+    if (style.isDisagreement && image.disagreement) context.drawImage(image.disagreement, 0, 0);
     context.lineCap = "square";
     this.#stroke(image.fieldOfView, `rgba(${FIELD_OF_VIEW}, 0.7)`, 1);
     if (style.outline) {
@@ -77,6 +104,7 @@ export class Viewer {
       this.#stroke(image.outline, `rgb(${AREA})`, style.outline);
     }
     if (image.fovea) this.#paintFovea(image.fovea, image.spacing);
+    if (this.brush && this.pointedAt) this.#paintBrush(this.pointedAt);
   }
 
   #paintFovea({ row, column }, spacing) {
@@ -106,6 +134,13 @@ export class Viewer {
     this.context.restore();
     this.#stroke(path, "rgba(0, 0, 0, 0.6)", 4);
     this.#stroke(path, "white", 2);
+  }
+
+  #paintBrush({ row, column }) {
+    const path = new Path2D();
+    path.arc(column + 0.5, row + 0.5, this.brush.radius, 0, 2 * Math.PI);
+    this.#stroke(path, "rgba(0, 0, 0, 0.6)", 3);
+    this.#stroke(path, "white", 1);
   }
 
   #stroke(path, colour, width) {
@@ -160,15 +195,34 @@ export class Viewer {
     const position = this.#position(event);
     this.pointers.set(event.pointerId, position);
     this.pressed = this.pointers.size === 1 ? position : null; // two pointers are not a click
+    if (this.isPainting) this.#endPainting(true); // two fingers zoom
+    else if (this.brush && this.pressed && this.image && event.button === 0) {
+      this.isPainting = true;
+      this.brush.begin(this.#pixel(position));
+    }
+  }
+
+  #endPainting(isCancelled) {
+    this.isPainting = false;
+    if (isCancelled) this.brush.cancel();
+    else this.brush.end();
+  }
+
+  #hover(position) {
+    if (!this.brush || !this.image) return;
+    this.pointedAt = position && this.#pixel(position);
+    this.draw();
   }
 
   #move(event) {
+    this.#hover(this.#position(event));
     const before = this.pointers.get(event.pointerId);
     if (!before || !this.image) return;
     const now = this.#position(event);
     const other = [...this.pointers].find(([id]) => id !== event.pointerId)?.[1];
     this.pointers.set(event.pointerId, now);
-    if (other) this.zoom(distance(now, other) / Math.max(distance(before, other), 1), other);
+    if (this.isPainting) this.brush.to(this.#pixel(now));
+    else if (other) this.zoom(distance(now, other) / Math.max(distance(before, other), 1), other);
     else this.#pan(now.x - before.x, now.y - before.y);
   }
 
@@ -177,10 +231,14 @@ export class Viewer {
     const hasClicked = this.pressed && distance(now, this.pressed) < CLICK_PX;
     this.pointers.delete(event.pointerId);
     this.pressed = null;
+    if (this.isPainting) return this.#endPainting(event.type !== "pointerup");
     if (!hasClicked || !this.image || event.type !== "pointerup") return;
-    const column = (now.x - this.x) / this.scale - 0.5;
-    const row = (now.y - this.y) / this.scale - 0.5;
-    this.onClick({ row, column });
+    this.onClick(this.#pixel(now));
+  }
+
+  // Row and column, relative to the centre of the first pixel.
+  #pixel({ x, y }) {
+    return { row: (y - this.y) / this.scale - 0.5, column: (x - this.x) / this.scale - 0.5 };
   }
 
   #pan(right, down) {
@@ -199,6 +257,7 @@ export class Viewer {
       "=": () => this.zoom(1.25),
       "-": () => this.zoom(0.8),
       0: () => this.fit(),
+      o: () => this.onOriginal(),
     };
     if (!this.image || !actions[event.key] || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
@@ -212,12 +271,24 @@ function distance(a, b) {
 
 // The mask as a picture to draw over the angiogram.
 export function fillPicture(mask, width, height) {
+  return colouredPicture(AREA, mask, 255, width, height);
+}
+
+// More opaque where the views disagree more; half of the largest disagreement is opaque.
+export function disagreementPicture(levels, width, height) {
+  return colouredPicture(DISAGREEMENT, levels, 2, width, height);
+}
+
+// One colour with the opacity levels * factor, of 255.
+function colouredPicture(colour, levels, factor, width, height) {
   const canvas = new OffscreenCanvas(width, height);
   const picture = new ImageData(width, height);
-  const [red, green, blue] = AREA.split(",").map(Number);
+  const [red, green, blue] = colour.split(",").map(Number);
   const pixels = new Uint32Array(picture.data.buffer);
-  const colour = (255 << 24) | (blue << 16) | (green << 8) | red; // little endian
-  for (let i = 0; i < mask.length; i++) if (mask[i]) pixels[i] = colour;
+  const opaque = (blue << 16) | (green << 8) | red; // little endian
+  for (let i = 0; i < levels.length; i++) {
+    if (levels[i]) pixels[i] = (Math.min(levels[i] * factor, 255) << 24) | opaque;
+  }
   canvas.getContext("2d").putImageData(picture, 0, 0);
   return canvas;
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 from lib.networks.trained_network import share_column
 from lib.prediction.certainty.disagreement import DISAGREEMENT
+from lib.prediction.measurement import Measurement
 
 REVIEW_ORDER = "review_order.csv"
 
@@ -17,21 +18,28 @@ def in_review_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"rank": rank, **row} for rank, row in enumerate(ordered, 1)]
 
 
-def review_row(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The row of an entry of the record; None if it has no disagreement (one view, or an earlier version).
+def expected_gain(measured: Measurement, share: str) -> float | None:
+    """The mean disagreement times the highest plausible share of the field of view, from `uncertainty`.
 
-    The expected gain is the mean disagreement times the highest plausible share of the field of view: large
-    areas about which the views disagree come first.
+    Large areas about which the views disagree come first. None if there is no disagreement.
     """
-    measured = entry["measurements"]
-    disagreement = measured.get(DISAGREEMENT)
-    if disagreement is None:
+    disagreement, highest = measured.get(DISAGREEMENT), measured.get(f"{share}_high")
+    if not isinstance(disagreement, float) or not isinstance(highest, float):
         return None
+    return disagreement * highest
+
+
+def review_row(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The row of an entry of the record; None if it has no disagreement (one view, or an earlier version)."""
+    measured = entry["measurements"]
     share = share_column(measured["structure"])
+    gain = expected_gain(measured, share)
+    if gain is None:
+        return None
     return {
         "image": entry["image"],
-        "expected_gain": disagreement * measured[f"{share}_high"],
-        DISAGREEMENT: disagreement,
+        "expected_gain": gain,
+        DISAGREEMENT: measured[DISAGREEMENT],
         "share": measured[share],
         "quality": measured["quality"],
         "labelme_file": entry["files"]["labelme"][0],

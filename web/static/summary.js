@@ -1,0 +1,25 @@
+// The table of all images.
+
+export function tableRow([name, ...cells]) {
+  const row = document.createElement("tr");
+  const heading = document.createElement("th");
+  heading.scope = "row";
+  heading.textContent = name;
+  row.append(heading);
+  for (const cell of cells) row.insertCell().textContent = cell;
+  return row;
+}
+
+// One table of the tables of single images, which have the same header.
+export function joinedTables(tables) {
+  const lines = tables.map((table) => table.trimEnd().split("\r\n"));
+  return `\ufeff${[lines[0][0], ...lines.map(([, values]) => values)].join("\r\n")}\r\n`;
+}
+
+export function saveFile(text, name, type) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
