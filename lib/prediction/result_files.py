@@ -1,10 +1,13 @@
-"""The result files of one image: probability map, mask, overlay, LabelMe file."""
+"""The result files of one image: probability map, mask, overlay, LabelMe file; on request, DICOM objects."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from lib.images.checked_files import dicom_functions
 from lib.images.labelme import labelme_document
 from lib.images.masks import binary_mask
 from lib.images.outlines import draw_prediction
@@ -21,8 +24,13 @@ ENDINGS = {
     "mask": "_mask.png",
     "overlay": "_overlay.png",
     "labelme": ".json",
+    "segmentation": "_seg.dcm",
+    "structured_report": "_sr.dcm",
 }
-"""Kind of each result file, and the ending of its name."""
+"""Kind of each result file, and the ending of its name; the last two are on request, for DICOM files only."""
+
+DicomObjects = Callable[[Path, str, np.ndarray, Measurement], dict[str, bytes]]
+"""`lib.prediction.reports.dicom_objects.dicom_objects`, which needs a package that may be missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +51,7 @@ class Result:
 
 
 def file_names(image: FoundImage) -> dict[str, str]:
-    """Name of each result file of an image, by kind."""
+    """Name of each possible result file of an image, by kind."""
     return {kind: f"{image.name}{ending}" for kind, ending in ENDINGS.items()}
 
 
@@ -53,11 +61,12 @@ def encode_result(
     image_sha256: str,
     prediction: Prediction,
     fovea: tuple[float, float] | None = None,
+    dicom_objects: DicomObjects | None = None,
 ) -> Result:
-    """Measure the prediction of an image, and encode its files.
+    """Measure the prediction of an image, and encode its files; `dicom_objects` encodes those of DICOM files.
 
     Raises:
-        UserError: the fovea lies outside the image.
+        UserError: the fovea lies outside the image; no DICOM objects can be made from its header.
     """
     field_of_view, probability = prediction.field_of_view, prediction.probability
     spacing = prediction.pixel_spacing_mm
@@ -84,4 +93,7 @@ def encode_result(
         "overlay": encode_png(draw_prediction(prediction.original, mask, field_of_view)),
         "labelme": text,
     }
-    return Result(image_sha256, {**measured, **provenance(network, prediction)}, area_sizes(mask), contents)
+    row = {**measured, **provenance(network, prediction)}
+    if dicom_objects and dicom_functions(image.file):
+        contents |= dicom_objects(image.file, image_sha256, mask, row)
+    return Result(image_sha256, row, area_sizes(mask), contents)

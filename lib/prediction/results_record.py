@@ -14,10 +14,14 @@ from typing import Any
 
 from lib.images.checked_files import file_sha256
 from lib.prediction.measurements_table import AREA_SIZES, MEASUREMENTS, write_tables
+from lib.prediction.reports.html_report import REPORT, write_report
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError, raise_all
 
 RECORD, PARTIAL = "results.jsonl", "results.partial.jsonl"
+
+TABLES = (MEASUREMENTS, AREA_SIZES)
+"""The tables, in the order of the arguments of `write_tables`."""
 
 Entry = dict[str, Any]
 """A line of the record: image, image_sha256, settings_sha256, files (kind to [name, SHA-256]), measurements,
@@ -40,17 +44,18 @@ class ResultsRecord:
     Args:
         output: the folder.
         overwrite: replace files that are not our own, or were changed since.
+        report: write a report with the tables. An earlier one is kept up to date, unless it was changed.
 
     Raises:
         UserError: the record was changed.
     """
 
-    def __init__(self, output: Path, *, overwrite: bool) -> None:
+    def __init__(self, output: Path, *, overwrite: bool, report: bool = False) -> None:
         self.output, self._overwrite = output, overwrite
         # As text: 100 000 entries of 45 values would take a quarter of a GB.
         self._complete: dict[str, str] = {}
         self._unfinished: dict[str, list[str]] = {}
-        self._table_hashes: dict[str, set[str]] = {MEASUREMENTS: set(), AREA_SIZES: set()}
+        self._table_hashes: dict[str, set[str]] = {name: set() for name in (*TABLES, REPORT)}
         _set_earlier_table_aside(output)
         for file in (RECORD, PARTIAL):
             for line, entry in _read(output / file):
@@ -61,6 +66,7 @@ class ResultsRecord:
                 else:
                     self._unfinished.setdefault(entry["image"], []).append(line)
         self._complete_what_was_written()
+        self._report = report or self._sha256(REPORT) in self._table_hashes[REPORT]
 
     def entry(self, image: str) -> Entry | None:
         """The complete result of an image, if there is one."""
@@ -83,8 +89,13 @@ class ResultsRecord:
 
     def changed_tables(self) -> list[Path]:
         """The tables that exist and are not as they were written."""
-        hashes = self._table_hashes.items()
-        return [self.output / n for n, own in hashes if self._exists(n) and self._sha256(n) not in own]
+        hashes = self._table_hashes
+        return [
+            f for f in self._tables() if self._exists(f.name) and self._sha256(f.name) not in hashes[f.name]
+        ]
+
+    def _tables(self) -> list[Path]:
+        return [self.output / name for name in (*TABLES, *[REPORT] * self._report)]
 
     def begin(self, images: Collection[str]) -> None:
         """Take the rows of images that will be predicted out of the tables: a kill leaves no wrong row."""
@@ -101,6 +112,7 @@ class ResultsRecord:
         image, line = entry["image"], json.dumps(entry)
         if not self._overwrite:
             self.refuse_changed(self.changed_files(image, contents))
+        self._remove_own(image, except_for=contents)
         with written_atomically(*(self.output / name for name in contents)) as temporary:
             for file, content in zip(temporary, contents.values(), strict=True):
                 file.write_bytes(content)
@@ -112,12 +124,14 @@ class ResultsRecord:
 
     def discard(self, image: str) -> None:
         """Remove the entry of an image, and its files if they are as they were written."""
-        names = {name for name, _ in _hashes(self._lines(image))}
-        own = names - {file.name for file in self.changed_files(image, names)}
-        for name in own:
-            (self.output / name).unlink(missing_ok=True)
+        self._remove_own(image)
         self._complete.pop(image, None)
         self._unfinished.pop(image, None)
+
+    def _remove_own(self, image: str, except_for: Collection[str] = ()) -> None:
+        names = {name for name, _ in _hashes(self._lines(image))}.difference(except_for)
+        for name in names.difference(file.name for file in self.changed_files(image, names)):
+            (self.output / name).unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Write the tables and the record; results that an interruption left unfinished stay known.
@@ -156,11 +170,12 @@ class ResultsRecord:
     def _write_tables(self, without: Collection[str] = ()) -> dict[str, str]:
         if not self._overwrite:
             self.refuse_changed(self.changed_tables())
-        files = [self.output / name for name in (MEASUREMENTS, AREA_SIZES)]
+        files = self._tables()
         with written_atomically(*files) as temporary:
-            write_tables(
-                temporary[0], temporary[1], (json.loads(line) for line in self._sorted_lines(without))
-            )
+            lines = self._sorted_lines(without)
+            write_tables(temporary[0], temporary[1], map(json.loads, lines))
+            if self._report:
+                write_report(temporary[-1], map(json.loads, lines), self.output)
             hashes = {file.name: file_sha256(t) for file, t in zip(files, temporary, strict=True)}
             self._add_table_hashes(hashes)
             self._append(json.dumps({"tables": hashes}))
