@@ -137,9 +137,8 @@ def main() -> None:
 
     dicom_objects = None
     if arguments.dicom:
-        from lib.prediction.reports.dicom_objects import (
-            dicom_objects,
-        )  # takes seconds; highdicom may be missing
+        # highdicom is optional and takes seconds to import
+        from lib.prediction.reports.dicom_objects import dicom_objects
 
     cluster = ClusterOptions.of(arguments)
     images = found_images.find_images(arguments.images, arguments.output)
