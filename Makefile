@@ -84,6 +84,6 @@ $(ENVIRONMENT)/installed: requirements.txt | $(ENVIRONMENT)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(ENVIRONMENT)/installed-test: $(addprefix requirements/,test.txt web.txt inference.txt) $(ENVIRONMENT)/installed
+$(ENVIRONMENT)/installed-test: $(addprefix requirements/,test.txt web.txt dicom_output.txt inference.txt) $(ENVIRONMENT)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
 	@touch $@

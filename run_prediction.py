@@ -61,6 +61,17 @@ def _parser() -> argparse.ArgumentParser:
         "with the columns image,row,column, where image is a name or path; adds quadrants and ETDRS rings to "
         "the table",
     )
+    parser.add_argument(
+        "--dicom",
+        action="store_true",
+        help="for DICOM files, also write a DICOM Segmentation and a structured report of the measurements; "
+        "needs requirements/dicom_output.txt",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="also write report.html, one page with all results of the output folder, in English and Chinese",
+    )
     add_cluster_options(parser)
     return parser
 
@@ -125,18 +136,31 @@ def main() -> None:
     from lib.prediction import folder, found_images, fovea, on_cluster
     from lib.prediction.sliding_window import described_window
 
+    dicom_objects = None
+    if arguments.dicom:
+        # highdicom is optional and takes seconds to import
+        from lib.prediction.reports.dicom_objects import dicom_objects
+
     cluster = ClusterOptions.of(arguments)
     images = found_images.find_images(arguments.images, arguments.output)
     foveae = fovea.read_foveae(arguments.fovea, images)
     chosen = _chosen(arguments)
     network = chosen.read()
     print(described_window(network.testing_settings))
-    with on_cluster.cluster_prediction(cluster, chosen, foveae) as predict_many:
+    with on_cluster.cluster_prediction(cluster, chosen, foveae, dicom_objects) as predict_many:
         table, failures = folder.predict_images(
-            network, images, arguments.output, foveae, predict_many, overwrite=arguments.overwrite
+            network,
+            images,
+            arguments.output,
+            foveae,
+            predict_many,
+            overwrite=arguments.overwrite,
+            dicom_objects=dicom_objects,
+            report=arguments.report,
         )
     number = len(images) - len(failures)
-    print(f"{number} image{'s' * (number != 1)} predicted, {table}")
+    report = f", {table.with_name('report.html')}" * arguments.report
+    print(f"{number} image{'s' * (number != 1)} predicted, {table}{report}")
     if failures:
         print("\n".join([f"failed ({len(failures)}):", *(f"  - {line}" for line in failures)]))
         raise SystemExit(1)

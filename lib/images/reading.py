@@ -20,6 +20,7 @@ from lib.images.checked_files import (
     MAX_PIXELS,
     ONE_FRAME,
     TOO_LARGE,
+    dicom_functions,
     errors_naming,
     has_dicom_signature,
     open_regular_file,
@@ -130,10 +131,8 @@ def _read(path: Path) -> np.ndarray:
             if has_dicom_signature(content):
                 raise UserError("is a compressed DICOM file; decompress it with gunzip")
             return _decode(content)
-        if has_dicom_signature(stream):
-            from lib.images.formats.dicom import decode_dicom  # pydicom takes 0.15 s to import
-
-            return decode_dicom(path)
+        if dicom := dicom_functions(path):
+            return dicom.decode_dicom(path)
         if path.suffix.lower() in {".dcm", ".dicom"}:
             raise UserError(
                 "is not a DICOM file; expected DICM at byte 128; export it as a DICOM file or PNG"

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from tqdm import tqdm
+
 from lib.configuration.folder_lock import folder_lock
-from lib.images.checked_files import file_sha256
+from lib.images.checked_files import dicom_functions, file_sha256
 from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.found_images import FoundImage
 from lib.prediction.fovea import Foveae
 from lib.prediction.image_file import predict_file
 from lib.prediction.measurements_table import MEASUREMENTS, print_differences
-from lib.prediction.result_files import Result, encode_result, file_names
+from lib.prediction.result_files import DicomObjects, Result, encode_result, file_names
 from lib.prediction.results_record import Entry, FilesChanged, ResultsRecord
 from lib.runtime.atomic_files import remove_abandoned
 from lib.runtime.errors import UserError
@@ -36,6 +38,8 @@ def predict_images(
     predict_many: PredictMany | None = None,
     *,
     overwrite: bool = False,
+    dicom_objects: DicomObjects | None = None,
+    report: bool = False,
 ) -> tuple[Path, list[str]]:
     """Predict each image and write its results to `output`; a faulty file does not stop the others.
 
@@ -49,6 +53,8 @@ def predict_images(
         foveae: positions of the fovea, for images that have one.
         predict_many: predicts the images that are not skipped; None predicts them one by one in this process.
         overwrite: replace files that are not our own, or were changed since they were written.
+        dicom_objects: also write the DICOM objects of images that are DICOM files.
+        report: also write `report.html`, with all images whose results are in the folder.
 
     Returns:
         `measurements.csv`, with one row for each image whose results are in the folder, in the order of the
@@ -60,11 +66,11 @@ def predict_images(
     """
     with folder_lock(output, "results.lock", "another prediction is writing into it", REMEDY):
         remove_abandoned(output)
-        record = ResultsRecord(output, overwrite=overwrite)
+        record = ResultsRecord(output, overwrite=overwrite, report=report)
         settings = {image: _settings_sha256(network, foveae.get(image.file)) for image in images}
-        left = _images_to_predict(record, settings, overwrite=overwrite)
+        left = _images_to_predict(record, settings, overwrite=overwrite, dicom=bool(dicom_objects))
         record.begin([image.text for image in left])
-        one_by_one = ((i, predict_one(network, i, foveae.get(i.file))) for i in left)
+        one_by_one = ((i, predict_one(network, i, foveae.get(i.file), dicom_objects)) for i in left)
         outcomes = predict_many(left) if predict_many else one_by_one
         failures: dict[FoundImage, str] = {}
         try:
@@ -73,24 +79,30 @@ def predict_images(
                 failures |= {image: fault} if fault else {}
                 if isinstance(outcome, Result):
                     print_differences(image.file, outcome.measurements)
+                    if dicom_objects and "segmentation" not in outcome.contents:
+                        tqdm.write(f"{image.file}: no DICOM source: no DICOM object")
         finally:
             record.finish()
     return output / MEASUREMENTS, [failures[image] for image in images if image in failures]
 
 
 def predict_one(
-    network: TrainedNetwork, image: FoundImage, fovea: tuple[float, float] | None = None
+    network: TrainedNetwork,
+    image: FoundImage,
+    fovea: tuple[float, float] | None = None,
+    dicom_objects: DicomObjects | None = None,
 ) -> Outcome:
     """Predict one image; no file is written."""
     try:
         image_sha256 = file_sha256(image.file)
-        return encode_result(network, image, image_sha256, predict_file(network, image.file), fovea)
+        prediction = predict_file(network, image.file)
+        return encode_result(network, image, image_sha256, prediction, fovea, dicom_objects)
     except UserError as error:
         return str(error)
 
 
 def _images_to_predict(
-    record: ResultsRecord, settings: Mapping[FoundImage, str], *, overwrite: bool
+    record: ResultsRecord, settings: Mapping[FoundImage, str], *, overwrite: bool, dicom: bool
 ) -> list[FoundImage]:
     """The images without results of this content and these settings.
 
@@ -103,6 +115,8 @@ def _images_to_predict(
         changed = record.changed_files(image.text, names)
         entry = record.entry(image.text)
         complete = entry and all((record.output / name).exists() for name, _ in entry["files"].values())
+        if entry and dicom and "segmentation" not in entry["files"]:
+            complete = complete and not _is_dicom(image.file)
         if entry and complete and not (changed and overwrite) and _is_of(entry, image, settings[image]):
             kept += changed
         else:
@@ -115,6 +129,12 @@ def _images_to_predict(
     for file in kept:
         print(f"{file}: changed since it was written; kept as it is")
     return left
+
+
+def _is_dicom(file: Path) -> bool:
+    with suppress(OSError):
+        return dicom_functions(file) is not None
+    return False
 
 
 def _is_of(entry: Entry, image: FoundImage, settings: str) -> bool:

@@ -46,9 +46,11 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
 
     Raises:
         UserError: names the file and says why it cannot be read, that its field of view is empty, that it
-            shows two, or that text may be burned into it.
+            shows two, that text may be burned into it, or that it is a DICOM Segmentation.
     """
     image = read_image(path)
+    if (dicom := dicom_functions(path)) and dicom.is_segmentation(path):
+        raise UserError(f"{path}: is a DICOM Segmentation, a result; expected a photograph or an angiogram")
     banner = banner_to_cut(image, path, network.info_banner)
     original = banner.cut(image) if banner else image
     field_of_view = detect_field_of_view(original, path)

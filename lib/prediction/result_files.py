@@ -1,10 +1,13 @@
-"""The result files of one image: probability map, mask, overlay, LabelMe file, disagreement map."""
+"""The result files of one image: pictures, LabelMe file, and DICOM objects on request."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from lib.images.checked_files import dicom_functions
 from lib.images.labelme import labelme_document
 from lib.images.masks import binary_mask
 from lib.images.outlines import draw_prediction
@@ -23,8 +26,14 @@ ENDINGS = {
     "overlay": "_overlay.png",
     "labelme": ".json",
     "disagreement": "_disagreement.png",
+    "segmentation": "_seg.dcm",
+    "structured_report": "_sr.dcm",
 }
-"""Kind of each result file, and the ending of its name; a single view has no disagreement."""
+"""Kind of each result file, and the ending of its name. A single view has no disagreement; the last two are
+on request, for DICOM files only."""
+
+DicomObjects = Callable[[Path, str, np.ndarray, Measurement], dict[str, bytes]]
+"""`lib.prediction.reports.dicom_objects.dicom_objects`, which needs a package that may be missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +64,12 @@ def encode_result(
     image_sha256: str,
     prediction: Prediction,
     fovea: tuple[float, float] | None = None,
+    dicom_objects: DicomObjects | None = None,
 ) -> Result:
-    """Measure the prediction of an image, and encode its files.
+    """Measure the prediction of an image, and encode its files; `dicom_objects` encodes those of DICOM files.
 
     Raises:
-        UserError: the fovea lies outside the image.
+        UserError: the fovea lies outside the image; no DICOM objects can be made from its header.
     """
     field_of_view, probability = prediction.field_of_view, prediction.probability
     spacing = prediction.pixel_spacing_mm
@@ -97,4 +107,6 @@ def encode_result(
     if prediction.disagreement is not None:
         contents["disagreement"] = encode_png(disagreement_picture(prediction.disagreement))
     row = {**measured, **uncertain, **provenance(network, prediction)}
+    if dicom_objects and dicom_functions(image.file):
+        contents |= dicom_objects(image.file, image_sha256, mask, row)
     return Result(image_sha256, row, area_sizes(mask), contents)

@@ -15,6 +15,7 @@ from typing import Any
 from lib.images.checked_files import file_sha256
 from lib.prediction.certainty.review_order import REVIEW_ORDER
 from lib.prediction.measurements_table import AREA_SIZES, MEASUREMENTS, write_tables
+from lib.prediction.reports.html_report import REPORT, write_report
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError, raise_all
 
@@ -62,17 +63,18 @@ class ResultsRecord:
     Args:
         output: the folder.
         overwrite: replace files that are not our own, or were changed since.
+        report: write a report with the tables. An earlier one is kept up to date, unless it was changed.
 
     Raises:
         UserError: the record was changed.
     """
 
-    def __init__(self, output: Path, *, overwrite: bool) -> None:
+    def __init__(self, output: Path, *, overwrite: bool, report: bool = False) -> None:
         self.output, self._overwrite = output, overwrite
         # As text: 100 000 entries of 45 values would take a quarter of a GB.
         self._complete: dict[str, str] = {}
         self._unfinished: dict[str, list[str]] = {}
-        self._table_hashes: dict[str, set[str]] = {name: set() for name in TABLES}
+        self._table_hashes: dict[str, set[str]] = {name: set() for name in (*TABLES, REPORT)}
         _set_earlier_table_aside(output)
         for file in (RECORD, PARTIAL):
             for line, entry in _read(output / file):
@@ -83,6 +85,7 @@ class ResultsRecord:
                 else:
                     self._unfinished.setdefault(entry["image"], []).append(line)
         self._complete_what_was_written()
+        self._report = report or self._sha256(REPORT) in self._table_hashes[REPORT]
 
     def entry(self, image: str) -> Entry | None:
         """The complete result of an image, if there is one."""
@@ -105,8 +108,13 @@ class ResultsRecord:
 
     def changed_tables(self) -> list[Path]:
         """The tables that exist and are not as they were written."""
-        hashes = self._table_hashes.items()
-        return [self.output / n for n, own in hashes if self._exists(n) and self._sha256(n) not in own]
+        hashes = self._table_hashes
+        return [
+            f for f in self._tables() if self._exists(f.name) and self._sha256(f.name) not in hashes[f.name]
+        ]
+
+    def _tables(self) -> list[Path]:
+        return [self.output / name for name in (*TABLES, *[REPORT] * self._report)]
 
     def begin(self, images: Collection[str]) -> None:
         """Take the rows of images that will be predicted out of the tables: a kill leaves no wrong row."""
@@ -181,9 +189,12 @@ class ResultsRecord:
     def _write_tables(self, without: Collection[str] = ()) -> dict[str, str]:
         if not self._overwrite:
             self.refuse_changed(self.changed_tables())
-        files = [self.output / name for name in TABLES]
+        files = self._tables()
         with written_atomically(*files) as temporary:
-            write_tables((json.loads(line) for line in self._sorted_lines(without)), *temporary)
+            lines = self._sorted_lines(without)
+            write_tables(map(json.loads, lines), *temporary[: len(TABLES)])
+            if self._report:
+                write_report(temporary[-1], map(json.loads, lines), self.output)
             hashes = {file.name: file_sha256(t) for file, t in zip(files, temporary, strict=True)}
             self._add_table_hashes(hashes)
             self._append(json.dumps({"tables": hashes}))

@@ -14,7 +14,11 @@ from lib.runtime.errors import UserError, is_out_of_memory
 from lib.runtime.paths import DEFAULT_CONFIGURATION, PROJECT
 
 WEB_PACKAGES = ("axes", "django", "gunicorn", "whitenoise")
-REQUIREMENTS = {**dict.fromkeys(WEB_PACKAGES, "requirements/web.txt"), "ray": "requirements/cluster.txt"}
+REQUIREMENTS = {
+    **dict.fromkeys(WEB_PACKAGES, "requirements/web.txt"),
+    "ray": "requirements/cluster.txt",
+    "highdicom": "requirements/dicom_output.txt",
+}
 """The requirement list of each package that is not in requirements.txt."""
 
 

@@ -35,6 +35,8 @@ _PIXEL_ELEMENTS = """
 
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg (or export it uncompressed)"
 
+_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+
 _LARGEST_PALETTE = 65536
 """Entries; the table that describes a palette has 16 bits for their number."""
 
@@ -67,6 +69,12 @@ def has_burned_in_annotation(path: Path) -> bool:
     with errors_naming(path):
         value = _header(path, "BurnedInAnnotation").get("BurnedInAnnotation")
     return str(value or "").strip().upper() == "YES"
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a DICOM file is a Segmentation or a Label Map Segmentation: a result, no photograph."""
+    with errors_naming(path):
+        return _header(path, "SOPClassUID").get("SOPClassUID") in _SEGMENTATIONS
 
 
 def _header(path: Path, *elements: str) -> Dataset:

@@ -67,7 +67,9 @@ def test_an_image_that_is_resampled_has_the_scale_of_the_training():
 
 def test_an_image_without_the_details_that_the_network_analyses_is_named():
     found = differences_from_training(network_of(GREY, diameter=100), prediction(20))
-    assert found["few pixels"].startswith("its field of view is only 20 pixels across, and the network analyses 100")
+    assert found["few pixels"].startswith(
+        "its field of view is only 20 pixels across, and the network analyses 100"
+    )
 
 
 def test_run_prediction_prints_a_line_for_each_image_that_differs(tmp_path, capsys):
