@@ -51,6 +51,7 @@ class Variant:
         name: the values that [vary] gives it, e.g. "unet".
         images: name of each image, sorted.
         confusion: (seeds, images, 4) float64: TN, FP, FN, TP of FOV pixels.
+        thresholds: (seeds, images) float64: the threshold of each image.
         reliability: calibration of the probabilities, all seeds pooled.
         network: pixels and scores of the network.
         baselines: for each baseline its pixels and scores on the same patients.
@@ -61,6 +62,7 @@ class Variant:
     name: str
     images: tuple[str, ...]
     confusion: np.ndarray
+    thresholds: np.ndarray
     reliability: Reliability
     network: Pooled
     baselines: dict[str, Pooled]
@@ -250,6 +252,7 @@ def _variant(
         name,
         tuple(image.name for image in seeds[0]),
         np.array([[image.confusion() for image in images] for images in seeds]),
+        np.array([[image.threshold for image in images] for images in seeds], float),
         reliability([(image.scores, image.truth) for images in seeds for image in images]),
         _pooled(seeds),
         {

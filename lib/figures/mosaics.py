@@ -5,8 +5,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib.axes import Axes
 
-from lib.figures.style import pixel_axes, save_with_canvas, shortened, write
+from lib.figures.style import VERMILION, pixel_axes, save_with_canvas, shortened, write
 from lib.images.png import write_png
 
 
@@ -63,17 +64,22 @@ def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
 
 
 def labelled_rows(
-    file: Path, rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], side: int = 512
+    file: Path,
+    rows: Mapping[str, Sequence[np.ndarray]],
+    columns: Sequence[str],
+    side: int = 512,
+    threshold: float | None = None,
 ) -> None:
     """Images in rows and columns that have titles (Figure 4 of the Enhance LadderNet paper).
 
     Each title in `rows` has as many images, of the kinds that `ImageGrid` takes, as there are titles in
-    `columns`; the longer side of each is scaled to `side` pixels.
+    `columns`; the longer side of each is scaled to `side` pixels. Below them is the scale of the rows that
+    show probabilities, with a mark at `threshold`.
     """
     fitted = [scale_to_side(to_rgb(image), side) for images in rows.values() for image in images]
-    margin, head, gap = 44, 40, 10
+    margin, head, gap, foot = 44, 40, 10, 84
     mosaic = place_in_grid(fitted, len(columns), gap, background=255)
-    canvas = np.pad(mosaic, ((head, 0), (margin, 0), (0, 0)), constant_values=255)
+    canvas = np.pad(mosaic, ((head, foot), (margin, 0), (0, 0)), constant_values=255)
     figure, axes = pixel_axes(*canvas.shape[:2])
     for row, title in enumerate(rows):
         y = head + gap / 2 + (row + 0.5) * (mosaic.shape[0] - gap) / len(rows)
@@ -81,7 +87,23 @@ def labelled_rows(
     for column, title in enumerate(columns):
         x = margin + gap / 2 + (column + 0.5) * (mosaic.shape[1] - gap) / len(columns)
         write(axes, shortened(title, 48), x, head / 2, 12, ha="center")
+    _draw_probability_scale(canvas, axes, threshold)
     save_with_canvas(figure, canvas, file)
+
+
+def _draw_probability_scale(canvas: np.ndarray, axes: Axes, threshold: float | None) -> None:
+    """Grey levels from 0 to 1 in the middle of the lowest 80 rows of `canvas`, (H, W, 3) uint8."""
+    top, width = canvas.shape[0] - 52, 256
+    left = (canvas.shape[1] - width) // 2
+    canvas[top - 1 : top + 19, left - 1 : left + width + 1] = 154  # a frame, as white is the background
+    canvas[top : top + 18, left : left + width] = np.arange(width)[:, None]
+    write(axes, "Probability", left + width / 2, top - 14, 11, ha="center")
+    write(axes, "0", left - 8, top + 9, 11, ha="right")
+    write(axes, "1", left + width + 8, top + 9, 11)
+    if threshold is not None:
+        x = left + threshold * (width - 1)
+        axes.plot([x, x], [top - 3, top + 24], color=VERMILION, linewidth=2)
+        write(axes, f"threshold {threshold:.3g}", x, top + 36, 11, ha="center")
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
