@@ -93,10 +93,10 @@ def labelled_rows(
 
 def _draw_probability_scale(canvas: np.ndarray, axes: Axes, threshold: float | None) -> None:
     """Grey levels from 0 to 1 in the middle of the lowest 80 rows of `canvas`, (H, W, 3) uint8."""
-    top, width = canvas.shape[0] - 52, 256
+    top, width = canvas.shape[0] - 52, min(256, canvas.shape[1] // 2)
     left = (canvas.shape[1] - width) // 2
     canvas[top - 1 : top + 19, left - 1 : left + width + 1] = 154  # a frame, as white is the background
-    canvas[top : top + 18, left : left + width] = np.arange(width)[:, None]
+    canvas[top : top + 18, left : left + width] = np.linspace(0, 255, width).round()[:, None]
     write(axes, "Probability", left + width / 2, top - 14, 11, ha="center")
     write(axes, "0", left - 8, top + 9, 11, ha="right")
     write(axes, "1", left + width + 8, top + 9, 11)

@@ -170,7 +170,9 @@ def save_figure(
     files = [file.with_suffix(f".{name}") for name in formats]
     with written_atomically(*files) as beside:
         for path, name in zip(beside, formats, strict=True):
-            settings = {"pil_kwargs": {"compress_level": COMPRESSION}} if name == "png" else {}
+            settings: dict[str, Any] = (
+                {"pil_kwargs": {"compress_level": COMPRESSION}} if name == "png" else {}
+            )
             figure.savefig(path, format=name, dpi=dots_per_inch, **settings)
     _empty(figure)
 
