@@ -100,7 +100,7 @@ def bar_chart(
         values, low, high = rows.T
         at = np.arange(len(scores)) + (number - (len(groups) - 1) / 2) * width
         axes.bar(at, values, width * 0.9, label=name, color=colour)
-        axes.errorbar(at, values, [values - low, high - values], fmt="none", ecolor=INK, elinewidth=1.2)
+        axes.vlines(at, low, high, color=INK, linewidth=1.2)
         for x, value, top in zip(at, np.nan_to_num(values), np.fmax(values, high), strict=True):
             label = "n/a" if np.isnan(top) else f"{value:.3f}"
             y = 0.015 + (0 if np.isnan(top) else top)

@@ -53,7 +53,7 @@ def draw_prediction(
     )
     picture = original if scale == 1 else cv2.resize(original, size, interpolation=cv2.INTER_CUBIC)
     picture = draw_outlines(picture, [])
-    picture[mask > 0] = _filled(picture[mask > 0])
+    picture = np.where(mask[..., None] > 0, cv2.LUT(picture, _under_colour()), picture)
     picture = draw_outlines(picture, [(inside, FIELD_OF_VIEW_COLOUR), (mask, AREA_COLOUR)])
     side = max(0, SMALLEST_SIDE - picture.shape[1])
     picture = np.pad(picture, ((0, 0), (side // 2, side - side // 2), (0, 0)), constant_values=255)
@@ -61,9 +61,10 @@ def draw_prediction(
     return np.concatenate([picture, _strip(picture.shape[1], caption, spacing)])
 
 
-def _filled(pixels: np.ndarray) -> np.ndarray:
-    """(N, 3) uint8 under the colour of the predicted areas."""
-    return np.rint((1 - FILL) * pixels + FILL * np.array(AREA_COLOUR)).astype(np.uint8)
+def _under_colour() -> np.ndarray:
+    """(1, 256, 3) uint8: what each level becomes under the colour of the predicted areas."""
+    levels = np.arange(256)[None, :, None]
+    return np.rint((1 - FILL) * levels + FILL * np.array(AREA_COLOUR)).astype(np.uint8)
 
 
 def _strip(width: int, caption: str, spacing_mm: tuple[float, float] | None) -> np.ndarray:
@@ -72,7 +73,7 @@ def _strip(width: int, caption: str, spacing_mm: tuple[float, float] | None) -> 
     strip = Image.new("RGB", (width, 4 * unit), "white")
     draw, font, line = ImageDraw.Draw(strip), ImageFont.load_default(unit), max(2, unit // 10)
     x, y = unit, 5 * unit // 4
-    fill = tuple(_filled(np.full((1, 3), GREY))[0].tolist())
+    fill = tuple(_under_colour()[0, GREY].tolist())
     draw.rectangle((x, y - unit // 2, x + 2 * unit, y + unit // 2), fill, AREA_COLOUR, line)
     draw.text((x + 2.5 * unit, y), "predicted area", INK, font, "lm")
     x += 12 * unit
