@@ -226,8 +226,8 @@ def test_labelled_rows_have_a_scale_of_probability_with_the_threshold(tmp_path, 
     image = np.zeros(shape, np.float32)
     labelled_rows(tmp_path / "rows.png", {"Prediction": [image]}, ["1"], threshold=threshold)
     pixels = read(tmp_path / "rows.png")
-    scale = pixels[-44]  # through the middle of the bar
-    width = min(256, len(scale) // 2)
+    scale = pixels[-43]  # through the middle of the bar
+    width = min(256, len(scale) // 3)
     left = (len(scale) - width) // 2
     assert scale[left - 3].tolist() == scale[left + width + 2].tolist() == [255] * 3
     levels = scale[left : left + width, 0].astype(int)
@@ -235,8 +235,8 @@ def test_labelled_rows_have_a_scale_of_probability_with_the_threshold(tmp_path, 
     if threshold is None:
         assert not marked.any()
     else:
-        assert np.flatnonzero(marked).mean() == pytest.approx(threshold * 255, abs=1.5)
-    beside = np.abs(np.arange(width) - (threshold or 0) * 255) > 4
+        assert np.flatnonzero(marked).mean() == pytest.approx(threshold * (width - 1), abs=1)
+    beside = np.abs(np.arange(width) - (threshold or 0) * (width - 1)) > 4
     expected = np.arange(width) / (width - 1) * 255
     np.testing.assert_allclose(levels[beside], expected[beside], atol=1)
 
