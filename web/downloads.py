@@ -10,9 +10,9 @@ import numpy as np
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from lib.figures.prediction_overlay import draw_prediction
 from lib.images.labelme import labelme_document
 from lib.images.masks import binary_mask
-from lib.images.outlines import draw_prediction
 from lib.images.png import encode_png
 from lib.images.reading import read_image
 from lib.networks.trained_network import share_column
@@ -50,6 +50,8 @@ class MeasuredResult:
         result: row of the database.
         mask: (H, W) bool, corrected by hand.
         field_of_view: (H, W) uint8 in {0, 1}.
+        threshold: a pixel of the mask has at least this probability.
+        pixel_spacing_mm: height and width of a pixel; None if they are not known.
         measurement: first columns of `measurements.csv`.
         provenance: last columns of `measurements.csv`.
     """
@@ -57,6 +59,8 @@ class MeasuredResult:
     result: Result
     mask: np.ndarray
     field_of_view: np.ndarray
+    threshold: float
+    pixel_spacing_mm: tuple[float, float] | None
     measurement: dict[str, float | int | str | None]
     provenance: dict[str, float | int | str | None]
 
@@ -95,7 +99,7 @@ def measure_result(result: Result, choice: dict) -> MeasuredResult:
     }
     if provenance["threshold"] != result.provenance["threshold"]:
         provenance["threshold_source"] = "chosen on the web page"
-    return MeasuredResult(result, mask, field_of_view, measurement, provenance)
+    return MeasuredResult(result, mask, field_of_view, choice["threshold"], spacing, measurement, provenance)
 
 
 def mask_png(measured: MeasuredResult) -> bytes:
@@ -104,9 +108,16 @@ def mask_png(measured: MeasuredResult) -> bytes:
 
 
 def overlay_png(measured: MeasuredResult) -> bytes:
-    """The picture with outlines of areas and field of view, as PNG."""
-    picture = read_image(measured.result.picture_file)
-    return encode_png(draw_prediction(picture, measured.mask, measured.field_of_view))
+    """The overlay of `run_prediction.py`, as PNG."""
+    overlay = draw_prediction(
+        read_image(measured.result.picture_file),
+        measured.mask,
+        measured.field_of_view,
+        threshold=measured.threshold,
+        share_column=share_column(measured.result.provenance["structure"]),
+        pixel_spacing_mm=measured.pixel_spacing_mm,
+    )
+    return encode_png(overlay)
 
 
 def labelme_json(measured: MeasuredResult) -> bytes:

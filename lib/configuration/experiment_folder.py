@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.configuration.reading import Configuration, read_configuration
-from lib.configuration.sections import SPLIT
+from lib.configuration.sections import FIGURE_FORMATS, SPLIT
 from lib.runtime.atomic_files import read_json
 from lib.runtime.errors import UserError, raise_all
 
@@ -22,6 +22,10 @@ FREE_TO_CHANGE = {"N_epochs", "patience", "devices", "nohup", "path_test"}
 
 PERFORMANCES, PER_IMAGE = "performances.json", "per_image.csv"
 """Names of the files with the scores of a test, pooled and of each image."""
+
+
+CURVES = tuple(f"{name}.{ending}" for name in ("ROC", "Precision_recall") for ending in FIGURE_FORMATS)
+"""Names of the files with the curves of a test, in all formats."""
 
 
 class _File:
@@ -81,7 +85,7 @@ class Experiment:
         name = glob.escape(self.name)
         checkpoint = f"{name}_checkpoint*"  # first: without it no training continues from the other files
         scores = ("performances.*", PER_IMAGE)
-        others = (f"{name}_*", f"{name}.onnx", "*.png", self.history_file.name, *scores)
+        others = (f"{name}_*", f"{name}.onnx", "*.png", *CURVES, self.history_file.name, *scores)
         for pattern in (checkpoint, *others):
             for file in self.folder.glob(pattern):
                 if file.suffix != ".nohup":

@@ -44,6 +44,10 @@ SPLIT = "split.json"
 """Name of the file with the split, in a folder of prepared images and in that of an experiment."""
 
 
+FIGURE_FORMATS = ("png", "pdf", "svg")
+"""Formats in which figures without an image can be written, which are also the endings of their files."""
+
+
 TESTED_FOLDER = "tested_folder.txt"
 """Name of the file, in the folder of results on another data set, with the folder of that data set."""
 
@@ -254,6 +258,7 @@ class TestingSettings:
     min_area_px: int | Literal["validation"] = key(either("validation", number(int, least=0)), absent="0")
     pixel_spacing_mm: float | None = key(optional(number(float, above=0)), absent="")
     connectivity: bool = key(boolean, absent="False")
+    figure_formats: tuple[str, ...] = key(several_of(*FIGURE_FORMATS), absent="png")
     nohup: bool = key(boolean)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from lib.configuration.experiment_folder import Experiment, refuse_other_settings, refuse_untrained
+from lib.configuration.experiment_folder import CURVES, Experiment, refuse_other_settings, refuse_untrained
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import TESTED_FOLDER
 from lib.datasets.leakage import refuse_initial_weights, refuse_trained_images
@@ -43,9 +43,6 @@ from models.folding import fold_batch_normalisation
 
 GRIDS = {"all_originals": "original", "all_groundTruths": "truth", "all_predictions": "probability"}
 """Pictures of all images, and the attribute of `PredictedImage` that they show."""
-
-CURVES = ("ROC.png", "Precision_recall.png")
-"""Figures of the pooled pixels."""
 
 
 def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Evaluation:
@@ -198,12 +195,12 @@ def score_and_draw(
             row.append(case)
             if len(row) == columns or number == len(sizes) - 1:
                 file = results.file(f"_Original_GroundTruth_Prediction{number // columns}.png")
-                thread.run(original_truth_prediction, file, row)
+                thread.run(original_truth_prediction, file, row, threshold)
                 row = []
         for name, attribute in GRIDS.items():
             thread.run(grids[attribute].save, folder / f"{name}.png")
         evaluation = scoring.evaluation()
-    draw_curves(folder, evaluation)
+    draw_curves(folder, evaluation, settings.figure_formats)
     return evaluation
 
 
@@ -222,25 +219,27 @@ def draw_overlay(file: Path, case: PredictedImage, scores: Scores, threshold: fl
     )
 
 
-def draw_curves(folder: Path, evaluation: Evaluation) -> None:
-    """Write ROC.png and Precision_recall.png: the network, blurred darkness and the second observer."""
+def draw_curves(folder: Path, evaluation: Evaluation, formats: Sequence[str] = ("png",)) -> None:
+    """Write ROC and Precision_recall in these formats: network, blurred darkness and second observer."""
     images = len(evaluation.per_image)
     subtitle = f"FOV pixels pooled over {images} test image{'s' * (images != 1)}"
     scores = evaluation.all_background  # its false negatives are all positive pixels
     prevalence = (scores.false_negatives or 0) / scores.pixels if scores.pixels else None
     roc_figure(
-        folder / CURVES[0],
+        folder / "ROC.png",
         _curves(evaluation, "auc_roc", lambda c: (c.false_positive_rate, c.true_positive_rate)),
         _points(evaluation, lambda s: (_complement(s.specificity), s.sensitivity)),
         subtitle=subtitle,
+        formats=formats,
     )
     precision_recall_figure(
-        folder / CURVES[1],
+        folder / "Precision_recall.png",
         # scikit-learn's last point (recall 0, precision 1) is by definition, not measured.
         _curves(evaluation, "auc_pr", lambda c: (c.recall[:-1], c.precision[:-1])),
         _points(evaluation, lambda s: (s.sensitivity, s.precision)),
         prevalence=prevalence,
         subtitle=subtitle,
+        formats=formats,
     )
 
 
@@ -276,14 +275,14 @@ def _points(
     return found
 
 
-def original_truth_prediction(file: Path, cases: Sequence[PredictedImage]) -> None:
+def original_truth_prediction(file: Path, cases: Sequence[PredictedImage], threshold: float) -> None:
     """Three rows as in retina-unet: originals, their truths and the predicted probabilities."""
     rows = {
         "Original": [case.original for case in cases],
         "Ground truth": [case.truth for case in cases],
         "Prediction": [case.probability for case in cases],
     }
-    labelled_rows(file, rows, [case.name for case in cases])
+    labelled_rows(file, rows, [case.name for case in cases], threshold=threshold)
 
 
 def _complement(rate: float | None) -> float | None:

@@ -1,4 +1,7 @@
-"""Figures that compare all variants of a plan: curves, Dice of each image, areas, calibration."""
+"""Figures that compare all variants of a plan: scores, curves, Dice of each image, areas, calibration.
+
+Each takes its file, the variants, and the formats of `save_figure`.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,8 +11,10 @@ from matplotlib.axes import Axes
 
 from lib.evaluation.bland_altman_and_calibration import limits_of_agreement
 from lib.evaluation.patient_statistics import SCORES, PatientCounts
+from lib.evaluation.performance_report import ROWS
 from lib.evaluation.pixel_scores import f1_score
 from lib.experiments.pooled_folds import DARKNESS, HUMAN, Pooled, Variant
+from lib.figures.charts import bar_chart
 from lib.figures.roc_and_precision_recall import Curve, Point, precision_recall_figure, roc_figure
 from lib.figures.style import (
     BLUE,
@@ -31,17 +36,18 @@ Rates = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, np.nd
 """From true and false positives at falling thresholds, and all positives and negatives, to x and y."""
 
 
-def roc_curves(file: Path, variants: Sequence[Variant]) -> None:
+def roc_curves(file: Path, variants: Sequence[Variant], formats: Sequence[str]) -> None:
     """ROC curves of all variants and of blurred darkness over the pooled FOV pixels of all patients."""
 
     def rates(tp: np.ndarray, fp: np.ndarray, p: float, n: float) -> tuple[np.ndarray, np.ndarray]:
         return fp / n, tp / p
 
     drawn = _curves_and_points(variants, "auc_roc", rates)
-    roc_figure(file, *drawn, subtitle=_subtitle(variants), legend_title="AUC-ROC [95 % interval]")
+    legend_title = "AUC-ROC [95 % interval]"
+    roc_figure(file, *drawn, subtitle=_subtitle(variants), legend_title=legend_title, formats=formats)
 
 
-def precision_recall_curves(file: Path, variants: Sequence[Variant]) -> None:
+def precision_recall_curves(file: Path, variants: Sequence[Variant], formats: Sequence[str]) -> None:
     """Precision over recall of all variants and of blurred darkness, as `roc_curves`."""
 
     def rates(tp: np.ndarray, fp: np.ndarray, p: float, n: float) -> tuple[np.ndarray, np.ndarray]:
@@ -54,6 +60,7 @@ def precision_recall_curves(file: Path, variants: Sequence[Variant]) -> None:
         prevalence=float((tp + fn) / (tn + fp + fn + tp)),
         subtitle=_subtitle(variants),
         legend_title="AUC-PR [95 % interval]",
+        formats=formats,
     )
 
 
@@ -72,12 +79,22 @@ def _curves_and_points(
     for number, variant in enumerate(variants):
         colour, dashed = _line(number)
         curves.append(_mean_curve(variant.name, variant.network, area, rates, colour, dashed=dashed))
-        label = "" if number else "at the networks' thresholds"
+        label = "" if number else _thresholds(variants)
         points.append(Point(label, *_mean_point(variant.network, rates), colour))
     curves.append(_mean_curve(DARKNESS, darkness, area, rates, FAINT, dashed=True))
     if HUMAN in baselines:
         points.append(Point(HUMAN, *_mean_point(baselines[HUMAN], rates), INK, "D"))
     return curves, points
+
+
+def _thresholds(variants: Sequence[Variant]) -> str:
+    """What the legend says of the operating points of the networks."""
+    every = [variant.thresholds for variant in variants]
+    low, high = min(one.min() for one in every), max(one.max() for one in every)
+    if low == high:
+        return f"at the threshold {low:.3g}"
+    by_fold = ", differ by fold" if any((one != one[:, :1]).any() for one in every) else ""
+    return f"at the networks' thresholds\n({low:.3g} to {high:.3g}{by_fold})"
 
 
 def _mean_curve(name: str, pooled: Pooled, area: str, rates: Rates, colour: str, *, dashed: bool) -> Curve:
@@ -105,7 +122,18 @@ def _mean_point(pooled: Pooled, rates: Rates) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def box_plot(file: Path, variants: Sequence[Variant]) -> None:
+def results(file: Path, variants: Sequence[Variant], formats: Sequence[str]) -> None:
+    """Scores of all variants and of blurred darkness as bars, with their 95 % intervals over patients."""
+    titles = [ROWS[score].split(" (")[0] for score in SCORES]
+    estimates = {variant.name: variant.network.estimate for variant in variants}
+    estimates[DARKNESS] = variants[0].baselines[DARKNESS].estimate
+    groups = {name: np.column_stack([e.values, e.interval()]) for name, e in estimates.items()}
+    colours = [*(_line(number)[0] for number in range(len(variants))), FAINT]
+    subtitle = f"{_subtitle(variants)}, pixels pooled; lines: 95 % intervals, bootstrap of patients"
+    bar_chart(file, titles, groups, colours, subtitle=subtitle, formats=formats)
+
+
+def box_plot(file: Path, variants: Sequence[Variant], formats: Sequence[str]) -> None:
     """Dice of each image, one box for each variant; with several seeds the mean over the seeds."""
     figure = new_figure(7.5, 1.3 + 0.5 * len(variants))
     axes = figure.subplots()
@@ -133,11 +161,11 @@ def box_plot(file: Path, variants: Sequence[Variant]) -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(0.6 - len(variants), 0.6), xlabel=label)
     title_and_subtitle(axes, "Dice of each image", _subtitle(variants))
     figure.tight_layout()
-    save_figure(figure, file)
+    save_figure(figure, file, formats=formats)
 
 
-def bland_altman(file: Path, variants: Sequence[Variant], structure: str) -> None:
-    """Predicted minus true area of `structure`, e.g. "CNP", over their mean (Bland and Altman, 1986).
+def bland_altman(file: Path, variants: Sequence[Variant], formats: Sequence[str]) -> None:
+    """Predicted minus true area over their mean (Bland and Altman, 1986).
 
     Each variant has a panel, with one point for each image and seed.
     """
@@ -153,11 +181,12 @@ def bland_altman(file: Path, variants: Sequence[Variant], structure: str) -> Non
         tn, fp, fn, tp = np.moveaxis(variant.confusion.reshape(-1, 4), -1, 0) * 100
         pixels = (tn + fp + fn + tp) / 100
         _draw_agreement(axes, variant.name, (tp + fp) / pixels, (tp + fn) / pixels)
+    structure = variants[0].runs[0].configuration.data_attributes.structure
     figure.supxlabel(f"Mean of predicted and true {structure} area, % of the field of view", size=10)
     for axes in grid[:, 0]:
         axes.set_ylabel("Predicted − true, % points", size=10)
     figure.tight_layout()
-    save_figure(figure, file)
+    save_figure(figure, file, formats=formats)
 
 
 def _draw_agreement(axes: Axes, name: str, predicted: np.ndarray, true: np.ndarray) -> None:
@@ -176,7 +205,7 @@ def _draw_agreement(axes: Axes, name: str, predicted: np.ndarray, true: np.ndarr
     axes.text(0, 1.03, about, transform=axes.transAxes, fontsize=8.5, color=INK)
 
 
-def calibration(file: Path, variants: Sequence[Variant]) -> None:
+def calibration(file: Path, variants: Sequence[Variant], formats: Sequence[str]) -> None:
     """Reliability diagram, expected calibration errors, and the share of pixels in each bin."""
     figure = new_figure(8.6, 6.8)
     left, width = 0.1, 0.66 * 6.8 / 8.6
@@ -200,7 +229,7 @@ def calibration(file: Path, variants: Sequence[Variant]) -> None:
     below.set_ylabel("Share of\nall pixels", fontsize=9)
     title_and_subtitle(axes, "Calibration", _subtitle(variants))
     legend_right(axes, "Expected calibration error")
-    save_figure(figure, file)
+    save_figure(figure, file, formats=formats)
 
 
 def _line(number: int) -> tuple[str, bool]:

@@ -53,6 +53,7 @@ class Variant:
         name: the values that [vary] gives it, e.g. "unet".
         images: name of each image, sorted.
         confusion: (seeds, images, 4) float64: TN, FP, FN, TP of FOV pixels.
+        thresholds: (seeds, images) float64: the threshold of each image.
         reliability: calibration of the probabilities, all seeds pooled.
         network: pixels and scores of the network.
         measures: the `MEASURES` of the network, (MEASURES,), the mean over the seeds.
@@ -64,6 +65,7 @@ class Variant:
     name: str
     images: tuple[str, ...]
     confusion: np.ndarray
+    thresholds: np.ndarray
     reliability: Reliability
     network: Pooled
     measures: Estimate
@@ -254,6 +256,7 @@ def _variant(
         name,
         tuple(image.name for image in seeds[0]),
         np.array([[image.confusion() for image in images] for images in seeds]),
+        np.array([[image.threshold for image in images] for images in seeds], float),
         reliability([(image.scores, image.truth) for images in seeds for image in images]),
         _pooled(seeds),
         estimate_measures(seeds, runs[0].configuration.data_attributes.structure),

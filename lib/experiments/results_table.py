@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from lib.configuration.sections import FIGURE_FORMATS
 from lib.evaluation.patient_statistics import SCORES
-from lib.evaluation.performance_report import ROWS, read_performances
-from lib.evaluation.pixel_scores import defined, format_score
+from lib.evaluation.performance_report import read_performances
+from lib.evaluation.pixel_scores import format_score
 from lib.evaluation.scoring import average
 from lib.experiments.comparison_figures import (
     bland_altman,
     box_plot,
     calibration,
     precision_recall_curves,
+    results,
     roc_curves,
 )
 from lib.experiments.plan import Plan, Run
@@ -32,9 +34,11 @@ from lib.experiments.statistics_report import (
     markdown_table,
     statistics_text,
 )
-from lib.figures.charts import bar_chart
 from lib.figures.mosaics import labelled_rows
 from lib.runtime.atomic_files import write_text
+
+FIGURES = (results, roc_curves, precision_recall_curves, box_plot, bland_altman, calibration)
+"""Functions that draw the figures of their names."""
 
 SHOWN_SIDE_BY_SIDE = 6
 """Test images in comparison.png."""
@@ -86,16 +90,11 @@ def write_comparison(plan: Plan, variants: Sequence[Variant]) -> None:
     """Draw scores as bars, curves, Dice of each image, Bland-Altman plots, calibration and predictions."""
     if not variants:
         return
-    folder = plan.folder
-    titles = [ROWS[score].split(" (")[0] for score in SCORES]
-    groups = {
-        v.name: dict(zip(titles, map(defined, v.network.estimate.values), strict=True)) for v in variants
-    }
-    bar_chart(folder / "results.png", groups)
-    for draw in (roc_curves, precision_recall_curves, box_plot, calibration):
-        draw(folder / f"{draw.__name__}.png", variants)
-    structure = plan.runs[0].configuration.data_attributes.structure
-    bland_altman(folder / "bland_altman.png", variants, structure)
+    formats = plan.runs[0].configuration.testing_settings.figure_formats
+    for draw in FIGURES:
+        for ending in FIGURE_FORMATS:  # none of earlier results stays in a format that is not asked for
+            (plan.folder / f"{draw.__name__}.{ending}").unlink(missing_ok=True)
+        draw(plan.folder / f"{draw.__name__}.png", variants, formats)
     _side_by_side(plan, variants)
 
 

@@ -1,3 +1,3 @@
-"""Figures: arrays and numbers in, one PNG file out. No function takes a network, a data set or an Evaluation.
+"""Figures: arrays and numbers in, one picture out. No function takes a network, a data set or an Evaluation.
 May import: runtime, images.
 """

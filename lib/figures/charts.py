@@ -10,13 +10,13 @@ from lib.figures.style import (
     BLUE,
     FAINT,
     INK,
-    NETWORKS,
     VERMILION,
     legend_inside,
     mark_operating_point,
     new_figure,
     save_figure,
     style_axes,
+    title_and_subtitle,
     write_in_middle,
 )
 
@@ -72,23 +72,42 @@ def _series(history: Sequence[Mapping[str, float | None]], key: str) -> tuple[li
     return [float(epoch) for epoch, _ in defined], [v for _, v in defined]
 
 
-def bar_chart(file: Path, groups: Mapping[str, Mapping[str, float | None]]) -> None:
-    """Scores in [0, 1] of each network side by side (Figure 9 of the LDPC-Net paper); None is left out.
+def bar_chart(
+    file: Path,
+    scores: Sequence[str],
+    groups: Mapping[str, np.ndarray],
+    colours: Sequence[str],
+    *,
+    subtitle: str,
+    formats: Sequence[str] = ("png",),
+) -> None:
+    """Scores in [0, 1] of each network side by side (Figure 9 of the LDPC-Net paper), with intervals.
 
-    All networks have the same scores.
+    Args:
+        file: the PNG; other formats have other endings.
+        scores: titles of the scores.
+        groups: for each network (scores, 3) float64: value and both ends of its interval; NaN where not
+            defined: then "n/a" stands in place of the bar.
+        colours: of the networks.
+        subtitle: below the title.
+        formats: as `save_figure`.
     """
-    scores = list(next(iter(groups.values())))
-    figure = new_figure(1.6 + 1.5 * len(scores), 3.9)
-    axes = figure.add_axes((0.07, 0.12, 0.91, 0.68))
+    figure = new_figure(1.2 + len(scores) * max(1.4, 0.32 * len(groups)), 5.2)
+    axes = figure.add_subplot()
     style_axes(axes)
-    width = 0.8 / len(groups)
-    for number, (name, values) in enumerate(groups.items()):
+    width = 0.84 / len(groups)
+    for number, ((name, rows), colour) in enumerate(zip(groups.items(), colours, strict=True)):
+        values, low, high = rows.T
         at = np.arange(len(scores)) + (number - (len(groups) - 1) / 2) * width
-        heights = [values[score] or 0 for score in scores]
-        bars = axes.bar(at, heights, width * 0.9, label=name, color=NETWORKS[number % len(NETWORKS)])
-        if len(groups) <= 4:
-            axes.bar_label(bars, [f"{h:.3f}" for h in heights], fontsize=7, padding=1)
+        axes.bar(at, values, width * 0.9, label=name, color=colour)
+        axes.vlines(at, low, high, color=INK, linewidth=1.2)
+        for x, value, top in zip(at, np.nan_to_num(values), np.fmax(values, high), strict=True):
+            label = "n/a" if np.isnan(top) else f"{value:.3f}"
+            y = 0.015 + (0 if np.isnan(top) else top)
+            axes.text(x, y, label, ha="center", va="bottom", fontsize=7.5, rotation=90, color=INK)
     axes.set_xticks(range(len(scores)), scores)
-    axes.set_ylim(0, 1.05)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=4, frameon=False, fontsize=9)
-    save_figure(figure, file)
+    axes.set(ylim=(0, 1.12), yticks=np.linspace(0, 1, 6), ylabel="Value", xlabel="Score")
+    title_and_subtitle(axes, "Scores of the networks", subtitle)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3, frameon=False, fontsize=9)
+    figure.set_layout_engine("tight")
+    save_figure(figure, file, formats=formats)

@@ -1,12 +1,15 @@
 """Several images in one PNG: grids, training patches, rows with titles."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib.font_manager import FontProperties, findfont
+from PIL import Image, ImageDraw, ImageFont
 
-from lib.figures.style import pixel_axes, save_with_canvas, shortened, write
+from lib.figures.style import INK, VERMILION, font_families, pixel_axes, save_with_canvas, shortened, write
 from lib.images.png import write_png
 
 
@@ -63,17 +66,23 @@ def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
 
 
 def labelled_rows(
-    file: Path, rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], side: int = 512
+    file: Path,
+    rows: Mapping[str, Sequence[np.ndarray]],
+    columns: Sequence[str],
+    side: int = 512,
+    threshold: float | None = None,
 ) -> None:
     """Images in rows and columns that have titles (Figure 4 of the Enhance LadderNet paper).
 
     Each title in `rows` has as many images, of the kinds that `ImageGrid` takes, as there are titles in
-    `columns`; the longer side of each is scaled to `side` pixels.
+    `columns`; the longer side of each is scaled to `side` pixels. Below them is the scale of the rows that
+    show probabilities, with a mark at `threshold`.
     """
     fitted = [scale_to_side(to_rgb(image), side) for images in rows.values() for image in images]
     margin, head, gap = 44, 40, 10
     mosaic = place_in_grid(fitted, len(columns), gap, background=255)
     canvas = np.pad(mosaic, ((head, 0), (margin, 0), (0, 0)), constant_values=255)
+    canvas = np.concatenate([canvas, _probability_scale(canvas.shape[1], threshold)])
     figure, axes = pixel_axes(*canvas.shape[:2])
     for row, title in enumerate(rows):
         y = head + gap / 2 + (row + 0.5) * (mosaic.shape[0] - gap) / len(rows)
@@ -82,6 +91,25 @@ def labelled_rows(
         x = margin + gap / 2 + (column + 0.5) * (mosaic.shape[1] - gap) / len(columns)
         write(axes, shortened(title, 48), x, head / 2, 12, ha="center")
     save_with_canvas(figure, canvas, file)
+
+
+@functools.lru_cache(maxsize=4)  # Matplotlib would draw the texts again for each picture of a test
+def _probability_scale(width: int, threshold: float | None) -> np.ndarray:
+    """Grey levels from 0 to 1 on white, with a mark at the threshold: (60, width, 3) uint8."""
+    canvas, length = np.full((60, width, 3), 255, np.uint8), min(256, width // 3)
+    left = (width - length) // 2
+    canvas[7:27, left - 1 : left + length + 1] = 154  # a frame, as white is the background
+    canvas[8:26, left : left + length] = np.linspace(0, 255, length).round()[:, None]
+    mark = left + round((threshold or 0) * (length - 1))
+    texts = [("Probability 0", left - 8, 17, "rm"), ("1", left + length + 8, 17, "lm")]
+    if threshold is not None:
+        canvas[5:33, mark - 1 : mark + 2] = tuple(bytes.fromhex(VERMILION[1:]))
+        texts.append((f"threshold {threshold:.3g}", mark, 44, "mm"))
+    picture = Image.fromarray(canvas)
+    font = ImageFont.truetype(findfont(FontProperties(family=font_families())), 15)
+    for text, x, y, anchor in texts:
+        ImageDraw.Draw(picture).text((x, y), text, INK, font, anchor)
+    return np.asarray(picture)
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lib.figures.style import (
     FAINT,
@@ -63,20 +64,28 @@ class Point:
 
 
 def roc_figure(
-    file: Path, curves: Sequence[Curve], points: Sequence[Point], *, subtitle: str, legend_title: str = ""
+    file: Path,
+    curves: Sequence[Curve],
+    points: Sequence[Point],
+    *,
+    subtitle: str,
+    legend_title: str = "",
+    formats: Sequence[str] = ("png",),
 ) -> None:
     """Draw ROC curves, the diagonal of chance, and operating points.
 
     Args:
-        file: the PNG.
+        file: the PNG; other formats have other endings.
         curves: x is the false positive rate; none where the area under the curve is not defined.
         points: operating points.
         subtitle: which pixels are counted.
         legend_title: puts the legend, with this title, to the right of the axes; empty: below them.
+        formats: as `save_figure`.
     """
     labels = ("1 − specificity (false positive rate)", "Sensitivity (true positive rate)")
     chance = Curve("chance (0.500)", np.array([0, 1]), np.array([0, 1]), FAINT, 1, dashed=True)
-    _draw(file, ("ROC curve", subtitle), labels, curves, chance, points, legend_title)
+    figure = _drawn(("ROC curve", subtitle), labels, curves, chance, points, legend_title)
+    save_figure(figure, file, formats=formats)
 
 
 def precision_recall_figure(
@@ -87,6 +96,7 @@ def precision_recall_figure(
     prevalence: float | None,
     subtitle: str,
     legend_title: str = "",
+    formats: Sequence[str] = ("png",),
 ) -> None:
     """Draw precision over recall, the line of chance, and operating points, as `roc_figure`.
 
@@ -98,18 +108,18 @@ def precision_recall_figure(
         chance = Curve(label, np.array([0, 1]), level, FAINT, 1, dashed=True)
     titles = ("Precision-recall curve", subtitle)
     labels = ("Recall (sensitivity)", "Precision")
-    _draw(file, titles, labels, curves, chance, points, legend_title)
+    figure = _drawn(titles, labels, curves, chance, points, legend_title)
+    save_figure(figure, file, formats=formats)
 
 
-def _draw(
-    file: Path,
+def _drawn(
     titles: tuple[str, str],
     axis_labels: tuple[str, str],
     curves: Sequence[Curve],
     chance: Curve | None,
     points: Sequence[Point],
     legend_title: str,
-) -> None:
+) -> Figure:
     width, height = (8.6, 5.6) if legend_title else (5.8, 7.1)
     side = 0.8 * height if legend_title else 0.84 * width
     figure = new_figure(width, height)
@@ -131,7 +141,7 @@ def _draw(
         legend_right(axes, legend_title)
     else:
         legend_below(axes)
-    save_figure(figure, file)
+    return figure
 
 
 def _plot_curve(axes: Axes, curve: Curve, zorder: float) -> None:

@@ -5,6 +5,7 @@ Okabe and Ito (2008), which people with colour blindness can distinguish.
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +156,24 @@ def mark_operating_point(
     )
 
 
-def save_figure(figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
-    """Write the PNG in one step (no partial file); the figure is empty afterwards."""
-    with written_atomically(file) as (beside,):
-        figure.savefig(beside, format="png", dpi=dots_per_inch, pil_kwargs={"compress_level": COMPRESSION})
+def save_figure(
+    figure: Figure, file: Path, dots_per_inch: int = DOTS_PER_INCH, formats: Sequence[str] = ("png",)
+) -> None:
+    """Write the figure in one step (no partial file); it is empty afterwards.
+
+    Args:
+        figure: the figure.
+        file: its name; each format replaces the ending.
+        dots_per_inch: of the PNG.
+        formats: "png", "pdf" and "svg"; the last two are vector graphics.
+    """
+    files = [file.with_suffix(f".{name}") for name in formats]
+    with written_atomically(*files) as beside:
+        for path, name in zip(beside, formats, strict=True):
+            settings: dict[str, Any] = (
+                {"pil_kwargs": {"compress_level": COMPRESSION}} if name == "png" else {}
+            )
+            figure.savefig(path, format=name, dpi=dots_per_inch, **settings)
     _empty(figure)
 
 

@@ -67,11 +67,6 @@ def draw_outlines(
     return picture
 
 
-def draw_prediction(original: np.ndarray, mask: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
-    """The image as RGB with the outlines of the predicted mask and of the field of view."""
-    return draw_outlines(original, [(field_of_view, FIELD_OF_VIEW_COLOUR), (mask, AREA_COLOUR)])
-
-
 def contours(mask: np.ndarray) -> list[np.ndarray]:
     """Contours of areas and holes: each int32 (K, 2), x and y of corners, which are pixel centres."""
     found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.figures.prediction_overlay import draw_prediction
 from lib.images.checked_files import dicom_functions
 from lib.images.labelme import labelme_document
 from lib.images.masks import binary_mask
-from lib.images.outlines import draw_prediction
 from lib.images.png import encode_png
 from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.certainty.disagreement import disagreement_picture, uncertainty
@@ -98,10 +98,18 @@ def encode_result(
     document = labelme_document(mask, network.label, image.path, image_png=picture)
     # Bytes of a path that are not UTF-8 are written as escapes, which JSON can read.
     text = (json.dumps(document, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    overlay = draw_prediction(
+        prediction.original,
+        mask,
+        field_of_view,
+        threshold=network.threshold,
+        share_column=network.share_column,
+        pixel_spacing_mm=spacing,
+    )
     contents = {
         "probability": encode_png(np.rint(probability * 65535).astype(np.uint16)),
         "mask": encode_png(mask.astype(np.uint8) * 255),
-        "overlay": encode_png(draw_prediction(prediction.original, mask, field_of_view)),
+        "overlay": encode_png(overlay),
         "labelme": text,
     }
     if prediction.disagreement is not None:

@@ -46,6 +46,15 @@ def test_a_truncated_record_of_a_training_is_an_error_of_one_line(trained):
         experiment.training_record()
 
 
+def test_a_new_training_removes_the_curves_in_all_formats_and_no_file_of_a_person(trained):
+    _, experiment = trained
+    curves = {f"{name}.{ending}" for name in ("ROC", "Precision_recall") for ending in ("png", "pdf", "svg")}
+    for name in {*curves, "notes.pdf", "my_figure.svg"}:
+        (experiment.folder / name).touch()
+    experiment.clear()
+    assert {file.name for file in experiment.folder.iterdir()} == {"notes.pdf", "my_figure.svg", "split.json"}
+
+
 def test_results_on_two_folders_of_one_name_are_in_two_folders(tmp_path):
     first, second = (
         tiny_configuration(tmp_path, f"data paths.path_test={tmp_path / name / 'datasets'}") for name in "ab"

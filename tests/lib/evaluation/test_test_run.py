@@ -204,7 +204,10 @@ def test_pictures_come_in_rows_and_none_of_an_earlier_test_stays(prepared, teste
     settings = [f"experiment name.path_experiments={tmp_path}", "experiment name.name=tested"]
     number = len(evaluation.per_image) - 1
     settings += [f"testing settings.full_images_to_test={number}"]
-    run_test(tiny_configuration(prepared, *settings, f"testing settings.N_group_visual={number + 3}"))
+    settings += [f"testing settings.N_group_visual={number + 3}", "testing settings.figure_formats=svg png"]
+    run_test(tiny_configuration(prepared, *settings))
+    curves = {file.name for name in ("ROC", "Precision_recall") for file in folder.glob(f"{name}.*")}
+    assert curves == {"ROC.png", "ROC.svg", "Precision_recall.png", "Precision_recall.svg"}
     rows = [file.name for file in folder.glob("*_Original_GroundTruth_Prediction*")]
     assert rows == [first]
     with Image.open(folder / first) as picture:
@@ -224,6 +227,8 @@ def test_test_images_without_truth_are_refused(prepared, tested, tmp_path):
 def test_a_killed_test_leaves_no_score_or_figure_of_other_predictions(prepared, tested, tmp_path):
     _, experiment, _ = tested
     folder = shutil.copytree(experiment.folder, tmp_path / "tested")
+    for name in ("ROC.pdf", "ROC.svg", "Precision_recall.pdf", "Precision_recall.svg"):
+        (folder / name).touch()  # of an earlier test with other figure_formats
     before = (folder / "tested_predictions.hdf5").read_bytes()
     settings = [f"experiment name.path_experiments={tmp_path}", "experiment name.name=tested"]
     configuration = tiny_configuration(prepared, *settings, "testing settings.logit_shift=0.5")
@@ -236,7 +241,8 @@ def test_a_killed_test_leaves_no_score_or_figure_of_other_predictions(prepared, 
     )
     assert done.returncode == 9, done.stderr
     assert (folder / "tested_predictions.hdf5").read_bytes() != before
-    shown = {file.name for pattern in ("*.png", "perf*", "per_image*") for file in folder.glob(pattern)}
+    patterns = ("*.png", "*.pdf", "*.svg", "perf*", "per_image*")
+    shown = {file.name for pattern in patterns for file in folder.glob(pattern)}
     of_training = {
         "learning_curves.png",
         "sample_input_imgs.png",
@@ -272,6 +278,21 @@ def test_curves_show_the_network_and_the_baseline(tmp_path):
         assert min(Image.open(file).size) > 600
         assert count(file, NETWORK_BLUE) > 1000
         assert count(file, DARKNESS_ORANGE) > 100
+
+
+def test_curves_in_other_formats_are_vector_graphics(tmp_path):
+    truth = np.zeros((40, 40), np.uint8)
+    truth[:20] = 1
+    draw_curves(tmp_path, evaluate([an_image(truth)], 0.5, 0.5), ("pdf", "svg"))
+    names = ["Precision_recall.pdf", "Precision_recall.svg", "ROC.pdf", "ROC.svg"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    for name in names[::2]:
+        content = (tmp_path / name).read_bytes()
+        assert content.startswith(b"%PDF-") and b"/Subtype /Image" not in content
+    for name in names[1::2]:
+        content = (tmp_path / name).read_text()
+        assert "<svg" in content and "<image" not in content
+        assert "blurred darkness (area" in content  # Matplotlib writes each text as a comment too
 
 
 def test_curves_that_are_not_defined_are_left_out(tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,6 +16,7 @@ from lib.evaluation.patient_statistics import SCORES, ScoredImage
 from lib.evaluation.performance_report import write_performances
 from lib.evaluation.predicted_images import write_predictions
 from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
+from lib.experiments.comparison_figures import results, roc_curves
 from lib.experiments.plan import read_plan
 from lib.experiments.pooled_folds import (
     BACKGROUND,
@@ -208,13 +210,40 @@ def test_tables_and_pictures_hold_the_statistics(plan, variants):
     row = next(line for line in text.splitlines() if line.startswith("| Index: mean absolute error "))
     assert f"{error['value']:.4f} [" in row
     assert "AUC-ROC of presence" not in text  # each image has true areas
+    (plan.folder / "roc_curves.pdf").touch()  # of earlier runs with other figure_formats
     write_comparison(plan, variants)
+    assert not (plan.folder / "roc_curves.pdf").exists()
     for name in (
         "results", "comparison", "roc_curves", "precision_recall_curves", "box_plot", "bland_altman",
         "calibration",
     ):  # fmt: skip
         with Image.open(table.parent / f"{name}.png") as picture:
             assert min(picture.size) > 400
+
+
+def texts(draw, folder, variants):
+    """The texts of a figure; Matplotlib writes them into an SVG file as comments too."""
+    draw(folder / "figure.png", variants, ["svg"])
+    return re.findall("<!-- (.*?) -->", (folder / "figure.svg").read_text(), re.DOTALL)
+
+
+def test_roc_says_whether_the_thresholds_differ_by_fold(variants, tmp_path):
+    shown = "\n".join(texts(roc_curves, tmp_path, variants))
+    assert "(0.4 to 0.55, differ by fold)" in shown  # threshold_of(0) and threshold_of(3)
+    seeds = np.array(SEEDS)[:, None] / 10 * np.ones(8)
+    by_seed = [dataclasses.replace(v, thresholds=seeds) for v in variants]
+    shown = "\n".join(texts(roc_curves, tmp_path, by_seed))
+    assert "(0.1 to 0.2)" in shown and "differ by fold" not in shown
+    one = [dataclasses.replace(v, thresholds=np.full((2, 8), 0.5)) for v in variants]
+    assert "at the threshold 0.5" in texts(roc_curves, tmp_path, one)
+
+
+def test_bars_show_the_networks_and_blurred_darkness(variants, tmp_path):
+    shown = texts(results, tmp_path, variants)
+    assert {*NETWORKS, DARKNESS} <= set(shown)
+    for pooled_scores in (variants[0].network, variants[0].baselines[DARKNESS]):
+        assert f"{pooled_scores.estimate.values[SCORES.index('f1')]:.3f}" in shown
+    assert any("8 patients" in text and "95 % intervals" in text for text in shown)
 
 
 def test_images_without_a_positive_pixel_have_tables_and_pictures(tmp_path, monkeypatch):

@@ -1,13 +1,15 @@
+import re
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from lib.figures import charts, dataset_preview, roc_and_precision_recall
 from lib.figures import style as figure_style
-from lib.figures.charts import learning_curves
+from lib.figures.charts import bar_chart, learning_curves
 from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, preprocessing_figure
 from lib.figures.mosaics import ImageGrid, labelled_rows, sample_patches
 from lib.figures.overlay import OVERLAY_COLOURS, compare, overlay, paint
@@ -217,6 +219,54 @@ def test_labelled_rows_place_each_image_in_its_row_and_column(tmp_path, case):
     assert tuple(pixels[truth + 384, first]) == (0, 0, 0)
     assert tuple(pixels[truth + step + 256, first]) == (230, 230, 230)
     assert tuple(pixels[truth + step + 256, second]) == (26, 26, 26)
+
+
+@pytest.mark.parametrize(("threshold", "shape"), [(0.25, (40, 40)), (0.0, (40, 40)), (None, (200, 12))])
+def test_labelled_rows_have_a_scale_of_probability_with_the_threshold(tmp_path, threshold, shape):
+    image = np.zeros(shape, np.float32)
+    labelled_rows(tmp_path / "rows.png", {"Prediction": [image]}, ["1"], threshold=threshold)
+    pixels = read(tmp_path / "rows.png")
+    scale = pixels[-43]  # through the middle of the bar
+    width = min(256, len(scale) // 3)
+    left = (len(scale) - width) // 2
+    assert scale[left - 3].tolist() == scale[left + width + 2].tolist() == [255] * 3
+    levels = scale[left : left + width, 0].astype(int)
+    marked = (scale[left : left + width] == (213, 94, 0)).all(axis=1)
+    if threshold is None:
+        assert not marked.any()
+    else:
+        assert np.flatnonzero(marked).mean() == pytest.approx(threshold * (width - 1), abs=1)
+    beside = np.abs(np.arange(width) - (threshold or 0) * (width - 1)) > 4
+    expected = np.arange(width) / (width - 1) * 255
+    np.testing.assert_allclose(levels[beside], expected[beside], atol=1)
+
+
+def test_bars_have_title_axes_intervals_and_a_word_for_scores_that_are_not_defined(tmp_path, monkeypatch):
+    drawn = []
+    vlines = Axes.vlines
+
+    def spy(axes, x, low, high, **style):
+        drawn.append((low, high))
+        return vlines(axes, x, low, high, **style)
+
+    monkeypatch.setattr(Axes, "vlines", spy)
+    nan = np.nan
+    groups = {
+        "unet": np.array([[0.8, 0.7, 0.85], [nan, nan, nan]]),
+        "darkness": np.array([[0.6, nan, nan], [0.5, 0.51, 0.6]]),
+    }
+    colours = ["#0072B2", "#9A9A9A"]
+    file = tmp_path / "bars.png"
+    bar_chart(file, ["AUC", "F1"], groups, colours, subtitle="95 %", formats=("png", "svg"))
+    for ends, rows in zip(drawn, groups.values(), strict=True):
+        np.testing.assert_array_equal(np.column_stack(ends), rows[:, 1:])
+    texts = re.findall("<!-- (.*) -->", file.with_suffix(".svg").read_text())
+    for text in ("Scores of the networks", "95 %", "Score", "Value", "AUC", "F1", *groups):
+        assert text in texts
+    assert [text for text in texts if text in ("0.800", "0.600", "0.500", "n/a")] == [
+        "0.800", "n/a", "0.600", "0.500",
+    ]  # fmt: skip
+    assert count(read(file), NETWORK_BLUE) > 1000
 
 
 def entry(number):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from lib.images.labelme import labelme_document, rasterise, read_labelme
-from lib.images.outlines import AREA_COLOUR, MAX_DISTANCE, areas, contours, draw_prediction
+from lib.images.outlines import AREA_COLOUR, MAX_DISTANCE, areas, contours, draw_outlines
 
 
 def blobs(seed, height, width, sigma, share):
@@ -111,7 +111,7 @@ def test_the_drawn_outline_is_on_the_border_and_changes_no_other_pixels(shape):
     mask = np.zeros((60, 80), bool)
     mask[20:40, 30:60] = True
     original = np.full(shape, 100, np.uint8)
-    picture = draw_prediction(original, mask, np.zeros((60, 80), np.uint8))
+    picture = draw_outlines(original, [(mask, AREA_COLOUR)])
     changed = (picture != 100).any(axis=2)
     assert np.abs(picture[20, 45] - np.array(AREA_COLOUR)).max() < 20  # smoothed
     assert changed[20, 30:60].all() and not changed[25:35, 35:55].any()

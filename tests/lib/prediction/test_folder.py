@@ -78,6 +78,10 @@ def test_each_image_gives_four_files_and_a_row_and_a_faulty_one_a_line(angiogram
             mask.sum() / int(row["field_of_view_px"]), rel=1e-5
         )
         assert (row["threshold"], row["threshold_source"]) == ("0.8", "a test")
+        overlay = np.asarray(Image.open(output / row["overlay_file"])).astype(int)
+        yellow = overlay[..., 0] > overlay[..., 2]
+        assert overlay.shape[1] == 1024
+        assert yellow[:1024].mean() == pytest.approx(mask.mean(), abs=0.06)  # filled, not only outlined
         levels = np.asarray(Image.open(output / row["probability_file"]))
         prediction = predict_file(network(), image.file)
         assert np.abs(levels / 65535 - prediction.probability).max() <= 0.5 / 65535 + 1e-7
