@@ -3,7 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -121,7 +121,8 @@ def pack(configuration: Configuration, images: Sequence[CheckedImage]) -> Split:
     two patients, and of trained experiments that depend on an earlier split which this one replaces.
     """
     split, how = choose_split(configuration, [image.member for image in images])
-    paths = configuration.data_paths
+    # `path_test` is a folder that was prepared before, for tests; nothing in it is replaced.
+    paths = replace(configuration.data_paths, path_test=None)
     for line in (*_near_copies(images, split), *_replaced_split(configuration, split)):
         print(f"warning: {line}")
     by_name = {image.member.name: image for image in images}

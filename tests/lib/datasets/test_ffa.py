@@ -211,6 +211,17 @@ def test_preparing_again_warns_if_trained_experiments_depend_on_the_split(folder
     assert "warning" not in capsys.readouterr().out, "they were trained on an older split"
 
 
+def test_preparing_leaves_the_folder_of_path_test_as_it_is(folder):
+    other = folder / "other"
+    first = tiny_configuration(folder, f"data paths.path_local={other}")
+    prepare(first)
+    before = {file.name: file.read_bytes() for file in other.iterdir()}
+    second = tiny_configuration(folder, f"data paths.path_test={other}", "preparation.split_seed=7")
+    prepare(second)
+    assert {file.name: file.read_bytes() for file in other.iterdir()} == before
+    assert (second.data_paths.path_local / second.data_paths.test_imgs_original).is_file()
+
+
 def test_images_without_truth_and_truth_without_an_image_are_listed(folder):
     images = folder / "angiograms"
     (images / "0-1 _020.json").unlink()
