@@ -1,5 +1,6 @@
-"""`python -m models`: a table of every network at its paper's widths: parameters, cost, receptive field."""
+"""`python -m models [NETWORK ...]`: parameters, cost and receptive field of networks at their papers' widths."""
 
+import argparse
 from collections.abc import Iterator
 
 from lib.runtime.keras_startup import standard_error_discarded
@@ -25,8 +26,13 @@ def published_sizes() -> Iterator[tuple[str, tuple[int, ...], int, int]]:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help="name of a network (default: all)")
+    chosen = parser.parse_args().networks
+    if unknown := set(chosen) - set(ARCHITECTURES):
+        parser.error(f"no network {unknown.pop()}; expected any of {', '.join(ARCHITECTURES)}")
     with standard_error_discarded():  # messages of TensorFlow, also of its first operation
         from models.cost import markdown_table
 
-        table = markdown_table(published_sizes())
+        table = markdown_table(size for size in published_sizes() if not chosen or size[0] in chosen)
     print(table)
