@@ -1,4 +1,4 @@
-"""`python -m models [NETWORK ...]`: parameters, cost and receptive field of networks at their papers' widths."""
+"""`python -m models [NETWORK ...]`: parameters, cost and receptive field at the widths of the papers."""
 
 import argparse
 from collections.abc import Iterator
