@@ -1,6 +1,7 @@
 """ONNX files that were changed, are damaged or hostile; no network is trained."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -20,6 +21,7 @@ from lib.networks.onnx_metadata import (
     MOST_OPERATIONS,
     network_fields,
     network_metadata,
+    tensors_sha256,
 )
 from lib.networks.trained_network import TrainingImages
 from lib.runtime.errors import UserError
@@ -97,6 +99,21 @@ def test_changed_weights_are_refused(tmp_path):
     changed = np.frombuffer(model.graph.initializer[0].raw_data, np.uint32) ^ 1  # one bit
     model.graph.initializer[0].raw_data = changed.tobytes()
     with pytest.raises(UserError, match=r"a\.onnx: its weights are not those that were exported"):
+        read_onnx_network(written(tmp_path, model, metadata))
+
+
+def test_the_sha256_of_weights_stays_that_of_earlier_versions():
+    """Of the sorted SHA-256 of each tensor, after its name, dtype and shape; files that were exported hold it."""
+    tensors = (("kernel float32 (1, 1, 1, 1) ", KERNEL), ("bias float32 (1,) ", np.array([3], np.float32)))
+    digests = sorted(hashlib.sha256(text.encode() + array.tobytes()).hexdigest() for text, array in tensors)
+    assert tensors_sha256(model_of().graph) == hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def test_weights_that_cannot_be_read_are_an_error_with_the_file(tmp_path):
+    model = model_of()
+    metadata = current_metadata(model)
+    model.graph.initializer[0].raw_data = b"123"
+    with pytest.raises(UserError, match=r"a\.onnx: its weights cannot be read"):
         read_onnx_network(written(tmp_path, model, metadata))
 
 
@@ -212,6 +229,7 @@ def test_other_json_is_an_error_of_one_line(tmp_path, text):
     with pytest.raises(UserError, match=r"a\.onnx: its metadata") as error:
         read_onnx_network(written(tmp_path, model_of(), text))
     assert len(str(error.value)) < 500 and "\n" not in str(error.value)
+    assert ("nested too deeply" in str(error.value)) == (len(text) > 99)
 
 
 @pytest.mark.parametrize("bias", [float("nan"), float("inf"), -float("inf")])
@@ -322,6 +340,7 @@ def test_a_wrong_setting_in_the_file_is_not_said_to_be_an_override():
         {"threshold": 1},
         {"min_area_px": 0},
         {"min_area_px": LARGEST_AREA_PX},
+        {"name": "x"},
         {"label": "x" * 100},
         {"architecture": "x" * 1000},
         {"weights_sha256": "x" * 1001},
