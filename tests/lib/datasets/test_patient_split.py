@@ -63,7 +63,14 @@ def test_a_part_of_share_zero_stays_empty_and_too_few_patients_are_named():
     split = split_by_patient(members([2, 1, 1]), (8, 0, 2), 0)
     assert split["validation"] == [] and split["test"]
     with pytest.raises(UserError, match=r"2 patient\(s\) cannot fill 3 parts"):
-        split_by_patient(members([5, 5]), (6, 2, 2), 0)
+        split_by_patient(members([5, 5]), (6, 1, 1), 0)
+    split = split_by_patient(members([5, 5]), (8, 0, 2), 0)
+    assert [len(split[part]) for part in PARTS] == [5, 0, 5]
+
+
+def test_each_part_keeps_a_patient_although_another_is_far_larger():
+    split = split_by_patient(members([1, 1, 1]), (1, 1, 8), 0)
+    assert [len(split[part]) for part in PARTS] == [1, 1, 1]
 
 
 @given(st.lists(st.integers(1, 3), min_size=5, max_size=23), st.integers(3, 5), st.integers(0, 3))

@@ -37,6 +37,7 @@ def as_arrays(pairs):
 def test_scores_equal_those_of_scikit_learn(pairs, threshold):
     probability, truth = as_arrays(pairs)
     scores = score_pixels(probability, truth, threshold)
+    assert (scores.pixels, scores.threshold) == (truth.size, threshold)
     guess = (probability >= threshold).astype(int)
     undefined = {"zero_division": np.nan}
     expected = {
