@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from collections import Counter
 
@@ -48,6 +49,18 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another_one():
     everyone = members([1, 2] * 15)
     first, again, other = (split_by_patient(everyone, (6, 2, 2), s) for s in (7, 7, 8))
     assert first == again != other
+
+
+def test_splits_are_those_of_earlier_versions():
+    """Published scores depend on them: a change of the algorithm must be noticed."""
+    everyone = members([1, 2, 1, 4, 2, 1, 1, 3, 2, 1, 1, 2])
+    split = split_by_patient(everyone, (6, 2, 2), 3)
+    assert [{m.patient for m in split[part]} for part in PARTS[1:]] == [{"0", "2", "8"}, {"7", "9"}]
+    without_truth = [
+        dataclasses.replace(m, truth_fraction=None) if m.patient in "159" else m for m in everyone
+    ]
+    split = split_by_fold(without_truth, Folds((2,), 5), 7)
+    assert [{m.patient for m in split[part]} for part in PARTS[1:]] == [{"4", "6"}, {"2", "7", "9"}]
 
 
 def test_parts_have_similar_non_perfusion():
