@@ -205,6 +205,25 @@ def test_a_missing_package_is_an_error_of_one_line_with_the_remedy(tmp_path):
     assert "is missing: activate the environment" in done.stderr
 
 
+def test_ctrl_c_while_numpy_is_imported_ends_with_code_130(tmp_path):
+    """It comes when numpy's C code looks for datetime, or else when numpy.linalg is looked for."""
+    (tmp_path / "stopped.py").write_text(
+        f"import signal, sys\nsys.path.insert(0, {str(PROJECT)!r})\n"
+        "from lib.runtime.command_line import run_script\n"
+        "class Finder:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name in ('datetime', 'numpy.linalg'):\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "def main():\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    sys.meta_path.insert(0, Finder)\n"
+        "    import numpy\n"
+        "run_script(main)\n"
+    )
+    done = run(str(tmp_path / "stopped.py"), folder=tmp_path)
+    assert (done.returncode, done.stderr) == (130, "\nstopped by Ctrl-C\n")
+
+
 def test_missing_memory_is_an_error_of_one_line():
     code = "import numpy, lib.runtime.command_line as c; c.run_script(lambda: numpy.ones(10**15))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)

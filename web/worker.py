@@ -7,6 +7,7 @@ requests protects better; this worker makes a few bad connections harmless witho
 
 import contextlib
 import errno
+import os
 import selectors
 import signal
 import socket
@@ -93,9 +94,11 @@ class UploadWorker(ThreadWorker):
         self._handled: set[LimitedConnection] = set()
 
     def handle_quit(self, sig: int, frame: object) -> None:
-        """As gunicorn. A second signal is ignored: it would end `worker_exit`, which deletes the images."""
+        """As gunicorn, with a message; a second signal is ignored, since it would end `worker_exit`."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: None)  # SIG_IGN prints an error for a pending signal
+        seconds = self.cfg.graceful_timeout
+        os.write(2, f"\nStopping: ends the analysis, deletes all images; at most {seconds} s\n".encode())
         super().handle_quit(sig, frame)
 
     def accept(self, listener: socket.socket) -> None:

@@ -282,14 +282,19 @@ class Configuration:
         """The folder that testing writes to; for another data set a folder inside the experiment's.
 
         It is `on_<name>`; if that folder has results of another `path_test` of the same name (in its file
-        `TESTED_FOLDER`), a digest of the path follows.
+        `TESTED_FOLDER`), or of one that is not known (earlier versions lack this file), a digest of the path
+        follows.
         """
         if self.data_paths.path_test is None:
             return self.experiment_name.folder
         results = self.experiment_name.folder / f"on_{self.data_paths.path_test.name}"
         recorded, tested = results / TESTED_FOLDER, self.tested_folder
-        if not recorded.is_file() or recorded.read_text(encoding="utf-8").strip() == tested:
-            return results  # results of earlier versions do not say what was tested
+        if recorded.is_file():
+            is_free = recorded.read_text(encoding="utf-8").strip() == tested
+        else:  # the log file is the only one that a test writes before `TESTED_FOLDER`
+            is_free = all(file.suffix == ".nohup" for file in results.glob("*"))
+        if is_free:
+            return results
         return results.with_name(f"{results.name}_{hashlib.sha256(tested.encode()).hexdigest()[:8]}")
 
     @property

@@ -91,7 +91,7 @@ def choose_threshold(pool: PooledPixels) -> float:
     Call it with the validation images, never with the test images.
 
     Raises:
-        UserError: no pixel is positive; F1 is 0 at every threshold.
+        UserError: no pixel is positive.
     """
     if not pool.positives:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime  # noqa: F401, imported by numpy's C code too, which turns Ctrl-C at that moment into an ImportError
 import io
 import shlex
 import signal

@@ -63,11 +63,22 @@ def test_results_on_two_folders_of_one_name_are_in_two_folders(tmp_path):
     assert tiny_configuration(tmp_path).results_folder == folder
     assert first.results_folder == second.results_folder == folder / "on_datasets"
     (folder / "on_datasets").mkdir(parents=True)
-    assert second.results_folder == folder / "on_datasets", "results of an earlier version"
+    (folder / "on_datasets" / "tiny_testing.nohup").touch()
+    assert second.results_folder == folder / "on_datasets", "the log file of the test that begins"
     (folder / "on_datasets" / TESTED_FOLDER).write_text(f"{first.tested_folder}\n")
     assert first.results_folder == folder / "on_datasets"
     assert second.results_folder.parent == folder
     assert second.results_folder.name.startswith("on_datasets_")
+
+
+@pytest.mark.parametrize("file", ["tiny_predictions.hdf5", "performances.json", "ROC.png"])
+def test_results_of_an_earlier_version_are_kept_since_their_folder_is_unknown(tmp_path, file):
+    configuration = tiny_configuration(tmp_path, f"data paths.path_test={tmp_path / 'a' / 'datasets'}")
+    earlier = configuration.experiment_name.folder / "on_datasets"
+    earlier.mkdir(parents=True)
+    (earlier / file).touch()
+    results = configuration.results_folder
+    assert results.parent == earlier.parent and results.name.startswith("on_datasets_")
 
 
 def test_results_on_another_folder_are_found_after_all_folders_were_moved(tmp_path):

@@ -306,6 +306,14 @@ def test_different_images_frames_of_one_patient_and_identical_images_are_no_near
     assert near_copies([], [b]) == near_copies([b], []) == []
 
 
+def test_a_perceptual_hash_is_the_signs_of_the_differences_of_block_means():
+    image = np.random.default_rng(0).integers(0, 256, (272, 272), np.uint8)  # 272 = 16 * 17
+    rows = np.rint(image.reshape(16, 17, 17, 16).mean(axis=(1, 3)))
+    columns = np.rint(image.reshape(17, 16, 16, 17).mean(axis=(1, 3)))
+    bits = [rows[:, 1:] > rows[:, :-1], (columns[1:] > columns[:-1]).T]
+    np.testing.assert_array_equal(perceptual_hash(image), np.packbits(bits))
+
+
 @pytest.mark.parametrize(("bits", "found"), [(32, True), (33, False)])
 def test_near_copies_differ_in_at_most_32_of_512_bits(bits, found):
     first, second = np.zeros((2, 64), np.uint8)

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from collections import Counter
 
@@ -50,6 +51,18 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another_one():
     assert first == again != other
 
 
+def test_splits_are_those_of_earlier_versions():
+    """Published scores depend on them: a change of the algorithm must be noticed."""
+    everyone = members([1, 2, 1, 4, 2, 1, 1, 3, 2, 1, 1, 2])
+    split = split_by_patient(everyone, (6, 2, 2), 3)
+    assert [{m.patient for m in split[part]} for part in PARTS[1:]] == [{"0", "2", "8"}, {"7", "9"}]
+    without_truth = [
+        dataclasses.replace(m, truth_fraction=None) if m.patient in "159" else m for m in everyone
+    ]
+    split = split_by_fold(without_truth, Folds((2,), 5), 7)
+    assert [{m.patient for m in split[part]} for part in PARTS[1:]] == [{"4", "6"}, {"2", "7", "9"}]
+
+
 def test_parts_have_similar_non_perfusion():
     differences = []
     for seed in range(5):
@@ -63,7 +76,14 @@ def test_a_part_of_share_zero_stays_empty_and_too_few_patients_are_named():
     split = split_by_patient(members([2, 1, 1]), (8, 0, 2), 0)
     assert split["validation"] == [] and split["test"]
     with pytest.raises(UserError, match=r"2 patient\(s\) cannot fill 3 parts"):
-        split_by_patient(members([5, 5]), (6, 2, 2), 0)
+        split_by_patient(members([5, 5]), (6, 1, 1), 0)
+    split = split_by_patient(members([5, 5]), (8, 0, 2), 0)
+    assert [len(split[part]) for part in PARTS] == [5, 0, 5]
+
+
+def test_each_part_keeps_a_patient_although_another_is_far_larger():
+    split = split_by_patient(members([1, 1, 1]), (1, 1, 8), 0)
+    assert [len(split[part]) for part in PARTS] == [1, 1, 1]
 
 
 @given(st.lists(st.integers(1, 3), min_size=5, max_size=23), st.integers(3, 5), st.integers(0, 3))

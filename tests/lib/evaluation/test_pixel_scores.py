@@ -10,6 +10,7 @@ from sklearn import metrics
 from lib.evaluation.pixel_scores import (
     choose_threshold,
     f1_score,
+    format_score,
     score_nothing_predicted,
     score_pixels,
     score_pool,
@@ -36,6 +37,7 @@ def as_arrays(pairs):
 def test_scores_equal_those_of_scikit_learn(pairs, threshold):
     probability, truth = as_arrays(pairs)
     scores = score_pixels(probability, truth, threshold)
+    assert (scores.pixels, scores.threshold) == (truth.size, threshold)
     guess = (probability >= threshold).astype(int)
     undefined = {"zero_division": np.nan}
     expected = {
@@ -106,6 +108,49 @@ def test_a_prediction_of_0_scores_as_nothing_predicted(pairs):
     pool = PooledPixels([(np.zeros(truth.size), truth)])
     expected = dataclasses.asdict(score_pool(pool, 0.5)[0])
     assert dataclasses.asdict(score_nothing_predicted(pool)) == pytest.approx(expected)
+
+
+@property_test
+@given(pixels.filter(lambda pairs: len({t for _, t in pairs}) == 2))
+def test_the_curves_have_points_of_scikit_learn_and_the_same_areas(pairs):
+    probability, truth = as_arrays(pairs)
+    scores, curves = score_pool(PooledPixels([(probability, truth)]), None)
+    assert scores.pixels == truth.size and scores.f1 is None
+    roc = list(zip(curves.false_positive_rate, curves.true_positive_rate, strict=True))
+    x, y, _ = metrics.roc_curve(truth, probability, drop_intermediate=False)
+    assert set(roc) <= set(zip(x, y, strict=True)) and (roc[0], roc[-1]) == ((0, 0), (1, 1))
+    assert metrics.auc(*zip(*roc, strict=True)) == pytest.approx(scores.auc_roc, abs=1e-12)
+    precision, recall, _ = metrics.precision_recall_curve(truth, probability)
+    assert set(zip(curves.recall, curves.precision, strict=True)) <= set(zip(recall, precision, strict=True))
+    assert (curves.recall[0], curves.recall[-1], curves.precision[-1]) == (1, 0, 1)
+    area = -np.sum(np.diff(curves.recall) * curves.precision[:-1])
+    assert area == pytest.approx(scores.auc_pr, abs=1e-12)
+
+
+def test_curves_of_many_pixels_have_2000_points_in_equal_steps():
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 2, 100_000)
+    pool = PooledPixels([(np.clip(generator.normal(0.4 + 0.2 * truth, 0.1), 0, 1), truth)])
+    _, curves = score_pool(pool, None)
+    for x, y in (
+        (curves.false_positive_rate, curves.true_positive_rate),
+        (curves.recall[5:], curves.precision[5:]),  # the first positive pixels change the precision in steps
+    ):
+        assert 1600 < x.size <= 2002
+        steps = np.hypot(np.diff(x), np.diff(y))
+        assert np.percentile(steps, 99) < 4 * steps.mean()
+
+
+def test_without_areas_there_are_no_curves():
+    pool = PooledPixels([(np.array([0.2, 0.8]), np.array([0, 1]))])
+    scores, curves = score_pool(pool, 0.5, areas=False)
+    assert (scores.f1, scores.auc_roc, scores.auc_pr, curves) == (1, None, None, None)
+
+
+def test_scores_as_text():
+    values = (0.12345, 1.0, 7, None, "auto")
+    assert [format_score(value) for value in values] == ["0.1235", "1.0000", "7", "n/a", "auto"]
+    assert format_score(0.12345, ".2f") == "0.12"
 
 
 def test_a_constant_prediction_has_areas_of_one_half():

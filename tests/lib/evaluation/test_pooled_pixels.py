@@ -71,6 +71,14 @@ def test_scores_do_not_depend_on_the_ranges(images, request):
     assert area == pytest.approx(found.auc_roc, abs=1e-3)
 
 
+def test_the_lowest_of_several_best_thresholds_is_chosen_although_ranges_part_them(monkeypatch):
+    monkeypatch.setattr(pooled_pixels, "SORTED_TOGETHER", 1)
+    scores, truth = np.array([0.9, 0.5, 0.5, 0.5, 0.1]), np.array([1, 1, 0, 0, 0])
+    pool = PooledPixels([(scores, truth)])
+    assert len(list(pool.by_score())) == 3
+    assert choose_threshold(pool) == 0.5  # F1 is 2/3 at 0.9 too
+
+
 def test_minus_zero_is_zero():
     pool = PooledPixels([(np.array([-0.0, 0.0]), np.array([0, 1]))])
     (found,) = pool.by_score()

@@ -200,6 +200,30 @@ def test_two_fields_beside_each_other_are_said(turn, gap, radius):
         detect_field_of_view(np.ascontiguousarray(image), "eye.png")
 
 
+def noisy(rows, columns, level):
+    """Retina without aperture, with the noise of an angiogram."""
+    noise = np.random.default_rng(level).normal(0, 6, (rows, columns))
+    return np.clip(retina(rows, columns, level) + noise, 1, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+@pytest.mark.parametrize(("gap", "level"), [(8, 0), (40, 0), (8, 255)])
+def test_two_square_fields_with_a_strip_between_them_are_said(turn, gap, level):
+    strip = np.full((400, gap), level, np.uint8)
+    image = np.rot90(np.hstack([noisy(400, 400, 80), strip, noisy(400, 400, 120)]), turn)
+    with pytest.raises(UserError, match="shows two fields of view"):
+        detect_field_of_view(np.ascontiguousarray(image))
+
+
+def test_a_straight_vessel_or_a_panel_is_no_second_field():
+    wide = noisy(400, 800, 80)
+    wide[:250, 396:404] = 220  # a vessel, straight through more than half of the rows
+    assert detect_field_of_view(wide).any()
+    for level in (0, 255):
+        panel = np.hstack([noisy(400, 400, 80), np.full((400, 400), level, np.uint8)])
+        assert detect_field_of_view(panel).any()
+
+
 def test_one_wide_field_is_not_taken_for_two():
     truth = cv2.ellipse(np.zeros((300, 600), np.uint8), (300, 150), (290, 145), 0, 0, 360, 1, -1)
     assert dice(detect_field_of_view(retina(300, 600) * truth), truth) > 0.99

@@ -1,17 +1,29 @@
 """ONNX files that were changed, are damaged or hostile; no network is trained."""
 
+import dataclasses
+import hashlib
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from lib.configuration.banner import Banner, parse_info_banner
 from lib.configuration.reading import read_configuration
 from lib.networks.from_onnx import read_onnx_network
 from lib.networks.onnx_export import with_float16_weights
-from lib.networks.onnx_metadata import BYTES_PER_PIXEL_KEY, METADATA_KEY, MOST_OPERATIONS, network_metadata
+from lib.networks.onnx_metadata import (
+    BYTES_PER_PIXEL_KEY,
+    LARGEST_AREA_PX,
+    METADATA_KEY,
+    MOST_OPERATIONS,
+    network_fields,
+    network_metadata,
+    tensors_sha256,
+)
 from lib.networks.trained_network import TrainingImages
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
@@ -58,6 +70,16 @@ def current_metadata(model, **changes):
     return network_metadata(network, CONFIGURATION, (model.graph, smaller.graph))
 
 
+def described(**changes):
+    """A network, and what an ONNX file says of it; its threshold and smallest area are not in its settings."""
+    banner = parse_info_banner(CONFIGURATION.texts["preparation"]["info_banner"])
+    changes = {"threshold": 0.25, "threshold_source": "validation", "min_area_px": 7, **changes}
+    network = weightless_network(None, CONFIGURATION, info_banner=banner, **changes)
+    metadata = network_metadata(network, CONFIGURATION, (model_of().graph,))
+    fields = {f.name: getattr(network, f.name) for f in dataclasses.fields(network) if f.name != "predict"}
+    return fields, json.loads(json.dumps(metadata))
+
+
 def expected(images):
     return 1 / (1 + np.exp(10 * images - 3))
 
@@ -78,6 +100,21 @@ def test_changed_weights_are_refused(tmp_path):
     changed = np.frombuffer(model.graph.initializer[0].raw_data, np.uint32) ^ 1  # one bit
     model.graph.initializer[0].raw_data = changed.tobytes()
     with pytest.raises(UserError, match=r"a\.onnx: its weights are not those that were exported"):
+        read_onnx_network(written(tmp_path, model, metadata))
+
+
+def test_the_sha256_of_weights_stays_that_of_earlier_versions():
+    """Of the sorted SHA-256 of each tensor, after its name, dtype and shape; files that were exported hold it."""
+    tensors = (("kernel float32 (1, 1, 1, 1) ", KERNEL), ("bias float32 (1,) ", np.array([3], np.float32)))
+    digests = sorted(hashlib.sha256(text.encode() + array.tobytes()).hexdigest() for text, array in tensors)
+    assert tensors_sha256(model_of().graph) == hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def test_weights_that_cannot_be_read_are_an_error_with_the_file(tmp_path):
+    model = model_of()
+    metadata = current_metadata(model)
+    model.graph.initializer[0].raw_data = b"123"
+    with pytest.raises(UserError, match=r"a\.onnx: its weights cannot be read"):
         read_onnx_network(written(tmp_path, model, metadata))
 
 
@@ -193,6 +230,7 @@ def test_other_json_is_an_error_of_one_line(tmp_path, text):
     with pytest.raises(UserError, match=r"a\.onnx: its metadata") as error:
         read_onnx_network(written(tmp_path, model_of(), text))
     assert len(str(error.value)) < 500 and "\n" not in str(error.value)
+    assert ("nested too deeply" in str(error.value)) == (len(text) > 99)
 
 
 @pytest.mark.parametrize("bias", [float("nan"), float("inf"), -float("inf")])
@@ -254,3 +292,82 @@ def test_an_impossible_memory_is_refused(tmp_path, value):
     file = written(tmp_path, model_of(), with_auto_window(**{BYTES_PER_PIXEL_KEY: value}))
     with pytest.raises(UserError, match=f"{BYTES_PER_PIXEL_KEY} = .*expected a whole number"):
         read_onnx_network(file)
+
+
+def test_a_description_gives_all_fields_of_the_network():
+    images = TrainingImages(500, 520, colour=False)
+    fields, content = described(seen_images_sha256=frozenset("cab"), training_images=images)
+    assert content["seen_images_sha256"] == ["a", "b", "c"]
+    assert network_fields(content, Path("a.onnx"), []) == fields
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("testing settings.threshold=0.75", {"threshold": 0.75, "threshold_source": "configuration"}),
+        ("testing settings.min_area_px=9", {"min_area_px": 9, "threshold_source": "configuration"}),
+        ("preparation.info_banner=top:5", {"info_banner": Banner("top", 5)}),
+        ("testing settings.pixel_spacing_mm=0.02", {}),
+        ("testing settings.test_batch_size=3", {}),
+        ("testing settings.precision=mixed_bfloat16", {}),
+        (f"testing settings.stride_height={CONFIGURATION.texts['testing settings']['stride_height']}", {}),
+    ],
+)
+def test_some_settings_may_change_after_the_export(override, changed):
+    fields, content = described()
+    found = network_fields(content, Path("a.onnx"), [override])
+    testing_settings = read_configuration(
+        PROJECT / "configurations" / "demo.txt", [override]
+    ).testing_settings
+    assert found == fields | {"testing_settings": testing_settings} | changed
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("testing settings.stride_height=3", "a.onnx: [testing settings] stride_height cannot change"),
+        ("preprocessing.gamma=3", "a.onnx: [preprocessing] gamma cannot change after the export"),
+        ("preparation.info_banner=middle", "a.onnx: [preparation] info_banner: expected auto, none, top:N"),
+        (
+            "testing settings.threshold=validation",
+            "--set over a.onnx: [testing settings] threshold = validation",
+        ),
+        ("testing settings.min_area_px=validation", "a.onnx: [testing settings] min_area_px = validation"),
+        ("testing settings.threshold=7", "--set over a.onnx"),
+        ("testing settings.thresh=7", "over a.onnx"),
+    ],
+)
+def test_other_changes_are_an_error_with_file_and_setting(override, message):
+    _, content = described()
+    content["sections"]["testing settings"] |= {"threshold": "0.5", "min_area_px": "0"}
+    with pytest.raises(UserError) as error:
+        network_fields(content, Path("a.onnx"), [override])
+    assert message in str(error.value)
+
+
+def test_a_wrong_setting_in_the_file_is_not_said_to_be_an_override():
+    _, content = described()
+    content["sections"]["preprocessing"]["gamma"] = "x"
+    with pytest.raises(UserError, match=r"^a\.onnx: its metadata") as error:
+        network_fields(content, Path("a.onnx"), ["testing settings.threshold=0.75"])
+    assert "--set" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threshold": 0},
+        {"threshold": 1},
+        {"min_area_px": 0},
+        {"min_area_px": LARGEST_AREA_PX},
+        {"name": "x"},
+        {"label": "x" * 100},
+        {"architecture": "x" * 1000},
+        {"weights_sha256": "x" * 1001},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_ends_of_the_ranges_are_read(change):
+    (name, value), *_ = change.items()
+    found = network_fields(older_onnx_metadata(**change), Path("a.onnx"), [])[name]
+    assert found == value and isinstance(found, float if name == "threshold" else type(value))
