@@ -39,7 +39,7 @@ def main() -> None:
 
     # Imported here: it takes a second, and run_script reports a missing package.
     from lib.datasets import ffa, packing, synthetic_angiograms
-    from lib.prediction.certainty import corrected_outlines
+    from lib.prediction.certainty import corrected_outlines  # likewise
 
     paths, seed = configuration.data_paths, configuration.preparation.split_seed
     if arguments.synthetic is not None:

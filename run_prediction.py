@@ -133,8 +133,7 @@ def main() -> None:
     arguments = _parser().parse_args()
 
     # Imported here, so that run_script reports a missing package.
-    from lib.prediction import folder, found_images, fovea, on_cluster
-    from lib.prediction.sliding_window import described_window
+    from lib.prediction import folder, found_images, fovea, on_cluster, sliding_window
 
     dicom_objects = None
     if arguments.dicom:
@@ -146,7 +145,7 @@ def main() -> None:
     foveae = fovea.read_foveae(arguments.fovea, images)
     chosen = _chosen(arguments)
     network = chosen.read()
-    print(described_window(network.testing_settings))
+    print(sliding_window.described_window(network.testing_settings))
     with on_cluster.cluster_prediction(cluster, chosen, foveae, dicom_objects) as predict_many:
         table, failures = folder.predict_images(
             network,

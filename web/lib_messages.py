@@ -25,6 +25,7 @@ TEMPLATES = (
     gettext_noop("cannot be read, damaged? ({reason})"),
     # DICOM
     gettext_noop("is a DICOM file without an image"),
+    gettext_noop("is a DICOM Segmentation, a result; expected a photograph or an angiogram"),
     gettext_noop("is a DICOM file without {names}; export the image again, or as PNG"),
     gettext_noop("has PhotometricInterpretation = {name}; export it as RGB or MONOCHROME2"),
     gettext_noop(

@@ -19,7 +19,6 @@ from lib.runtime.atomic_files import remove_abandoned, written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
-from models.cost import activation_bytes_per_pixel
 
 if TYPE_CHECKING:
     import keras
@@ -34,6 +33,9 @@ def predict_part(
 
     The probabilities have the stored size of the image, whatever size the network sees.
     """
+    # It imports Keras, which readers of predictions need not.
+    from models.cost import activation_bytes_per_pixel
+
     files = configuration.data_paths.hdf5(part)
     number = len(names_and_patients(files)[:limit])
     predict = HalfBatchRetry(model.predict_on_batch)

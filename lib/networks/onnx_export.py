@@ -16,9 +16,9 @@ from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
 from lib.networks.from_experiments import (
     experiment_configuration,
-    mean_model,
     read_keras_ensemble,
     read_keras_network,
+    side_by_side_model,
 )
 from lib.networks.keras_model import trained_model
 from lib.networks.onnx_metadata import BYTES_PER_PIXEL_KEY, METADATA_KEY, network_metadata
@@ -87,7 +87,7 @@ def write_onnx(
     smaller.CopyFrom(exported)
     with_float16_weights(smaller.graph)
     description = network_metadata(network, configuration, (exported.graph, smaller.graph))
-    folded = mean_model([fold_batch_normalisation(member) for member in members])
+    folded = side_by_side_model([fold_batch_normalisation(member) for member in members])
     description[BYTES_PER_PIXEL_KEY] = activation_bytes_per_pixel(folded)
     metadata = json.dumps(description, sort_keys=True)
     exported = smaller if float16_weights else exported

@@ -32,6 +32,8 @@ def expected_gain(measured: Measurement, share: str) -> float | None:
 def review_row(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     """The row of an entry of the record; None if it has no disagreement (one view, or an earlier version)."""
     measured = entry["measurements"]
+    if measured.get(DISAGREEMENT) is None:
+        return None
     share = share_column(measured["structure"])
     gain = expected_gain(measured, share)
     if gain is None:
