@@ -81,6 +81,12 @@ def test_a_part_of_share_zero_stays_empty_and_too_few_patients_are_named():
     assert [len(split[part]) for part in PARTS] == [5, 0, 5]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_sizes_of_the_parts_count_more_than_the_truth(seed):
+    split = split_by_patient(members([3, 3, 3, 3, 1, 1]), (6, 2, 2), seed)
+    assert [len(split[part]) for part in PARTS] == [8, 3, 3]
+
+
 def test_each_part_keeps_a_patient_although_another_is_far_larger():
     split = split_by_patient(members([1, 1, 1]), (1, 1, 8), 0)
     assert [len(split[part]) for part in PARTS] == [1, 1, 1]

@@ -1,3 +1,5 @@
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -51,6 +53,17 @@ def test_the_error_for_a_damaged_checkpoint_or_another_network_names_the_file(tm
         UserError, match=r"c\.npz: the training cannot continue .*\(\w+(Error|File): .+\); start"
     ):
         load_checkpoint(file, compiled_network())
+
+
+def test_no_code_in_a_checkpoint_is_run(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    np.savez(tmp_path / "c.npz", state=np.array([Code()]))
+    with pytest.raises(UserError, match="cannot continue"):
+        load_checkpoint(tmp_path / "c.npz", compiled_network())
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.fixture
