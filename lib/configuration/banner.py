@@ -39,15 +39,6 @@ class Banner:
         kept = slice(self.size, None) if self.side in {"top", "left"} else slice(None, -self.size)
         return array[kept].copy() if axis == 0 else array[:, kept].copy()
 
-    def put_back(self, array: np.ndarray) -> np.ndarray:
-        """Return an array without the strip, (H, W) or (H, W, C), with zeros in place of the strip."""
-        import numpy as np  # not at the top: the scripts read the configuration without any package
-
-        margins = [(0, 0)] * array.ndim
-        axis = 0 if self.side in {"top", "bottom"} else 1
-        margins[axis] = (self.size, 0) if self.side in {"top", "left"} else (0, self.size)
-        return np.pad(array, margins)
-
     def __str__(self) -> str:
         return f"{self.side} strip of {self.size} pixels"
 

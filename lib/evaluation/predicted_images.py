@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
 
 from lib.configuration.reading import Configuration
+from lib.configuration.sections import TestingSettings
 from lib.datasets.prepared_hdf5 import names_and_patients, read_part
 from lib.evaluation.scoring import PredictedImage, refuse_not_finite
 from lib.images.preprocessing import preprocess
-from lib.networks.batches import HalfBatchRetry, with_batch_size, with_tile_size
+from lib.networks.batches import HalfBatchRetry
 from lib.prediction.sliding_window import predict_stored_size
 from lib.runtime.atomic_files import remove_abandoned, written_atomically
 from lib.runtime.errors import UserError
@@ -27,21 +27,20 @@ ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer"
 
 
 def predict_part(
-    model: keras.Model, configuration: Configuration, part: str, limit: int | None = None
+    model: keras.Model,
+    configuration: Configuration,
+    settings: TestingSettings,
+    part: str,
+    limit: int | None = None,
 ) -> Iterator[PredictedImage]:
     """Predict the images of one part (train, validation or test), one at a time; at most `limit` of them.
 
-    The probabilities have the stored size of the image, whatever size the network sees.
+    `settings` are those of `lib.networks.keras_model.prediction_settings`. The probabilities have the stored
+    size of the image, whatever size the network sees.
     """
-    # It imports Keras, which readers of predictions need not.
-    from models.cost import activation_bytes_per_pixel
-
     files = configuration.data_paths.hdf5(part)
     number = len(names_and_patients(files)[:limit])
     predict = HalfBatchRetry(model.predict_on_batch)
-    channels = len(configuration.preprocessing.channels)
-    settings = with_batch_size(model.predict_on_batch, configuration.testing_settings, channels)
-    settings = with_tile_size(settings, partial(activation_bytes_per_pixel, model))
     for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing)
         yield PredictedImage(

@@ -29,16 +29,14 @@ from lib.figures.mosaics import ImageGrid, labelled_rows
 from lib.figures.overlay import overlay
 from lib.figures.roc_and_precision_recall import Curve, Point, precision_recall_figure, roc_figure
 from lib.figures.style import BLUE, ORANGE, VERMILION
-from lib.networks.batches import with_tile_size
 from lib.networks.from_experiments import SECTIONS_EQUAL_IN_ENSEMBLE, SECTIONS_FIXED_BY_TRAINING, mean_model
-from lib.networks.keras_model import trained_model
+from lib.networks.keras_model import prediction_settings, trained_model
 from lib.networks.operating_point import configured_operating_point, write_operating_point
 from lib.prediction.sliding_window import described_window
 from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.background import BackgroundThread
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
-from models.cost import activation_bytes_per_pixel
 from models.folding import fold_batch_normalisation
 
 GRIDS = {"all_originals": "original", "all_groundTruths": "truth", "all_predictions": "probability"}
@@ -71,12 +69,13 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     if configuration.data_paths.path_test:
         write_text(results.folder / TESTED_FOLDER, f"{configuration.tested_folder}\n")
     seconds: list[float] = []
-    predicted = predict_part(model, configuration, "test", limit)
+    adapted = prediction_settings(model, settings)
+    predicted = predict_part(model, configuration, adapted, "test", limit)
     write_predictions(results.predictions, _timed(predicted, seconds), partial(_scores_and_figures, results))
     evaluation = score_and_draw(results, configuration, point.threshold, darkness_threshold)
     context = _context(experiment.name, members, networks) | {
         "prediction": f"{np.mean(seconds):.2f} s an image in {precision}, reading and preprocessing included",
-        "window": described_window(with_tile_size(settings, partial(activation_bytes_per_pixel, model))),
+        "window": described_window(adapted),
         "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
         "threshold of blurred darkness": "n/a"
         if darkness_threshold is None

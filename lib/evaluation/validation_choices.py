@@ -22,6 +22,7 @@ from lib.evaluation.predicted_images import (
     write_predictions,
 )
 from lib.evaluation.scoring import PredictedImage, blurred_darkness, choose_min_area
+from lib.networks.keras_model import prediction_settings
 from lib.networks.operating_point import OperatingPoint
 from lib.runtime.errors import UserError
 from lib.training.losses_and_metrics import auc_roc
@@ -49,9 +50,10 @@ def precision_for(network_in: Callable[[str], keras.Model], configuration: Confi
     seconds: dict[str, float] = {}
     for precision in PRECISIONS:
         model = network_in(precision)
-        next(predict_part(model, configuration, "validation", 1))  # compiles
+        settings = prediction_settings(model, configuration.testing_settings)
+        next(predict_part(model, configuration, settings, "validation", 1))  # compiles
         started = time.monotonic()
-        predicted[precision] = list(predict_part(model, configuration, "validation", COMPARED))
+        predicted[precision] = list(predict_part(model, configuration, settings, "validation", COMPARED))
         seconds[precision] = time.monotonic() - started
     chosen, why = choose_precision(predicted, seconds)
     print(f"precision: {chosen}; {why}")
@@ -100,7 +102,7 @@ def operating_point_for(
     excluded = {
         name for member in members for name in validation_images_used_for_training(member, configuration)
     }
-    cases = predict_part(model, configuration, "validation")
+    cases = predict_part(model, configuration, prediction_settings(model, settings), "validation")
     with TemporaryDirectory() as folder:  # not in memory: there may be many images
         file = Path(folder) / "validation.hdf5"
         write_predictions(file, (case for case in cases if case.name not in excluded))

@@ -21,6 +21,14 @@ _DARKEST_WIPED = 12
 """Grey level from which a strip of one level is no surround of the field of view."""
 
 
+def with_strip(array: np.ndarray, banner: Banner) -> np.ndarray:
+    """An array without the strip, (H, W) or (H, W, C), with zeros in place of the strip."""
+    margins = [(0, 0)] * array.ndim
+    axis = 0 if banner.side in {"top", "bottom"} else 1
+    margins[axis] = (banner.size, 0) if banner.side in {"top", "left"} else (0, banner.size)
+    return np.pad(array, margins)
+
+
 def banner_to_cut(image: np.ndarray, file: Path, setting: Literal["auto"] | Banner | None) -> Banner | None:
     """The strip to cut off before an image is used, by the setting [preparation] info_banner.
 

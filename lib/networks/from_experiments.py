@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import keras
 
@@ -16,12 +15,11 @@ from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import by_validation
 from lib.datasets.leakage import seen_images
 from lib.images.checked_files import file_sha256
-from lib.networks.batches import HalfBatchRetry, with_batch_size, with_tile_size
-from lib.networks.keras_model import recorded_training_images, trained_model
+from lib.networks.batches import HalfBatchRetry
+from lib.networks.keras_model import prediction_settings, recorded_training_images, trained_model
 from lib.networks.operating_point import PREDICTION_KEYS, read_operating_point
 from lib.networks.trained_network import TrainedNetwork, joined, label_of
 from lib.runtime.errors import UserError, raise_all
-from models.cost import activation_bytes_per_pixel
 from models.folding import fold_batch_normalisation
 
 SECTIONS_FIXED_BY_TRAINING = ("preprocessing", "model")
@@ -45,8 +43,6 @@ def read_keras_network(
     weights = experiment.weights(settings.best_last)
     refuse_untrained(experiment, weights)
     model = fold_batch_normalisation(trained_model(configuration, weights, point.precision))
-    channels = len(configuration.preprocessing.channels)
-    settings = with_tile_size(settings, partial(activation_bytes_per_pixel, model))
     network = TrainedNetwork(
         name=experiment.name,
         architecture=configuration.model.architecture,
@@ -54,7 +50,7 @@ def read_keras_network(
         label=label_of(configuration.data_attributes.structure, configuration.preparation.labels[0]),
         info_banner=configuration.preparation.info_banner,
         preprocessing=configuration.preprocessing,
-        testing_settings=with_batch_size(model.predict_on_batch, settings, channels),
+        testing_settings=prediction_settings(model, settings),
         threshold=point.threshold,
         threshold_source=point.threshold_source,
         min_area_px=point.min_area_px,
@@ -95,13 +91,12 @@ def read_keras_ensemble(experiments: Sequence[Experiment], overrides: Sequence[s
     )
     networks, models = zip(*(read_keras_network(e, overrides) for e in experiments), strict=True)
     together = side_by_side_model(models)
-    settings = with_tile_size(networks[0].testing_settings, partial(activation_bytes_per_pixel, together))
     seen = [network.seen_images_sha256 for network in networks]
     return replace(
         networks[0],
         name=name,
         architecture=" + ".join(network.architecture for network in networks),
-        testing_settings=settings,
+        testing_settings=prediction_settings(together, networks[0].testing_settings),
         weights_sha256=" ".join(network.weights_sha256 for network in networks),
         predict=HalfBatchRetry(together.predict_on_batch),
         seen_images_sha256=frozenset().union(*seen) if all(seen) else frozenset(),  # those of one are unknown

@@ -5,6 +5,7 @@ import platform
 import shutil
 import warnings
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,13 +16,16 @@ import numpy as np
 import models
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
+from lib.configuration.sections import TestingSettings
 from lib.datasets.prepared_hdf5 import read_part
 from lib.images.preprocessing import field_of_view_diameter, is_in_colour
+from lib.networks.batches import with_batch_size, with_tile_size
 from lib.networks.trained_network import TrainingImages
 from lib.runtime.atomic_files import write_text, written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from lib.runtime.safe_hdf5 import plain_datasets
+from models.cost import activation_bytes_per_pixel
 from models.efficientnet_unet import encoder_layers
 
 TRAINING_IMAGES = "training_images"
@@ -29,6 +33,12 @@ TRAINING_IMAGES = "training_images"
 
 IMAGENET_ENCODER = PROJECT / "pretrained" / "efficientnet_lite0" / "encoder.npz"
 """Kernels and biases of EfficientNet-Lite0, float16; the README.md beside it says where they come from."""
+
+
+def prediction_settings(model: keras.Model, settings: TestingSettings) -> TestingSettings:
+    """The settings with the fastest batch size instead of "auto", and tiles that fit into memory."""
+    settings = with_tile_size(settings, partial(activation_bytes_per_pixel, model))
+    return with_batch_size(model.predict_on_batch, settings, model.input_shape[-1])
 
 
 def build_model(configuration: Configuration, precision: str | None = None) -> keras.Model:

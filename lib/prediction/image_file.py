@@ -8,7 +8,7 @@ import numpy as np
 from lib.configuration.banner import Banner
 from lib.images.checked_files import dicom_functions
 from lib.images.field_of_view import detect_field_of_view
-from lib.images.info_banner import banner_to_cut
+from lib.images.info_banner import banner_to_cut, with_strip
 from lib.images.preprocessing import field_of_view_diameter, is_in_colour, preprocess
 from lib.images.reading import read_image
 from lib.networks.trained_network import TrainedNetwork, is_non_perfusion
@@ -63,8 +63,8 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     disagreement = disagreement_map(views, field_of_view, settings.logit_shift)
     if banner:
         arrays = (original, field_of_view, probability)
-        original, field_of_view, probability = map(banner.put_back, arrays)
-        disagreement = None if disagreement is None else banner.put_back(disagreement)
+        original, field_of_view, probability = (with_strip(array, banner) for array in arrays)
+        disagreement = None if disagreement is None else with_strip(disagreement, banner)
     given = network.testing_settings.pixel_spacing_mm
     spacing = (given, given) if given else _pixel_spacing_mm(path)
     return Prediction(original, field_of_view, probability, spacing, banner, disagreement)

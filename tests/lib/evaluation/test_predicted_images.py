@@ -89,7 +89,7 @@ def test_probabilities_of_resampled_images_have_the_stored_size(prepared, diamet
     configuration = tiny_configuration(
         prepared, "preprocessing.channels=texture grey", f"preprocessing.field_of_view_diameter={diameter}"
     )
-    cases = list(predict_part(second_channel, configuration, "test"))
+    cases = list(predict_part(second_channel, configuration, configuration.testing_settings, "test"))
     stored = list(read_part(configuration.data_paths.hdf5("test")))
     assert cases and len(cases) == len(stored)
     for case, image in zip(cases, stored, strict=True):

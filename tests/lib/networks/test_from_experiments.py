@@ -54,7 +54,9 @@ def test_an_ensemble_is_tested_in_its_own_folder(prepared, members):
     both = member_models(members)
 
     def predicted(part):
-        single = [list(predict_part(model, configuration, part)) for model in both]
+        single = [
+            list(predict_part(model, configuration, configuration.testing_settings, part)) for model in both
+        ]
         inside = [case.field_of_view > 0 for case in single[0]]
         scores = [
             np.concatenate([c.probability[i] for c, i in zip(cases, inside, strict=True)]) for cases in single
