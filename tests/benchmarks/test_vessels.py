@@ -1,0 +1,23 @@
+import json
+
+from benchmarks.vessels import FIGURES, IDENTITY, PAGE, table, with_new
+
+
+def figure(network, auc_roc, **changes):
+    same = dict.fromkeys(IDENTITY, "") | {
+        "seconds_an_image": None,
+        "training_minutes": 9.5,
+        "date": "",
+        "f1": 0.8,
+    }
+    return same | {"network": network, "auc_roc": auc_roc} | changes
+
+
+def test_a_new_figure_replaces_only_that_of_the_same_identity():
+    earlier = [figure("b", 0.1), figure("a", 0.2), figure("a", 0.3, counted="whole_image")]
+    found = with_new(earlier, [figure("a", 0.9)])
+    assert [(one["network"], one["auc_roc"]) for one in found] == [("a", 0.9), ("a", 0.3), ("b", 0.1)]
+
+
+def test_the_page_shows_the_table_of_the_stored_figures():
+    assert table(json.loads(FIGURES.read_text(encoding="utf-8"))) in PAGE.read_text(encoding="utf-8")
