@@ -43,6 +43,8 @@ def receive_correction(request: HttpRequest, result: Result) -> None:
     if not correction.any():
         result.correction_file.unlink(missing_ok=True)
         return
+    if shutil.disk_usage(settings.FOLDER).free < settings.MIN_FREE_BYTES:
+        raise Refused(503, _("The server is full; try again shortly."))
     try:
         with written_atomically(result.correction_file) as (file,):
             file.write_bytes(correction.tobytes())

@@ -66,6 +66,10 @@ TEMPLATES = (
     gettext_noop("it is in colour, but the network was trained on grey images"),
     gettext_noop("it is grey, but the network was trained on images in colour"),
     gettext_noop(
+        "its field of view is only {found} pixels across, and the network analyses {expected}: use the "
+        "original image"
+    ),
+    gettext_noop(
         "the diameter of its field of view is {found} pixels, in the training {expected}: resize it to that "
         "scale"
     ),

@@ -125,6 +125,7 @@ class Result(models.Model):
 
     def disagreement(self) -> np.ndarray | None:
         """(H, W) float32 of `lib.prediction.certainty.disagreement`; None if there is a single view."""
-        if not self.disagreement_file.exists():
+        try:
+            return np.fromfile(self.disagreement_file, "<f4").reshape(self.height, self.width)
+        except FileNotFoundError:
             return None
-        return np.fromfile(self.disagreement_file, "<f4").reshape(self.height, self.width)

@@ -42,7 +42,7 @@ UPLOADS_AT_ONCE = 16
 MAX_WAITING = 12
 """Images in the queue, of all users; more get status 503."""
 MAX_RESULTS = 200
-"""Stored images, of all users: 5 bytes for each pixel, 9 with a disagreement map."""
+"""Stored images, of all users: 5 bytes for each pixel, 9 with a disagreement map, and 1 for a correction."""
 MIN_FREE_BYTES = 2**30
 """Free bytes on the disk; with less, uploads get status 503."""
 KEPT_SECONDS = 3600

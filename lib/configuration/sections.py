@@ -35,9 +35,13 @@ from lib.configuration.values import (
 from models import ARCHITECTURES
 
 
-def key(read: Reader, *, absent: str | None = None) -> Any:
-    """Declare a key; `absent` is its text in files that are older than the key, None if it is required."""
-    return field(metadata={"read": read, "absent": absent})
+def key(read: Reader, *, absent: str | None = None, repr: bool = True) -> Any:
+    """Declare a key; `absent` is its text in files that are older than the key, None if it is required.
+
+    `repr = False` keeps a new key that changes no prediction out of the hash of the settings, so that results
+    of earlier versions stay valid (`lib.prediction.folder`).
+    """
+    return field(metadata={"read": read, "absent": absent}, repr=repr)
 
 
 SPLIT = "split.json"
@@ -258,7 +262,7 @@ class TestingSettings:
     min_area_px: int | Literal["validation"] = key(either("validation", number(int, least=0)), absent="0")
     pixel_spacing_mm: float | None = key(optional(number(float, above=0)), absent="")
     connectivity: bool = key(boolean, absent="False")
-    figure_formats: tuple[str, ...] = key(several_of(*FIGURE_FORMATS), absent="png")
+    figure_formats: tuple[str, ...] = key(several_of(*FIGURE_FORMATS), absent="png", repr=False)
     nohup: bool = key(boolean)
 
 

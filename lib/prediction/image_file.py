@@ -89,7 +89,7 @@ def differences_from_training(network: TrainedNetwork, prediction: Prediction) -
         if diameter < resampled:
             found["few pixels"] = (
                 f"its field of view is only {diameter} pixels across, and the network analyses {resampled}: "
-                "details are missing; use the original image"
+                "use the original image"
             )
     elif seen:
         low, high = seen.smallest_diameter, seen.largest_diameter

@@ -35,12 +35,17 @@ def written_files(folder: Path) -> set[str]:
     return {name for entry in entries for name, _ in entry.get("files", {}).values()}
 
 
-def changed_labelme_files(folder: Path) -> dict[Path, Path]:
-    """The LabelMe files of a folder that a person has saved since they were written, by their image file.
+def changed_labelme_files(folder: Path) -> dict[Path, tuple[Path, str]]:
+    """The LabelMe files of a folder that a person has saved since they were written.
+
+    Returns:
+        Image file to its LabelMe file and the SHA-256 of the image that was predicted.
 
     Raises:
-        UserError: the folder has no record, or the record was changed.
+        UserError: the folder has no record, the record was changed, or the last prediction was interrupted.
     """
+    if (folder / PARTIAL).is_file():
+        raise UserError(f"{folder}: its last prediction was interrupted; run run_prediction.py again first")
     if not (folder / RECORD).is_file():
         raise UserError(f"{folder}: no {RECORD}; expected the --output folder of run_prediction.py")
     found = {}
@@ -49,7 +54,7 @@ def changed_labelme_files(folder: Path) -> dict[Path, Path]:
             name, written = entry["files"]["labelme"]
             file = folder / name
             if file.is_file() and file_sha256(file) != written:
-                found[folder / entry["image"]] = file
+                found[folder / entry["image"]] = file, entry["image_sha256"]
     return found
 
 
@@ -85,7 +90,8 @@ class ResultsRecord:
                 else:
                     self._unfinished.setdefault(entry["image"], []).append(line)
         self._complete_what_was_written()
-        self._report = report or self._sha256(REPORT) in self._table_hashes[REPORT]
+        self._is_changed = False
+        self._report = report or self._has_own_report()
 
     def entry(self, image: str) -> Entry | None:
         """The complete result of an image, if there is one."""
@@ -119,7 +125,7 @@ class ResultsRecord:
     def begin(self, images: Collection[str]) -> None:
         """Take the rows of images that will be predicted out of the tables: a kill leaves no wrong row."""
         if any(image in self._complete for image in images):
-            self._write_tables(without=set(images))
+            self._write_tables(without=set(images), report=False)
 
     def add(self, entry: Entry, contents: Mapping[str, bytes]) -> None:
         """Write the files of an image and keep its entry; `contents`: name of each file to its bytes.
@@ -131,19 +137,20 @@ class ResultsRecord:
         image, line = entry["image"], json.dumps(entry)
         if not self._overwrite:
             self.refuse_changed(self.changed_files(image, contents))
-        self._remove_own(image, except_for=contents)
         with written_atomically(*(self.output / name for name in contents)) as temporary:
             for file, content in zip(temporary, contents.values(), strict=True):
                 file.write_bytes(content)
             earlier = self._complete.pop(image, None)
             self._unfinished.setdefault(image, []).extend(filter(None, [earlier, line]))
             self._append(line)
-        self._complete[image] = line
+            self._remove_own(image, except_for=contents)  # those of the earlier result that this one lacks
+        self._complete[image], self._is_changed = line, True
         del self._unfinished[image]
 
     def discard(self, image: str) -> None:
         """Remove the entry of an image, and its files if they are as they were written."""
         self._remove_own(image)
+        self._is_changed = True
         self._complete.pop(image, None)
         self._unfinished.pop(image, None)
 
@@ -158,7 +165,9 @@ class ResultsRecord:
         Raises:
             UserError: a file cannot be written, or a table was changed meanwhile.
         """
-        hashes = self._write_tables()
+        hashes = self._write_tables(report=self._is_changed or not self._has_own_report())
+        if REPORT not in hashes and self._has_own_report() and (kept := self._sha256(REPORT)):
+            hashes[REPORT] = kept
         lines = [json.dumps({"tables": hashes}), *self._sorted_lines()]
         unfinished = [line for lines in self._unfinished.values() for line in lines]
         _write_lines(self.output / RECORD, lines)
@@ -186,14 +195,14 @@ class ResultsRecord:
         written = [found == sha256 for _, sha256, found in files]
         return any(written) and all(map(max, written, changed))
 
-    def _write_tables(self, without: Collection[str] = ()) -> dict[str, str]:
+    def _write_tables(self, without: Collection[str] = (), *, report: bool = True) -> dict[str, str]:
         if not self._overwrite:
             self.refuse_changed(self.changed_tables())
-        files = self._tables()
+        files = self._tables() if report else [self.output / name for name in TABLES]
         with written_atomically(*files) as temporary:
             lines = self._sorted_lines(without)
             write_tables(map(json.loads, lines), *temporary[: len(TABLES)])
-            if self._report:
+            if len(files) > len(TABLES):
                 write_report(temporary[-1], map(json.loads, lines), self.output)
             hashes = {file.name: file_sha256(t) for file, t in zip(files, temporary, strict=True)}
             self._add_table_hashes(hashes)
@@ -220,6 +229,9 @@ class ResultsRecord:
                 os.fsync(stream.fileno())
         except OSError as error:
             raise UserError(f"{file}: cannot be written: {error.strerror}; is the disk full?") from error
+
+    def _has_own_report(self) -> bool:
+        return self._sha256(REPORT) in self._table_hashes[REPORT]
 
     def _exists(self, name: str) -> bool:
         return os.path.lexists(self.output / name)

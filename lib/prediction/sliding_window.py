@@ -44,13 +44,17 @@ def predict_views(predict: Predict, levels: np.ndarray, settings: TestingSetting
     Raises:
         ValueError: `test_batch_size` is "auto"; `lib.networks.batches.with_batch_size` replaces it.
     """
-    predicted: list[np.ndarray] = []
-    for transposed, axes in SYMMETRIES[settings.tta]:
+    symmetries = SYMMETRIES[settings.tta]
+    views = np.empty((0, *levels.shape[:2]), np.float32)
+    for number, (transposed, axes) in enumerate(symmetries):
         turned = np.flip(np.swapaxes(levels, 0, 1) if transposed else levels, axes)
-        for member in _predict_windows(predict, turned, settings):
+        members = _predict_windows(predict, turned, settings)
+        if not number:  # one array for all: a list and its copy would need twice the memory
+            views = np.empty((len(symmetries) * len(members), *levels.shape[:2]), np.float32)
+        for index, member in enumerate(members, number * len(members)):
             probability = np.flip(member, axes)
-            predicted.append(probability.T if transposed else probability)
-    return np.stack(predicted)
+            views[index] = probability.T if transposed else probability
+    return views
 
 
 def predict_image(predict: Predict, levels: np.ndarray, settings: TestingSettings) -> np.ndarray:

@@ -1,8 +1,10 @@
 """From corrected LabelMe files of a prediction to angiograms with truth, to train with."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
+from lib.images.checked_files import file_sha256
 from lib.prediction.results_record import changed_labelme_files
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError, raise_all
@@ -21,30 +23,33 @@ def copy_corrected(predictions: Path, folder: Path) -> int:
         The number of corrected images.
 
     Raises:
-        UserError: as `changed_labelme_files`; none is corrected; or lists images that cannot be read, and
-            files of `folder` with other content: nothing is copied then.
+        UserError: as `changed_labelme_files`; none is corrected; or lists images that cannot be read or were
+            replaced since, and files of `folder` with other content: nothing is copied then.
     """
     corrected = changed_labelme_files(predictions)
     if not corrected:
         raise UserError(f"{predictions}: no LabelMe file was changed; correct some in LabelMe and save them")
-    contents: dict[Path, bytes] = {}
+    sources: dict[Path, str] = {}
     faults = []
-    for image, labelme in corrected.items():
+    for image, (labelme, predicted) in corrected.items():
         try:
+            if file_sha256(image) != predicted:
+                faults.append(f"{image}: is another image than that of the prediction and of {labelme}")
             for name, content in _contents(image, labelme).items():
-                file = folder / name
-                other = contents.get(file) or (file.read_bytes() if file.is_file() else content)
-                if other != content:
+                file, digest = folder / name, sha256(content).hexdigest()
+                other = sources.get(file) or (file_sha256(file) if file.is_file() else digest)
+                if other != digest:
                     faults.append(f"{file}: exists with other content than that of {labelme}")
-                contents[file] = content
-        except (OSError, ValueError, TypeError) as error:
+                sources[file] = digest
+        except (OSError, ValueError, TypeError, UserError) as error:
             faults.append(f"{image} or {labelme}: cannot be read ({error})")
     raise_all(faults, f"{folder}: nothing copied; rename or remove these files")
     folder.mkdir(parents=True, exist_ok=True)
-    for file, content in contents.items():
-        if not file.is_file():
-            with written_atomically(file) as (beside,):
-                beside.write_bytes(content)
+    for image, (labelme, _) in corrected.items():  # read again: together they may need gigabytes
+        for name, content in _contents(image, labelme).items():
+            if not (folder / name).is_file():
+                with written_atomically(folder / name) as (beside,):
+                    beside.write_bytes(content)
     return len(corrected)
 
 

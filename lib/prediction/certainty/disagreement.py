@@ -34,8 +34,14 @@ def disagreement_map(views: np.ndarray, field_of_view: np.ndarray, logit_shift: 
     if len(views) < 2:
         return None
     inside = resample_mask(field_of_view, views.shape[1:])
-    shifted = np.stack([with_logit_shift(view, inside, logit_shift) for view in views])
-    return resample(shifted.std(axis=0), field_of_view.shape) * field_of_view
+    total, squares = np.zeros((2, *views.shape[1:]))  # sums: the shifted views together may need gigabytes
+    for view in views:
+        shifted = with_logit_shift(view, inside, logit_shift)
+        total += shifted
+        squares += np.square(shifted, dtype=np.float64)
+    variance = squares / len(views) - (total / len(views)) ** 2
+    deviation = np.sqrt(np.maximum(variance, 0)).astype(np.float32)
+    return resample(deviation, field_of_view.shape) * field_of_view
 
 
 def disagreement_picture(disagreement: np.ndarray) -> np.ndarray:

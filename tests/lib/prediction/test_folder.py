@@ -287,3 +287,8 @@ def test_an_image_of_one_level_has_a_defined_result(tmp_path, level, shape):
     (row,) = rows_of(table)
     assert not failures and int(row["field_of_view_px"]) == shape[0] * shape[1]
     assert 0 <= float(row["ischaemic_index"]) <= 1
+
+
+def test_the_formats_of_figures_do_not_make_earlier_results_invalid():
+    """`repr` of the settings is hashed; results of versions without this key have a hash without it."""
+    assert "figure_formats" not in repr(CONFIGURATION.testing_settings)

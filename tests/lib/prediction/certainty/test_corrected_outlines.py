@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -54,6 +55,23 @@ def test_the_set_grows_and_files_of_a_person_are_not_replaced(output, angiograms
     with pytest.raises(UserError, match="nothing copied") as raised:
         copy_corrected(output, folder)
     assert str(mine) in str(raised.value) and mine.read_text() == "{}" and len(list(folder.iterdir())) == 4
+
+
+def test_an_image_that_was_replaced_since_is_not_paired_with_the_outlines(angiograms, tmp_path):
+    images = shutil.copytree(angiograms, tmp_path / "images")
+    predicted(mirrored(), images, tmp_path / "out")
+    image = correct(tmp_path / "out", images, 1)
+    shutil.copy(next(file for file in images.iterdir() if file.name != image.name), image)
+    with pytest.raises(UserError, match="is another image than that of the prediction"):
+        copy_corrected(tmp_path / "out", tmp_path / "truth")
+    assert not (tmp_path / "truth").exists()
+
+
+def test_corrections_after_an_interrupted_prediction_wait_for_its_end(output, angiograms, tmp_path):
+    correct(output, angiograms, 1)
+    (output / "results.partial.jsonl").touch()
+    with pytest.raises(UserError, match=r"interrupted; run run_prediction\.py again first"):
+        copy_corrected(output, tmp_path / "truth")
 
 
 def test_without_a_correction_or_a_prediction_there_is_an_error(output, tmp_path):

@@ -11,6 +11,7 @@ from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.prediction.folder import predict_images
 from lib.prediction.found_images import find_images
 from lib.prediction.image_file import predict_file
+from lib.prediction.results_record import ResultsRecord
 from tests.lib.prediction.test_folder import network, rows_of
 
 
@@ -77,6 +78,15 @@ def test_the_map_of_an_earlier_prediction_is_removed_with_its_row(angiograms, tm
     assert len(list(tmp_path.glob("*_disagreement.png"))) == 3
     predicted(network(), angiograms, tmp_path)
     assert not list(tmp_path.glob("*_disagreement.png"))
+
+
+def test_a_result_that_cannot_be_written_leaves_the_files_of_the_earlier_one(angiograms, tmp_path):
+    images, _ = predicted(mirrored(), angiograms, tmp_path)
+    record = ResultsRecord(tmp_path, overwrite=False)
+    entry = record.entry(images[0].text)
+    with pytest.raises(TypeError):  # as a full disk: after the file was opened
+        record.add(entry, {entry["files"]["mask"][0]: "no bytes"})
+    assert all((tmp_path / name).is_file() for name, _ in entry["files"].values())
 
 
 def test_rows_of_an_earlier_version_stay(angiograms, tmp_path, capsys):

@@ -115,6 +115,9 @@ def test_the_report_is_written_on_request_then_kept_up_to_date_and_never_overwri
     assert not report.exists()
     predict(1, report=True)
     assert len(Page(report).attributes("img")) == 1
+    written = report.stat().st_mtime_ns
+    predict(1)
+    assert report.stat().st_mtime_ns == written, "nothing is new in it"
     predict(2)
     shares = [f"{100 * float(row['ischaemic_index']):.1f} %" for row in rows_of(out / "measurements.csv")]
     assert [row[2] for row in Page(report).rows[3:]] == shares and len(shares) == 2
@@ -123,6 +126,9 @@ def test_the_report_is_written_on_request_then_kept_up_to_date_and_never_overwri
         predict(2, report=True)
     predict(2, network(pixel_spacing_mm=0.01))
     assert report.read_text() == "with my remarks"
+    predict(2, network(pixel_spacing_mm=0.01), report=True, overwrite=True)
+    assert len(Page(report).attributes("img")) == 2
+    report.write_text("with my remarks")
     predict(2, report=True, overwrite=True)
     assert len(Page(report).attributes("img")) == 2
 
