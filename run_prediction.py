@@ -159,7 +159,7 @@ def main() -> None:
         )
     number = len(images) - len(failures)
     report = f", {table.with_name('report.html')}" * arguments.report
-    print(f"{number} image{'s' * (number != 1)} predicted, {table}{report}")
+    print(f"results of {number} image{'s' * (number != 1)}: {table}{report}")
     if failures:
         print("\n".join([f"failed ({len(failures)}):", *(f"  - {line}" for line in failures)]))
         raise SystemExit(1)

@@ -150,6 +150,8 @@ def _write_performance_page(folder: Path) -> None:
     ]
     for file in sorted(folder.glob("*.json")):
         content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):  # vessels.json is a list of figures
+            continue
         for claim in content.get("claims", []):
             page = f"[{file.stem}]({file.stem}.md), {content['machine']['date']}"
             lines.append(f"| {Claim(**claim).row} | {page} |")

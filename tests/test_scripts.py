@@ -158,7 +158,7 @@ def predict_and_export(folder: Path):
     images = [str(folder / "angiograms"), str(bad)]
     options_here = [*options(folder), "--experiment", "tiny", "--output"]
     done = run("run_prediction.py", *images, *options_here, "keras", folder=folder)
-    assert done.returncode == 1 and "6 images predicted" in done.stdout, done.stderr
+    assert done.returncode == 1 and "results of 6 images" in done.stdout, done.stderr
     assert "bad.png: is not an image" in done.stdout and done.stderr == ""
     assert "finds no GPU and computes on the CPU" in done.stdout
     exported = run("run_export.py", "tiny", *options(folder), folder=PROJECT)

@@ -79,7 +79,11 @@ def predict_images(
                 failures |= {image: fault} if fault else {}
                 if isinstance(outcome, Result):
                     print_differences(image.file, outcome.measurements)
-                    if dicom_objects and "segmentation" not in outcome.contents:
+                    if outcome.image_sha256 in network.seen_images_sha256:
+                        tqdm.write(f"{image.file}: trained this network: other images have worse results")
+                    if outcome.dicom_fault:
+                        failures.setdefault(image, outcome.dicom_fault)
+                    elif dicom_objects and "segmentation" not in outcome.contents:
                         tqdm.write(f"{image.file}: no DICOM source: no DICOM object")
         finally:
             record.finish()
@@ -126,6 +130,8 @@ def _images_to_predict(
         record.refuse_changed(refused)
     if skipped := len(settings) - len(left):
         print(f"{skipped} of {len(settings)} images skipped: they have results of this content and settings")
+    for file in refused if overwrite else ():
+        print(f"{file}: not written by run_prediction.py, or changed since; replaced (--overwrite)")
     for file in kept:
         print(f"{file}: changed since it was written; kept as it is")
     return left

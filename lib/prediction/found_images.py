@@ -21,6 +21,11 @@ LONGEST_NAME = 180
 DIGITS = 12
 """Digits of SHA-256 in a result's name; 100 000 images of one name have equal ones with probability 2e-5."""
 
+RESULT_NAME = re.compile(
+    rf"-[0-9a-f]{{{DIGITS}}}_(mask|overlay|probability|disagreement)\.png$|-[0-9a-f]{{{DIGITS}}}_(seg|sr)\.dcm$"
+)
+"""Names of results, which were perhaps copied without their record."""
+
 ResultsIn = Callable[[Path], frozenset[str]]
 """The names of results in a folder."""
 
@@ -70,9 +75,13 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
     full stop are those of temporary files, and of notes of macOS.
 
     Raises:
-        UserError: lists paths that do not exist, folders without an image, and images whose results would
-            have the same names.
+        UserError: `output` is a file; lists paths that do not exist, folders without an image, and images
+            whose results would have the same names.
     """
+    if output.exists() and not output.is_dir():
+        raise UserError(
+            f"--output {output}: is a file; expected a folder, which is made if it does not exist"
+        )
     results_in = functools.cache(_results_in)
     faults, files = [], []
     for path in given:
@@ -117,8 +126,12 @@ def _unquoted(path: Path, given: Sequence[Path]) -> str:
 
 def _without_results(files: Sequence[Path], results_in: ResultsIn) -> list[Path]:
     """Leave out the files that an earlier prediction wrote."""
-    originals = [file for file in files if file.name not in results_in(file.parent)]
-    left_out = Counter(file.parent for file in files if file.name in results_in(file.parent))
+
+    def is_result(file: Path) -> bool:
+        return file.name in results_in(file.parent) or bool(RESULT_NAME.search(file.name))
+
+    originals = [file for file in files if not is_result(file)]
+    left_out = Counter(file.parent for file in files if is_result(file))
     for folder, number in left_out.items():
         print(f"{folder}: {number} images left out: results of an earlier prediction")
     return originals

@@ -45,12 +45,14 @@ class Result:
         measurements: its row of the table.
         area_sizes_px: pixels of each area, largest first.
         contents: the bytes of each result file, by kind.
+        dicom_fault: why there are no DICOM objects; "" if there are, or if none were asked for.
     """
 
     image_sha256: str
     measurements: Measurement
     area_sizes_px: list[int]
     contents: dict[str, bytes]
+    dicom_fault: str = ""
 
 
 def file_names(image: FoundImage) -> dict[str, str]:
@@ -69,7 +71,7 @@ def encode_result(
     """Measure the prediction of an image, and encode its files; `dicom_objects` encodes those of DICOM files.
 
     Raises:
-        UserError: the fovea lies outside the image; no DICOM objects can be made from its header.
+        UserError: the fovea lies outside the image.
     """
     field_of_view, probability = prediction.field_of_view, prediction.probability
     spacing = prediction.pixel_spacing_mm
@@ -114,7 +116,18 @@ def encode_result(
     }
     if prediction.disagreement is not None:
         contents["disagreement"] = encode_png(disagreement_picture(prediction.disagreement))
-    row = {**measured, **uncertain, **provenance(network, prediction)}
+    row, dicom_fault = {**_beside_the_share(measured, uncertain), **provenance(network, prediction)}, ""
     if dicom_objects and dicom_functions(image.file):
-        contents |= dicom_objects(image.file, image_sha256, mask, row)
-    return Result(image_sha256, row, area_sizes(mask), contents)
+        try:
+            contents |= dicom_objects(image.file, image_sha256, mask, row)
+        except UserError as error:
+            dicom_fault = str(error)
+    return Result(image_sha256, row, area_sizes(mask), contents, dicom_fault)
+
+
+def _beside_the_share(measured: Measurement, uncertain: Measurement) -> Measurement:
+    """All columns; those of the uncertainty follow the number of areas, before the many of the fovea."""
+    names = list(measured)
+    at = names.index("number_of_areas")
+    first = {name: measured[name] for name in names[:at]}
+    return {**first, **uncertain, **measured}

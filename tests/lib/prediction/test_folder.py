@@ -12,6 +12,7 @@ from PIL import Image
 from lib.configuration.reading import read_configuration
 from lib.datasets.ffa import find_angiograms, read_angiogram
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
+from lib.images.checked_files import file_sha256
 from lib.images.masks import binary_mask
 from lib.prediction.folder import predict_images
 from lib.prediction.found_images import find_images
@@ -292,3 +293,10 @@ def test_an_image_of_one_level_has_a_defined_result(tmp_path, level, shape):
 def test_the_formats_of_figures_do_not_make_earlier_results_invalid():
     """`repr` of the settings is hashed; results of versions without this key have a hash without it."""
     assert "figure_formats" not in repr(CONFIGURATION.testing_settings)
+
+
+def test_an_image_that_trained_the_network_is_named(angiograms, tmp_path, capsys):
+    image, *_ = find_images([angiograms], tmp_path)
+    seen = dataclasses.replace(network(), seen_images_sha256=frozenset([file_sha256(image.file)]))
+    predict_images(seen, find_images([angiograms], tmp_path), tmp_path, {})
+    assert capsys.readouterr().out.count("trained this network") == 1

@@ -62,6 +62,20 @@ def test_a_path_with_blanks_that_lacks_its_quotes_is_named(tmp_path):
     assert message.count(hint) == 3 and "other.png: no such file or folder;" not in message
 
 
+def test_an_output_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UserError, match=r"--output .*a\.png: is a file; expected a folder"):
+        find_images([tmp_path], tmp_path / "a.png")
+
+
+def test_results_that_were_copied_without_their_record_are_left_out(tmp_path, capsys):
+    for name in ("a.png", "P1_OD-25051847c72d_mask.png", "P1_OD-25051847c72d_seg.dcm", "b-1_mask.png"):
+        (tmp_path / name).touch()
+    found = find_images([tmp_path], tmp_path / "out")
+    assert [image.file.name for image in found] == ["a.png", "b-1_mask.png"]
+    assert "images left out: results of an earlier prediction" in capsys.readouterr().out
+
+
 def test_ten_thousand_images_of_one_name_are_found_quickly(tmp_path):
     for number in range(10_000):
         (tmp_path / str(number)).mkdir()

@@ -161,6 +161,7 @@ def test_a_header_without_uids_or_with_invalid_values_is_refused_without_the_nam
     _, failures = predict(tmp_path / "in", tmp_path / "out")
     assert "a.dcm: no DICOM objects: its header lacks StudyInstanceUID" in failures[0]
     assert "b.dcm: no DICOM objects: its header has invalid values (ValueError)" in failures[1]
+    assert len(list((tmp_path / "out").glob("*_mask.png"))) == 2, "all other results are written"
     assert "mustermann" not in str(failures).lower()
 
 
