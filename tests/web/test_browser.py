@@ -168,7 +168,10 @@ def test_table_of_all_images(chromium, faults, server, tmp_path):
     page = chromium.new_page()
     page.goto(server)
     page.set_input_files("#files", [tmp_path / name for name in names])
-    page.wait_for_selector("#list li:nth-child(2)[data-state=done]")
+    for row in (1, 2):
+        page.wait_for_selector(f"#list li:nth-child({row})[data-state=done]")
+    page.click("#list li:nth-child(1) .show")  # the page shows the first that was ready
+    page.wait_for_function("document.querySelector('#name').textContent === '1-1.png'")
     move(page, "#threshold", 0.3)
     with page.expect_download() as waiting:
         page.click("#summary-download")
