@@ -32,7 +32,8 @@ test: $(ENVIRONMENT)/installed-test lint
 	$(RUN) -m pytest -q -n 2 --dist loadfile
 
 test-faults: $(ENVIRONMENT)/installed-test
-	$(RUN) -m pytest -q -m faults
+	$(RUN) -m pytest -q -n 2 -m faults --ignore tests/faults/test_web_under_load.py
+	$(RUN) -m pytest -q -m faults tests/faults/test_web_under_load.py
 
 test-cluster: $(ENVIRONMENT)/installed-test
 	$(RUN) -m pip install --quiet -r requirements/cluster.txt
