@@ -67,7 +67,7 @@ def passed_over(files: Iterable[Path]) -> str:
     others: dict[str, list[str]] = {}
     for file in sorted(files):
         if not is_image_file(file):
-            ending = "names with a full stop first" if file.name.startswith(".") else file.suffix.lower()
+            ending = "hidden" if file.name.startswith(".") else file.suffix.lower()
             others.setdefault(ending or "no ending", []).append(file.name)
     kinds = [
         f"{len(names)} {ending} ({', '.join(ascii(n)[1:-1] for n in names[:3])}{', ...' * (len(names) > 3)})"

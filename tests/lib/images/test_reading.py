@@ -615,7 +615,7 @@ def test_images_of_a_folder_are_known_by_content_and_others_are_named(tmp_path):
     line = passed_over(files)
     assert line.startswith("4 files passed over, no images: ")
     for part in (
-        "1 names with a full stop first (._a.png)",
+        "1 hidden (._a.png)",
         "1 .txt (n1.txt)",
         "a.tif:Zone.Identifier",
         "DICOMDIR",
