@@ -126,7 +126,7 @@ def main() -> None:
     ]
     lines = [
         "Seconds of processor time (about twice the time of two cores without other processes), medians, all",
-        "ways in turn; other processes ran on the machine. Enhance LadderNet with filters 16 32 64 128: "
+        "ways in turn. Enhance LadderNet with filters 16 32 64 128: "
         f"{by_side[SMALL]:.2f} s for 768x768, {by_side[LARGE]:.2f} s for 4000x4000.",
         f"With those of the paper, 768x868: whole {paper['whole']:.1f} s, auto {paper['auto']:.1f} s.",
         "",
