@@ -80,7 +80,9 @@ def predict_images(
                 if isinstance(outcome, Result):
                     print_differences(image.file, outcome.measurements)
                     if outcome.image_sha256 in network.seen_images_sha256:
-                        tqdm.write(f"{image.file}: trained this network: other images have worse results")
+                        tqdm.write(
+                            f"{image.file}: it trained this network; expect worse results on other images"
+                        )
                     if outcome.dicom_fault:
                         failures.setdefault(image, outcome.dicom_fault)
                     elif dicom_objects and "segmentation" not in outcome.contents:

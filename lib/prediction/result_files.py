@@ -73,50 +73,14 @@ def encode_result(
     Raises:
         UserError: the fovea lies outside the image.
     """
-    field_of_view, probability = prediction.field_of_view, prediction.probability
-    spacing = prediction.pixel_spacing_mm
-    mask = binary_mask(probability, field_of_view, network.threshold, network.min_area_px)
+    mask = binary_mask(
+        prediction.probability, prediction.field_of_view, network.threshold, network.min_area_px
+    )
     try:
-        measured = measure(
-            mask,
-            probability,
-            field_of_view,
-            pixel_spacing_mm=spacing,
-            fovea=fovea,
-            share=network.share_column,
-        )
+        row = _measured(network, prediction, mask, fovea) | provenance(network, prediction)
     except UserError as error:
         raise UserError(f"{image.file}: {error}") from error
-    uncertain = uncertainty(
-        probability,
-        prediction.disagreement,
-        field_of_view,
-        network.threshold,
-        network.min_area_px,
-        network.share_column,
-    )
-    # With the picture in it, LabelMe opens the file wherever it is moved, and for all kinds of images.
-    picture = encode_png(prediction.original)
-    document = labelme_document(mask, network.label, image.path, image_png=picture)
-    # Bytes of a path that are not UTF-8 are written as escapes, which JSON can read.
-    text = (json.dumps(document, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
-    overlay = draw_prediction(
-        prediction.original,
-        mask,
-        field_of_view,
-        threshold=network.threshold,
-        share_column=network.share_column,
-        pixel_spacing_mm=spacing,
-    )
-    contents = {
-        "probability": encode_png(np.rint(probability * 65535).astype(np.uint16)),
-        "mask": encode_png(mask.astype(np.uint8) * 255),
-        "overlay": encode_png(overlay),
-        "labelme": text,
-    }
-    if prediction.disagreement is not None:
-        contents["disagreement"] = encode_png(disagreement_picture(prediction.disagreement))
-    row, dicom_fault = {**_beside_the_share(measured, uncertain), **provenance(network, prediction)}, ""
+    contents, dicom_fault = _encoded(network, image, prediction, mask), ""
     if dicom_objects and dicom_functions(image.file):
         try:
             contents |= dicom_objects(image.file, image_sha256, mask, row)
@@ -125,9 +89,53 @@ def encode_result(
     return Result(image_sha256, row, area_sizes(mask), contents, dicom_fault)
 
 
-def _beside_the_share(measured: Measurement, uncertain: Measurement) -> Measurement:
-    """All columns; those of the uncertainty follow the number of areas, before the many of the fovea."""
+def _measured(
+    network: TrainedNetwork, prediction: Prediction, mask: np.ndarray, fovea: tuple[float, float] | None
+) -> Measurement:
+    """The measurements; the range of the share follows the share."""
+    measured = measure(
+        mask,
+        prediction.probability,
+        prediction.field_of_view,
+        pixel_spacing_mm=prediction.pixel_spacing_mm,
+        fovea=fovea,
+        share=network.share_column,
+    )
+    uncertain = uncertainty(
+        prediction.probability,
+        prediction.disagreement,
+        prediction.field_of_view,
+        network.threshold,
+        network.min_area_px,
+        network.share_column,
+    )
     names = list(measured)
-    at = names.index("number_of_areas")
-    first = {name: measured[name] for name in names[:at]}
-    return {**first, **uncertain, **measured}
+    first = names[: names.index(network.share_column) + 1]
+    return {**{name: measured[name] for name in first}, **uncertain, **measured}
+
+
+def _encoded(
+    network: TrainedNetwork, image: FoundImage, prediction: Prediction, mask: np.ndarray
+) -> dict[str, bytes]:
+    """The bytes of each picture and of the LabelMe file, by kind."""
+    # With the picture in it, LabelMe opens the file wherever it is moved, and for all kinds of images.
+    picture = encode_png(prediction.original)
+    document = labelme_document(mask, network.label, image.path, image_png=picture)
+    overlay = draw_prediction(
+        prediction.original,
+        mask,
+        prediction.field_of_view,
+        threshold=network.threshold,
+        share_column=network.share_column,
+        pixel_spacing_mm=prediction.pixel_spacing_mm,
+    )
+    contents = {
+        "probability": encode_png(np.rint(prediction.probability * 65535).astype(np.uint16)),
+        "mask": encode_png(mask.astype(np.uint8) * 255),
+        "overlay": encode_png(overlay),
+        # Bytes of a path that are not UTF-8 are written as escapes, which JSON can read.
+        "labelme": (json.dumps(document, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
+    }
+    if prediction.disagreement is not None:
+        contents["disagreement"] = encode_png(disagreement_picture(prediction.disagreement))
+    return contents

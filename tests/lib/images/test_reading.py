@@ -614,12 +614,7 @@ def test_images_of_a_folder_are_known_by_content_and_others_are_named(tmp_path):
     assert [f.name for f in files if is_image_file(f)] == ["IM000001", "a.png", "b.webp", "c.JP2"]
     line = passed_over(files)
     assert line.startswith("4 files passed over, no images: ")
-    for part in (
-        "1 hidden (._a.png)",
-        "1 .txt (n1.txt)",
-        "a.tif:Zone.Identifier",
-        "DICOMDIR",
-    ):
+    for part in ("1 hidden (._a.png)", "1 .txt (n1.txt)", "a.tif:Zone.Identifier", "DICOMDIR"):
         assert part in line
     assert passed_over(files[-1:]) == "1 file passed over, no images: 1 .txt (n1.txt)"
 

@@ -8,10 +8,8 @@ from lib.datasets.ffa import find_angiograms, read_angiogram
 from lib.prediction.certainty.corrected_outlines import copy_corrected
 from lib.prediction.found_images import find_images
 from lib.runtime.errors import UserError
-from tests.lib.prediction.certainty.test_review_order import angiograms, mirrored, predicted
+from tests.lib.prediction.certainty.test_review_order import mirrored, predicted
 from tests.lib.prediction.test_folder import CONFIGURATION
-
-__all__ = ["angiograms"]
 
 SQUARE = [[40, 40], [79, 40], [79, 79], [40, 79]]
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.prediction.folder import predict_images
 from lib.prediction.found_images import find_images
 from lib.prediction.image_file import predict_file
@@ -23,15 +22,6 @@ def darker_to_the_right(images):
 
 def mirrored():
     return dataclasses.replace(network(tta="mirrors"), predict=darker_to_the_right)
-
-
-@pytest.fixture(scope="module")
-def angiograms(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("angiograms")
-    write_synthetic_angiograms(folder, 3, seed=4, size=160)
-    for file in folder.glob("*.json"):
-        file.unlink()
-    return folder
 
 
 def predicted(used, angiograms, output):
