@@ -75,7 +75,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     evaluation = score_and_draw(results, configuration, point.threshold, darkness_threshold)
     context = _context(experiment.name, members, networks) | {
         "prediction": f"{np.mean(seconds):.2f} s an image in {precision}, reading and preprocessing included",
-        "window": described_window(adapted),
+        "window": described_window(adapted).removeprefix("window = "),
         "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
         "threshold of blurred darkness": "n/a"
         if darkness_threshold is None
