@@ -14,7 +14,8 @@ worker_class = "web.worker.UploadWorker"
 threads = 32
 """More than the uploads that one process accepts at a time (`settings.UPLOADS_AT_ONCE`)."""
 timeout = 60
-graceful_timeout = 5
+graceful_timeout = 15
+"""Far more than the end takes: after it, the master process kills the worker and then deletes the images."""
 control_socket_disable = True
 loglevel = "warning"
 

@@ -116,7 +116,7 @@ def test_a_stop_during_an_analysis_is_quiet_and_leaves_no_image(onnx_file, tmp_p
         finally:
             server.kill()  # only if the test has failed: it has ended otherwise
     assert server.returncode == 0
-    message = "\nStopping: ends the analysis, deletes all images; at most 5 s\n"
+    message = "\nStopping: ends the analysis, deletes all images; at most 15 s\n"
     assert errors == message * (number == signal.SIGINT)
     assert [*(tmp_path / "web" / "results").iterdir(), *(tmp_path / "web" / "uploads").iterdir()] == []
     database = b"".join(file.read_bytes() for file in (tmp_path / "web").glob("database.sqlite3*"))
