@@ -17,7 +17,7 @@ BY_VALIDATION = dataclasses.replace(
 
 def test_numbers_of_the_configuration_need_no_file(tmp_path):
     point = read_operating_point(tmp_path / "no", dataclasses.replace(SETTINGS, threshold=0.3))
-    assert point == OperatingPoint(0.3, "configuration", 0)
+    assert point == OperatingPoint(0.3, "configuration", 20)
 
 
 def test_the_precision_of_the_configuration_is_taken(tmp_path):
@@ -97,7 +97,7 @@ def test_a_chosen_precision_is_written_and_read(tmp_path):
     settings = dataclasses.replace(SETTINGS, precision="auto")
     with pytest.raises(UserError, match="testing chooses"):
         read_operating_point(tmp_path / "a.json", settings)
-    point = OperatingPoint(0.5, "configuration", 0, "mixed_bfloat16")
+    point = OperatingPoint(0.5, "configuration", 20, "mixed_bfloat16")
     write_operating_point(tmp_path / "a.json", point, settings)
     assert read_operating_point(tmp_path / "a.json", settings) == point
 

@@ -1,0 +1,233 @@
+"""AUC on DRIVE against seconds an image: ours, the same W-Net in PyTorch, the published retina-unet weights.
+
+    python -m benchmarks.accuracy_against_time EXPERIMENT --images DRIVE --weights test_best_weights.h5
+        [--torch-python PYTHON]
+
+EXPERIMENT is the folder of a tested `w_net`, e.g. of configurations/drive_best.txt. PYTHON is an interpreter
+with PyTorch; the network there gets the weights of EXPERIMENT. All predict the test images of DRIVE one by
+one, in turn; the time is the median of an image, without preprocessing. Writes
+docs/results/accuracy_against_time.{json,md,png}.
+"""
+
+import argparse
+import dataclasses
+import pickle
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measuring import Claim, machine, write_report
+from benchmarks.published_network import CONFIGURATION, configured, imported_experiment
+from lib.runtime.keras_startup import start_keras
+from lib.runtime.paths import PROJECT
+
+MIRRORED = "four mirror images"
+PUBLISHED = "retina-unet, published weights"
+SLOW = f"{PUBLISHED}, stride 5"
+FORMATS = ("contiguous_format", "channels_last")
+
+
+@dataclass
+class Candidate:
+    """A way to predict an image, and what it gave."""
+
+    name: str
+    preprocessing: object
+    settings: object
+    threshold: float
+    predict: Callable[[np.ndarray], np.ndarray]
+    scores: list[np.ndarray] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def run(self, image) -> None:
+        """Predict an image, and keep the probabilities in the field of view and the time."""
+        from lib.images.preprocessing import preprocess
+        from lib.prediction.sliding_window import predict_stored_size
+
+        levels = preprocess(image.original, image.field_of_view, self.preprocessing)
+        started = time.perf_counter()
+        found = predict_stored_size(self.predict, levels, image.field_of_view, self.settings)
+        self.seconds.append(time.perf_counter() - started)
+        self.scores.append(found[image.field_of_view > 0])
+
+
+class PyTorch:
+    """pytorch_w_net.py in a process, which waits while others are measured."""
+
+    def __init__(self, python: Path, weights: Path, memory_format: str) -> None:
+        script = PROJECT / "benchmarks" / "pytorch_w_net.py"
+        command = [python, script, weights, memory_format]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        pickle.dump(images, self._process.stdin)
+        self._process.stdin.flush()
+        return pickle.load(self._process.stdout)
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def write_weights(model, file: Path) -> None:
+    """Write the weights of a `w_net` for `pytorch_w_net.with_weights`, in the order of their creation."""
+    from models.blocks import PROBABILITY_LAYER, ROUGH_MAP_LAYER
+
+    kinds, arrays = ("Conv2D", "Conv2DTranspose", "BatchNormalization"), {}
+    for kind in kinds:
+        found = [layer for layer in model.layers if type(layer).__name__ == kind]
+        last = {ROUGH_MAP_LAYER: None, PROBABILITY_LAYER: None}
+        numbered = sorted((one for one in found if one.name not in last), key=number_of_layer)
+        if kind == "Conv2D":
+            half = len(numbered) // 2
+            rough, probability = (model.get_layer(name) for name in last)
+            numbered = [*numbered[:half], rough, *numbered[half:], probability]
+        for position, layer in enumerate(numbered):
+            for number, values in enumerate(layer.get_weights()):
+                arrays[f"{kind}{position:03}_{number}"] = values
+    np.savez(file, **arrays)
+
+
+def number_of_layer(layer) -> int:
+    """The number at the end of a name that Keras gave, 0 for the first layer of a kind."""
+    ending = layer.name.rpartition("_")[2]
+    return int(ending) if ending.isdigit() else 0
+
+
+def ways_of_w_net(experiment, folder: Path, python: Path | None) -> tuple[list[Candidate], list[PyTorch]]:
+    """The network by Keras and by onnxruntime, with and without mirror images, and by PyTorch."""
+    from lib.networks.from_experiments import experiment_configuration, read_keras_network
+    from lib.networks.from_onnx import read_onnx_network
+    from lib.networks.keras_model import trained_model
+    from lib.networks.onnx_export import write_onnx
+
+    configuration = experiment_configuration(experiment)
+    model = trained_model(configuration, experiment.weights(configuration.testing_settings.best_last))
+    network, _ = read_keras_network(experiment)
+    exported = folder / "w_net.onnx"
+    write_onnx([model], network, configuration, exported)
+    engines = {"Keras": network.predict, "onnxruntime": read_onnx_network(exported).predict}
+    mirrors = dataclasses.replace(network.testing_settings, tta="mirrors")
+    ways = [(f"{name}, {MIRRORED}", predict, mirrors) for name, predict in engines.items()]
+    processes = []
+    if python:
+        weights = folder / "weights.npz"
+        write_weights(model, weights)
+        processes = [PyTorch(python, weights, memory_format) for memory_format in FORMATS]
+        engines |= {f"PyTorch, {f}": one.predict for f, one in zip(FORMATS, processes, strict=True)}
+    single = dataclasses.replace(network.testing_settings, tta="none")
+    ways = [(name, predict, single) for name, predict in engines.items()] + ways
+    return [
+        Candidate(f"w_net, {name}", network.preprocessing, settings, network.threshold, predict)
+        for name, predict, settings in ways
+    ], processes
+
+
+def ways_of_published_network(configuration) -> list[Candidate]:
+    """The published weights on whole images, and as their authors predicted."""
+    from lib.configuration.experiment_folder import Experiment
+    from lib.networks.keras_model import prediction_settings, trained_model
+    from models.folding import fold_batch_normalisation
+
+    model = trained_model(configuration, Experiment.of(configuration).weights("best"))
+    model = fold_batch_normalisation(model)
+    authors = prediction_settings(model, configuration.testing_settings)
+    ways = {f"{PUBLISHED}, whole image": dataclasses.replace(authors, window="whole"), SLOW: authors}
+    return [
+        Candidate(name, configuration.preprocessing, settings, 0.5, model.predict_on_batch)
+        for name, settings in ways.items()
+    ]
+
+
+def scored(candidates: list[Candidate], images: list) -> dict[str, dict[str, float]]:
+    """Pooled scores in the field of view, and the median seconds of an image, of each candidate."""
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    for candidate in candidates:
+        quick = dataclasses.replace(candidate.settings, stride_height=48, stride_width=48)
+        dataclasses.replace(candidate, settings=quick, scores=[], seconds=[]).run(images[0])  # traces
+    for number, image in enumerate(images, 1):
+        for candidate in candidates:
+            candidate.run(image)
+        print(f"image {number} of {len(images)}", flush=True)
+    truth = np.concatenate([image.truth[image.field_of_view > 0] for image in images]) > 0
+    return {
+        candidate.name: {
+            "auc_roc": float(roc_auc_score(truth, np.concatenate(candidate.scores))),
+            "f1": float(f1_score(truth, np.concatenate(candidate.scores) >= candidate.threshold)),
+            "seconds": statistics.median(candidate.seconds),
+        }
+        for candidate in candidates
+    }
+
+
+def draw(file: Path, rows: dict[str, dict[str, float]]) -> None:
+    """Draw AUC against seconds, one marker a way."""
+    from matplotlib.ticker import ScalarFormatter
+
+    from lib.figures.style import NETWORKS, legend_below, new_figure, save_figure, style_axes
+
+    figure = new_figure(7.0, 6.0)
+    axes = figure.add_axes((0.13, 0.42, 0.83, 0.55))
+    style_axes(axes)
+    for (name, row), marker in zip(rows.items(), "osD^v<>P*X", strict=False):
+        colour = NETWORKS[1 if name.startswith(PUBLISHED) else 2 if "PyTorch" in name else 0]
+        axes.plot(row["seconds"], row["auc_roc"], marker, color=colour, markersize=8, label=name)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.margins(0.08)
+    axes.set_xlabel("Seconds an image (2 cores, logarithmic)")
+    axes.set_ylabel("AUC-ROC, DRIVE test images, field of view")
+    legend_below(axes)
+    save_figure(figure, file)
+
+
+def main() -> None:
+    """Measure, and write the three files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment", type=Path, metavar="EXPERIMENT")
+    parser.add_argument("--images", type=Path, required=True, metavar="DRIVE")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE.h5")
+    parser.add_argument("--torch-python", type=Path, metavar="PYTHON")
+    arguments = parser.parse_args()
+    start_keras()
+    from lib.configuration.experiment_folder import Experiment
+    from lib.configuration.reading import read_configuration
+    from lib.datasets.prepared_hdf5 import read_part
+
+    experiment = Experiment(arguments.experiment, arguments.experiment.resolve().name)
+    with imported_experiment(arguments) as folder:
+        configuration = read_configuration(CONFIGURATION, configured(folder))
+        candidates, processes = ways_of_w_net(experiment, folder, arguments.torch_python)
+        candidates += ways_of_published_network(configuration)
+        rows = scored(candidates, list(read_part(configuration.data_paths.hdf5("test"))))
+        for process in processes:
+            process.close()
+    ours = min(rows[f"w_net, {engine}"]["seconds"] for engine in ("Keras", "onnxruntime"))
+    claims = [Claim("DRIVE, an image by `w_net`", ours, 0.25, "s")]
+    if processes:
+        theirs = min(rows[f"w_net, PyTorch, {one}"]["seconds"] for one in FORMATS)
+        claims.append(Claim("`w_net` against the faster PyTorch", theirs / ours, 1.0, "x", True))
+    report = PROJECT / "docs" / "results" / "accuracy_against_time"
+    draw(report.with_suffix(".png"), rows)
+    lines = [
+        "Test images of DRIVE, field of view pooled; F1 at the threshold of the validation images (`w_net`),",
+        "at .5 for retina-unet; seconds: median of an image, without preprocessing, all ways in turn.",
+        "",
+        "![AUC against seconds](accuracy_against_time.png)",
+        "",
+        "| | AUC-ROC | F1 | s an image |",
+        "|---|---|---|---|",
+        *(f"| {n} | {r['auc_roc']:.5f} | {r['f1']:.4f} | {r['seconds']:.3f} |" for n, r in rows.items()),
+    ]
+    about = machine("keras", "tensorflow", "onnxruntime")
+    write_report(report, "Accuracy against time on DRIVE", about, lines, {"ways": rows}, claims)
+
+
+if __name__ == "__main__":
+    main()

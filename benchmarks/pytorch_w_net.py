@@ -1,0 +1,126 @@
+"""W-Net in plain PyTorch; accuracy_against_time.py starts this file as `pytorch_w_net.py WEIGHTS.npz FORMAT`.
+
+Needs PyTorch and NumPy only. Written from the paper (Galdran et al., Scientific Reports 12, 2022), with the
+same layers as models/w_net.py, whose weights it gets. Reads batches (N, H, W, C) float32 from standard input
+as pickles, and answers each with the probabilities, (N, H, W, 1) float32.
+"""
+
+import pickle
+import sys
+from collections import defaultdict, deque
+
+import numpy as np
+import torch  # noqa: TID251
+from torch import nn  # noqa: TID251
+from torch.nn import functional  # noqa: TID251
+
+KERAS_EPSILON = 1e-3
+FILTERS = (8, 16, 32)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, each with batch normalisation and ReLU, and a 1x1 convolution of the input."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width, eps=KERAS_EPSILON),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width, eps=KERAS_EPSILON),
+            nn.ReLU(inplace=True),
+        )
+        self.projection = nn.Conv2d(channels, width, 1)
+
+    def forward(self, x):
+        return self.convolutions(x) + self.projection(x)
+
+
+class U(nn.Module):
+    """A U whose skip connections concatenate, with transposed convolutions, and a 1x1 convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        first, second, bottom = FILTERS
+        self.encoder = nn.ModuleList([Block(channels, first), Block(first, second), Block(second, bottom)])
+        self.enlarge = nn.ModuleList(
+            [nn.ConvTranspose2d(bottom, second, 2, 2), nn.ConvTranspose2d(second, first, 2, 2)]
+        )
+        self.decoder = nn.ModuleList([Block(2 * second, second), Block(2 * first, first)])
+        self.logit = nn.Conv2d(first, 1, 1)
+
+    def forward(self, x):
+        skips = []
+        for block in self.encoder:
+            skips.append(block(functional.max_pool2d(skips[-1], 2) if skips else x))
+        x = skips.pop()
+        for enlarge, block in zip(self.enlarge, self.decoder, strict=True):
+            x = block(torch.cat([enlarge(x), skips.pop()], 1))
+        return self.logit(x)
+
+
+class WNet(nn.Module):
+    """Two U's; the second gets the image and the logit of the first."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.rough, self.refined = U(channels), U(channels + 1)
+
+    def forward(self, x):
+        height, width = x.shape[2:]
+        multiple = 2 ** (len(FILTERS) - 1)
+        x = mirrored(mirrored(x, 2, -height % multiple), 3, -width % multiple)
+        refined = self.refined(torch.cat([x, self.rough(x)], 1))
+        return torch.sigmoid(refined)[:, :, :height, :width]
+
+
+def mirrored(x, axis: int, more: int):
+    """`x` with `more` rows or columns, mirrored at its end."""
+    size = x.shape[axis]
+    return torch.cat([x, x.narrow(axis, size - more, more).flip(axis)], axis)
+
+
+def with_weights(file: str) -> WNet:
+    """The network with weights of Keras, stored as `<kind><number of the layer>_<number of the array>`."""
+    arrays = np.load(file)
+    layers = defaultdict(dict)
+    for name in arrays.files:
+        layer, _, number = name.rpartition("_")
+        layers[layer][int(number)] = torch.from_numpy(arrays[name])
+    queues = defaultdict(deque)
+    for layer in sorted(layers):  # by kind, and by number with leading zeros
+        queues[layer.rstrip("0123456789")].append([layers[layer][n] for n in sorted(layers[layer])])
+    network = WNet(queues["Conv2D"][0][0].shape[2])
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            parameters = (module.weight, module.bias, module.running_mean, module.running_var)
+            for parameter, values in zip(parameters, queues["BatchNormalization"].popleft(), strict=True):
+                parameter.data.copy_(values)
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            transposed = isinstance(module, nn.ConvTranspose2d)
+            kernel, *bias = queues["Conv2DTranspose" if transposed else "Conv2D"].popleft()
+            module.weight.data.copy_(kernel.permute(3, 2, 0, 1))
+            if bias:
+                module.bias.data.copy_(bias[0])
+    if any(queues.values()):
+        raise SystemExit("the weights are those of another network")
+    return network
+
+
+def main() -> None:
+    memory_format = getattr(torch, sys.argv[2])
+    network = with_weights(sys.argv[1]).eval().to(memory_format=memory_format)
+    entry, answers = sys.stdin.buffer, sys.stdout.buffer
+    while entry.peek(1):
+        images = (
+            torch.from_numpy(pickle.load(entry)).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
+        )
+        with torch.inference_mode():
+            found = network(images)
+        pickle.dump(found.permute(0, 2, 3, 1).numpy(), answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
