@@ -18,7 +18,7 @@ from django.views.decorators.http import require_safe
 
 from lib.networks.trained_network import is_non_perfusion
 from lib.prediction.certainty.disagreement import disagreement_picture
-from lib.prediction.measurements_table import DIFFERENCES
+from lib.prediction.measurements_table import DIFFERENCES, QUALITY
 from lib.runtime.errors import UserError
 from web.analysis_queue import delete
 from web.corrections import read_correction, receive_correction
@@ -225,9 +225,21 @@ def _described(result: Result) -> dict:
             "expectedGain": result.expected_gain,
             "isCorrected": result.correction_file.exists(),
             "banner": translated(result.provenance["banner"]),
-            "differences": "; ".join(map(translated, result.provenance[DIFFERENCES].split("; "))),
+            "doubts": "; ".join(_doubts(result.provenance)),
             "pixelSpacing": result.pixel_spacing_mm,
             "threshold": result.provenance["threshold"],
             "minAreaPx": result.provenance["min_area_px"],
         }
     return described
+
+
+def _doubts(provenance: dict) -> list[str]:
+    """Why the result is less reliable: faults of the image, and differences from the training."""
+    faults = {
+        "dark": _("the image is dark"),
+        "overexposed": _("the image is overexposed"),
+        "blurred": _("the image is blurred"),
+        "small gradable part": _("a part of the image is too dark or too bright"),
+    }
+    found = [faults[name] for name in provenance[QUALITY].split("; ") if name in faults]
+    return found + [translated(text) for text in provenance[DIFFERENCES].split("; ") if text]

@@ -81,3 +81,27 @@ def test_layer_and_order_for_review_in_the_browser(web, chromium, faults, server
     page.click("#show-disagreement")
     assert not page.locator("#legend-disagreement").is_visible()
     assert faults == []
+
+
+def test_the_range_is_shown_at_the_threshold_in_the_browser(
+    web, chromium, faults, server, tmp_path, angiogram
+):
+    web.network = network(left_darkness, tta="mirrors")
+    write_png(tmp_path / "1.png", angiogram.image)
+    page = chromium.new_page()
+    page.goto(server)
+
+    def shows_the_measured_range(action) -> None:
+        with page.expect_response("**/measurement?**") as response:
+            action()
+        measured = response.value.json()
+        low, high = (f"{measured[f'ischaemic_index_{end}']:.1%}" for end in ("low", "high"))
+        page.wait_for_selector(f"#range:text('Range {low} to {high},')")
+
+    shows_the_measured_range(lambda: page.set_input_files("#files", tmp_path / "1.png"))
+    shows_the_measured_range(lambda: page.fill("#threshold", "0.7"))
+    page.click("#brush-erase")
+    box = page.locator("#canvas").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("#range:empty", state="attached")
+    assert faults == []

@@ -365,6 +365,17 @@ def test_messages_of_lib_are_translated():
     assert translated("another text") == "another text"
 
 
+def test_faults_of_the_image_are_named(web, client, angiogram):
+    send(client, png((angiogram.image * 0.1).astype(np.uint8)))
+    send(client, png(cv2.GaussianBlur(angiogram.image, (0, 0), 4)))
+    analyse_all(web)
+    dark, blurred = (r["doubts"] for r in client.get("/results/").json()["results"])
+    assert dark.split("; ")[0] == "the image is dark"
+    assert blurred == "the image is blurred"
+    client.post("/language/", {"language": "zh-hans"})
+    assert client.get("/results/").json()["results"][1]["doubts"] == "图像模糊"
+
+
 def test_errors_of_the_analysis_are_shown_in_chinese(web, client, angiogram):
     from dataclasses import replace
 
@@ -377,7 +388,7 @@ def test_errors_of_the_analysis_are_shown_in_chinese(web, client, angiogram):
     send(client, png(np.zeros((64, 64), np.uint8)))
     analyse_all(web)
     coloured, black = client.get("/results/").json()["results"]
-    assert "彩色" in coloured["differences"] and "视野直径" in coloured["differences"]
+    assert "彩色" in coloured["doubts"] and "视野直径" in coloured["doubts"]
     assert black["message"] == "视野为空（可能是全黑图像）"
     stack = BytesIO()
     frame = Image.fromarray(angiogram.image)
@@ -463,7 +474,7 @@ def test_the_page_says_how_an_image_differs_from_those_of_the_training(web, clie
     web.network = replace(network(), training_images=TrainingImages(500, 520, colour=False))
     send(client, png(angiogram.image))
     analyse_all(web)
-    same, in_colour, small = (r["differences"] for r in client.get("/results/").json()["results"])
-    assert same == ""
+    same, in_colour, small = (r["doubts"] for r in client.get("/results/").json()["results"])
+    assert same == "the image is blurred"  # 256 pixels
     assert "in colour" in in_colour
     assert "pixels, in the training 500 to 520" in small

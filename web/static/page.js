@@ -40,7 +40,7 @@ const brush = new Brush(viewer, {
   refusal: (reason) => fill(messages.notSaved, { reason }),
 });
 let isPolling = false;
-let sectorsRequest = null; // AbortController of the last request for sectors
+let measurementRequest = null; // AbortController of the last request for range and sectors
 
 // ---------------------------------------------------------------- sending
 
@@ -214,7 +214,7 @@ function show() {
   for (const link of document.querySelectorAll("[data-download]")) {
     link.href = `${selected.url}download/${link.dataset.download}?${choice}`;
   }
-  showSectors(choice);
+  showMeasurement(choice);
 }
 
 function choiceOf({ threshold, minArea, spacingGiven, fovea }) {
@@ -245,8 +245,8 @@ function showFields() {
   at("fovea-row").max = selected.height - 1;
   at("fovea-column").max = selected.width - 1;
   at("banner").textContent = selected.banner ? fill(messages.banner, { banner: selected.banner }) : "";
-  const { differences } = selected;
-  at("differences").textContent = differences ? fill(messages.differences, { differences }) : "";
+  const { doubts } = selected;
+  at("doubts").textContent = doubts ? fill(messages.doubts, { doubts }) : "";
   const time = new Date(selected.deletedAt).toLocaleTimeString(LANGUAGE, { timeStyle: "short" });
   at("kept").textContent = fill(messages.keptUntil, { time });
 }
@@ -277,13 +277,13 @@ function typedFovea() {
   show();
 }
 
-// The server measures the sectors, so that the page and the downloaded table agree.
-async function showSectors(choice) {
-  sectorsRequest?.abort();
+// The server measures the range and the sectors, so that the page and the downloaded table agree.
+async function showMeasurement(choice) {
+  measurementRequest?.abort();
   at("sectors").hidden = at("clear-fovea").hidden = !selected.fovea;
-  at("sectors-fault").textContent = "";
-  if (!selected.fovea) return;
-  const request = (sectorsRequest = new AbortController());
+  at("sectors-fault").textContent = at("range").textContent = "";
+  if (!selected.fovea && !selected.disagreement) return;
+  const request = (measurementRequest = new AbortController());
   await wait(120); // one request while a slider moves
   if (request.signal.aborted) return;
   try {
@@ -291,17 +291,28 @@ async function showSectors(choice) {
     if (request.signal.aborted) return;
     const measured = await server.measurement(selected, choice, request.signal);
     if (request.signal.aborted) return;
-    const rows = SECTORS.filter((sector) => measured[`area_px_${sector}`] !== null).map((sector) => {
-      const [index, area] = [measured[`${shareColumn}_${sector}`], measured[`area_px_${sector}`]];
-      const share = index === null ? "–" : percent.format(index);
-      return [messages[sector], share, mmText(selected, area) ?? pixelText(area)];
-    });
-    at("sectors").tBodies[0].replaceChildren(...rows.map(tableRow));
+    at("range").textContent = rangeText(measured);
+    if (selected.fovea) at("sectors").tBodies[0].replaceChildren(...sectorRows(measured).map(tableRow));
   } catch (error) {
     if (request.signal.aborted) return;
     at("sectors").hidden = true;
     at("sectors-fault").textContent = error.message;
   }
+}
+
+// Empty for a corrected outline, whose range is not known.
+function rangeText(measured) {
+  const [low, high] = ["low", "high"].map((end) => measured[`${shareColumn}_${end}`]);
+  if (low === null) return "";
+  return fill(messages.range, { low: percent.format(low), high: percent.format(high) });
+}
+
+function sectorRows(measured) {
+  return SECTORS.filter((sector) => measured[`area_px_${sector}`] !== null).map((sector) => {
+    const [index, area] = [measured[`${shareColumn}_${sector}`], measured[`area_px_${sector}`]];
+    const share = index === null ? "–" : percent.format(index);
+    return [messages[sector], share, mmText(selected, area) ?? pixelText(area)];
+  });
 }
 
 // ---------------------------------------------------------------- the table of all images
@@ -363,7 +374,7 @@ function forget(image) {
   list.remove(image);
   forgetChoicesExcept(list.all().map(({ key }) => key));
   if (image === selected) {
-    sectorsRequest?.abort();
+    measurementRequest?.abort();
     brush.use(0);
     selected = null;
     const next = list.all().find(({ state }) => state === "done");
