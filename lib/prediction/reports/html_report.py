@@ -15,7 +15,7 @@ import cv2
 
 REPORT = "report.html"
 
-THUMBNAIL_WIDTH = 300
+THUMBNAIL_WIDTH = 400
 """Pixels; twice the width on the page, for print."""
 
 _NETWORK = {
@@ -47,6 +47,31 @@ _IMAGE = {
 """Columns of the table of images, in the same way; those without a value in any row are left out."""
 
 
+_RANGE_MEANING = (
+    "the share if each probability is lowered or raised by three standard deviations of the network's views",
+    "各像素概率降低或升高三倍标准差（网络各次预测之间）时的占比",
+)
+_MEANINGS = {
+    "ischaemic_index": (
+        "share of the field of view that is outlined as not perfused",
+        "视野中被勾画为无灌注的面积占比",
+    ),
+    "ischaemic_index_low": _RANGE_MEANING,
+    "area_fraction": ("share of the field of view that is outlined", "视野中被勾画的面积占比"),
+    "area_fraction_low": _RANGE_MEANING,
+    "disagreement": (
+        "mean standard deviation of the views in and near the outlines; correct large ones first",
+        "轮廓内及附近各次预测的平均标准差；较大者应优先修正",
+    ),
+    "mean_probability": ("mean probability of the outlined pixels", "被勾画像素的平均概率"),
+    "quality": (
+        "exposure and sharpness; a result is less reliable if it is not good",
+        "曝光与清晰度；若非 good，结果可靠性较低",
+    ),
+}
+"""Explanations of columns, in English and Chinese, below the table."""
+
+
 def write_report(file: Path, entries: Iterable[Mapping[str, Any]], folder: Path) -> None:
     """Write the page.
 
@@ -71,6 +96,9 @@ def write_report(file: Path, entries: Iterable[Mapping[str, Any]], folder: Path)
         "number": len(rows),
         "headings": "".join(
             f'<th scope="col"><button type="button">{_both(*_IMAGE[n])}</button></th>' for n in columns
+        ),
+        "meanings": "".join(
+            f"<dt>{_both(*_IMAGE[n])}</dt><dd>{_both(*_MEANINGS[n])}</dd>" for n in columns if n in _MEANINGS
         ),
     }
     before, after = (Template(part).substitute(values) for part in template.split("$rows"))

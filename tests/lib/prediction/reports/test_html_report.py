@@ -22,11 +22,11 @@ HOSTILE = "<script>alert(1)</script>\" onload='x'.png"
 
 
 class Page(HTMLParser):
-    """Elements with their attributes, texts of the cells of each row, and the content of the scripts."""
+    """Elements with their attributes, texts of cells (by row) and of explained terms, content of the scripts."""
 
     def __init__(self, file):
         super().__init__()
-        self.elements, self.rows, self.script, self._open = [], [], "", []
+        self.elements, self.rows, self.explained, self.script, self._open = [], [], [], "", []
         self.feed(file.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
@@ -36,6 +36,8 @@ class Page(HTMLParser):
             self.rows.append([])
         elif tag in {"td", "th"}:
             self.rows[-1].append("")
+        elif tag == "dt":
+            self.explained.append("")
 
     def handle_endtag(self, tag):
         while self._open.pop() != tag:
@@ -46,6 +48,8 @@ class Page(HTMLParser):
             self.script += data
         elif {"td", "th"} & set(self._open):
             self.rows[-1][-1] += data
+        elif "dt" in self._open:
+            self.explained[-1] += data
 
     def attributes(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
@@ -78,7 +82,7 @@ def test_the_page_needs_nothing_else_and_allows_only_its_own_script(tmp_path):
     (picture,) = page.attributes("img")
     kind, _, data = picture["src"].partition(",")
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
-    assert kind == "data:image/jpeg;base64" and pixels.shape == (150, 300, 3)
+    assert kind == "data:image/jpeg;base64" and pixels.shape == (200, 400, 3)
     assert np.abs(pixels - np.array([200.0, 10, 10])).max() < 8
     assert not page.attributes("link") and not any({"href", "srcset"} & {*a} for _, a in page.elements)
     digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
@@ -98,7 +102,10 @@ def test_columns_are_those_that_the_rows_have(tmp_path):
         ["", "a.png", "20.0 %", "10.0–25.5 %", "0.0123", "blurred", "1"],
         ["", "b.png", "20.0 %", "", "", "", "2"],
     ]
-    assert "Range范围" not in str(written(tmp_path, [earlier]).rows)
+    assert page.explained == [*headings[1:], "Image quality图像质量"]
+    older = written(tmp_path, [earlier])
+    assert "Range范围" not in str(older.rows)
+    assert older.explained == [headings[1]]
 
 
 def test_the_report_is_written_on_request_then_kept_up_to_date_and_never_overwritten(tmp_path):
