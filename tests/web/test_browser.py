@@ -142,6 +142,14 @@ def test_correct_the_mask_with_the_brush(chromium, faults, server, tmp_path):
     assert (drawn_mask(page, tmp_path) == predicted).all()
     assert page.inner_text("#areas") == areas
 
+    page.focus("#canvas")
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "Space"):  # from the middle of the picture
+        page.keyboard.press(key)
+    disc = np.hypot(np.arange(512)[:, None] - 265.5, np.arange(512) - 275.5) <= 10
+    assert not predicted[disc].all()
+    assert (drawn_mask(page, tmp_path) != (predicted | disc)).sum() < 20  # half pixels of the canvas
+    page.click("#brush-undo")
+
     page.click("#brush-erase")
     move(page, "#brush", 100)
     page.evaluate("scrollTo(0, 0)")

@@ -258,10 +258,43 @@ export class Viewer {
       "-": () => this.zoom(0.8),
       0: () => this.fit(),
       o: () => this.onOriginal(),
+      ...(this.brush && this.#brushKeys()),
     };
     if (!this.image || !actions[event.key] || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     actions[event.key]();
+  }
+
+  // Instead of moving the picture, arrow keys move the brush by its radius; space paints or erases below it.
+  #brushKeys() {
+    const { radius, begin, end } = this.brush;
+    return {
+      ArrowLeft: () => this.#moveBrush(0, -radius),
+      ArrowRight: () => this.#moveBrush(0, radius),
+      ArrowUp: () => this.#moveBrush(-radius, 0),
+      ArrowDown: () => this.#moveBrush(radius, 0),
+      " ": () => {
+        begin(this.pointedAt ?? this.#middle());
+        end();
+      },
+    };
+  }
+
+  #moveBrush(down, right) {
+    const from = this.pointedAt ?? this.#middle();
+    const within = (position, length) => Math.min(Math.max(position, 0), length - 1);
+    const row = within(from.row + down, this.image.height);
+    const column = within(from.column + right, this.image.width);
+    this.pointedAt = { row, column };
+    const { width, height } = this.#size();
+    const [x, y] = [this.x + (column + 0.5) * this.scale, this.y + (row + 0.5) * this.scale];
+    if (x < 0 || y < 0 || x > width || y > height) this.#pan(width / 2 - x, height / 2 - y);
+    else this.draw();
+  }
+
+  // The pixel in the middle of the canvas.
+  #middle() {
+    return this.#pixel(this.#centre());
   }
 }
 
