@@ -132,10 +132,10 @@ def ways_of_published_network(configuration) -> list[Candidate]:
     """The published weights on whole images, and as their authors predicted."""
     from lib.configuration.experiment_folder import Experiment
     from lib.networks.keras_model import prediction_settings, trained_model
-    from models.folding import fold_batch_normalisation
+    from models.folding import fold_for_prediction
 
     model = trained_model(configuration, Experiment.of(configuration).weights("best"))
-    model = fold_batch_normalisation(model)
+    model = fold_for_prediction(model)
     authors = prediction_settings(model, configuration.testing_settings)
     ways = {f"{PUBLISHED}, whole image": dataclasses.replace(authors, window="whole"), SLOW: authors}
     return [

@@ -106,7 +106,7 @@ def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]
     from lib.training.callbacks import ProgressBar, StopAtNonFiniteLoss
     from lib.training.compiled_model import compile_model
     from lib.training.training_patches import PatchBatches, patch_sampler
-    from models.folding import fold_batch_normalisation
+    from models.folding import fold_for_prediction
 
     configuration = configured(name, steps)
     settings = configuration.training_settings
@@ -116,7 +116,7 @@ def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]
     else:
         model = build_model(configuration)
     # Before compiling, as in run_testing.py: a clone would copy the loss.
-    ready = fold_batch_normalisation(model)
+    ready = fold_for_prediction(model)
     compiled = compile_model(model, settings, settings.steps)
     sampler = patch_sampler(configuration, images, truth_centred_share=0)
     patches = PatchBatches(configuration, images, sampler, 0)

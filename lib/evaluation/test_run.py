@@ -37,7 +37,7 @@ from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.background import BackgroundThread
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
-from models.folding import fold_batch_normalisation
+from models.folding import fold_for_prediction
 
 GRIDS = {"all_originals": "original", "all_groundTruths": "truth", "all_predictions": "probability"}
 """Pictures of all images, and the attribute of `PredictedImage` that they show."""
@@ -119,7 +119,7 @@ def _networks(
 
 def _mean_network(networks: Sequence[tuple[Configuration, Path]], precision: str) -> keras.Model:
     """One network for prediction, whose probabilities are the mean of those of all."""
-    return mean_model([fold_batch_normalisation(trained_model(*network, precision)) for network in networks])
+    return mean_model([fold_for_prediction(trained_model(*network, precision)) for network in networks])
 
 
 def _context(

@@ -20,7 +20,7 @@ from lib.networks.keras_model import prediction_settings, recorded_training_imag
 from lib.networks.operating_point import PREDICTION_KEYS, read_operating_point
 from lib.networks.trained_network import TrainedNetwork, joined, label_of
 from lib.runtime.errors import UserError, raise_all
-from models.folding import fold_batch_normalisation
+from models.folding import fold_for_prediction
 
 SECTIONS_FIXED_BY_TRAINING = ("preprocessing", "model")
 """Sections that cannot change after the training."""
@@ -42,7 +42,7 @@ def read_keras_network(
     point = read_operating_point(experiment.operating_point, settings)
     weights = experiment.weights(settings.best_last)
     refuse_untrained(experiment, weights)
-    model = fold_batch_normalisation(trained_model(configuration, weights, point.precision))
+    model = fold_for_prediction(trained_model(configuration, weights, point.precision))
     network = TrainedNetwork(
         name=experiment.name,
         architecture=configuration.model.architecture,

@@ -26,7 +26,7 @@ from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
 from models.cost import activation_bytes_per_pixel
-from models.folding import fold_batch_normalisation
+from models.folding import fold_for_prediction
 
 CONVERSIONS = 3
 """Attempts: tf2onnx 1.17 rarely makes a wrong network, and a right one when it converts again."""
@@ -87,7 +87,7 @@ def write_onnx(
     smaller.CopyFrom(exported)
     with_float16_weights(smaller.graph)
     description = network_metadata(network, configuration, (exported.graph, smaller.graph))
-    folded = side_by_side_model([fold_batch_normalisation(member) for member in members])
+    folded = side_by_side_model([fold_for_prediction(member, upsampling=False) for member in members])
     description[BYTES_PER_PIXEL_KEY] = activation_bytes_per_pixel(folded)
     metadata = json.dumps(description, sort_keys=True)
     exported = smaller if float16_weights else exported
