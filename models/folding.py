@@ -1,7 +1,7 @@
 """Folding: batch normalisation and up-sampling become part of the convolutions, for faster prediction."""
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import count, product
 from typing import Any, TypeAlias
 
 import keras
@@ -19,11 +19,13 @@ DROPOUT_LAYERS = (layers.Dropout, layers.SpatialDropout2D, DropBlock)
 def fold_for_prediction(model: keras.Model, *, upsampling: bool = True) -> keras.Model:
     """Return a network with the same output, up to rounding, that predicts faster.
 
+    Call it when the weights are final: some layers are copies.
+
     In prediction, batch normalisation is a factor and an offset for each channel. They become part of the
     kernel and the bias of the convolution before it: this saves two passes over the features, and TensorFlow
     computes the ReLU with the convolution. A 3x3 convolution of features whose pixels were doubled becomes a
-    4x4 transposed convolution of these features, with 4 instead of 9 products a pixel; not without
-    `upsampling`. The network shares its other layers with `model`, whose output does not change.
+    4x4 transposed convolution of these features, with 4 instead of 9 products for each of them;
+    not without `upsampling`. The network shares its other layers with `model`, whose output does not change.
     """
     folding = _Folding(upsampling)
     return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=folding)
@@ -34,6 +36,7 @@ class _Folding:
 
     def __init__(self, upsampling: bool) -> None:
         self._upsampling = upsampling
+        self._numbers = count(1)
         # By the id of an output; the output is kept, so that no other tensor gets its id.
         self._convolved: dict[int, tuple[Convolution, Tensor, Tensor]] = {}
         self._doubled: dict[int, tuple[Tensor, Tensor]] = {}
@@ -68,21 +71,23 @@ class _Folding:
         features, _ = self._doubled[id(first)]
         kernel, bias = layer.get_weights()
         of_doubled, of_skip = np.split(kernel, [features.shape[-1]], axis=2)
-        same = {"padding": "same", "dtype": layer.dtype_policy}
+        number = next(self._numbers)  # not the layer's name: it may be called several times
+
+        def settings(kind: str) -> dict[str, Any]:
+            return {"dtype": layer.dtype_policy, "name": f"replaced_{number}_{kind}"}
+
         transposed = layers.Conv2DTranspose(
-            layer.filters, 4, strides=2, use_bias=not skip, name=f"{layer.name}_undoubled", **same
+            layer.filters, 4, strides=2, padding="same", use_bias=not skip, **settings("transposed")
         )
-        outputs = [transposed(features)]
+        output = transposed(features)
         transposed.set_weights([_transposed_kernel(of_doubled), *([] if skip else [bias])])
         if skip:
-            convolution = layers.Conv2D(layer.filters, 3, name=f"{layer.name}_skip", **same)
-            outputs.append(convolution(skip[0]))
+            convolution = layers.Conv2D(layer.filters, 3, padding="same", **settings("skip"))
+            output = layers.Add(**settings("sum"))([output, convolution(skip[0])])
             convolution.set_weights([of_skip, bias])
-            outputs = [layers.Add(name=f"{layer.name}_sum", dtype=layer.dtype_policy)(outputs)]
-        activation = layers.Activation(
-            layer.activation, name=f"{layer.name}_activation", dtype=layer.dtype_policy
-        )
-        return activation(outputs[0])
+        if layer.activation is keras.activations.linear:
+            return output
+        return layers.Activation(layer.activation, **settings("activation"))(output)
 
 
 def _doubles_pixels(layer: layers.Layer) -> bool:

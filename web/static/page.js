@@ -281,7 +281,9 @@ function typedFovea() {
 async function showMeasurement(choice) {
   measurementRequest?.abort();
   at("sectors").hidden = at("clear-fovea").hidden = !selected.fovea;
-  at("sectors-fault").textContent = at("range").textContent = "";
+  at("sectors-fault").textContent = "";
+  at("range").style.visibility = "hidden"; // it keeps its place, so that the slider below does not move
+  at("range").hidden = !selected.disagreement;
   if (!selected.fovea && !selected.disagreement) return;
   const request = (measurementRequest = new AbortController());
   await wait(120); // one request while a slider moves
@@ -292,6 +294,7 @@ async function showMeasurement(choice) {
     const measured = await server.measurement(selected, choice, request.signal);
     if (request.signal.aborted) return;
     at("range").textContent = rangeText(measured);
+    at("range").style.visibility = "visible";
     if (selected.fovea) at("sectors").tBodies[0].replaceChildren(...sectorRows(measured).map(tableRow));
   } catch (error) {
     if (request.signal.aborted) return;

@@ -32,6 +32,7 @@ export class Viewer {
   // image: { picture, width, height, fill, outline, fieldOfView, fovea, spacing }
   show(image) {
     const isAnother = image !== this.image;
+    if (isAnother) this.pointedAt = null;
     this.image = image;
     if (isAnother) this.fit();
     else this.draw();
@@ -40,6 +41,7 @@ export class Viewer {
   setBrush(brush) {
     if (this.isPainting) this.#endPainting(true);
     this.brush = brush;
+    if (!brush) this.pointedAt = null;
     this.draw();
   }
 
@@ -262,7 +264,7 @@ export class Viewer {
     };
     if (!this.image || !actions[event.key] || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    actions[event.key]();
+    if (event.key !== " " || !event.repeat) actions[event.key]();
   }
 
   // Instead of moving the picture, arrow keys move the brush by its radius; space paints or erases below it.
@@ -274,14 +276,15 @@ export class Viewer {
       ArrowUp: () => this.#moveBrush(-radius, 0),
       ArrowDown: () => this.#moveBrush(radius, 0),
       " ": () => {
-        begin(this.pointedAt ?? this.#middle());
+        this.#moveBrush(0, 0); // into view
+        begin(this.pointedAt);
         end();
       },
     };
   }
 
   #moveBrush(down, right) {
-    const from = this.pointedAt ?? this.#middle();
+    const from = this.pointedAt ?? this.#pixel(this.#centre());
     const within = (position, length) => Math.min(Math.max(position, 0), length - 1);
     const row = within(from.row + down, this.image.height);
     const column = within(from.column + right, this.image.width);
@@ -290,11 +293,6 @@ export class Viewer {
     const [x, y] = [this.x + (column + 0.5) * this.scale, this.y + (row + 0.5) * this.scale];
     if (x < 0 || y < 0 || x > width || y > height) this.#pan(width / 2 - x, height / 2 - y);
     else this.draw();
-  }
-
-  // The pixel in the middle of the canvas.
-  #middle() {
-    return this.#pixel(this.#centre());
   }
 }
 

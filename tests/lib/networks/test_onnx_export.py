@@ -9,15 +9,18 @@ import onnx
 import onnxruntime
 import pytest
 
+import models
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
 from lib.networks.from_experiments import read_keras_ensemble, read_keras_network
 from lib.networks.from_onnx import read_onnx_network
 from lib.networks.keras_model import trained_model
-from lib.networks.onnx_export import export, onnx_mean, onnx_model, with_float16_weights
-from lib.networks.onnx_metadata import METADATA_KEY
+from lib.networks.onnx_export import export, onnx_mean, onnx_model, with_float16_weights, write_onnx
+from lib.networks.onnx_metadata import BYTES_PER_PIXEL_KEY, METADATA_KEY
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
+from models.cost import activation_bytes_per_pixel
+from models.folding import fold_for_prediction
 
 # The exporter of Keras uses np.object, for which numpy gives a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")
@@ -72,6 +75,16 @@ def test_the_file_has_the_tiles_of_the_ensemble_and_these_are_smaller_than_those
     assert network.testing_settings == ensemble.testing_settings
     (member, _) = read_keras_network(members[0], settings)
     assert member.testing_settings.tile_size > network.testing_settings.tile_size
+
+
+def test_the_stated_memory_is_that_of_the_layers_in_the_file(members, tmp_path):
+    network, _ = read_keras_network(members[0], [NUMBER])
+    model = models.build("retina_unet", filters=(4, 8), dropout=0.1)
+    write_onnx([model], network, read_configuration(members[0].configuration), tmp_path / "1.onnx")
+    (stored,) = onnx.load(tmp_path / "1.onnx").metadata_props
+    stated = json.loads(stored.value)[BYTES_PER_PIXEL_KEY]
+    assert stated == activation_bytes_per_pixel(fold_for_prediction(model, upsampling=False))
+    assert stated > 1.5 * activation_bytes_per_pixel(fold_for_prediction(model))
 
 
 def test_the_default_file_is_in_the_folder_of_the_ensemble(members):
