@@ -100,8 +100,7 @@ def test_the_range_is_shown_at_the_threshold_in_the_browser(
 
     shows_the_measured_range(lambda: page.set_input_files("#files", tmp_path / "1.png"))
     shows_the_measured_range(lambda: page.fill("#threshold", "0.7"))
-    page.fill("#brush", "100")
-    page.click("#brush-erase")
+    page.click("#brush-add")
     page.evaluate("scrollTo(0, 0)")
     box = page.locator("#canvas").bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
