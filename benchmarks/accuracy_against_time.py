@@ -5,15 +5,12 @@
 
 EXPERIMENT is the folder of a tested `w_net`, e.g. of configurations/drive_best.txt. PYTHON is an interpreter
 with PyTorch; the network there gets the weights of EXPERIMENT. All predict the test images of DRIVE one by
-one, in turn; the time is the median of an image, without preprocessing. Writes
+one, in turn; the time is that of the network alone, median of the images. Writes
 docs/results/accuracy_against_time.{json,md,png}.
 """
 
-import argparse
 import dataclasses
-import pickle
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import Claim, machine, write_report
-from benchmarks.published_network import CONFIGURATION, configured, imported_experiment
+from benchmarks.published_network import CONFIGURATION, configured, imported_experiment, published_parser
+from benchmarks.pytorch_process import PyTorch
+from lib.configuration.sections import Preprocessing, TestingSettings
+from lib.datasets.prepared_hdf5 import PreparedImage
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import PROJECT
 
@@ -30,48 +30,53 @@ MIRRORED = "four mirror images"
 PUBLISHED = "retina-unet, published weights"
 SLOW = f"{PUBLISHED}, stride 5"
 FORMATS = ("contiguous_format", "channels_last")
+SAME_NETWORK = ("w_net, Keras", *(f"w_net, PyTorch, {one}" for one in FORMATS))
+LARGEST_DIFFERENCE = 1e-3
+"""Of a probability of the first image, by rounding."""
 
 
 @dataclass
 class Candidate:
-    """A way to predict an image, and what it gave."""
+    """A way to predict an image, and what it gave.
+
+    `predict` gives the probabilities of a batch and the seconds that they took.
+    """
 
     name: str
-    preprocessing: object
-    settings: object
+    preprocessing: Preprocessing
+    settings: TestingSettings
     threshold: float
-    predict: Callable[[np.ndarray], np.ndarray]
+    predict: Callable[[np.ndarray], tuple[np.ndarray, float]]
     scores: list[np.ndarray] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
-    def run(self, image) -> None:
+    def run(self, image: PreparedImage) -> None:
         """Predict an image, and keep the probabilities in the field of view and the time."""
         from lib.images.preprocessing import preprocess
         from lib.prediction.sliding_window import predict_stored_size
 
+        taken = 0.0
+
+        def predict(images: np.ndarray) -> np.ndarray:
+            nonlocal taken
+            found, seconds = self.predict(images)
+            taken += seconds
+            return found
+
         levels = preprocess(image.original, image.field_of_view, self.preprocessing)
-        started = time.perf_counter()
-        found = predict_stored_size(self.predict, levels, image.field_of_view, self.settings)
-        self.seconds.append(time.perf_counter() - started)
+        found = predict_stored_size(predict, levels, image.field_of_view, self.settings)
+        self.seconds.append(taken)
         self.scores.append(found[image.field_of_view > 0])
 
 
-class PyTorch:
-    """pytorch_w_net.py in a process, which waits while others are measured."""
+def timed(predict: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], tuple[np.ndarray, float]]:
+    """The same predictions, with the seconds."""
 
-    def __init__(self, python: Path, weights: Path, memory_format: str) -> None:
-        script = PROJECT / "benchmarks" / "pytorch_w_net.py"
-        command = [python, script, weights, memory_format]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def predict_timed(images: np.ndarray) -> tuple[np.ndarray, float]:
+        started = time.perf_counter()
+        return predict(images), time.perf_counter() - started
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        pickle.dump(images, self._process.stdin)
-        self._process.stdin.flush()
-        return pickle.load(self._process.stdout)
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
+    return predict_timed
 
 
 def write_weights(model, file: Path) -> None:
@@ -112,16 +117,17 @@ def ways_of_w_net(experiment, folder: Path, python: Path | None) -> tuple[list[C
     exported = folder / "w_net.onnx"
     write_onnx([model], network, configuration, exported)
     engines = {"Keras": network.predict, "onnxruntime": read_onnx_network(exported).predict}
+    engines = {name: timed(predict) for name, predict in engines.items()}
     mirrors = dataclasses.replace(network.testing_settings, tta="mirrors")
-    ways = [(f"{name}, {MIRRORED}", predict, mirrors) for name, predict in engines.items()]
+    mirrored = [(f"{name}, {MIRRORED}", predict, mirrors) for name, predict in engines.items()]
     processes = []
     if python:
         weights = folder / "weights.npz"
         write_weights(model, weights)
-        processes = [PyTorch(python, weights, memory_format) for memory_format in FORMATS]
-        engines |= {f"PyTorch, {f}": one.predict for f, one in zip(FORMATS, processes, strict=True)}
+        processes = [PyTorch(python, "pytorch_w_net.py", weights, one) for one in FORMATS]
+        engines |= {f"PyTorch, {f}": process.ask for f, process in zip(FORMATS, processes, strict=True)}
     single = dataclasses.replace(network.testing_settings, tta="none")
-    ways = [(name, predict, single) for name, predict in engines.items()] + ways
+    ways = [*((name, predict, single) for name, predict in engines.items()), *mirrored]
     return [
         Candidate(f"w_net, {name}", network.preprocessing, settings, network.threshold, predict)
         for name, predict, settings in ways
@@ -139,7 +145,7 @@ def ways_of_published_network(configuration) -> list[Candidate]:
     authors = prediction_settings(model, configuration.testing_settings)
     ways = {f"{PUBLISHED}, whole image": dataclasses.replace(authors, window="whole"), SLOW: authors}
     return [
-        Candidate(name, configuration.preprocessing, settings, 0.5, model.predict_on_batch)
+        Candidate(name, configuration.preprocessing, settings, 0.5, timed(model.predict_on_batch))
         for name, settings in ways.items()
     ]
 
@@ -155,6 +161,8 @@ def scored(candidates: list[Candidate], images: list) -> dict[str, dict[str, flo
         for candidate in candidates:
             candidate.run(image)
         print(f"image {number} of {len(images)}", flush=True)
+        if number == 1:
+            refuse_other_probabilities(candidates)
     truth = np.concatenate([image.truth[image.field_of_view > 0] for image in images]) > 0
     return {
         candidate.name: {
@@ -164,6 +172,14 @@ def scored(candidates: list[Candidate], images: list) -> dict[str, dict[str, flo
         }
         for candidate in candidates
     }
+
+
+def refuse_other_probabilities(candidates: list[Candidate]) -> None:
+    """End the benchmark if PyTorch does not compute the same as Keras."""
+    (keras, *_), *others = (one.scores for one in candidates if one.name in SAME_NETWORK)
+    for scores, *_ in others:
+        if (difference := np.abs(scores - keras).max()) > LARGEST_DIFFERENCE:
+            raise SystemExit(f"a probability of PyTorch differs from that of Keras by {difference:.2g}")
 
 
 def draw(file: Path, rows: dict[str, dict[str, float]]) -> None:
@@ -181,7 +197,7 @@ def draw(file: Path, rows: dict[str, dict[str, float]]) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.margins(0.08)
-    axes.set_xlabel("Seconds an image (2 cores, logarithmic)")
+    axes.set_xlabel("Seconds an image, logarithmic")
     axes.set_ylabel("AUC-ROC, DRIVE test images, field of view")
     legend_below(axes)
     save_figure(figure, file)
@@ -189,10 +205,8 @@ def draw(file: Path, rows: dict[str, dict[str, float]]) -> None:
 
 def main() -> None:
     """Measure, and write the three files."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = published_parser(__doc__)
     parser.add_argument("experiment", type=Path, metavar="EXPERIMENT")
-    parser.add_argument("--images", type=Path, required=True, metavar="DRIVE")
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE.h5")
     parser.add_argument("--torch-python", type=Path, metavar="PYTHON")
     arguments = parser.parse_args()
     start_keras()
@@ -217,7 +231,7 @@ def main() -> None:
     draw(report.with_suffix(".png"), rows)
     lines = [
         "Test images of DRIVE, field of view pooled; F1 at the threshold of the validation images (`w_net`),",
-        "at .5 for retina-unet; seconds: median of an image, without preprocessing, all ways in turn.",
+        "at .5 for retina-unet; seconds of the network alone, median of the images, all ways in turn.",
         "",
         "![AUC against seconds](accuracy_against_time.png)",
         "",

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.measuring import Claim, machine, peak_memory, write_report
 from benchmarks.prediction_latency import on_keras
-from benchmarks.published_network import CONFIGURATION, configured, imported_experiment, parse_arguments
+from benchmarks.published_network import CONFIGURATION, configured, imported_experiment, published_parser
 from lib.networks.batches import TILE_OVERLAP
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import PROJECT
@@ -107,7 +107,7 @@ def drive(configuration) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
+    arguments = published_parser(__doc__).parse_args()
     start_keras()
     from lib.configuration.reading import read_configuration
 

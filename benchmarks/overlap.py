@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import machine, run_process, write_report
-from benchmarks.published_network import CONFIGURATION, configured, imported_experiment, parse_arguments
+from benchmarks.published_network import CONFIGURATION, configured, imported_experiment, published_parser
 from lib.runtime.paths import PROJECT
 
 SETTINGS = {
@@ -119,7 +119,7 @@ def tables(result: dict) -> list[str]:
 def main() -> None:
     """Measure and write both files."""
     result: dict = {"settings": {}}
-    with imported_experiment(parse_arguments(__doc__)) as folder:
+    with imported_experiment(published_parser(__doc__).parse_args()) as folder:
         for name, values in SETTINGS.items():
             result["settings"][name] = measured(folder, values)
             print(name, result["settings"][name], flush=True)

@@ -21,12 +21,12 @@ def configured(folder: Path) -> list[str]:
     ]
 
 
-def parse_arguments(description: str) -> argparse.Namespace:
-    """Read the options --images and --weights."""
+def published_parser(description: str) -> argparse.ArgumentParser:
+    """Make a parser with --images and --weights."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--images", type=Path, required=True, metavar="DRIVE")
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE.h5")
-    return parser.parse_args()
+    return parser
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """retina_unet and laddernet in plain PyTorch; training_against_pytorch.py starts this file.
 
-Needs PyTorch only. Reads requests from standard input, one line of JSON each, and answers each with a line
-when the work is done. Written from the descriptions in the papers, with the same layers as in models/.
+Needs PyTorch only. Reads requests from standard input, as pickles, and answers each when the work is done.
+Written from the descriptions in the papers, with the same layers as in models/.
 """
 
-import json
+import pickle
 import sys
 from itertools import pairwise
 
@@ -152,22 +152,24 @@ class Candidate:
 
 
 def main() -> None:
+    entry, answers = sys.stdin.buffer, sys.stdout.buffer
     candidates = {}
-    about = {
-        "version": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "parameters": {
-            name: sum(p.numel() for p in build().parameters()) for name, build in NETWORKS.items()
-        },
-    }
-    print(json.dumps(about), flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        key = (request["network"], request["memory_format"])
-        if key not in candidates:
-            candidates[key] = Candidate(*key)
-        getattr(candidates[key], request["work"])(request["steps"])
-        print(json.dumps("done"), flush=True)
+    while entry.peek(1):
+        request = pickle.load(entry)
+        if request == "about":
+            parameters = {n: sum(p.numel() for p in build().parameters()) for n, build in NETWORKS.items()}
+            answer = {
+                "version": str(torch.__version__),
+                "threads": torch.get_num_threads(),
+                "parameters": parameters,
+            }
+        else:
+            key = (request["network"], request["memory_format"])
+            if key not in candidates:
+                candidates[key] = Candidate(*key)
+            answer = getattr(candidates[key], request["work"])(request["steps"])
+        pickle.dump(answer, answers)
+        answers.flush()
 
 
 if __name__ == "__main__":

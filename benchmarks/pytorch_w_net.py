@@ -2,11 +2,12 @@
 
 Needs PyTorch and NumPy only. Written from the paper (Galdran et al., Scientific Reports 12, 2022), with the
 same layers as models/w_net.py, whose weights it gets. Reads batches (N, H, W, C) float32 from standard input
-as pickles, and answers each with the probabilities, (N, H, W, 1) float32.
+as pickles, and answers each with the probabilities, (N, H, W, 1) float32, and the seconds.
 """
 
 import pickle
 import sys
+import time
 from collections import defaultdict, deque
 
 import numpy as np
@@ -113,12 +114,12 @@ def main() -> None:
     network = with_weights(sys.argv[1]).eval().to(memory_format=memory_format)
     entry, answers = sys.stdin.buffer, sys.stdout.buffer
     while entry.peek(1):
-        images = (
-            torch.from_numpy(pickle.load(entry)).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
-        )
+        images = pickle.load(entry)
+        started = time.perf_counter()
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
         with torch.inference_mode():
-            found = network(images)
-        pickle.dump(found.permute(0, 2, 3, 1).numpy(), answers)
+            found = network(x).permute(0, 2, 3, 1).numpy()
+        pickle.dump((found, time.perf_counter() - started), answers)
         answers.flush()
 
 

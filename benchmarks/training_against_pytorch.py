@@ -5,12 +5,11 @@
 PYTHON is an interpreter with PyTorch (CPU); without it only ours is measured. Batches of 32 patches of 48x48,
 Adam, binary cross-entropy. Ours trains as run_training.py does: it cuts patches during the training and
 measures accuracy. PyTorch gets patches from memory and measures nothing. Ours predicts as run_testing.py
-does, with batch normalisation folded into the convolutions; PyTorch keeps its modules as trained.
+does, with batch normalisation and the doubling of pixels folded into the convolutions; PyTorch keeps its
+modules as trained.
 """
 
-import json
 import statistics
-import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import Claim, benchmark_parser, in_turn, machine, write_report
+from benchmarks.pytorch_process import PyTorch
 from lib.configuration.reading import Configuration, read_configuration
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import PROJECT
@@ -28,32 +28,6 @@ AUTHORS = "laddernet, its authors' bottom"
 FILTERS = {"retina_unet": "32 64 128", "laddernet": "10 20 40 80", AUTHORS: "10 20 40 80 160"}
 ORIGINAL_RATE = 65
 """Patches/s of a training with retina-unet's software (Keras 2 on TensorFlow 1.15) on cores of this kind."""
-
-
-class PyTorch:
-    """benchmarks/pytorch_networks.py in a second process, which waits while others are measured."""
-
-    def __init__(self, python: Path) -> None:
-        script = PROJECT / "benchmarks" / "pytorch_networks.py"
-        self._process = subprocess.Popen(
-            [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.about = self._answer()
-
-    def work(self, **request: object) -> None:
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        self._answer()
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self) -> object:
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("the process of PyTorch has ended; its message is above")
-        return json.loads(line)
 
 
 def configured(name: str, steps: int) -> Configuration:
@@ -87,7 +61,7 @@ def laddernet_of_its_authors(filters, dropout: float):
             decoded.append(x)
         return decoded[::-1]
 
-    image, x = blocks.padded_input(2 ** (len(filters) - 1))
+    image, x = blocks.padded_input(2 ** (len(filters) - 1), 1)
     first = one_u(convolution(x, filters[0]))
     return blocks.segmentation_model(image, one_u(first[0], first)[0], "laddernet")
 
@@ -138,15 +112,14 @@ def ours(name: str, images: list, steps: int) -> tuple[dict[str, Callable], int]
 def measured(name: str, images: list, steps: int, repeats: int, pytorch: PyTorch | None) -> dict:
     """Measure patches/s of every run, by kind of work and candidate."""
     runs, parameters = ours(name, images, steps)
-    if pytorch and pytorch.about["parameters"][name] != parameters:
-        raise SystemExit(f"{name}: {parameters} parameters, {pytorch.about['parameters'][name]}")
+    if pytorch and (theirs := pytorch.ask("about")["parameters"][name]) != parameters:
+        raise SystemExit(f"{name}: {parameters} parameters, {theirs}")
     rates = {"parameters": parameters}
     for work, run in runs.items():
         candidates = {"ours": run}
         for memory_format in FORMATS if pytorch else ():
-            candidates[f"PyTorch, {memory_format}"] = partial(
-                pytorch.work, network=name, memory_format=memory_format, work=work, steps=steps
-            )
+            request = {"network": name, "memory_format": memory_format, "work": work, "steps": steps}
+            candidates[f"PyTorch, {memory_format}"] = partial(pytorch.ask, request)
         in_turn(candidates, 1)  # traces, and warms caches
         seconds = in_turn(candidates, repeats)
         rates[work] = {c: [steps * BATCH / s for s in taken] for c, taken in seconds.items()}
@@ -197,8 +170,8 @@ def main() -> None:
     about = machine("keras", "tensorflow")
     pytorch = None
     if arguments.torch_python and arguments.torch_python.is_file():
-        pytorch = PyTorch(arguments.torch_python)
-        about["versions"]["torch"] = pytorch.about["version"]
+        pytorch = PyTorch(arguments.torch_python, "pytorch_networks.py")
+        about["versions"]["torch"] = pytorch.ask("about")["version"]
     else:
         print("no --torch-python: ours are measured alone")
     images = training_images()

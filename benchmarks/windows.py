@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import Claim, machine, write_report
-from benchmarks.published_network import CONFIGURATION, configured, imported_experiment, parse_arguments
+from benchmarks.published_network import CONFIGURATION, configured, imported_experiment, published_parser
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.paths import PROJECT
 
@@ -164,7 +164,7 @@ def tables(result: dict) -> list[str]:
 
 def main() -> None:
     """Measure, choose, score and write the three files."""
-    arguments = parse_arguments(__doc__)
+    arguments = published_parser(__doc__).parse_args()
     start_keras()
     from lib.configuration.experiment_folder import Experiment
     from lib.configuration.reading import read_configuration

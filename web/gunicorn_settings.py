@@ -15,7 +15,8 @@ threads = 32
 """More than the uploads that one process accepts at a time (`settings.UPLOADS_AT_ONCE`)."""
 timeout = 60
 graceful_timeout = 15
-"""Far more than the end takes: after it, the master process kills the worker and then deletes the images."""
+"""Seconds until a worker that has not ended is killed and its images are deleted; on a loaded machine the end
+took more than 5."""
 control_socket_disable = True
 loglevel = "warning"
 

@@ -86,7 +86,8 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     `data_set` and `folds`, and `left_out = 2` if each training leaves out two folds; for repeated trainings
     `seeds`. [settings] holds `section.key = value` for all
     runs. [vary] holds `section.key = value | value ...`: each combination is run with each seed in each
-    fold. [reference] holds `source` and a published AUC-ROC for each test image.
+    fold. [reference] holds `source` and a published AUC-ROC for each test image, or `plan`: a file whose
+    [reference] holds them.
 
     Raises:
         UserError: the file, or the configuration of one of its runs, has a fault.
@@ -122,6 +123,8 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     except ValueError as error:
         raise UserError(f"{file}: [experiments] name = {head['name']!r}: expected {error}") from None
     reference = sections.get("reference", {})
+    if "plan" in reference:
+        reference = _reference_of(file, reference)
     source = reference.pop("source", "")
     base = file.parent / head["base"]
     settings = [f"{key}={value}" for key, value in sections.get("settings", {}).items()]
@@ -134,6 +137,17 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
             raise UserError(f"{file}: [vary] gives {number} runs of the name {run}")
     values = {image: _number(v, f"{file}: [reference] {image}") for image, v in reference.items()}
     return Plan(head["name"], data_set, runs, values, source)
+
+
+def _reference_of(file: Path, reference: Mapping[str, str]) -> dict[str, str]:
+    """The [reference] of the plan that [reference] `plan` names."""
+    if len(reference) > 1:
+        raise UserError(f"{file}: [reference] plan is given: expected no other key")
+    other = file.parent / reference["plan"]
+    found = ini_sections(other, f"no such file, named by [reference] plan of {file}", delimiters=("=",))
+    if not found.get("reference", {}).get("source"):
+        raise UserError(f"{other}: expected [reference] with source, since {file} names this file as plan")
+    return found["reference"]
 
 
 def _seeds(text: str, settings: Sequence[str], file: Path) -> list[int | None]:

@@ -166,7 +166,7 @@ class TestEveryArchitecture:
         assert bool(after_convolutions) == batch_normalisation
         assert not {layer.name for layer in folded.layers} & after_convolutions
         doubling = any(isinstance(layer, keras.layers.UpSampling2D) for layer in folded.layers)
-        # A separable convolution, or batch normalisation before the convolution, is not folded with it.
+        # A separable convolution, or a convolution with ReLU before it, is not folded with it.
         assert doubling == (architecture in {"ldpc_net", "ldpc_sd", "resunet"})
         np.testing.assert_array_equal(predict(network, images(2, 13, 9)), expected)
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from lib.images.labelme import rasterise, read_labelme
 from lib.images.masks import without_small_areas
+from lib.prediction.certainty.image_quality import ImageQuality
 from lib.runtime.paths import PROJECT
 from tests.web.conftest import (
     analyse_all,
@@ -363,6 +364,13 @@ def test_messages_of_lib_are_translated():
         assert {text for text in shown if translated(text) != text} == set()
     assert len(shown) > 40
     assert translated("another text") == "another text"
+
+
+def test_every_fault_of_an_image_has_a_text(web):
+    from web.views import _doubts
+
+    faults = ImageQuality(0, 1, 0, 0).faults
+    assert len(_doubts({"quality": "; ".join(faults), "differs_from_training": ""})) == len(faults) == 4
 
 
 def test_faults_of_the_image_are_named(web, client, angiogram):

@@ -13,6 +13,8 @@ from typing import Any
 
 import cv2
 
+from lib.prediction.certainty.disagreement import RANGE_DEVIATIONS
+
 REPORT = "report.html"
 
 THUMBNAIL_WIDTH = 400
@@ -48,8 +50,9 @@ _IMAGE = {
 
 
 _RANGE_MEANING = (
-    "the share if each probability is lowered or raised by three standard deviations of the network's views",
-    "各像素概率降低或升高三倍标准差（网络各次预测之间）时的占比",
+    f"the share if each probability is lowered or raised by {RANGE_DEVIATIONS:g} standard deviations of the "
+    "network's views",
+    f"各像素概率降低或升高 {RANGE_DEVIATIONS:g} 倍标准差（网络各次预测之间）时的占比",
 )
 _MEANINGS = {
     "ischaemic_index": (
@@ -60,13 +63,13 @@ _MEANINGS = {
     "area_fraction": ("share of the field of view that is outlined", "视野中被勾画的面积占比"),
     "area_fraction_low": _RANGE_MEANING,
     "disagreement": (
-        "mean standard deviation of the views in and near the outlines; correct large ones first",
-        "轮廓内及附近各次预测的平均标准差；较大者应优先修正",
+        "mean standard deviation of the views in and near the outlines (order of review: review_order.csv)",
+        "轮廓内及附近各次预测的平均标准差；修正顺序见 review_order.csv",
     ),
     "mean_probability": ("mean probability of the outlined pixels", "被勾画像素的平均概率"),
     "quality": (
-        "exposure and sharpness; a result is less reliable if it is not good",
-        "曝光与清晰度；若非 good，结果可靠性较低",
+        "faults of the image, with which the result is less reliable; “good” if there are none",
+        "图像的缺陷（会降低结果可靠性）；无缺陷时为 good",
     ),
 }
 """Explanations of columns, in English and Chinese, below the table."""

@@ -48,7 +48,9 @@ def comments(file: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda f: f.name)
 def test_all_configurations_of_the_project_are_valid(file):
-    read_configuration(file)
+    configuration = read_configuration(file)
+    if configuration.data_attributes.structure == "vessels":
+        assert configuration.testing_settings.min_area_px == 0  # thin vessels are small areas
 
 
 def test_configuration_txt_has_a_comment_for_each_key():

@@ -140,6 +140,12 @@ def test_finished_runs_stay_failed_ones_are_told_and_the_table_has_the_scores(pr
         assert (table.parent / name).is_file()
 
 
+def test_a_plan_may_have_the_reference_of_another_plan():
+    plans = [read_plan(PROJECT / "configurations" / f"stare_leave_one_out{end}.txt") for end in ("", "_best")]
+    assert plans[0].reference == plans[1].reference and len(plans[0].reference) == 20
+    assert plans[1].reference_source == plans[0].reference_source != ""
+
+
 def test_what_is_laid_over_holds_for_every_run(tmp_path):
     plan = read_plan(plan_file(tmp_path), ["training settings.seed=77"])
     assert plan.runs[0].configuration.training_settings.seed == 77
@@ -171,6 +177,17 @@ def test_what_is_laid_over_holds_for_every_run(tmp_path):
             "did you mean 'unet'",
         ),
         ("[settings]", "[setings]", r"unknown section \[setings\]"),
+        (
+            "[settings]",
+            "[reference]\nplan = p.txt\nim1 = 1\n[settings]",
+            "plan is given: expected no other key",
+        ),
+        (
+            "[settings]",
+            "[reference]\nplan = p.txt\n[settings]",
+            r"p\.txt: no such file, named by \[reference\]",
+        ),
+        ("[settings]", "[reference]\nplan = plan.txt\n[settings]", r"expected \[reference\] with source"),
         ("training settings.N_epochs = 1", "training settings.N_epoch = 1", "did you mean 'N_epochs'"),
     ],
 )
