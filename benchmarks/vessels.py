@@ -2,9 +2,9 @@
 
     python -m benchmarks.vessels EXPERIMENT ...
 
-EXPERIMENT is the folder of an experiment whose test is complete. Its figures replace those with the same
-data set, split, network, configuration, pixels and test-time augmentation. Without EXPERIMENT, only the table
-is made again.
+EXPERIMENT is the folder of an experiment whose test is complete. Its figures, also those of tests with
+`path_test`, replace those with the same data set, split, network, configuration, pixels and test-time
+augmentation. Without EXPERIMENT, only the table is made again.
 """
 
 import argparse
@@ -13,8 +13,9 @@ import re
 from datetime import date
 from pathlib import Path
 
-from lib.configuration.experiment_folder import Experiment
-from lib.configuration.reading import read_configuration
+from lib.configuration.experiment_folder import PERFORMANCES, Experiment
+from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.sections import SPLIT, TESTED_FOLDER
 from lib.evaluation.performance_report import read_performances
 from lib.experiments.statistics_report import markdown_table
 from lib.runtime.atomic_files import read_json, write_text
@@ -45,10 +46,10 @@ COLUMNS = {
 
 
 def figures_of(experiment: Experiment) -> list[dict]:
-    """The figures of a test: pixels of the field of view, and of the whole image.
+    """The figures of the tests on the own data set and on others: field of view, and whole image.
 
     Raises:
-        UserError: the experiment is not tested, or not on a data set of vessels.
+        UserError: the experiment is not tested, or not trained on a data set of vessels.
     """
     if not experiment.performances.is_file():
         raise UserError(f"{experiment.folder}: not tested; run run_testing.py first")
@@ -56,23 +57,45 @@ def figures_of(experiment: Experiment) -> list[dict]:
     given = configuration.preparation.split_file
     if given is None:
         raise UserError(f"{experiment.folder}: [preparation] split_file is empty; expected that of vessels")
-    data_set, split = re.fullmatch(r"(DRIVE|STARE|CHASE_DB1)_(\w+)", given.stem).groups()
-    context = read_json(experiment.performances, "test again")["context"]
-    evaluation = read_performances(experiment.performances)
+    trained_on, _ = data_set_and_split(given.stem)
     about = {
-        "trained_on": data_set,
-        "data_set": data_set,
-        "split": split,
+        "trained_on": trained_on,
         "network": configuration.model.architecture,
         "configuration": configuration.experiment_name.name,
-        "mirrored": configuration.testing_settings.tta != "none",
-        "seconds_an_image": float(context["prediction"].split()[0]),
+        "mirrored": tested_tta(experiment, configuration) != "none",
         "training_minutes": round(sum(row["seconds"] for row in experiment.history()) / 60, 1) or None,
-        "date": date.fromtimestamp(experiment.performances.stat().st_mtime).isoformat(),
     }
+    figures = figures_in(experiment.folder, given.stem, about)
+    for results in sorted(experiment.folder.glob("on_*/")):
+        tested = experiment.folder / (results / TESTED_FOLDER).read_text(encoding="utf-8").strip()
+        how = read_json(tested / SPLIT, "prepare the data again")["how"]  # "STARE_all.json: ..."
+        figures += figures_in(results, how.partition(".json")[0], about)
+    return figures
+
+
+def data_set_and_split(name: str) -> tuple[str, str]:
+    """The parts of the name of a split file, e.g. STARE_15_5."""
+    return re.fullmatch(r"(DRIVE|STARE|CHASE_DB1)_(\w+)", name).groups()
+
+
+def tested_tta(experiment: Experiment, configuration: Configuration) -> str:
+    """The test-time augmentation of the test, which may differ from the stored configuration."""
+    if not experiment.operating_point.is_file():
+        return configuration.testing_settings.tta
+    return read_json(experiment.operating_point, "test again")["chosen_for"]["tta"]
+
+
+def figures_in(results: Path, split: str, about: dict) -> list[dict]:
+    """The figures in a folder with results; `about` is the same for all tests of the experiment."""
+    file = results / PERFORMANCES
+    evaluation = read_performances(file)
+    seconds = float(read_json(file, "test again")["context"]["prediction"].split()[0])
+    data_set, split = data_set_and_split(split)
+    day = date.fromtimestamp(file.stat().st_mtime).isoformat()
+    tested = {"data_set": data_set, "split": split, "seconds_an_image": seconds, "date": day}
     counted = {"field_of_view": evaluation.in_field_of_view, "whole_image": evaluation.whole_image}
     return [
-        {**about, "counted": pixels, "auc_roc": round(scores.auc_roc, 5), "f1": round(scores.f1, 4)}
+        {**about, **tested, "counted": pixels, "auc_roc": round(scores.auc_roc, 5), "f1": round(scores.f1, 4)}
         for pixels, scores in counted.items()
     ]
 
