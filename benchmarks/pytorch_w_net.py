@@ -16,7 +16,7 @@ from torch import nn  # noqa: TID251
 from torch.nn import functional  # noqa: TID251
 
 KERAS_EPSILON = 1e-3
-FILTERS = (8, 16, 32)
+LEVELS = 3
 
 
 class Block(nn.Module):
@@ -39,11 +39,11 @@ class Block(nn.Module):
 
 
 class U(nn.Module):
-    """A U whose skip connections concatenate, with transposed convolutions, and a 1x1 convolution."""
+    """A U of three levels, the first of width `first`, with concatenated skips and a 1x1 convolution."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, first: int):
         super().__init__()
-        first, second, bottom = FILTERS
+        second, bottom = 2 * first, 4 * first
         self.encoder = nn.ModuleList([Block(channels, first), Block(first, second), Block(second, bottom)])
         self.enlarge = nn.ModuleList(
             [nn.ConvTranspose2d(bottom, second, 2, 2), nn.ConvTranspose2d(second, first, 2, 2)]
@@ -64,13 +64,13 @@ class U(nn.Module):
 class WNet(nn.Module):
     """Two U's; the second gets the image and the logit of the first."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, first: int):
         super().__init__()
-        self.rough, self.refined = U(channels), U(channels + 1)
+        self.rough, self.refined = U(channels, first), U(channels + 1, first)
 
     def forward(self, x):
         height, width = x.shape[2:]
-        multiple = 2 ** (len(FILTERS) - 1)
+        multiple = 2 ** (LEVELS - 1)
         x = mirrored(mirrored(x, 2, -height % multiple), 3, -width % multiple)
         refined = self.refined(torch.cat([x, self.rough(x)], 1))
         return torch.sigmoid(refined)[:, :, :height, :width]
@@ -92,7 +92,7 @@ def with_weights(file: str) -> WNet:
     queues = defaultdict(deque)
     for layer in sorted(layers):  # by kind, and by number with leading zeros
         queues[layer.rstrip("0123456789")].append([layers[layer][n] for n in sorted(layers[layer])])
-    network = WNet(queues["Conv2D"][0][0].shape[2])
+    network = WNet(*queues["Conv2D"][0][0].shape[2:])
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             parameters = (module.weight, module.bias, module.running_mean, module.running_var)
