@@ -27,7 +27,7 @@ BATCH = 32  # as in the configuration, and in pytorch_networks.py
 AUTHORS = "laddernet, its authors' bottom"
 FILTERS = {"retina_unet": "32 64 128", "laddernet": "10 20 40 80", AUTHORS: "10 20 40 80 160"}
 ORIGINAL_RATE = 65
-"""Patches/s of a training with retina-unet's software (Keras 2 on TensorFlow 1.15) on 2 cores of an AMD EPYC."""
+"""Patches/s of a training with retina-unet's software (Keras 2, TensorFlow 1.15), 2 cores of an AMD EPYC."""
 
 
 def configured(name: str, steps: int) -> Configuration:
@@ -181,10 +181,10 @@ def main() -> None:
     lines = [
         f"Batches of {BATCH} patches of 48x48; {arguments.repeats} windows of {arguments.patches}, in turn.",
         "The same layers and parameters on both sides. PyTorch has its default threads and allocator.",
-        "In inference ours has batch normalisation and the doubling of pixels folded into the convolutions, as "
-        "run_testing.py has; PyTorch's modules are as trained.",
-        f"retina-unet's own stack: {ORIGINAL_RATE} patches/s on an AMD EPYC (Zen 5); on another processor the first claim "
-        "compares two machines.",
+        "In inference ours has batch normalisation and the doubling of pixels folded into the convolutions, "
+        "as run_testing.py has; PyTorch's modules are as trained.",
+        f"retina-unet's own stack: {ORIGINAL_RATE} patches/s on an AMD EPYC (Zen 5); on another one the "
+        "first claim compares two machines.",
         "",
         *table(results),
     ]
