@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lib.configuration.sections import Configuration, DataPaths, Preparation, by_validation
+from lib.configuration.sections import (
+    Configuration,
+    DataPaths,
+    Preparation,
+    Preprocessing,
+    TestingSettings,
+    by_validation,
+)
 from models import MOST_FILTERS
 
 
@@ -58,7 +65,21 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
         for name in sorted(set(names))
     }
     checks |= _auxiliary_labels_elsewhere(preparation) | _confused_negatives(paths)
-    return [f"{file}: {fault}" for fault, is_wrong in checks.items() if is_wrong]
+    faults = [fault for fault, is_wrong in checks.items() if is_wrong]
+    return [f"{file}: {fault}" for fault in faults + unknown_scale(configuration.preprocessing, testing)]
+
+
+def unknown_scale(preprocessing: Preprocessing, testing: TestingSettings) -> list[str]:
+    """A line if the angle of the tested field of view is given, but not the scale of the training."""
+    keys = ("field_of_view_diameter", "field_of_view_degrees")
+    missing = [key for key in keys if not getattr(preprocessing, key)]
+    if not (testing.test_field_of_view_degrees and missing):
+        return []
+    return [
+        f"[testing settings] test_field_of_view_degrees = {testing.test_field_of_view_degrees:g} needs the "
+        f"scale of the training: found no [preprocessing] {' and no '.join(missing)}; expected "
+        "test_field_of_view_degrees to be empty"
+    ]
 
 
 def _auxiliary_labels_elsewhere(preparation: Preparation) -> dict[str, bool]:

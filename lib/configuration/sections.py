@@ -147,6 +147,7 @@ class Preprocessing:
     gamma_epsilon: float = key(number(float, least=0, most=1))
     channels: tuple[str, ...] = key(several_of(*INPUT_CHANNELS), absent="preprocessed")
     field_of_view_diameter: int = key(number(int, least=0), absent="0")
+    field_of_view_degrees: float | None = key(optional(number(float, above=0, most=200)), absent="")
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,7 @@ class TestingSettings:
     precision: Precision | Literal["auto"] = key(either("auto", one_of(*PRECISIONS)), absent="float32")
     min_area_px: int | Literal["validation"] = key(either("validation", number(int, least=0)), absent="0")
     pixel_spacing_mm: float | None = key(optional(number(float, above=0)), absent="")
+    test_field_of_view_degrees: float | None = key(optional(number(float, above=0, most=200)), absent="")
     connectivity: bool = key(boolean, absent="False")
     figure_formats: tuple[str, ...] = key(several_of(*FIGURE_FORMATS), absent="png", repr=False)
     nohup: bool = key(boolean)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from lib.configuration.sections import Preprocessing
+from lib.configuration.sections import Preprocessing, TestingSettings
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Weights of red, green and blue: ITU-R BT.601."""
@@ -46,19 +46,33 @@ INTENSITIES = ("preprocessed", "grey", *COLOURS, "texture")
 Steps = list[tuple[str, np.ndarray]]
 
 
-def preprocess(original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing) -> np.ndarray:
+def preprocess(
+    original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing, relative_angle: float = 1
+) -> np.ndarray:
     """Resample one image and compute its input channels.
 
     Args:
         original: (H, W) or (H, W, 3) uint8.
         field_of_view: (H, W) uint8 in {0, 1}; for the size, and for statistics that are local.
         settings: section [preprocessing].
+        relative_angle: see the function of this name.
 
     Returns:
         (h, w, C) uint8 levels, h and w from `network_shape`, C as in `settings.channels`; they need a quarter
         of the memory of `network_input`.
     """
-    return np.stack([steps[-1][1] for steps in _steps(original, field_of_view, settings)], axis=-1)
+    steps_of_channels = _steps(original, field_of_view, settings, relative_angle)
+    return np.stack([steps[-1][1] for steps in steps_of_channels], axis=-1)
+
+
+def relative_angle(settings: Preprocessing, testing: TestingSettings) -> float:
+    """Angle of the tested field of view, as a multiple of the angle of those in the training.
+
+    A degree of the retina then has as many pixels as in the training. 1 if `test_field_of_view_degrees` is
+    not given; it needs `field_of_view_degrees`.
+    """
+    tested, trained = testing.test_field_of_view_degrees, settings.field_of_view_degrees
+    return tested / trained if tested and trained else 1
 
 
 def network_input(levels: np.ndarray) -> np.ndarray:
@@ -68,7 +82,7 @@ def network_input(levels: np.ndarray) -> np.ndarray:
 
 def preprocessing_steps(original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing) -> Steps:
     """The image after each step of each channel: [(title, (h, w) uint8), ...]."""
-    return [step for steps in _steps(original, field_of_view, settings) for step in steps]
+    return [step for steps in _steps(original, field_of_view, settings, 1) for step in steps]
 
 
 def neutral_levels(settings: Preprocessing) -> np.ndarray:
@@ -90,16 +104,18 @@ def field_of_view_diameter(field_of_view: np.ndarray) -> int:
     return max(sides) or max(field_of_view.shape)
 
 
-def network_shape(field_of_view: np.ndarray, settings: Preprocessing) -> tuple[int, int]:
+def network_shape(
+    field_of_view: np.ndarray, settings: Preprocessing, relative_angle: float = 1
+) -> tuple[int, int]:
     """Height and width at which the network sees an image with the field of view (H, W).
 
-    The stored size; or, with `field_of_view_diameter`, the size with this diameter and the same aspect,
-    rounded to whole pixels.
+    The stored size; or, with `field_of_view_diameter`, the size with this diameter, multiplied by
+    `relative_angle`, and the same aspect, rounded to whole pixels.
     """
     height, width = field_of_view.shape
     if not settings.field_of_view_diameter:
         return height, width
-    scale = settings.field_of_view_diameter / field_of_view_diameter(field_of_view)
+    scale = settings.field_of_view_diameter * relative_angle / field_of_view_diameter(field_of_view)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
@@ -121,66 +137,78 @@ def resample_mask(mask: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return (resample(mask.astype(np.float32), shape) >= 0.5).astype(np.uint8)
 
 
-def local_contrast(grey: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
+def local_contrast(grey: np.ndarray, field_of_view: np.ndarray, relative_angle: float = 1) -> np.ndarray:
     """Grey minus its local mean, divided by its local standard deviation; see `normalise_locally`.
 
-    The Gaussian has `LOCAL_CONTRAST_SIGMA`, scaled with the diameter of the field of view.
+    The Gaussian has `LOCAL_CONTRAST_SIGMA`, scaled with the diameter of the field of view and divided by
+    `relative_angle`.
 
     Returns:
         (H, W) float32: 0 to 255 for -3 to 3 standard deviations; the neutral level outside the field of view.
     """
-    sigma = LOCAL_CONTRAST_SIGMA * field_of_view_diameter(field_of_view) / REFERENCE_DIAMETER
+    sigma = LOCAL_CONTRAST_SIGMA * _relative_diameter(field_of_view, relative_angle)
     # A Gaussian of at least 6 pixels in the reduced image: within 1 % of the one at full size.
     reduction = max(1, int(sigma / 6))
     levels = normalise_locally(grey.astype(np.float32), field_of_view, sigma, reduction)
     return np.where(field_of_view > 0, levels, np.float32(NEUTRAL_LEVELS["local_contrast"]))
 
 
-def texture(grey: np.ndarray, field_of_view: np.ndarray) -> np.ndarray:
+def texture(grey: np.ndarray, field_of_view: np.ndarray, relative_angle: float = 1) -> np.ndarray:
     """Local root mean square of the fine structures of (H, W) grey: of grey minus its Gaussian blur.
 
-    `TEXTURE_BLUR_SIGMA` and `TEXTURE_SIGMA` are scaled with the diameter of the field of view; pixels outside
-    the field of view have no weight.
+    `TEXTURE_BLUR_SIGMA` and `TEXTURE_SIGMA` are scaled with the diameter of the field of view and divided by
+    `relative_angle`; pixels outside the field of view have no weight.
 
     Returns:
         (H, W) float32 in [0, 255]: the root of the root mean square, 255 for `LARGEST_TEXTURE`, so that weak
         textures differ by several levels; 0 outside the field of view.
     """
-    scale = field_of_view_diameter(field_of_view) / REFERENCE_DIAMETER
+    scale = _relative_diameter(field_of_view, relative_angle)
     grey, inside = grey.astype(np.float32), field_of_view.astype(np.float32)
     fine = grey - _local_mean(grey, inside, TEXTURE_BLUR_SIGMA * scale)
     mean_square = np.maximum(_local_mean(fine**2, inside, TEXTURE_SIGMA * scale), 0)
     return 255 * np.minimum(mean_square / np.float32(LARGEST_TEXTURE**2), 1) ** np.float32(0.25) * inside
 
 
-_CHANNELS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "grey": lambda grey, field_of_view: grey,
+def _relative_diameter(field_of_view: np.ndarray, relative_angle: float) -> float:
+    """Diameter for the angle of the training, as a multiple of `REFERENCE_DIAMETER`."""
+    return field_of_view_diameter(field_of_view) / relative_angle / REFERENCE_DIAMETER
+
+
+_CHANNELS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
+    "grey": lambda grey, field_of_view, relative_angle: grey,
     "local_contrast": local_contrast,
     "texture": texture,
 }
 """Channels of one step, from the image in one channel and the field of view, both at the stored size."""
 
 
-def _steps(original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing) -> list[Steps]:
+def _steps(
+    original: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing, relative_angle: float
+) -> list[Steps]:
     """The steps of each channel; the last one is the channel."""
-    grey, shape = one_channel(original, settings.channel), network_shape(field_of_view, settings)
+    grey = one_channel(original, settings.channel)
+    shape = network_shape(field_of_view, settings, relative_angle)
     found = []
     for name in settings.channels:
         if name == "preprocessed":
-            found.append(
-                _steps_of_preprocessed(resample(grey, shape), resample_mask(field_of_view, shape), settings)
-            )
+            inside = resample_mask(field_of_view, shape)
+            found.append(_steps_of_preprocessed(resample(grey, shape), inside, settings, relative_angle))
         else:
             # Fine structures must be measured before an image is reduced.
             measured = (
-                one_channel(original, name) if name in COLOURS else _CHANNELS[name](grey, field_of_view)
+                one_channel(original, name)
+                if name in COLOURS
+                else _CHANNELS[name](grey, field_of_view, relative_angle)
             )
             levels = resample(measured, shape)
             found.append([(name.replace("_", " "), np.rint(levels).astype(np.uint8))])
     return found
 
 
-def _steps_of_preprocessed(grey: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing) -> Steps:
+def _steps_of_preprocessed(
+    grey: np.ndarray, field_of_view: np.ndarray, settings: Preprocessing, relative_angle: float
+) -> Steps:
     """Standardisation, local normalisation, CLAHE and gamma of (h, w) float64."""
     steps = [(settings.channel, grey)]
     if settings.standardise == "retina_unet":
@@ -189,8 +217,8 @@ def _steps_of_preprocessed(grey: np.ndarray, field_of_view: np.ndarray, settings
         sigma = settings.local_normalisation_sigma
         steps.append(("local normalisation", normalise_locally(steps[-1][1], field_of_view, sigma)))
     if settings.clahe_clip_limit:
-        tiles = (settings.clahe_tile_grid, settings.clahe_tile_grid)
-        clahe = cv2.createCLAHE(settings.clahe_clip_limit, tiles)
+        tiles = max(1, round(settings.clahe_tile_grid * relative_angle))
+        clahe = cv2.createCLAHE(settings.clahe_clip_limit, (tiles, tiles))
         steps.append(("CLAHE", clahe.apply(steps[-1][1].astype(np.uint8))))
     exponent = settings.gamma if settings.gamma_exponent == "direct" else 1 / settings.gamma
     table = gamma_table(exponent, settings.gamma_epsilon)

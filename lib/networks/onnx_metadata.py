@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from lib.configuration.banner import parse_info_banner
+from lib.configuration.consistency import unknown_scale
 from lib.configuration.reading import Configuration, apply_overrides, read_section
 from lib.networks.trained_network import TrainedNetwork, TrainingImages, label_of
 from lib.runtime.errors import UserError
@@ -27,8 +28,16 @@ STORED_SECTIONS = ("preprocessing", "testing settings")
 SEEN_IMAGES_KEY = "seen_images_sha256"
 """Key of the description for the SHA-256 of the images that the training has used. It holds no file names."""
 
-CHANGEABLE_KEYS = ("threshold", "min_area_px", "pixel_spacing_mm", "test_batch_size", "precision")
-"""Keys of [testing settings] that may change after the export, since probabilities stay almost the same."""
+CHANGEABLE_KEYS = (
+    "threshold",
+    "min_area_px",
+    "pixel_spacing_mm",
+    "test_field_of_view_degrees",
+    "test_batch_size",
+    "precision",
+)
+"""Keys of [testing settings] that may change after the export: the probabilities of images of the same angle
+stay almost the same."""
 
 TRAINING_IMAGES_KEY = "training_images"
 """Key of the description for scale and colour of the training images."""
@@ -210,6 +219,8 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
     for section in STORED_SECTIONS:
         where = f"--set over {file}" if section in {of for of, _ in changed} else source
         fields[section.replace(" ", "_")] = read_section(section, texts[section], where)
+    for fault in unknown_scale(fields["preprocessing"], fields["testing_settings"]):
+        raise UserError(f"{file}: {fault}")
     for name in ("threshold", "min_area_px"):
         if ("testing settings", name) in changed:
             fields[name] = getattr(fields["testing_settings"], name)

@@ -9,7 +9,7 @@ from lib.configuration.banner import Banner
 from lib.images.checked_files import dicom_functions
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.info_banner import banner_to_cut, with_strip
-from lib.images.preprocessing import field_of_view_diameter, is_in_colour, preprocess
+from lib.images.preprocessing import field_of_view_diameter, is_in_colour, preprocess, relative_angle
 from lib.images.reading import read_image
 from lib.networks.trained_network import TrainedNetwork, is_non_perfusion
 from lib.prediction.certainty.disagreement import disagreement_map
@@ -56,8 +56,9 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     field_of_view = detect_field_of_view(original, path)
     if not field_of_view.any():
         raise UserError(f"{path}: its field of view is empty (a black image?)")
-    levels = preprocess(original, field_of_view, network.preprocessing)
     settings = network.testing_settings
+    angle = relative_angle(network.preprocessing, settings)
+    levels = preprocess(original, field_of_view, network.preprocessing, angle)
     views = predict_views(network.predict, levels, settings)
     probability = at_stored_size(mean_of_views(views), field_of_view, settings) * field_of_view
     disagreement = disagreement_map(views, field_of_view, settings.logit_shift)
@@ -86,6 +87,7 @@ def differences_from_training(network: TrainedNetwork, prediction: Prediction) -
         found["grey"] = "it is grey, but the network was trained on images in colour"
     diameter = field_of_view_diameter(prediction.field_of_view)
     if resampled := network.preprocessing.field_of_view_diameter:
+        resampled = round(resampled * relative_angle(network.preprocessing, network.testing_settings))
         if diameter < resampled:
             found["few pixels"] = (
                 f"its field of view is only {diameter} pixels across, and the network analyses {resampled}: "

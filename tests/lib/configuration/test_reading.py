@@ -204,6 +204,12 @@ def test_a_file_that_is_older_than_a_key_keeps_its_meaning(tmp_path):
         ("threshold = 0.5", "threshold = nan", "threshold = 'nan'"),
         ("stride_height = 48", "stride_height = 97", "stride_height = 97: expected at most test_patch_height = 96"),
         ("weight_decay = 0", "weight_decay = 0.1", "weight_decay = 0.1: expected 0 for optimizer = adam, or optimizer = adamw"),
+        (
+            "test_field_of_view_degrees =",
+            "test_field_of_view_degrees = 30",
+            "test_field_of_view_degrees = 30 needs the scale of the training: found no [preprocessing] "
+            "field_of_view_diameter and no field_of_view_degrees",
+        ),
         ("rotation = 0", "rotation = 181", "rotation = '181': expected a number at least 0 and at most 180"),
         ("weight_average = 0", "weight_average = 1", "weight_average = '1': expected a number at least 0 and at most 0.9999"),
         ("inside_FOV = False", "inside_FOV = maybe", "inside_FOV = 'maybe': expected True or False"),

@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import cv2
 import h5py
@@ -105,3 +106,24 @@ def test_probabilities_of_resampled_images_have_the_stored_size(prepared, diamet
         # The levels of the network are whole numbers.
         np.testing.assert_allclose(case.probability[away], expected[away], atol=0.6 / 255)
         assert away.mean() > 0.3
+
+
+def test_only_test_images_have_the_angle_of_the_test(prepared):
+    shapes = []
+
+    def levels_seen(batch: np.ndarray) -> np.ndarray:
+        shapes.append(max(batch.shape[1:3]))
+        return batch
+
+    model = SimpleNamespace(predict_on_batch=levels_seen)
+    settings = ("field_of_view_diameter=60", "field_of_view_degrees=45", "channels=grey")
+    settings = [f"preprocessing.{setting}" for setting in settings]
+    sizes = {}
+    for part in ("validation", "test"):
+        for degrees in ("", "30"):
+            more = f"testing settings.test_field_of_view_degrees={degrees}"
+            configuration = tiny_configuration(prepared, *settings, more, "testing settings.window=whole")
+            list(predict_part(model, configuration, configuration.testing_settings, part, 1))
+            sizes[part, degrees] = shapes.pop()
+    assert sizes["validation", "30"] == sizes["validation", ""]
+    assert sizes["test", "30"] == pytest.approx(sizes["test", ""] * 30 / 45, abs=1)

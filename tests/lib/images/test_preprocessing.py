@@ -210,6 +210,26 @@ def test_texture_is_the_local_root_mean_square_of_the_fine_structures():
     np.testing.assert_allclose(texture(grey, view), expected, atol=0.6)
 
 
+@pytest.mark.parametrize("channel", ["grey", "local_contrast", "texture"])
+def test_an_image_of_a_smaller_angle_has_the_scale_of_the_training(channel):
+    settings = dataclasses.replace(DEFAULT, channels=(channel,), field_of_view_diameter=180)
+    image = photograph(14, (384, 384))
+    whole = preprocess(image, circle(384, 360), settings)
+    # A camera that shows the inner two thirds of the angle.
+    smaller = preprocess(image[64:320, 64:320], circle(256, 240), settings, relative_angle=2 / 3)
+    assert smaller.shape == (128, 128, 1)
+    difference = np.abs(smaller[44:84, 44:84].astype(int) - whole[76:116, 76:116])
+    assert difference.max() <= (2 if channel == "local_contrast" else 0)
+
+
+def test_the_tiles_of_clahe_have_the_angle_of_the_training():
+    image, view = photograph(15), np.ones((80, 90), np.uint8)
+    three = dataclasses.replace(DEFAULT, clahe_tile_grid=3)
+    two = dataclasses.replace(DEFAULT, clahe_tile_grid=2)
+    found = preprocess(image, view, three, relative_angle=30 / 45)
+    np.testing.assert_array_equal(found, preprocess(image, view, two))
+
+
 @pytest.mark.parametrize("channel", ["local_contrast", "texture"])
 def test_channels_of_local_statistics_do_not_depend_on_the_surround(channel):
     settings = dataclasses.replace(DEFAULT, channels=(channel,), field_of_view_diameter=100)
