@@ -89,6 +89,9 @@ def test_half_the_bits_give_nearly_the_same_scores_and_testing_says_which_it_too
             "experiment name.name=precise",
             f"testing settings.precision={precision}",
             "testing settings.pixel_spacing_mm=0.01",
+            "preprocessing.field_of_view_diameter=120",
+            "preprocessing.field_of_view_degrees=45",
+            "testing settings.test_field_of_view_degrees=37.5",
         )
 
     experiment = train(tiny("float32"))
@@ -98,6 +101,7 @@ def test_half_the_bits_give_nearly_the_same_scores_and_testing_says_which_it_too
         context = json.loads((experiment.folder / "performances.json").read_text())["context"]
         assert f" in {precision}, " in context["prediction"]
         assert context["tolerances of NSD"].startswith("0.02, 0.05, 0.1 mm, at 0.01 mm a pixel")
+        assert context["field of view"] == "37.5 degrees, in the training 45"
     assert found["float32"] != found["mixed_bfloat16"]
     assert found["float32"] == pytest.approx(found["mixed_bfloat16"], abs=0.005)
     run_test(tiny("auto"))
