@@ -80,8 +80,11 @@ def out_of_fold(overrides: Sequence[str]) -> Iterator[tuple[str, Judged]]:
     for together in by_folds.values():
         network = read_keras_ensemble([run.experiment for run in together], POINT)
         for _, case in read_tested_images(together[:1]):
-            levels = preprocess(case.original, case.field_of_view, network.preprocessing)
-            views = predict_views(network.predict, levels, network.testing_settings)
+            settings = network.testing_settings
+            levels = preprocess(
+                case.original, case.field_of_view, network.preprocessing, settings.relative_angle
+            )
+            views = predict_views(network.predict, levels, settings)
             mean = views.reshape(SYMMETRIES, -1, *views.shape[1:]).mean(axis=1)
             for design, shown in (("ensemble", views), ("mean, as in ONNX", mean)):
                 yield design, judged(case.name, network, shown, case.field_of_view, case.truth)

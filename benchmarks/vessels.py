@@ -3,8 +3,8 @@
     python -m benchmarks.vessels EXPERIMENT ...
 
 EXPERIMENT is the folder of an experiment whose test is complete. Its figures, also those of tests with
-`path_test`, replace those with the same data set, split, network, configuration, pixels and test-time
-augmentation. Without EXPERIMENT, only the table is made again.
+`path_test`, replace those with the same data set, split, network, configuration, pixels, angle of the field
+of view and test-time augmentation. Without EXPERIMENT, only the table is made again.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 
 from lib.configuration.experiment_folder import PERFORMANCES, Experiment
-from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.reading import read_configuration
 from lib.configuration.sections import SPLIT, TESTED_FOLDER
 from lib.evaluation.performance_report import read_performances
 from lib.experiments.statistics_report import markdown_table
@@ -26,7 +26,7 @@ FIGURES = PROJECT / "docs" / "results" / "vessels.json"
 PAGE = FIGURES.with_suffix(".md")
 BEGIN, END = "<!-- table of vessels.json -->\n", "<!-- end of the table -->\n"
 
-IDENTITY = ("trained_on", "data_set", "split", "network", "configuration", "counted", "mirrored")
+IDENTITY = ("trained_on", "data_set", "split", "network", "configuration", "counted", "angle", "mirrored")
 """Keys that together name a figure."""
 
 COLUMNS = {
@@ -36,6 +36,7 @@ COLUMNS = {
     "network": "network",
     "configuration": "configuration",
     "counted": "pixels",
+    "angle": "angle",
     "mirrored": "mirror images",
     "auc_roc": "AUC-ROC",
     "f1": "F1",
@@ -62,7 +63,6 @@ def figures_of(experiment: Experiment) -> list[dict]:
         "trained_on": trained_on,
         "network": configuration.model.architecture,
         "configuration": configuration.experiment_name.name,
-        "mirrored": tested_tta(experiment, configuration) != "none",
         "training_minutes": round(sum(row["seconds"] for row in experiment.history()) / 60, 1) or None,
     }
     figures = figures_in(experiment.folder, given.stem, about)
@@ -78,21 +78,21 @@ def data_set_and_split(name: str) -> tuple[str, str]:
     return re.fullmatch(r"(DRIVE|STARE|CHASE_DB1)_(\w+)", name).groups()
 
 
-def tested_tta(experiment: Experiment, configuration: Configuration) -> str:
-    """The test-time augmentation of the test, which may differ from the stored configuration."""
-    if not experiment.operating_point.is_file():
-        return configuration.testing_settings.tta
-    return read_json(experiment.operating_point, "test again")["chosen_for"]["tta"]
-
-
 def figures_in(results: Path, split: str, about: dict) -> list[dict]:
     """The figures in a folder with results; `about` is the same for all tests of the experiment."""
     file = results / PERFORMANCES
     evaluation = read_performances(file)
-    seconds = float(read_json(file, "test again")["context"]["prediction"].split()[0])
+    context = read_json(file, "test again")["context"]
     data_set, split = data_set_and_split(split)
-    day = date.fromtimestamp(file.stat().st_mtime).isoformat()
-    tested = {"data_set": data_set, "split": split, "seconds_an_image": seconds, "date": day}
+    tested = {
+        "data_set": data_set,
+        "split": split,
+        "mirrored": "test-time augmentation" in context,
+        # Empty for the angle of the training, to which the images are not adapted.
+        "angle": context.get("field of view", "").split(",")[0],
+        "seconds_an_image": float(context["prediction"].split()[0]),
+        "date": date.fromtimestamp(file.stat().st_mtime).isoformat(),
+    }
     counted = {"field_of_view": evaluation.in_field_of_view, "whole_image": evaluation.whole_image}
     return [
         {**about, **tested, "counted": pixels, "auc_roc": round(scores.auc_roc, 5), "f1": round(scores.f1, 4)}

@@ -71,14 +71,16 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
 
 def unknown_scale(preprocessing: Preprocessing, testing: TestingSettings) -> list[str]:
     """A line if the angle of the tested field of view is given, but not the scale of the training."""
-    keys = ("field_of_view_diameter", "field_of_view_degrees")
-    missing = [key for key in keys if not getattr(preprocessing, key)]
+    scale = {
+        "[preprocessing] field_of_view_diameter": preprocessing.field_of_view_diameter,
+        "[testing settings] training_field_of_view_degrees": testing.training_field_of_view_degrees,
+    }
+    missing = [key for key, value in scale.items() if not value]
     if not (testing.test_field_of_view_degrees and missing):
         return []
     return [
-        f"[testing settings] test_field_of_view_degrees = {testing.test_field_of_view_degrees:g} needs the "
-        f"scale of the training: found no [preprocessing] {' and no '.join(missing)}; expected "
-        "test_field_of_view_degrees to be empty"
+        f"[testing settings] test_field_of_view_degrees = {testing.test_field_of_view_degrees:g}: found no "
+        f"{' and no '.join(missing)}; expected both as in the training, or no test_field_of_view_degrees"
     ]
 
 

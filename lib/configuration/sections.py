@@ -38,10 +38,14 @@ from models import ARCHITECTURES
 def key(read: Reader, *, absent: str | None = None, repr: bool = True) -> Any:
     """Declare a key; `absent` is its text in files that are older than the key, None if it is required.
 
-    `repr = False` keeps a new key out of the hash of the settings, so that results of earlier versions stay
-    valid (`lib.prediction.folder`, which adds the relative angle to the hash).
+    `repr = False` keeps a new key that changes no prediction, or that `lib.prediction.folder` adds itself,
+    out of the hash of the settings, so that results of earlier versions stay valid.
     """
     return field(metadata={"read": read, "absent": absent}, repr=repr)
+
+
+DEGREES = optional(number(float, least=5, most=200))
+"""Reader of an angle of the field of view; the smallest of a fundus camera are 15 to 20 degrees."""
 
 
 SPLIT = "split.json"
@@ -147,9 +151,6 @@ class Preprocessing:
     gamma_epsilon: float = key(number(float, least=0, most=1))
     channels: tuple[str, ...] = key(several_of(*INPUT_CHANNELS), absent="preprocessed")
     field_of_view_diameter: int = key(number(int, least=0), absent="0")
-    field_of_view_degrees: float | None = key(
-        optional(number(float, above=0, most=200)), absent="", repr=False
-    )
 
 
 @dataclass(frozen=True)
@@ -264,12 +265,17 @@ class TestingSettings:
     precision: Precision | Literal["auto"] = key(either("auto", one_of(*PRECISIONS)), absent="float32")
     min_area_px: int | Literal["validation"] = key(either("validation", number(int, least=0)), absent="0")
     pixel_spacing_mm: float | None = key(optional(number(float, above=0)), absent="")
-    test_field_of_view_degrees: float | None = key(
-        optional(number(float, above=0, most=200)), absent="", repr=False
-    )
+    training_field_of_view_degrees: float | None = key(DEGREES, absent="", repr=False)
+    test_field_of_view_degrees: float | None = key(DEGREES, absent="", repr=False)
     connectivity: bool = key(boolean, absent="False")
     figure_formats: tuple[str, ...] = key(several_of(*FIGURE_FORMATS), absent="png", repr=False)
     nohup: bool = key(boolean)
+
+    @property
+    def relative_angle(self) -> float:
+        """Angle of the tested field of view, as a multiple of the angle in the training; 1 if not given."""
+        tested, trained = self.test_field_of_view_degrees, self.training_field_of_view_degrees
+        return tested / trained if tested and trained else 1
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from lib.configuration.reading import Configuration
 from lib.configuration.sections import TestingSettings
 from lib.datasets.prepared_hdf5 import names_and_patients, read_part
 from lib.evaluation.scoring import PredictedImage, refuse_not_finite
-from lib.images.preprocessing import preprocess, relative_angle
+from lib.images.preprocessing import preprocess
 from lib.networks.batches import HalfBatchRetry
 from lib.prediction.sliding_window import predict_stored_size
 from lib.runtime.atomic_files import remove_abandoned, written_atomically
@@ -41,7 +41,7 @@ def predict_part(
     files = configuration.data_paths.hdf5(part)
     number = len(names_and_patients(files)[:limit])
     # The validation images have the angle of the training.
-    angle = relative_angle(configuration.preprocessing, settings) if part == "test" else 1
+    angle = settings.relative_angle if part == "test" else 1
     predict = HalfBatchRetry(model.predict_on_batch)
     for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing, angle)

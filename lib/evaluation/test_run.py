@@ -81,8 +81,10 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         if darkness_threshold is None
         else "best F1 on the validation images",
     }
+    if settings.tta != "none":
+        context["test-time augmentation"] = settings.tta
     if tested := settings.test_field_of_view_degrees:
-        trained = configuration.preprocessing.field_of_view_degrees
+        trained = settings.training_field_of_view_degrees
         context["field of view"] = f"{tested:g} degrees, in the training {trained:g}"
     if spacing := settings.pixel_spacing_mm:
         tolerances = ", ".join(f"{pixels * spacing:.3g}" for pixels in TOLERANCES_PX)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from lib.configuration.sections import Preprocessing, TestingSettings
+from lib.configuration.sections import Preprocessing
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Weights of red, green and blue: ITU-R BT.601."""
@@ -55,7 +55,8 @@ def preprocess(
         original: (H, W) or (H, W, 3) uint8.
         field_of_view: (H, W) uint8 in {0, 1}; for the size, and for statistics that are local.
         settings: section [preprocessing].
-        relative_angle: see the function of this name.
+        relative_angle: angle of the field of view, as a multiple of the angle in the training. With
+            `field_of_view_diameter`, a degree of the retina has as many pixels as in the training.
 
     Returns:
         (h, w, C) uint8 levels, h and w from `network_shape`, C as in `settings.channels`; they need a quarter
@@ -63,16 +64,6 @@ def preprocess(
     """
     steps_of_channels = _steps(original, field_of_view, settings, relative_angle)
     return np.stack([steps[-1][1] for steps in steps_of_channels], axis=-1)
-
-
-def relative_angle(settings: Preprocessing, testing: TestingSettings) -> float:
-    """Angle of the tested field of view, as a multiple of the angle of those in the training.
-
-    A degree of the retina then has as many pixels as in the training. 1 if `test_field_of_view_degrees` is
-    not given; it needs `field_of_view_degrees`.
-    """
-    tested, trained = testing.test_field_of_view_degrees, settings.field_of_view_degrees
-    return tested / trained if tested and trained else 1
 
 
 def network_input(levels: np.ndarray) -> np.ndarray:

@@ -25,6 +25,9 @@ from models.folding import fold_for_prediction
 SECTIONS_FIXED_BY_TRAINING = ("preprocessing", "model")
 """Sections that cannot change after the training."""
 
+DEGREES_KEYS = ("training_field_of_view_degrees", "test_field_of_view_degrees")
+"""Keys of [testing settings] that change the probabilities of other images than those of the validation."""
+
 SECTIONS_EQUAL_IN_ENSEMBLE = ("preprocessing",)
 """Sections that must be equal in all members of an ensemble."""
 
@@ -84,7 +87,7 @@ def read_keras_ensemble(experiments: Sequence[Experiment], overrides: Sequence[s
             f"[testing settings] {key} = {getattr(c.testing_settings, key)} in {e.name}, "
             f"{getattr(first.testing_settings, key)} in {experiments[0].name}"
             for e, c in zip(experiments, configurations, strict=True)
-            for key in ("threshold", "min_area_px", *PREDICTION_KEYS)
+            for key in ("threshold", "min_area_px", *DEGREES_KEYS, *PREDICTION_KEYS)
             if getattr(c.testing_settings, key) != getattr(first.testing_settings, key)
         ],
         f"{name}: the experiments predict in different ways; choose one with --set",

@@ -32,6 +32,7 @@ CHANGEABLE_KEYS = (
     "threshold",
     "min_area_px",
     "pixel_spacing_mm",
+    "training_field_of_view_degrees",
     "test_field_of_view_degrees",
     "test_batch_size",
     "precision",
@@ -220,7 +221,7 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
         where = f"--set over {file}" if section in {of for of, _ in changed} else source
         fields[section.replace(" ", "_")] = read_section(section, texts[section], where)
     for fault in unknown_scale(fields["preprocessing"], fields["testing_settings"]):
-        raise UserError(f"{file}: {fault}")
+        raise UserError(f"{where}: {fault}")
     for name in ("threshold", "min_area_px"):
         if ("testing settings", name) in changed:
             fields[name] = getattr(fields["testing_settings"], name)

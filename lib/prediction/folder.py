@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from lib.configuration.folder_lock import folder_lock
 from lib.images.checked_files import dicom_functions, file_sha256
-from lib.images.preprocessing import relative_angle
 from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.found_images import FoundImage
 from lib.prediction.fovea import Foveae
@@ -193,6 +192,6 @@ def _settings_sha256(network: TrainedNetwork, fovea: tuple[float, float] | None)
     names = [f.name for f in dataclasses.fields(network) if f.name not in changes_nothing]
     settings = [*((name, getattr(network, name)) for name in names), fovea]
     # Results of earlier versions, which had no angle, stay valid.
-    if (angle := relative_angle(network.preprocessing, network.testing_settings)) != 1:
+    if (angle := network.testing_settings.relative_angle) != 1:
         settings.append(("relative_angle", angle))
     return hashlib.sha256(repr(settings).encode()).hexdigest()

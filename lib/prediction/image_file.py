@@ -9,7 +9,7 @@ from lib.configuration.banner import Banner
 from lib.images.checked_files import dicom_functions
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.info_banner import banner_to_cut, with_strip
-from lib.images.preprocessing import field_of_view_diameter, is_in_colour, preprocess, relative_angle
+from lib.images.preprocessing import field_of_view_diameter, is_in_colour, preprocess
 from lib.images.reading import read_image
 from lib.networks.trained_network import TrainedNetwork, is_non_perfusion
 from lib.prediction.certainty.disagreement import disagreement_map
@@ -57,8 +57,7 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     if not field_of_view.any():
         raise UserError(f"{path}: its field of view is empty (a black image?)")
     settings = network.testing_settings
-    angle = relative_angle(network.preprocessing, settings)
-    levels = preprocess(original, field_of_view, network.preprocessing, angle)
+    levels = preprocess(original, field_of_view, network.preprocessing, settings.relative_angle)
     views = predict_views(network.predict, levels, settings)
     probability = at_stored_size(mean_of_views(views), field_of_view, settings) * field_of_view
     disagreement = disagreement_map(views, field_of_view, settings.logit_shift)
@@ -75,8 +74,8 @@ def differences_from_training(network: TrainedNetwork, prediction: Prediction) -
     """How an image differs from those of the training: short name to sentence. Its result is less reliable.
 
     It may be in colour, or have another scale. With `[preprocessing] field_of_view_diameter` every image is
-    resampled to the scale of the training. Networks of earlier versions know neither; those of non-perfusion
-    expect angiograms, which are grey.
+    resampled to the diameter of the training; for another angle, to its scale. Networks of earlier versions
+    know neither; those of non-perfusion expect angiograms, which are grey.
     """
     seen, found = network.training_images, {}
     in_colour = is_in_colour(prediction.original, prediction.field_of_view)
@@ -87,7 +86,7 @@ def differences_from_training(network: TrainedNetwork, prediction: Prediction) -
         found["grey"] = "it is grey, but the network was trained on images in colour"
     diameter = field_of_view_diameter(prediction.field_of_view)
     if resampled := network.preprocessing.field_of_view_diameter:
-        resampled = round(resampled * relative_angle(network.preprocessing, network.testing_settings))
+        resampled = round(resampled * network.testing_settings.relative_angle)
         if diameter < resampled:
             found["few pixels"] = (
                 f"its field of view is only {diameter} pixels across, and the network analyses {resampled}: "

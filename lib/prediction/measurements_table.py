@@ -26,6 +26,7 @@ def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
     """How the measurements were made, for the last columns of the table."""
     spacing = prediction.pixel_spacing_mm
     differences = differences_from_training(network, prediction)
+    degrees = network.testing_settings.test_field_of_view_degrees
     quality = image_quality(prediction.original, prediction.field_of_view)
     return {
         "pixel_spacing_mm": " ".join(f"{length:g}" for length in spacing) if spacing else None,
@@ -39,6 +40,7 @@ def provenance(network: TrainedNetwork, prediction: Prediction) -> Measurement:
         "structure": network.structure,
         DIFFERENCES: "; ".join(differences.values()),
         QUALITY: "; ".join([*quality.faults, *differences]) or GOOD,
+        **({"field_of_view_degrees": degrees} if degrees else {}),
     }
 
 

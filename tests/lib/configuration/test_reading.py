@@ -207,8 +207,8 @@ def test_a_file_that_is_older_than_a_key_keeps_its_meaning(tmp_path):
         (
             "test_field_of_view_degrees =",
             "test_field_of_view_degrees = 30",
-            "test_field_of_view_degrees = 30 needs the scale of the training: found no [preprocessing] "
-            "field_of_view_diameter and no field_of_view_degrees",
+            "test_field_of_view_degrees = 30: found no [preprocessing] field_of_view_diameter and no "
+            "[testing settings] training_field_of_view_degrees; expected both",
         ),
         ("rotation = 0", "rotation = 181", "rotation = '181': expected a number at least 0 and at most 180"),
         ("weight_average = 0", "weight_average = 1", "weight_average = '1': expected a number at least 0 and at most 0.9999"),

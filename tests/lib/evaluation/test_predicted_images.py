@@ -116,8 +116,8 @@ def test_only_test_images_have_the_angle_of_the_test(prepared):
         return batch
 
     model = SimpleNamespace(predict_on_batch=levels_seen)
-    settings = ("field_of_view_diameter=60", "field_of_view_degrees=45", "channels=grey")
-    settings = [f"preprocessing.{setting}" for setting in settings]
+    settings = ["preprocessing.field_of_view_diameter=60", "preprocessing.channels=grey"]
+    settings.append("testing settings.training_field_of_view_degrees=45")
     sizes = {}
     for part in ("validation", "test"):
         for degrees in ("", "30"):

@@ -90,7 +90,7 @@ def test_half_the_bits_give_nearly_the_same_scores_and_testing_says_which_it_too
             f"testing settings.precision={precision}",
             "testing settings.pixel_spacing_mm=0.01",
             "preprocessing.field_of_view_diameter=120",
-            "preprocessing.field_of_view_degrees=45",
+            "testing settings.training_field_of_view_degrees=45",
             "testing settings.test_field_of_view_degrees=37.5",
         )
 

@@ -335,7 +335,7 @@ def test_some_settings_may_change_after_the_export(override, changed):
         ("testing settings.min_area_px=validation", "a.onnx: [testing settings] min_area_px = validation"),
         ("testing settings.threshold=7", "--set over a.onnx"),
         ("testing settings.thresh=7", "over a.onnx"),
-        ("testing settings.test_field_of_view_degrees=30", "needs the scale of the training: found no ["),
+        ("testing settings.test_field_of_view_degrees=30", "= 30: found no [preprocessing] field_of"),
     ],
 )
 def test_other_changes_are_an_error_with_file_and_setting(override, message):

@@ -154,10 +154,11 @@ def test_an_interrupted_prediction_continues_and_rows_of_other_settings_are_repl
     assert predicted() == 1 and table.read_bytes() == whole
     assert predicted(threshold=0.7) == 3
     assert {row["threshold"] for row in rows_of(table)} == {"0.7"}
-    known = dataclasses.replace(network().preprocessing, field_of_view_degrees=45)
-    other = dataclasses.replace(network().testing_settings, test_field_of_view_degrees=30)
-    assert predicted(threshold=0.7, preprocessing=known) == 0  # the angle alone changes no prediction
-    assert predicted(threshold=0.7, preprocessing=known, testing_settings=other) == 3
+    known = dataclasses.replace(network().testing_settings, training_field_of_view_degrees=45)
+    other = dataclasses.replace(known, test_field_of_view_degrees=30)
+    assert predicted(threshold=0.7, testing_settings=known) == 0  # the angle alone changes no prediction
+    assert predicted(threshold=0.7, testing_settings=other) == 3
+    assert {row["field_of_view_degrees"] for row in rows_of(table)} == {"30"}
 
 
 def test_a_fovea_adds_quadrants_and_with_the_spacing_also_rings(angiograms, tmp_path):

@@ -74,9 +74,9 @@ def test_an_image_without_the_details_that_the_network_analyses_is_named():
 
 def test_an_image_of_another_angle_needs_fewer_pixels():
     of_45_degrees = network_of(GREY, diameter=100)
-    tested = dataclasses.replace(of_45_degrees.testing_settings, test_field_of_view_degrees=30)
-    trained = dataclasses.replace(of_45_degrees.preprocessing, field_of_view_degrees=45)
-    of_30_degrees = dataclasses.replace(of_45_degrees, preprocessing=trained, testing_settings=tested)
+    degrees = {"training_field_of_view_degrees": 45, "test_field_of_view_degrees": 30}
+    settings = dataclasses.replace(of_45_degrees.testing_settings, **degrees)
+    of_30_degrees = dataclasses.replace(of_45_degrees, testing_settings=settings)
     assert differences_from_training(of_45_degrees, prediction(70)) != {}
     assert differences_from_training(of_30_degrees, prediction(70)) == {}
 
