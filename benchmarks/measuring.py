@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -128,11 +129,11 @@ def write_report(
     content = {"title": title, "machine": about, "claims": [asdict(c) for c in claims], **result}
     write_text(file.with_suffix(".json"), json.dumps(content, indent=2) + "\n")
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    command = " ".join(["python -m", f"benchmarks.{file.name}", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", f"benchmarks.{file.name}", *sys.argv[1:]])
     head = [f"# {title}", "", f"`{command}`", ""]
     head += [f"{about['cores']} cores, {about['cpu']}, {about['date']}; {versions}.", ""]
     if claims:
-        lines = [*lines, "", "| | wanted | found | kept |", "|---|---|---|---|"]
+        lines = [*lines, "", "| | aim | measured | reached |", "|---|---|---|---|"]
         lines += [f"| {claim.row} |" for claim in claims]
     write_text(file.with_suffix(".md"), "\n".join([*head, *lines]) + "\n")
     _write_performance_page(file.parent)
@@ -145,7 +146,7 @@ def _write_performance_page(folder: Path) -> None:
         "",
         "The claims of the benchmarks, from the last run of each on the machine that its page names.",
         "",
-        "| | wanted | found | kept | measured by |",
+        "| | aim | measured | reached | measured by |",
         "|---|---|---|---|---|",
     ]
     for file in sorted(folder.glob("*.json")):

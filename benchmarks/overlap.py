@@ -126,7 +126,7 @@ def main() -> None:
         result["stages"] = stages(folder)
     file = PROJECT / "docs" / "results" / "overlap"
     about = machine("keras", "tensorflow")
-    write_report(file, "What overlap buys and costs", about, tables(result), result)
+    write_report(file, "Overlap: accuracy and time", about, tables(result), result)
 
 
 if __name__ == "__main__":
