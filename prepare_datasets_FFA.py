@@ -55,7 +55,10 @@ def main() -> None:
     for banner, number in Counter(str(b) for b in banners.values()).items():
         print(f"information banner cut off {number} image(s): {banner}")
     print(f"\nwritten to {paths.path_local}; look at {paths.path_local / 'prepared.png'}")
-    print(f"next: {next_command('run_training.py', arguments)}")
+    if split["train"]:
+        print(f"next: {next_command('run_training.py', arguments)}")
+    else:
+        print(f"next: {next_command('run_testing.py', arguments)} --model pretrained/cnp_ffa/cnp_ffa.onnx")
 
 
 if __name__ == "__main__":

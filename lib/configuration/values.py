@@ -116,13 +116,15 @@ def whole_numbers(value: str) -> tuple[int, ...]:
 
 
 def ratio(value: str) -> tuple[float, float, float]:
-    """Three shares `train:validation:test`."""
+    """Three shares `train:validation:test`; without training images, all others are test images."""
     try:
         train, validation, test = (float(part) for part in value.split(":"))
     except ValueError:
         train = validation = test = math.nan
-    if not (0 < train < math.inf and 0 <= validation < math.inf and 0 <= test < math.inf):
+    if not (0 <= train < math.inf and 0 <= validation < math.inf and 0 <= test < math.inf):
         raise ValueError("train:validation:test, e.g. 6:2:2")
+    if train == 0 and (validation > 0 or test == 0):
+        raise ValueError("train:validation:test, e.g. 6:2:2; without training images 0:0:1")
     return train, validation, test
 
 

@@ -54,6 +54,32 @@ def refuse_initial_weights(configuration: Configuration) -> None:
         )
 
 
+def refuse_images_seen(file: Path, seen: Collection[str], configuration: Configuration) -> bool:
+    """Refuse a test of an exported network on images that it was trained on.
+
+    The patients are compared too if the split of the training is beside the file, as for the network of the
+    repository.
+
+    Args:
+        file: the ONNX file.
+        seen: SHA-256 of its training images, as of `seen_images`.
+        configuration: the test images.
+
+    Returns:
+        Whether the training images are known.
+
+    Raises:
+        UserError: names the test images.
+    """
+    tested = read_split(configuration.data_paths.tested_split, PREPARED)
+    faults = [f"test image {m.name}, patient {m.patient}" for m in tested["test"] if _hashes([m]) & set(seen)]
+    beside = file.with_name(SPLIT)
+    if beside.is_file():
+        faults = faults or _test_images_seen(tested, read_split(beside, EXPERIMENT))
+    raise_all(faults, f"{file} was trained on test images or their patients")
+    return bool(seen) or beside.is_file()
+
+
 def chain_of_initial_weights(configuration: Configuration) -> Iterator[Path]:
     """The initial weights of a training, the initial weights of their training, and so on.
 

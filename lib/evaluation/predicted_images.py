@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
 
@@ -14,20 +13,18 @@ from lib.datasets.prepared_hdf5 import names_and_patients, read_part
 from lib.evaluation.scoring import PredictedImage, refuse_not_finite
 from lib.images.preprocessing import preprocess
 from lib.networks.batches import HalfBatchRetry
+from lib.networks.trained_network import Predict
 from lib.prediction.sliding_window import predict_stored_size
 from lib.runtime.atomic_files import remove_abandoned, written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
 
-if TYPE_CHECKING:
-    import keras
-
 ARRAYS = ("probability", "truth", "field_of_view", "original", "second_observer")
 
 
 def predict_part(
-    model: keras.Model,
+    predict: Predict,
     configuration: Configuration,
     settings: TestingSettings,
     part: str,
@@ -35,14 +32,15 @@ def predict_part(
 ) -> Iterator[PredictedImage]:
     """Predict the images of one part (train, validation or test), one at a time; at most `limit` of them.
 
-    `settings` are those of `lib.networks.keras_model.prediction_settings`. The probabilities have the stored
+    `predict` is e.g. `predict_on_batch` of a model, `settings` are those of
+    `lib.networks.keras_model.prediction_settings`. The probabilities have the stored
     size of the image, whatever size the network sees.
     """
     files = configuration.data_paths.hdf5(part)
     number = len(names_and_patients(files)[:limit])
     # The validation images have the angle of the training.
     angle = settings.relative_angle if part == "test" else 1
-    predict = HalfBatchRetry(model.predict_on_batch)
+    predict = HalfBatchRetry(predict)
     for image in progress(read_part(files, limit), f"predicting {part}", number):
         levels = preprocess(image.original, image.field_of_view, configuration.preprocessing, angle)
         yield PredictedImage(

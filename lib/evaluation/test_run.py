@@ -12,8 +12,8 @@ import numpy as np
 
 from lib.configuration.experiment_folder import CURVES, Experiment, refuse_other_settings, refuse_untrained
 from lib.configuration.reading import Configuration, read_configuration
-from lib.configuration.sections import TESTED_FOLDER
-from lib.datasets.leakage import refuse_initial_weights, refuse_trained_images
+from lib.configuration.sections import TESTED_FOLDER, TestingSettings
+from lib.datasets.leakage import refuse_images_seen, refuse_initial_weights, refuse_trained_images
 from lib.evaluation.measures.boundary import TOLERANCES_PX
 from lib.evaluation.performance_report import SCORE_FILES, write_performances
 from lib.evaluation.pixel_scores import Curves, Scores, format_score
@@ -29,9 +29,11 @@ from lib.figures.mosaics import ImageGrid, labelled_rows
 from lib.figures.overlay import overlay
 from lib.figures.roc_and_precision_recall import Curve, Point, precision_recall_figure, roc_figure
 from lib.figures.style import BLUE, ORANGE, VERMILION
+from lib.images.checked_files import file_sha256
 from lib.networks.from_experiments import SECTIONS_EQUAL_IN_ENSEMBLE, SECTIONS_FIXED_BY_TRAINING, mean_model
 from lib.networks.keras_model import prediction_settings, trained_model
-from lib.networks.operating_point import configured_operating_point, write_operating_point
+from lib.networks.operating_point import OperatingPoint, configured_operating_point, write_operating_point
+from lib.networks.trained_network import Predict, TrainedNetwork, is_non_perfusion
 from lib.prediction.sliding_window import described_window
 from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.background import BackgroundThread
@@ -63,28 +65,91 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         precision = precision_for(partial(_mean_network, networks), configuration)
     model = _mean_network(networks, precision)
     point = operating_point_for(model, configuration, members, precision)
+    context = _context(experiment.name, members, networks)
+    adapted = prediction_settings(model, settings)
+    evaluation = _scored(model.predict_on_batch, configuration, adapted, point, context)
+    if configured_operating_point(settings) is None:
+        write_operating_point(experiment.operating_point, point, settings)
+    return evaluation
+
+
+def test_exported(configuration: Configuration, file: Path, network: TrainedNetwork) -> Evaluation:
+    """The same for the network of an ONNX file, with the threshold and the smallest area of the file.
+
+    Args:
+        configuration: the test images, and the name of the results, as of `configuration_of_export`.
+        file: the ONNX file.
+        network: the network in it.
+
+    Raises:
+        UserError: the network was trained on a test image or its patient, or outlines another structure.
+    """
+    structure = configuration.data_attributes.structure
+    both = (structure.lower(), network.structure.lower())
+    if len(set(both)) > 1 and not all(map(is_non_perfusion, both)):
+        raise UserError(
+            f"{file}: outlines {network.structure}, but [data attributes] structure = {structure}; expected "
+            "a network of the structure of the data set"
+        )
+    _refuse_missing_truth(configuration)
+    known = refuse_images_seen(file, network.seen_images_sha256, configuration)
+    point = OperatingPoint(
+        network.threshold, network.threshold_source, network.min_area_px, network.testing_settings.precision
+    )
+    context = {
+        "network": network.architecture,
+        "weights": f"{file.name}, SHA-256 {file_sha256(file)}",
+        "training images": "known; no test image is one of them" if known else "NOT known",
+    }
+    preprocessed = dataclasses.replace(configuration, preprocessing=network.preprocessing)
+    return _scored(network.predict, preprocessed, network.testing_settings, point, context)
+
+
+def configuration_of_export(config: Path, overrides: Sequence[str], file: Path) -> Configuration:
+    """The configuration whose results folder belongs to an ONNX file and to the tested data set.
+
+    The name has digits of the SHA-256 of the file, so that no other network has the same folder.
+    """
+    paths = read_configuration(config, overrides).data_paths
+    name = f"{file.stem}_{file_sha256(file)[:8]}"
+    tested = f"data paths.path_test={paths.path_test or paths.path_local}"
+    return read_configuration(config, [*overrides, f"experiment name.name={name}", tested])
+
+
+def _scored(
+    predict: Predict,
+    configuration: Configuration,
+    adapted: TestingSettings,
+    point: OperatingPoint,
+    context: dict[str, str],
+) -> Evaluation:
+    """Predict, score and draw the test images; `context` says which network it is.
+
+    `adapted` are the settings of the prediction; those of `configuration` are for scores and figures.
+    """
+    settings = configuration.testing_settings
     darkness_threshold = darkness_threshold_for(configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
-    results = Experiment(configuration.results_folder, experiment.name)
+    results = Experiment(configuration.results_folder, configuration.experiment_name.name)
     if configuration.data_paths.path_test:
         write_text(results.folder / TESTED_FOLDER, f"{configuration.tested_folder}\n")
     seconds: list[float] = []
-    adapted = prediction_settings(model, settings)
-    predicted = predict_part(model, configuration, adapted, "test", limit)
+    predicted = predict_part(predict, configuration, adapted, "test", limit)
     write_predictions(results.predictions, _timed(predicted, seconds), partial(_scores_and_figures, results))
     evaluation = score_and_draw(results, configuration, point.threshold, darkness_threshold)
-    context = _context(experiment.name, members, networks) | {
-        "prediction": f"{np.mean(seconds):.2f} s an image in {precision}, reading and preprocessing included",
+    context = context | {
+        "prediction": f"{np.mean(seconds):.2f} s an image in {point.precision}, reading and preprocessing "
+        "included",
         "window": described_window(adapted).removeprefix("window = "),
         "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
         "threshold of blurred darkness": "n/a"
         if darkness_threshold is None
         else "best F1 on the validation images",
     }
-    if settings.tta != "none":
-        context["test-time augmentation"] = settings.tta
-    if tested := settings.test_field_of_view_degrees:
-        trained = settings.training_field_of_view_degrees
+    if adapted.tta != "none":
+        context["test-time augmentation"] = adapted.tta
+    if tested := adapted.test_field_of_view_degrees:
+        trained = adapted.training_field_of_view_degrees
         context["field of view"] = f"{tested:g} degrees, in the training {trained:g}"
     if spacing := settings.pixel_spacing_mm:
         tolerances = ", ".join(f"{pixels * spacing:.3g}" for pixels in TOLERANCES_PX)
@@ -94,8 +159,6 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
         context["masks of run_prediction.py"] = (
             f"areas below {pixels} pixels dropped: F1 {format_score(f1, '.3f')}; kept in all figures here"
         )
-    if configured_operating_point(settings) is None:
-        write_operating_point(experiment.operating_point, point, settings)
     write_performances(results.folder, evaluation, context)  # last: the test is complete
     return evaluation
 
@@ -104,11 +167,7 @@ def _networks(
     configuration: Configuration, members: Sequence[Experiment]
 ) -> list[tuple[Configuration, Path]]:
     """Configuration and weights of each network; none was trained on a test image or its patient."""
-    images, truth, _ = configuration.data_paths.hdf5("test")
-    if images.is_file() and not truth.is_file():
-        raise UserError(
-            f"{truth}: no such file; the test images were packed without truth and cannot be scored"
-        )
+    _refuse_missing_truth(configuration)
     networks, is_ensemble = [], len(members) > 1
     for member in members:
         weights = member.weights(configuration.testing_settings.best_last)
@@ -120,6 +179,14 @@ def _networks(
         refuse_initial_weights(dataclasses.replace(trained, data_paths=configuration.data_paths))
         networks.append((trained, weights))
     return networks
+
+
+def _refuse_missing_truth(configuration: Configuration) -> None:
+    images, truth, _ = configuration.data_paths.hdf5("test")
+    if images.is_file() and not truth.is_file():
+        raise UserError(
+            f"{truth}: no such file; the test images were packed without truth and cannot be scored"
+        )
 
 
 def _mean_network(networks: Sequence[tuple[Configuration, Path]], precision: str) -> keras.Model:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -51,9 +52,10 @@ def precision_for(network_in: Callable[[str], keras.Model], configuration: Confi
     for precision in PRECISIONS:
         model = network_in(precision)
         settings = prediction_settings(model, configuration.testing_settings)
-        next(predict_part(model, configuration, settings, "validation", 1))  # compiles
+        part = partial(predict_part, model.predict_on_batch, configuration, settings, "validation")
+        next(part(1))  # compiles
         started = time.monotonic()
-        predicted[precision] = list(predict_part(model, configuration, settings, "validation", COMPARED))
+        predicted[precision] = list(part(COMPARED))
         seconds[precision] = time.monotonic() - started
     chosen, why = choose_precision(predicted, seconds)
     print(f"precision: {chosen}; {why}")
@@ -102,7 +104,8 @@ def operating_point_for(
     excluded = {
         name for member in members for name in validation_images_used_for_training(member, configuration)
     }
-    cases = predict_part(model, configuration, prediction_settings(model, settings), "validation")
+    adapted = prediction_settings(model, settings)
+    cases = predict_part(model.predict_on_batch, configuration, adapted, "validation")
     with TemporaryDirectory() as folder:  # not in memory: there may be many images
         file = Path(folder) / "validation.hdf5"
         write_predictions(file, (case for case in cases if case.name not in excluded))

@@ -13,6 +13,7 @@ import onnx
 from lib.configuration.banner import parse_info_banner
 from lib.configuration.consistency import unknown_scale
 from lib.configuration.reading import Configuration, apply_overrides, read_section
+from lib.networks.operating_point import CHOICE_KEYS
 from lib.networks.trained_network import TrainedNetwork, TrainingImages, label_of
 from lib.runtime.errors import UserError
 
@@ -232,6 +233,13 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
                 )
             fields["threshold_source"] = "configuration"
     return fields
+
+
+def overrides_of_network(overrides: Sequence[str]) -> list[str]:
+    """Those of `overrides` that concern the network, and not only the scores and figures of a test."""
+    keys = {f"testing settings.{key}" for key in (*CHANGEABLE_KEYS, *CHOICE_KEYS)}
+    found = ((override, override.partition("=")[0].strip()) for override in overrides)
+    return [override for override, name in found if name in keys or name.startswith("preprocessing.")]
 
 
 def stated_bytes_per_pixel(content: dict[str, Any], file: Path) -> int:

@@ -220,6 +220,8 @@ def test_a_file_that_is_older_than_a_key_keeps_its_meaning(tmp_path):
         ("name = enhance_laddernet\n", "name = ../x\n", "name = '../x': expected a plain folder name"),
         ("train_border_masks = FFA_dataset_borderMasks_train.hdf5", "train_border_masks = FFA_dataset_imgs_train.hdf5", "names FFA_dataset_imgs_train.hdf5 twice"),
         ("labels = NP, CNP", "labels = NP, BRVO", "labels and ignore_labels both hold BRVO"),
+        ("split_ratio = 6:2:2", "split_ratio = 0:1:1", "e.g. 6:2:2; without training images 0:0:1"),
+        ("split_ratio = 6:2:2", "split_ratio = 0:0:0", "e.g. 6:2:2; without training images 0:0:1"),
         ("split_ratio = 6:2:2", "split_ratio = 6:2", "split_ratio = '6:2': expected train:validation:test"),
         ("path_images = ./FFA", "path_images = ~nobody-of-that-name/FFA", "path_images = '~nobody"),
         ("N_epochs = 200", "N_epochs = " + "9" * 400, "N_epochs = '999"),

@@ -13,11 +13,12 @@ import pydicom
 import pytest
 from PIL import Image, ImageDraw
 
+import prepare_datasets_FFA
 from lib.datasets.ffa import find_angiograms, prepare
 from lib.datasets.prepared_hdf5 import read_part
-from lib.datasets.split_file import PARTS
+from lib.datasets.split_file import PARTS, read_split
 from lib.runtime.errors import UserError
-from tests.conftest import tiny_configuration
+from tests.conftest import tiny_configuration, tiny_settings
 from tests.lib.images.test_reading import write_dicom
 
 
@@ -409,6 +410,17 @@ def with_normals(folder):
             add(folder / name, f"N{number}-1", seed=len(name))
             (folder / name / f"N{number}-1.json").unlink()
     return folder, f"data paths.path_negatives={folder / 'normal'}, {folder / 'other'}"
+
+
+def test_all_angiograms_can_be_test_images_of_a_network_that_is_trained_already(folder, monkeypatch, capsys):
+    settings = [*tiny_settings(folder), "preparation.split_ratio=0:0:1"]
+    monkeypatch.setattr("sys.argv", ["prepare", *(word for s in settings for word in ("--set", s))])
+    prepare_datasets_FFA.main()
+    split = read_split(folder / "datasets" / "split.json", "a folder of prepared images")
+    assert {part: len(members) for part, members in split.items()} == {"train": 0, "validation": 0, "test": 5}
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("next: python run_testing.py --set ")
+    assert last.endswith(" --model pretrained/cnp_ffa/cnp_ffa.onnx")
 
 
 NEGATIVES = ["normal N1-1", "normal N2-1", "other N1-1", "other N2-1"]

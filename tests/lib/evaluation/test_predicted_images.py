@@ -1,5 +1,4 @@
 import dataclasses
-from types import SimpleNamespace
 
 import cv2
 import h5py
@@ -90,7 +89,8 @@ def test_probabilities_of_resampled_images_have_the_stored_size(prepared, diamet
     configuration = tiny_configuration(
         prepared, "preprocessing.channels=texture grey", f"preprocessing.field_of_view_diameter={diameter}"
     )
-    cases = list(predict_part(second_channel, configuration, configuration.testing_settings, "test"))
+    settings = configuration.testing_settings
+    cases = list(predict_part(second_channel.predict_on_batch, configuration, settings, "test"))
     stored = list(read_part(configuration.data_paths.hdf5("test")))
     assert cases and len(cases) == len(stored)
     for case, image in zip(cases, stored, strict=True):
@@ -115,7 +115,6 @@ def test_only_test_images_have_the_angle_of_the_test(prepared):
         shapes.append(max(batch.shape[1:3]))
         return batch
 
-    model = SimpleNamespace(predict_on_batch=levels_seen)
     settings = ["preprocessing.field_of_view_diameter=60", "preprocessing.channels=grey"]
     settings.append("testing settings.training_field_of_view_degrees=45")
     sizes = {}
@@ -123,7 +122,7 @@ def test_only_test_images_have_the_angle_of_the_test(prepared):
         for degrees in ("", "30"):
             more = f"testing settings.test_field_of_view_degrees={degrees}"
             configuration = tiny_configuration(prepared, *settings, more, "testing settings.window=whole")
-            list(predict_part(model, configuration, configuration.testing_settings, part, 1))
+            list(predict_part(levels_seen, configuration, configuration.testing_settings, part, 1))
             sizes[part, degrees] = shapes.pop()
     assert sizes["validation", "30"] == sizes["validation", ""]
     assert sizes["test", "30"] == pytest.approx(sizes["test", ""] * 30 / 45, abs=1)

@@ -55,7 +55,8 @@ def test_an_ensemble_is_tested_in_its_own_folder(prepared, members):
 
     def predicted(part):
         single = [
-            list(predict_part(model, configuration, configuration.testing_settings, part)) for model in both
+            list(predict_part(model.predict_on_batch, configuration, configuration.testing_settings, part))
+            for model in both
         ]
         inside = [case.field_of_view > 0 for case in single[0]]
         scores = [
