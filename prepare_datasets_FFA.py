@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from lib.configuration.reading import read_configuration
+from lib.networks.network_choice import SHIPPED_NETWORK
 from lib.runtime.command_line import next_command, run_script, script_parser
 from lib.runtime.errors import UserError
 
@@ -58,7 +59,7 @@ def main() -> None:
     if split["train"]:
         print(f"next: {next_command('run_training.py', arguments)}")
     else:
-        print(f"next: {next_command('run_testing.py', arguments)} --model pretrained/cnp_ffa/cnp_ffa.onnx")
+        print(f"next: {next_command('run_testing.py', arguments)} --model {SHIPPED_NETWORK}")
 
 
 if __name__ == "__main__":

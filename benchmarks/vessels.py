@@ -83,11 +83,13 @@ def figures_in(results: Path, split: str, about: dict) -> list[dict]:
     file = results / PERFORMANCES
     evaluation = read_performances(file)
     context = read_json(file, "test again")["context"]
+    if "test-time augmentation" not in context:
+        raise UserError(f"{file}: of an earlier version, without its test-time augmentation; test again")
     data_set, split = data_set_and_split(split)
     tested = {
         "data_set": data_set,
         "split": split,
-        "mirrored": "test-time augmentation" in context,
+        "mirrored": context["test-time augmentation"] != "none",
         # Empty for the angle of the training, to which the images are not adapted.
         "angle": context.get("field of view", "").split(",")[0],
         "seconds_an_image": float(context["prediction"].split()[0]),

@@ -55,6 +55,9 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
         and model.architecture != "efficientnet_unet",
         f"[model] filters = {' '.join(map(str, model.filters))}: expected at most {most_filters} numbers for "
         f"architecture = {model.architecture}": len(model.filters) > most_filters,
+        "[preparation] split_ratio has no training images: expected an empty fold and split_file, and "
+        "an empty [data paths] path_negatives": preparation.split_ratio[0] == 0
+        and bool(preparation.fold or preparation.split_file or paths.path_negatives),
         f"[preparation] labels and ignore_labels both hold {', '.join(both)}": bool(both),
         "[preparation] labels is empty: expected at least one, e.g. NP": not preparation.labels,
         f"[data paths] path_local and path_images are both {paths.path_images}: expected two folders, "

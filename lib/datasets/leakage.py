@@ -54,30 +54,50 @@ def refuse_initial_weights(configuration: Configuration) -> None:
         )
 
 
-def refuse_images_seen(file: Path, seen: Collection[str], configuration: Configuration) -> bool:
-    """Refuse a test of an exported network on images that it was trained on.
+def refuse_images_seen(file: Path, seen: frozenset[str], configuration: Configuration) -> str:
+    """Refuse a test of an exported network on images, or patients, that it was trained on.
 
-    The patients are compared too if the split of the training is beside the file, as for the network of the
-    repository.
+    Images are compared by SHA-256. Patients are compared with the splits of the training, and of its initial
+    weights, if they are in the folder of the file.
 
     Args:
         file: the ONNX file.
-        seen: SHA-256 of its training images, as of `seen_images`.
+        seen: SHA-256 of its training images, as of `seen_images`; empty if they are not known.
         configuration: the test images.
 
     Returns:
-        Whether the training images are known.
+        What was compared, for the report of the test.
 
     Raises:
         UserError: names the test images.
     """
-    tested = read_split(configuration.data_paths.tested_split, PREPARED)
-    faults = [f"test image {m.name}, patient {m.patient}" for m in tested["test"] if _hashes([m]) & set(seen)]
-    beside = file.with_name(SPLIT)
-    if beside.is_file():
-        faults = faults or _test_images_seen(tested, read_split(beside, EXPERIMENT))
-    raise_all(faults, f"{file} was trained on test images or their patients")
-    return bool(seen) or beside.is_file()
+    paths = configuration.data_paths
+    tested = read_split(paths.tested_split, PREPARED)
+    packed = {image.name for image in _fingerprints(paths.hdf5("test")[0]) if image.pixels in seen}
+    faults = {
+        f"test image {m.name}, patient {m.patient}"
+        for m in tested["test"]
+        if m.name in packed or _hashes([m]) & seen
+    }
+    splits = [split for split in _splits_beside(file) if _hashes(_used_for_training(split)) <= seen]
+    for split in splits:
+        faults |= set(_test_images_seen(tested, split))
+    raise_all(
+        sorted(faults),
+        f"{file} was trained on test images or their patients; test other images, or another network",
+    )
+    if not seen:
+        return "NOT known"
+    return "known; no test image is one of them" + "; nor is a test patient" * bool(splits)
+
+
+def _splits_beside(file: Path) -> list[Split]:
+    """The split in the folder of an exported network, and those of the initial weights of its training."""
+    files = [file.with_name(SPLIT)]
+    stored = file.with_name(f"{file.stem}_configuration.txt")
+    if stored.is_file():
+        files += [w.parent / SPLIT for w in chain_of_initial_weights(read_configuration(stored))]
+    return [read_split(split, "the split of a training") for split in files if split.is_file()]
 
 
 def chain_of_initial_weights(configuration: Configuration) -> Iterator[Path]:

@@ -31,9 +31,11 @@ from lib.figures.roc_and_precision_recall import Curve, Point, precision_recall_
 from lib.figures.style import BLUE, ORANGE, VERMILION
 from lib.images.checked_files import file_sha256
 from lib.networks.from_experiments import SECTIONS_EQUAL_IN_ENSEMBLE, SECTIONS_FIXED_BY_TRAINING, mean_model
+from lib.networks.from_onnx import read_onnx_network
 from lib.networks.keras_model import prediction_settings, trained_model
+from lib.networks.onnx_metadata import overrides_of_network
 from lib.networks.operating_point import OperatingPoint, configured_operating_point, write_operating_point
-from lib.networks.trained_network import Predict, TrainedNetwork, is_non_perfusion
+from lib.networks.trained_network import Predict, is_non_perfusion
 from lib.prediction.sliding_window import described_window
 from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.background import BackgroundThread
@@ -73,47 +75,40 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     return evaluation
 
 
-def test_exported(configuration: Configuration, file: Path, network: TrainedNetwork) -> Evaluation:
+def test_exported(configuration: Configuration, file: Path, overrides: Sequence[str] = ()) -> Evaluation:
     """The same for the network of an ONNX file, with the threshold and the smallest area of the file.
 
     Args:
-        configuration: the test images, and the name of the results, as of `configuration_of_export`.
+        configuration: the test images, and the folder of the results.
         file: the ONNX file.
-        network: the network in it.
+        overrides: changes of the settings, "section.key=value"; those of the network change its own.
 
     Raises:
-        UserError: the network was trained on a test image or its patient, or outlines another structure.
+        UserError: as `read_onnx_network`; the network was trained on a test image or its patient, or outlines
+            another structure; the test images have no truth.
     """
+    of_network = overrides_of_network(overrides, file)
+    if degrees := configuration.testing_settings.test_field_of_view_degrees:
+        of_network.insert(0, f"testing settings.test_field_of_view_degrees={degrees:g}")
+    network = read_onnx_network(file, of_network)
     structure = configuration.data_attributes.structure
-    both = (structure.lower(), network.structure.lower())
-    if len(set(both)) > 1 and not all(map(is_non_perfusion, both)):
+    both_non_perfusion = is_non_perfusion(structure) and is_non_perfusion(network.structure)
+    if structure.lower() != network.structure.lower() and not both_non_perfusion:
         raise UserError(
             f"{file}: outlines {network.structure}, but [data attributes] structure = {structure}; expected "
             "a network of the structure of the data set"
         )
     _refuse_missing_truth(configuration)
-    known = refuse_images_seen(file, network.seen_images_sha256, configuration)
-    point = OperatingPoint(
-        network.threshold, network.threshold_source, network.min_area_px, network.testing_settings.precision
-    )
+    compared = refuse_images_seen(file, network.seen_images_sha256, configuration)
+    source = f"{network.threshold_source}, {file.name}"
+    point = OperatingPoint(network.threshold, source, network.min_area_px)  # onnxruntime has float32 only
     context = {
         "network": network.architecture,
         "weights": f"{file.name}, SHA-256 {file_sha256(file)}",
-        "training images": "known; no test image is one of them" if known else "NOT known",
+        "training images": compared,
     }
     preprocessed = dataclasses.replace(configuration, preprocessing=network.preprocessing)
     return _scored(network.predict, preprocessed, network.testing_settings, point, context)
-
-
-def configuration_of_export(config: Path, overrides: Sequence[str], file: Path) -> Configuration:
-    """The configuration whose results folder belongs to an ONNX file and to the tested data set.
-
-    The name has digits of the SHA-256 of the file, so that no other network has the same folder.
-    """
-    paths = read_configuration(config, overrides).data_paths
-    name = f"{file.stem}_{file_sha256(file)[:8]}"
-    tested = f"data paths.path_test={paths.path_test or paths.path_local}"
-    return read_configuration(config, [*overrides, f"experiment name.name={name}", tested])
 
 
 def _scored(
@@ -146,8 +141,7 @@ def _scored(
         if darkness_threshold is None
         else "best F1 on the validation images",
     }
-    if adapted.tta != "none":
-        context["test-time augmentation"] = adapted.tta
+    context["test-time augmentation"] = adapted.tta
     if tested := adapted.test_field_of_view_degrees:
         trained = adapted.training_field_of_view_degrees
         context["field of view"] = f"{tested:g} degrees, in the training {trained:g}"

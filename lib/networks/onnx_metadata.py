@@ -13,7 +13,6 @@ import onnx
 from lib.configuration.banner import parse_info_banner
 from lib.configuration.consistency import unknown_scale
 from lib.configuration.reading import Configuration, apply_overrides, read_section
-from lib.networks.operating_point import CHOICE_KEYS
 from lib.networks.trained_network import TrainedNetwork, TrainingImages, label_of
 from lib.runtime.errors import UserError
 
@@ -40,6 +39,9 @@ CHANGEABLE_KEYS = (
 )
 """Keys of [testing settings] that may change after the export: the probabilities of images of the same angle
 stay almost the same."""
+
+SCORE_KEYS = ("full_images_to_test", "N_group_visual", "connectivity", "figure_formats", "nohup")
+"""Keys of [testing settings] for the scores and figures of a test only."""
 
 TRAINING_IMAGES_KEY = "training_images"
 """Key of the description for scale and colour of the training images."""
@@ -231,15 +233,25 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
                     f"--set over {file}: [testing settings] {name} = validation: found no validation images, "
                     "since the network was exported; expected a number"
                 )
-            fields["threshold_source"] = "configuration"
+            if name == "threshold":
+                fields["threshold_source"] = "configuration"
     return fields
 
 
-def overrides_of_network(overrides: Sequence[str]) -> list[str]:
-    """Those of `overrides` that concern the network, and not only the scores and figures of a test."""
-    keys = {f"testing settings.{key}" for key in (*CHANGEABLE_KEYS, *CHOICE_KEYS)}
-    found = ((override, override.partition("=")[0].strip()) for override in overrides)
-    return [override for override, name in found if name in keys or name.startswith("preprocessing.")]
+def overrides_of_network(overrides: Sequence[str], file: Path) -> list[str]:
+    """Those of `overrides` that concern the network, and not only the scores and figures of a test.
+
+    Raises:
+        UserError: one changes the architecture, or the name of the results, which is that of the file.
+    """
+    found = []
+    for override in overrides:
+        section, _, key = override.partition("=")[0].strip().partition(".")
+        if section == "model" or (section, key) == ("experiment name", "name"):
+            raise UserError(f"--set over {file}: [{section}] {key} cannot be set for an exported network")
+        if section == "preprocessing" or (section == "testing settings" and key not in SCORE_KEYS):
+            found.append(override)
+    return found
 
 
 def stated_bytes_per_pixel(content: dict[str, Any], file: Path) -> int:

@@ -90,7 +90,7 @@ def run_script(main: Callable[[], None]) -> None:
             f"the package {name} is missing: activate the environment "
             f"(source .venv/bin/activate), or pip install -r {REQUIREMENTS.get(name, 'requirements.txt')}"
         )
-        if name == "keras":
+        if name == "keras" and "--model" not in sys.argv:
             message += "; an exported network needs no Keras: --model FILE.onnx"
     except OSError as error:
         message = (

@@ -428,3 +428,12 @@ def test_folders_of_negatives_start_at_the_project_and_are_none_in_older_files()
     del texts["negatives_share"]
     older = read_section("training settings", texts, "older")
     assert older.negatives_share is None and older.auxiliary_loss_weight == 0
+
+
+@pytest.mark.parametrize(
+    "other", ["preparation.fold=1/5", "preparation.split_file=a.json", "data paths.path_negatives=negatives"]
+)
+def test_a_split_without_training_images_contradicts_folds_and_negatives(other):
+    message = "split_ratio has no training images: expected an empty fold"
+    with pytest.raises(UserError, match=message):
+        read_configuration(DEFAULT_CONFIGURATION, ["preparation.split_ratio=0:0:1", other])

@@ -17,6 +17,7 @@ import prepare_datasets_FFA
 from lib.datasets.ffa import find_angiograms, prepare
 from lib.datasets.prepared_hdf5 import read_part
 from lib.datasets.split_file import PARTS, read_split
+from lib.networks.network_choice import SHIPPED_NETWORK
 from lib.runtime.errors import UserError
 from tests.conftest import tiny_configuration, tiny_settings
 from tests.lib.images.test_reading import write_dicom
@@ -420,7 +421,7 @@ def test_all_angiograms_can_be_test_images_of_a_network_that_is_trained_already(
     assert {part: len(members) for part, members in split.items()} == {"train": 0, "validation": 0, "test": 5}
     *_, last = capsys.readouterr().out.splitlines()
     assert last.startswith("next: python run_testing.py --set ")
-    assert last.endswith(" --model pretrained/cnp_ffa/cnp_ffa.onnx")
+    assert last.endswith(f" --model {SHIPPED_NETWORK}")
 
 
 NEGATIVES = ["normal N1-1", "normal N2-1", "other N1-1", "other N2-1"]

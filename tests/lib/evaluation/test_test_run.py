@@ -17,16 +17,16 @@ from lib.datasets.prepared_hdf5 import read_part
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.evaluation.performance_report import read_performances, write_performances
 from lib.evaluation.scoring import PredictedImage, evaluate
-from lib.evaluation.test_run import configuration_of_export, draw_curves, score_and_draw
+from lib.evaluation.test_run import draw_curves, score_and_draw
 from lib.evaluation.test_run import test as run_test
 from lib.evaluation.test_run import test_exported as run_exported
 from lib.images.checked_files import file_sha256
 from lib.networks.from_experiments import read_keras_network
-from lib.networks.from_onnx import read_onnx_network
 from lib.networks.onnx_export import export
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from lib.training.train import train
+from run_testing import configuration_of_export
 from tests.conftest import tiny_configuration, tiny_settings
 
 PICTURES = ["ROC", "Precision_recall", "all_originals", "all_groundTruths", "all_predictions"]
@@ -140,34 +140,54 @@ def test_an_exported_network_has_the_scores_of_its_experiment(prepared, tested, 
     overrides = [*tiny_settings(prepared), "testing settings.threshold=0.9"]  # the file has its own threshold
     of_export = configuration_of_export(PROJECT / "configurations" / "demo.txt", overrides, file)
     assert of_export.results_folder.parent.name == f"given_{file_sha256(file)[:8]}"
-    found = run_exported(of_export, file, read_onnx_network(file))
+    found = run_exported(of_export, file)
     ours, theirs = found.in_field_of_view, evaluation.in_field_of_view
     assert found.threshold == evaluation.threshold
     assert ours.auc_roc == pytest.approx(theirs.auc_roc, abs=1e-4)
     assert ours.f1 == pytest.approx(theirs.f1, abs=1e-3)
     context = json.loads((of_export.results_folder / "performances.json").read_text())["context"]
     assert context["training images"] == "known; no test image is one of them"
+    assert context["threshold"].endswith("(best F1 on the validation images, given.onnx)")
     vessels = dataclasses.replace(configuration.data_attributes, structure="vessels")
     with pytest.raises(UserError, match=r"given\.onnx: outlines CNP, but .* structure = vessels"):
-        run_exported(dataclasses.replace(of_export, data_attributes=vessels), file, read_onnx_network(file))
+        run_exported(dataclasses.replace(of_export, data_attributes=vessels), file)
 
 
-@pytest.mark.parametrize("beside", [False, True])
-def test_an_exported_network_that_was_trained_on_a_test_image_is_refused(prepared, tested, tmp_path, beside):
+@pytest.mark.parametrize("listed", ["in the split", "in the HDF5 files", "by its patient"])
+def test_an_exported_network_that_was_trained_on_a_test_image_is_refused(prepared, tested, tmp_path, listed):
     _configuration, experiment, _ = tested
     file = export([experiment], [], tmp_path / "given.onnx")
     mixed = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
     split = json.loads((mixed / "split.json").read_text())
-    (moved,) = split["parts"]["train"][:1]
-    split["parts"]["test"].append(moved)
-    (mixed / "split.json").write_text(json.dumps(split))
-    network = read_onnx_network(file)
-    if beside:  # then the split is enough
+    moved = dict(split["parts"]["train"][0])
+    if listed == "in the HDF5 files":
+        for kind in ("imgs", "groundTruth", "borderMasks"):
+            shutil.copy(mixed / f"FFA_dataset_{kind}_train.hdf5", mixed / f"FFA_dataset_{kind}_test.hdf5")
+        split["parts"]["test"] = [
+            {**member, "sha256": "", "pixels": ""} for member in split["parts"]["train"]
+        ]
+    elif listed == "in the split":
+        split["parts"]["test"].append(moved)
+    else:  # another image of the patient; the split of the training is beside the file
+        split["parts"]["test"].append(moved | {"name": "later", "sha256": "a" * 64, "pixels": "b" * 64})
+        moved["name"] = "later"
         shutil.copy(experiment.split, tmp_path / "split.json")
-        network = dataclasses.replace(network, seen_images_sha256=frozenset())
+    (mixed / "split.json").write_text(json.dumps(split))
     of_export = tiny_configuration(prepared, f"data paths.path_test={mixed}")
-    with pytest.raises(UserError, match=rf"trained on test images or their patients.*{moved['name']}"):
-        run_exported(of_export, file, network)
+    with pytest.raises(UserError, match=rf"(?s)trained on test images or their patients.*{moved['name']}"):
+        run_exported(of_export, file)
+
+
+def test_the_angle_of_the_test_images_reaches_an_exported_network(tested, tmp_path):
+    _configuration, experiment, _ = tested
+    file = export([experiment], [], tmp_path / "given.onnx")
+    angle = "testing settings.test_field_of_view_degrees=30"
+    settings = [s for s in tiny_settings(experiment.folder.parents[1]) if s.startswith("data paths.")]
+    options = [word for setting in (*settings, angle) for word in ("--set", setting)]
+    command = [sys.executable, PROJECT / "run_testing.py", "--model", file, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2  # this network does not know its own scale
+    assert f"over {file}: [testing settings] test_field_of_view_degrees = 30: found no" in done.stderr
 
 
 def test_a_test_patient_who_was_trained_on_is_refused(prepared, tested, tmp_path):

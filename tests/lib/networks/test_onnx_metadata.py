@@ -305,7 +305,7 @@ def test_a_description_gives_all_fields_of_the_network():
     ("override", "changed"),
     [
         ("testing settings.threshold=0.75", {"threshold": 0.75, "threshold_source": "configuration"}),
-        ("testing settings.min_area_px=9", {"min_area_px": 9, "threshold_source": "configuration"}),
+        ("testing settings.min_area_px=9", {"min_area_px": 9}),
         ("preparation.info_banner=top:5", {"info_banner": Banner("top", 5)}),
         ("testing settings.pixel_spacing_mm=0.02", {}),
         ("testing settings.test_batch_size=3", {}),
