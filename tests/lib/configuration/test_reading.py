@@ -382,7 +382,7 @@ def test_a_file_that_is_too_long_is_refused_quickly(tmp_path, content):
     file.write_text(content)
     started = time.process_time()
     assert fault(file) == f"{file}: expected a configuration of at most 65536 bytes, 4096 a line"
-    assert time.process_time() - started < 4
+    assert time.process_time() - started < 1
 
 
 def test_percent_signs_are_plain_characters(tmp_path):

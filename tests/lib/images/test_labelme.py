@@ -240,7 +240,7 @@ def test_a_million_points_are_refused_fast():
     start = time.process_time()
     with pytest.raises(UserError, match="has 1000000 points"):
         rasterise(annotation, ["NP"], [], 32, 48)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 2
 
 
 SQUARE = [[10, 5], [40, 5], [40, 28], [10, 28]]

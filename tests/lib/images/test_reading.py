@@ -529,7 +529,7 @@ def test_tens_of_thousands_of_frames_are_refused_quickly(tmp_path, suffix, direc
     started = time.process_time()
     with pytest.raises(UserError, match="frames; export the one"):
         read_image(path)
-    assert time.process_time() - started < 3
+    assert time.process_time() - started < 0.5
 
 
 def test_damaged_ancillary_chunks_of_png_are_left_out_unless_they_change_pixels(tmp_path):
