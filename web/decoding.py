@@ -17,7 +17,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lib.images.checked_files import has_dicom_signature
-from lib.images.formats.dicom import pixel_spacing_mm
+from lib.images.formats.dicom import pixel_spacing_mm, refuse_segmentation
 from lib.images.info_banner import banner_to_cut
 from lib.images.png import write_png
 from lib.images.reading import PILLOW_FORMATS, read_image
@@ -135,8 +135,9 @@ def _decoded(file: Path, picture: Path, most_pixels: int, *, burned_in_text: boo
         return {"refused": NO_IMAGE}
     try:
         pixels, spacing = read_image(file), pixel_spacing_mm(file)
+        refuse_segmentation(file)  # the PNG file keeps no header
         if not burned_in_text:
-            banner_to_cut(pixels, file, "auto")  # refuses such text; the PNG file keeps no header
+            banner_to_cut(pixels, file, "auto")  # refuses such text, for the same reason
     except UserError as error:
         reason = str(error).removeprefix(f"{file}: ")
         return {"refused": NO_IMAGE} if reason.startswith("is not an image") else {"unreadable": reason}

@@ -45,12 +45,23 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     """Read a file, cut its banner off, find its field of view, preprocess and predict.
 
     Raises:
-        UserError: names the file and says why it cannot be read, that its field of view is empty, that it
-            shows two, that text may be burned into it, or that it is a DICOM Segmentation.
+        UserError: names the file and says why it cannot be read, that its field of view is empty or too
+            small, that it shows two, that text may be burned into it, that it is not larger than the strip of
+            `info_banner`, that it is a DICOM Segmentation, or that there is not enough memory.
     """
+    try:
+        return _predict_file(network, path)
+    except UserError as error:
+        message = str(error)
+        if not message.startswith(f"{path}: "):  # settings and the network do not know the file
+            message = f"{path}: {message}"
+        raise UserError(message) from error
+
+
+def _predict_file(network: TrainedNetwork, path: Path) -> Prediction:
     image = read_image(path)
-    if (dicom := dicom_functions(path)) and dicom.is_segmentation(path):
-        raise UserError(f"{path}: is a DICOM Segmentation, a result; expected a photograph or an angiogram")
+    if dicom := dicom_functions(path):
+        dicom.refuse_segmentation(path)
     banner = banner_to_cut(image, path, network.info_banner)
     original = banner.cut(image) if banner else image
     field_of_view = detect_field_of_view(original, path)

@@ -74,6 +74,7 @@ BAD = {
     "too many pixels": (b"P5 40000 40000 255\n", 413),
     "DICOM of too many pixels": (dicom(GREY, Rows=40_000, Columns=40_000), 413),
     "DICOM with burned-in text": (dicom(GREY, BurnedInAnnotation="YES"), 400),
+    "DICOM Segmentation": (dicom(GREY, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4"), 400),
     "truncated DICOM": (dicom(GREY)[:200], 400),
     "damaged DICOM": (bytes(128) + b"DICM" + b"\xff" * 64, 400),
 }
@@ -89,6 +90,14 @@ def test_bad_file_is_refused_and_leaves_no_file(client, settings, kind):
     assert files_kept(settings) == []
     assert client.get("/results/").json() == {"results": []}
     assert send(client, png(GREY)).status_code == 201
+
+
+def test_a_dicom_segmentation_is_refused_with_the_reason(client):
+    refused = send(client, BAD["DICOM Segmentation"][0], "1-1_seg.dcm").json()["message"]
+    assert refused.startswith("The image is a DICOM Segmentation, a result; expected a photograph")
+    client.post("/language/", {"language": "zh-hans"})
+    refused = send(client, BAD["DICOM Segmentation"][0], "1-1_seg.dcm").json()["message"]
+    assert refused.startswith("图像无法使用：") and "Segmentation, a result" not in refused
 
 
 def test_png_bomb_is_refused_by_its_header(client, settings, monkeypatch):

@@ -71,10 +71,15 @@ def has_burned_in_annotation(path: Path) -> bool:
     return str(value or "").strip().upper() == "YES"
 
 
-def is_segmentation(path: Path) -> bool:
-    """Whether a DICOM file is a Segmentation or a Label Map Segmentation: a result, no photograph."""
+def refuse_segmentation(path: Path) -> None:
+    """Check that a DICOM file is no Segmentation or Label Map Segmentation: a result, no photograph.
+
+    Raises:
+        UserError: it is one; names the file.
+    """
     with errors_naming(path):
-        return _header(path, "SOPClassUID").get("SOPClassUID") in _SEGMENTATIONS
+        if _header(path, "SOPClassUID").get("SOPClassUID") in _SEGMENTATIONS:
+            raise UserError("is a DICOM Segmentation, a result; expected a photograph or an angiogram")
 
 
 def _header(path: Path, *elements: str) -> Dataset:
