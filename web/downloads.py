@@ -14,7 +14,7 @@ from lib.figures.prediction_overlay import draw_prediction
 from lib.images.labelme import labelme_document
 from lib.images.masks import binary_mask
 from lib.images.png import encode_png
-from lib.images.reading import read_image
+from lib.images.reading import image_name, read_image
 from lib.networks.trained_network import share_column
 from lib.prediction.certainty.disagreement import uncertainty
 from lib.prediction.measurement import measure
@@ -126,7 +126,7 @@ def labelme_json(measured: MeasuredResult) -> bytes:
     image_path = result.file_name
     if result.is_dicom:  # LabelMe cannot read it
         image_png = result.picture_file.read_bytes()
-        image_path = f"{PurePath(image_path).stem}.png"
+        image_path = f"{image_name(PurePath(image_path))}.png"
     document = labelme_document(measured.mask, result.label, image_path, image_png=image_png)
     return json.dumps(document, ensure_ascii=False).encode()
 

@@ -16,6 +16,7 @@ from django.views import View
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
+from lib.images.reading import image_name
 from lib.networks.trained_network import is_non_perfusion
 from lib.prediction.certainty.disagreement import disagreement_picture
 from lib.prediction.measurements_table import DIFFERENCES, QUALITY
@@ -130,7 +131,7 @@ def download(request: HttpRequest, key: str, kind: str) -> HttpResponse:
         raise Refused(404, _("There is no such file."))
     measured = _measure(request, key)
     suffix, content_type, content = DOWNLOADS[kind]
-    name = f"{PurePath(measured.result.file_name).stem}{suffix}"
+    name = f"{image_name(PurePath(measured.result.file_name))}{suffix}"
     response = HttpResponse(content(measured), content_type=content_type)
     response["Content-Disposition"] = content_disposition_header(True, name)
     return response

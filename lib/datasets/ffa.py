@@ -193,11 +193,11 @@ def _masks_of_folder(
     inside = _files(folder / name)
     found = inside or (_files(folder.parent / name) if beside else [])
     files = [f for f in found if is_image_file(f)]
-    numbers = Counter(file.stem for file in files)
+    numbers = Counter(map(image_name, files))
     faults = [f"{name}: two files are named {s}" for s, number in numbers.items() if number > 1]
     if inside:
-        faults += [f"{name}/{f.name}: no image of that name" for f in files if f.stem not in stems]
-    return {file.stem: file for file in files if file.stem in stems}, faults
+        faults += [f"{name}/{f.name}: no image of that name" for f in files if image_name(f) not in stems]
+    return {image_name(file): file for file in files if image_name(file) in stems}, faults
 
 
 def _check_folders(configuration: Configuration) -> list[tuple[CheckedImage, Banner | None]]:

@@ -29,6 +29,7 @@ from tests.web.conftest import (
     png,
     send,
 )
+from tests.web.test_uploads import dicom
 
 
 @pytest.fixture
@@ -84,6 +85,16 @@ def test_downloads_use_the_chosen_threshold(client, result, tmp_path, angiogram)
     assert overlay.shape[0] > 1024 == overlay.shape[1]
     assert coloured[cv2.erode(mask, np.ones((7, 7))) > 0].all()
     assert not coloured[cv2.dilate(mask, np.ones((7, 7))) == 0].any()
+
+
+def test_downloads_of_a_dicom_file_that_is_named_by_its_uid_have_the_whole_name(web, client, angiogram):
+    send(client, dicom(angiogram.image), "1.2.840.113.1.5")
+    analyse_all(web)
+    (result,) = client.get("/results/").json()["results"]
+    for kind, suffix in {"mask": "_mask.png", "labelme": ".json"}.items():
+        answer = client.get(f"{result['url']}download/{kind}", choice())
+        assert answer["Content-Disposition"] == f'attachment; filename="1.2.840.113.1.5{suffix}"'
+    assert answer.json()["imagePath"] == "1.2.840.113.1.5.png"
 
 
 def test_downloaded_table_has_the_columns_of_run_prediction(client, result):

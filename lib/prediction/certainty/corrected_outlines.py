@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from lib.images.checked_files import file_sha256
+from lib.images.reading import image_name
 from lib.prediction.results_record import changed_labelme_files
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError, raise_all
@@ -57,4 +58,4 @@ def _contents(image: Path, labelme: Path) -> dict[str, bytes]:
     """Name and content of both files; LabelMe then finds the image beside its file."""
     document = {**json.loads(labelme.read_bytes()), "imagePath": image.name}
     text = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    return {image.name: image.read_bytes(), f"{image.stem}.json": text}
+    return {image.name: image.read_bytes(), f"{image_name(image)}.json": text}

@@ -577,14 +577,15 @@ def test_files_that_a_killed_preparation_left_are_removed(folder):
     assert not list((folder / "datasets").glob(".*"))
 
 
-def test_dicom_files_named_by_their_uid_have_the_whole_name(tmp_path):
+@pytest.mark.parametrize("ending", [".png", ""])
+def test_dicom_files_named_by_their_uid_have_the_whole_name(tmp_path, ending):
     (tmp_path / "masks").mkdir()
     for name in ("1.2.840.7.1", "1.2.840.7.2"):
         write_dicom(tmp_path / name, np.zeros((8, 8), np.uint8))
-        (tmp_path / "masks" / f"{name}.png").touch()
+        write_dicom(tmp_path / "masks" / f"{name}{ending}", np.zeros((8, 8), np.uint8))
     found, faults = find_angiograms(tmp_path)
     assert not faults
     assert {a.name: a.truth.name for a in found} == {
-        "1.2.840.7.1": "1.2.840.7.1.png",
-        "1.2.840.7.2": "1.2.840.7.2.png",
+        "1.2.840.7.1": f"1.2.840.7.1{ending}",
+        "1.2.840.7.2": f"1.2.840.7.2{ending}",
     }

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from lib.datasets.ffa import find_angiograms, read_angiogram
+from lib.images.reading import read_image
 from lib.prediction.certainty.corrected_outlines import copy_corrected
 from lib.prediction.found_images import find_images
 from lib.runtime.errors import UserError
+from tests.lib.images.test_reading import write_dicom
 from tests.lib.prediction.certainty.test_review_order import mirrored, predicted
 from tests.lib.prediction.test_folder import CONFIGURATION
 
@@ -53,6 +55,19 @@ def test_the_set_grows_and_files_of_a_person_are_not_replaced(output, angiograms
     with pytest.raises(UserError, match="nothing copied") as raised:
         copy_corrected(output, folder)
     assert str(mine) in str(raised.value) and mine.read_text() == "{}" and len(list(folder.iterdir())) == 4
+
+
+def test_dicom_files_named_by_their_uid_have_the_whole_name(angiograms, tmp_path):
+    images, output, folder = tmp_path / "images", tmp_path / "out", tmp_path / "truth"
+    images.mkdir()
+    names = ["1.2.840.113.1.5", "1.2.840.113.1.6"]
+    for name, image in zip(names, sorted(angiograms.iterdir()), strict=False):
+        write_dicom(images / name, read_image(image))
+    predicted(mirrored(), images, output)
+    for number in range(2):
+        correct(output, images, number)
+    assert copy_corrected(output, folder) == 2
+    assert {file.name for file in folder.iterdir()} == {*names, *(f"{name}.json" for name in names)}
 
 
 def test_an_image_that_was_replaced_since_is_not_paired_with_the_outlines(angiograms, tmp_path):
