@@ -58,6 +58,10 @@ TEMPLATES = (
     gettext_noop("is a {kind}; export the image in it as PNG"),
     # the analysis
     gettext_noop("its field of view is empty (a black image?)"),
+    gettext_noop(
+        "its field of view is only {found} pixels of {size} (text or a light in a dark image?); expected at "
+        "least {share} of the image: leave it out, or crop it to the retina"
+    ),
     gettext_noop("shows two fields of view beside each other; save each as its own image"),
     gettext_noop(
         "the fovea, row {row} and column {column}, lies outside the image of {rows} rows and {columns} "

@@ -31,6 +31,19 @@ surround of a circular aperture also lies near some ellipse."""
 _BETTER = 1.25
 """An ellipse is taken if so many times as many pixels of the outline belong to it as to the best circle."""
 
+_LEAST_SIDE = 8
+"""Shorter side in pixels of the smallest reduced image in which an aperture is searched: `_outermost` leaves
+out three pixels at each border, and three points on one line have no circle."""
+
+_LEAST_SHARE = 0.04
+"""Smallest share of an image that is taken for a field of view.
+
+Those of DRIVE, STARE, CHASE_DB1 and huapu4/FFA cover 65 to 82 %; the smallest aperture that is searched
+covers 5 % of an image of 16:9. The largest bright region of a dark image may be text or a light of the
+camera. If it were resampled to `field_of_view_diameter`, the image would have hundreds of megapixels; with
+this limit it has at most 25 times the square of the diameter.
+"""
+
 
 @dataclass(frozen=True)
 class _Circle:
@@ -117,7 +130,7 @@ def detect_field_of_view(image: np.ndarray, file: Path | None = None) -> np.ndar
     and fitted to the steepest decrease of brightness. Ultra-wide-field cameras and stretched images have
     an elliptic aperture: an ellipse is taken if it has clearly more contrast along its arc than the best
     circle. If there is neither, the result is the convex hull of the bright pixels, or the full image
-    if the hull covers nearly all of it.
+    if the hull covers nearly all of it. In a very narrow image, no aperture is searched.
 
     Args:
         image: uint8 (H, W) or (H, W, 3).
@@ -127,18 +140,32 @@ def detect_field_of_view(image: np.ndarray, file: Path | None = None) -> np.ndar
         uint8 (H, W) in {0, 1}; all 0 for a black image, all 1 for any other constant image.
 
     Raises:
-        UserError: two fields of view are beside each other, as in exports of FFA and ICG in one picture.
+        UserError: two fields of view are beside each other, as in exports of FFA and ICG in one picture; or
+            only a mark in a dark image was found.
     """
     grey = image.max(axis=2) if image.ndim == 3 else image
     if grey.min() == grey.max():
         return np.full(grey.shape, grey.max() > 0, np.uint8)
-    grey = cv2.medianBlur(np.ascontiguousarray(grey), 3)
+    name = file or "the image"
+    field_of_view = _aperture_or_hull(cv2.medianBlur(np.ascontiguousarray(grey), 3), name)
+    if 0 < field_of_view.mean() < _LEAST_SHARE:
+        width, height = cv2.boundingRect(field_of_view)[2:]
+        raise UserError(
+            f"{name}: its field of view is only {width}x{height} pixels of {grey.shape[1]}x{grey.shape[0]} "
+            f"(text or a light in a dark image?); expected at least {100 * _LEAST_SHARE:g} % of the image: "
+            "leave it out, or crop it to the retina"
+        )
+    return field_of_view
+
+
+def _aperture_or_hull(grey: np.ndarray, name: Path | str) -> np.ndarray:
+    """As `detect_field_of_view`, of an image (H, W) without noise; `name` is named in the error."""
     factor = max(1.0, max(grey.shape) / _SEARCH_SIDE)
+    if min(grey.shape) < _LEAST_SIDE * factor:
+        return _hull(grey)
     small = cv2.resize(grey, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
     if _shows_two_fields(small):
-        raise UserError(
-            f"{file or 'the image'}: shows two fields of view beside each other; save each as its own image"
-        )
+        raise UserError(f"{name}: shows two fields of view beside each other; save each as its own image")
     aperture = _best_aperture(small)
     if aperture is None:
         return _hull(grey)

@@ -122,12 +122,42 @@ def test_constant_image(level, expected, shape):
     np.testing.assert_array_equal(found, np.full(shape[:2], expected))
 
 
-@pytest.mark.parametrize("shape", [(1, 7), (3, 3), (9, 2000)])
-def test_tiny_images_and_pure_noise(shape):
+@pytest.mark.parametrize(
+    "shape", [(1, 2), (1, 3), (1, 7), (2, 5), (3, 3), (3, 7), (9, 13), (9, 2000), (16, 16384)]
+)
+@pytest.mark.parametrize("turn", [0, 1])
+def test_tiny_images_and_pure_noise(shape, turn):
+    shape = shape[:: -1 if turn else 1]
     noise = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     found = detect_field_of_view(noise)
     assert found.shape == shape
     assert set(np.unique(found)) <= {0, 1}
+
+
+@pytest.mark.parametrize("shape", [(1, 1024), (1200, 1), (2, 2100), (4, 9000)])
+def test_an_image_of_a_few_rows_or_columns_gives_a_field_of_view(shape):
+    assert detect_field_of_view(np.resize(np.arange(90, 250, dtype=np.uint8), shape)).all()
+
+
+@pytest.mark.parametrize("side", [256, 768, 1536])
+@pytest.mark.parametrize("mark", ["text", "square", "light"])
+def test_a_mark_in_a_dark_image_is_no_field_of_view(side, mark):
+    image = np.zeros((side, side + 64), np.uint8)
+    if mark == "text":
+        cv2.putText(image, "0:12", (20, side - 20), 0, 1, 255, 2)
+    elif mark == "square":
+        image[100:108, 100:108] = 200
+    else:
+        cv2.circle(image, (side // 2, side // 2), 12, 180, -1)
+    frame = rf"its field of view is only \d+x\d+ pixels of {side + 64}x{side} "
+    with pytest.raises(UserError, match=rf"eye\.png: {frame}"):
+        detect_field_of_view(image, "eye.png")
+
+
+def test_a_small_field_of_view_without_a_round_aperture_is_found():
+    truth = np.zeros((600, 1000), np.uint8)
+    truth[200:400, 300:500] = 1
+    assert dice(detect_field_of_view(retina(600, 1000) * truth), truth) > 0.98
 
 
 @pytest.mark.parametrize("part", [np.s_[80:432, 80:432], np.s_[:400, :400], np.s_[:300], np.s_[:, :330]])

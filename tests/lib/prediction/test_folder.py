@@ -285,6 +285,19 @@ def test_an_image_of_one_level_has_a_defined_result(tmp_path, level, shape):
     assert 0 <= float(row["ischaemic_index"]) <= 1
 
 
+def test_a_dark_image_with_a_mark_does_not_stop_the_others(angiograms, tmp_path):
+    preprocessing = dataclasses.replace(CONFIGURATION.preprocessing, field_of_view_diameter=64)
+    resampling = dataclasses.replace(network(), preprocessing=preprocessing)
+    dark = np.zeros((512, 512), np.uint8)
+    dark[100:108, 100:108] = 200
+    Image.fromarray(dark).save(tmp_path / "a dark.png")
+    Image.fromarray(np.resize(np.arange(90, 250, dtype=np.uint8), (2, 2100))).save(tmp_path / "b narrow.png")
+    images = find_images([tmp_path, angiograms], tmp_path / "out")
+    table, (failure,) = predict_images(resampling, images, tmp_path / "out", {})
+    assert failure.startswith(f"{tmp_path / 'a dark.png'}: its field of view is only 8x8 pixels of 512x512 ")
+    assert len(rows_of(table)) == len(images) - 1 == 4
+
+
 def test_the_formats_of_figures_do_not_make_earlier_results_invalid():
     """`repr` of the settings is hashed; results of versions without this key have a hash without it."""
     assert "figure_formats" not in repr(CONFIGURATION.testing_settings)
