@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib.configuration.banner import Banner
 from lib.configuration.reading import read_configuration
 from lib.datasets.ffa import find_angiograms, read_angiogram
 from lib.images.checked_files import file_sha256
@@ -296,6 +297,24 @@ def test_a_dark_image_with_a_mark_does_not_stop_the_others(angiograms, tmp_path)
     table, (failure,) = predict_images(resampling, images, tmp_path / "out", {})
     assert failure.startswith(f"{tmp_path / 'a dark.png'}: its field of view is only 8x8 pixels of 512x512 ")
     assert len(rows_of(table)) == len(images) - 1 == 4
+
+
+def without_memory(images):
+    raise UserError("not enough memory")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"info_banner": Banner("bottom", 1000)}, "info_banner = bottom:1000 leaves nothing"),
+        ({"predict": without_memory}, "not enough memory"),
+    ],
+)
+def test_an_error_of_the_settings_or_of_the_network_names_the_file(angiograms, tmp_path, changes, said):
+    images = find_images([angiograms], tmp_path)
+    _, failures = predict_images(dataclasses.replace(network(), **changes), images, tmp_path, {})
+    for image, failure in zip(images, failures, strict=True):
+        assert failure.startswith(f"{image.file}: {said}")
 
 
 def test_the_formats_of_figures_do_not_make_earlier_results_invalid():
