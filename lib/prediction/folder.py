@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -26,6 +27,16 @@ Outcome = Result | str
 
 PredictMany = Callable[[Sequence[FoundImage]], Iterable[tuple[FoundImage, Outcome]]]
 """From images to the outcome of each, in any order."""
+
+CHANGES_NO_RESULT: dict[str, Any] = {
+    "test_batch_size": 16,
+    "full_images_to_test": "all",
+    "N_group_visual": 1,
+    "connectivity": False,
+    "nohup": False,
+}
+"""Keys of [testing settings] that change no result. The hash of the settings has these values for them: those
+of `configuration.txt` in the earlier versions that hashed these keys, whose results stay valid."""
 
 REMEDY = "wait for it or end it, or choose another --output"
 
@@ -190,6 +201,8 @@ def _settings_sha256(network: TrainedNetwork, fovea: tuple[float, float] | None)
     """SHA-256 of everything, except the image, that changes a row."""
     changes_nothing = {"predict", "seen_images_sha256"}
     names = [f.name for f in dataclasses.fields(network) if f.name not in changes_nothing]
+    hashed = dataclasses.replace(network.testing_settings, **CHANGES_NO_RESULT)
+    network = dataclasses.replace(network, testing_settings=hashed)
     settings = [*((name, getattr(network, name)) for name in names), fovea]
     # Results of earlier versions, which had no angle, stay valid.
     if (angle := network.testing_settings.relative_angle) != 1:
