@@ -17,6 +17,7 @@ def script_messages(structure: str = "CNP") -> dict[str, str]:
         "busy": _("The server is busy; next attempt in {seconds} s"),
         "tooLarge": _("The file is too large."),
         "unreachable": _("The server cannot be reached."),
+        "deleting": _("Being deleted"),
         "deleted": _("{name} was deleted."),
         "allDeleted": _("All images were deleted."),
         "keptUntil": _("The server deletes this image at {time}"),

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import re
 from io import StringIO
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from lib.datasets.synthetic_angiograms import synthetic_angiogram
@@ -197,4 +199,35 @@ def test_table_of_all_images(chromium, faults, server, tmp_path):
         assert area_text == f"{int(row['area_px']):,} px"
         assert number == row["number_of_areas"]
         assert largest == f"{int(row['largest_area_px']):,} px"
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("button", "kept"), [("#list li:nth-child(2) .remove", ["0.png", "2.png"]), ("#delete-all", [])]
+)
+def test_an_image_that_is_removed_while_it_is_sent_is_deleted(
+    chromium, faults, server, tmp_path, button, kept
+):
+    for index in range(3):
+        write_png(tmp_path / f"{index}.png", synthetic_angiogram(3, index, 256).image)
+    page, upload, held = chromium.new_page(), re.compile(r"name=1\.png"), []
+    page.goto(server)
+    page.set_input_files("#files", tmp_path / "0.png")
+    page.wait_for_selector("#list li[data-state=done]")
+    page.route(upload, lambda route: held.append(route))
+    with page.expect_request(upload):
+        page.set_input_files("#files", [tmp_path / "1.png", tmp_path / "2.png"])
+    page.click(button)
+    page.wait_for_selector("#list li[data-state=sending] :text('Being deleted')")
+    assert not re.search("(1.png was|All images were) deleted", page.inner_text("#announcements"))
+    with page.expect_response(upload):
+        held.pop().continue_()
+    page.wait_for_selector("#list li:has(strong[title='1.png'])", state="detached")
+    assert page.locator("#list strong").all_inner_texts() == kept
+    if kept:
+        page.wait_for_selector("#list li:nth-child(2)[data-state=done]")
+    else:
+        assert page.inner_text("#announcements") == "All images were deleted."
+    listed = page.request.get(f"{server}/results/").json()["results"]
+    assert [result["fileName"] for result in listed] == kept
     assert faults == []

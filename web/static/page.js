@@ -54,7 +54,8 @@ async function sendOne(image) {
   while (list.has(image)) {
     try {
       if (image.file.size > maxBytes) throw new Error(messages.tooLarge);
-      adopt(image, await server.send(image.file));
+      image.sending = server.send(image.file);
+      adopt(image, await image.sending);
       image.file = null;
       poll();
       return;
@@ -355,6 +356,7 @@ async function downloadSummary() {
 
 async function remove(image) {
   try {
+    if (image.state === "sending" && image.sending) await sendingEnded(image);
     if (image.url) await server.delete(image.url);
   } catch (error) {
     if (error.status !== 404) return announce(error.message); // 404: the server has deleted it already
@@ -363,14 +365,23 @@ async function remove(image) {
   announce(fill(messages.deleted, { name: image.fileName }));
 }
 
+// An aborted request may leave its image on the server; only the answer has the address to delete it.
+async function sendingEnded(image) {
+  list.update(image, { message: messages.deleting });
+  await image.sending.catch(() => {}); // sendOne handles it
+}
+
 async function removeAll() {
+  const images = list.all();
+  const sent = images.filter(({ url }) => url);
   try {
     await server.delete(results);
   } catch (error) {
     return announce(error.message);
   }
-  for (const image of list.all()) forget(image);
-  announce(messages.allDeleted);
+  for (const image of sent) forget(image);
+  await Promise.all(images.filter((image) => list.has(image)).map(remove));
+  if (!list.some(() => true)) announce(messages.allDeleted);
 }
 
 function forget(image) {
