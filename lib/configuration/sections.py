@@ -294,6 +294,11 @@ class Configuration:
     texts: dict[str, dict[str, str]] = field(repr=False)
 
     @property
+    def sha256(self) -> str:
+        """SHA-256 of all settings as they are written, in hexadecimal."""
+        return hashlib.sha256(self.as_text().encode()).hexdigest()
+
+    @property
     def results_folder(self) -> Path:
         """The folder that testing writes to; for another data set a folder inside the experiment's.
 

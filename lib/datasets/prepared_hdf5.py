@@ -54,7 +54,7 @@ def write_part(
 
     Args:
         files: files for images, truth (None if the part has none) and field of view.
-        images: exactly `shape[0]` images; all or none have a second observer; so with auxiliary.
+        images: exactly `shape[0]` images; an image may lack a mask of `FURTHER_MASKS` that others have.
         shape: number, largest height, largest width, and channels (1 or 3; a grey image among RGB
             images is stored with three equal channels).
     """
@@ -91,6 +91,11 @@ def _pixels(store: h5py.File, name: str, shape: tuple[int, int, int, int]) -> h5
     return store.require_dataset(
         name, shape, "uint8", chunks=(1, *shape[1:]), compression="gzip", compression_opts=4
     )
+
+
+def _has(masks: h5py.Dataset, index: int) -> bool:
+    """Whether the mask of an image was written: without it, HDF5 stores no chunk and reads zeros."""
+    return masks.chunks is None or masks.id.get_chunk_info_by_coord((index, 0, 0, 0)).byte_offset is not None
 
 
 def names_and_patients(files: tuple[Path, Path, Path]) -> list[tuple[str, str]]:
@@ -144,7 +149,7 @@ def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Itera
             raise UserError(f"different images in {listed}; prepare the data again")
         for index, name in enumerate(names[0][:limit]):
             rows, columns = stores[0]["size"][index]
-            stored = [mask for mask in FURTHER_MASKS if mask in stores[1]]
+            stored = [mask for mask in FURTHER_MASKS if mask in stores[1] and _has(stores[1][mask], index)]
             try:
                 original, truth, field_of_view = (store["image"][index, :rows, :columns] for store in stores)
                 further = {mask: stores[1][mask][index, :rows, :columns, 0] for mask in stored}

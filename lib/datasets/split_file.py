@@ -143,6 +143,8 @@ def _read_parts(file: Path, fold: Folds | None) -> tuple[NamedParts, str]:
                     f"{file}: contains {len(folds)} folds; "
                     f"select one with [preparation] fold = 1/{len(folds)}"
                 )
+            if not all(isinstance(name, str) for names in folds for name in names):
+                raise TypeError("a fold is not a list of names")
             named = parts_of_folds(folds, fold.tested)
             parts = {part: [(name, None) for name in names] for part, names in named.items()}
             return parts, f"{how}; fold {fold}"
@@ -157,7 +159,8 @@ def _read_parts(file: Path, fold: Folds | None) -> tuple[NamedParts, str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{file}: not a split ({type(error).__name__}: {error}); expected JSON with "
-            '{"parts": {"train": [{"name": ...}], "validation": [...], "test": [...]}}'
+            '{"parts": {"train": [{"name": ...}], "validation": [...], "test": [...]}} or '
+            '{"folds": [["name", ...], ...]}'
         ) from None
     return parts, how
 

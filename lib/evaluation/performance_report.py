@@ -10,17 +10,21 @@ import numpy as np
 from tabulate import tabulate
 
 from lib.configuration.experiment_folder import PER_IMAGE, PERFORMANCES
+from lib.configuration.sections import Configuration
 from lib.evaluation.connectivity import MEASURES as CONNECTIVITY_MEASURES
 from lib.evaluation.connectivity import Connectivity
 from lib.evaluation.measures.agreement import icc_interval, mean_squares
 from lib.evaluation.measures.image_measures import MEASURES, ImageMeasures, index_pairs, summarise
 from lib.evaluation.pixel_scores import RATES, Scores, defined, format_score
 from lib.evaluation.scoring import Average, Evaluation, ImageScores, average
-from lib.runtime.atomic_files import written_atomically
+from lib.runtime.atomic_files import read_json, written_atomically
 from lib.runtime.errors import UserError
 
 SCORE_FILES = ("performances.txt", PERFORMANCES, PER_IMAGE)
 """Names of the files that `write_performances` writes."""
+
+SETTINGS = "settings"
+"""Title of the line with the SHA-256 of all settings of the test."""
 
 ROWS = {
     "auc_roc": "AUC-ROC",
@@ -107,6 +111,15 @@ def read_performances(file: Path) -> Evaluation:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: not the scores of this version ({error}); test again") from None
+
+
+def has_settings(file: Path, configuration: Configuration) -> bool:
+    """Whether performances.json is of a test with exactly these settings."""
+    try:
+        context = read_json(file, "test again").get("context")
+    except UserError:  # missing or damaged
+        return False
+    return isinstance(context, dict) and context.get(SETTINGS) == f"SHA-256 {configuration.sha256}"
 
 
 def performances_text(evaluation: Evaluation, context: Mapping[str, str]) -> str:

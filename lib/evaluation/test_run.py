@@ -15,7 +15,7 @@ from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import TESTED_FOLDER, TestingSettings
 from lib.datasets.leakage import refuse_images_seen, refuse_initial_weights, refuse_trained_images
 from lib.evaluation.measures.boundary import TOLERANCES_PX
-from lib.evaluation.performance_report import SCORE_FILES, write_performances
+from lib.evaluation.performance_report import SCORE_FILES, SETTINGS, write_performances
 from lib.evaluation.pixel_scores import Curves, Scores, format_score
 from lib.evaluation.predicted_images import (
     predict_part,
@@ -71,7 +71,8 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     adapted = prediction_settings(model, settings)
     evaluation = _scored(model.predict_on_batch, configuration, adapted, point, context)
     if configured_operating_point(settings) is None:
-        write_operating_point(experiment.operating_point, point, settings)
+        sha256 = " ".join(file_sha256(weights) for _, weights in networks)
+        write_operating_point(experiment.operating_point, point, settings, sha256)
     return evaluation
 
 
@@ -142,6 +143,7 @@ def _scored(
         else "best F1 on the validation images",
     }
     context["test-time augmentation"] = adapted.tta
+    context[SETTINGS] = f"SHA-256 {configuration.sha256}"
     if tested := adapted.test_field_of_view_degrees:
         trained = adapted.training_field_of_view_degrees
         context["field of view"] = f"{tested:g} degrees, in the training {trained:g}"
@@ -169,9 +171,9 @@ def _networks(
         fixed = SECTIONS_EQUAL_IN_ENSEMBLE if is_ensemble else SECTIONS_FIXED_BY_TRAINING
         refuse_other_settings(member, configuration, fixed)
         refuse_trained_images(member, configuration, validation=not is_ensemble)
-        trained = read_configuration(member.configuration) if is_ensemble else configuration
+        trained = read_configuration(member.configuration)
         refuse_initial_weights(dataclasses.replace(trained, data_paths=configuration.data_paths))
-        networks.append((trained, weights))
+        networks.append((trained if is_ensemble else configuration, weights))
     return networks
 
 

@@ -16,6 +16,7 @@ from lib.configuration.ini_file import ini_sections
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.values import Folds, experiment_name
 from lib.datasets.vessel_sets import VESSEL_SETS
+from lib.evaluation.performance_report import has_settings
 from lib.runtime.errors import UserError
 
 DATA_SETS = ("FFA", *VESSEL_SETS)
@@ -51,8 +52,9 @@ class Run:
 
     @property
     def is_tested(self) -> bool:
-        """Whether the scores and the predictions of its test are there."""
-        return self.results.performances.is_file() and self.results.predictions.is_file()
+        """Whether the scores and the predictions of a test with its settings are there."""
+        files = self.results
+        return files.predictions.is_file() and has_settings(files.performances, self.configuration)
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,25 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     for run, number in Counter(run.name for run in runs).items():
         if number > 1:
             raise UserError(f"{file}: [vary] gives {number} runs of the name {run}")
+    if folds:
+        _refuse_tests_that_are_not_pooled(file, runs)
     values = {image: _number(v, f"{file}: [reference] {image}") for image, v in reference.items()}
     return Plan(head["name"], data_set, runs, values, source)
+
+
+def _refuse_tests_that_are_not_pooled(file: Path, runs: Sequence[Run]) -> None:
+    """Refuse folds that do not test every image of the data set once; the threshold of two is pooled too."""
+    for run in runs:
+        if tested := run.configuration.data_paths.path_test:
+            raise UserError(
+                f"{file}: [data paths] path_test = {tested}: expected none with folds, since every fold "
+                "would test the same images"
+            )
+        limit = run.configuration.testing_settings.full_images_to_test
+        if len(run.folds) > 1 and limit != "all":
+            raise UserError(
+                f"{file}: [testing settings] full_images_to_test = {limit}: expected all with left_out = 2"
+            )
 
 
 def _reference_of(file: Path, reference: Mapping[str, str]) -> dict[str, str]:
@@ -169,7 +188,8 @@ def _runs(
     seeds: Sequence[int | None],
     tested: Sequence[Folds | None],
 ) -> Iterator[Run]:
-    folder = read_configuration(base, settings).experiment_name.path_experiments / name
+    without_vary = read_configuration(base, settings)
+    folder = without_vary.experiment_name.path_experiments / name
     choices = [[(key, v.strip()) for v in values.split("|")] for key, values in vary.items()]
     for chosen in product(*choices):
         # A weight file is named without its folder and ending.
@@ -189,7 +209,7 @@ def _runs(
                 changed.append(f"training settings.seed={seed}")
             if fold:
                 parts.append("fold" + "-".join(f"{number:02d}" for number in fold.tested))
-                changed += _in_fold(configuration, name, fold)
+                changed += _in_fold(configuration, name, fold, without_vary)
             run = "_".join(parts) or "run"
             changed.append(f"experiment name.name={run}")
             yield Run(run, variant, seed, fold.tested if fold else (), read_configuration(base, changed))
@@ -203,18 +223,20 @@ def _tested_folds(number: int, left_out: int) -> Iterator[Folds | None]:
         yield Folds(tested, number)
 
 
-def _in_fold(configuration: Configuration, name: str, fold: Folds) -> list[str]:
+def _in_fold(configuration: Configuration, name: str, fold: Folds, without_vary: Configuration) -> list[str]:
     """Overrides that prepare the fold in a folder of its own, named by fold, folds and seed of the split.
 
     "stratified" distinguishes it from the folds of version 0.1.0, which were other ones for the same seed.
-    With negatives or auxiliary labels, a digest of the images and of [preparation] follows, so that variants
-    with other ones do not share a folder; folders without them keep the names that they had before.
+    A digest of the images and of [preparation] follows if [vary] changes these, so that the variants do not
+    share a folder; also with negatives or auxiliary labels. Other folders keep their earlier names.
     """
     local = configuration.data_paths.path_local
     tested = "-".join(map(str, fold.tested))
     packed = f"fold{tested}of{fold.number}_seed{configuration.preparation.split_seed}_stratified"
-    if configuration.data_paths.path_negatives or configuration.preparation.auxiliary_labels:
-        packed += f"_{_digest(configuration)}"
+    digest = _digest(configuration)
+    further = configuration.data_paths.path_negatives or configuration.preparation.auxiliary_labels
+    if further or digest != _digest(without_vary):
+        packed += f"_{digest}"
     return [
         f"preparation.fold={fold}",
         f"data paths.path_local={local.parent / f'{local.name}_{name}' / packed}",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lib.datasets.split_file import read_split
 from lib.evaluation.bland_altman_and_calibration import Reliability, reliability
 from lib.evaluation.measures.image_measures import ImageMeasures, measure_image, summarise
 from lib.evaluation.patient_statistics import (
@@ -103,6 +104,7 @@ def best_in_each_fold(plan: Plan) -> list[Variant]:
     It scores the choice among the variants itself, made without the test patients (nested
     cross-validation; Varma and Simon, BMC Bioinformatics 7:91, 2006). Empty if each training leaves out two
     folds: then several trainings test an image, and no image is left for validation.
+    Empty also if the variants differ in the images of a fold, or in their truth.
     """
     if any(len(run.folds) > 1 for run in plan.runs):
         return []
@@ -113,6 +115,9 @@ def best_in_each_fold(plan: Plan) -> list[Variant]:
     }
     if len({run.variant for run in scores}) < 2:
         return []
+    tested = {(run.folds, _tested_truth(run)) for run in scores}
+    if len(tested) > len({folds for folds, _ in tested}):
+        return []
     groups = dict.fromkeys((run.seed, run.folds) for run in scores)
     best = [
         max((run for run in scores if (run.seed, run.folds) == group), key=lambda run: scores[run])
@@ -120,6 +125,12 @@ def best_in_each_fold(plan: Plan) -> list[Variant]:
     ]
     variant = _read_variant(CHOSEN, best)
     return [variant] if variant else []
+
+
+def _tested_truth(run: Run) -> tuple[tuple[str, float | None], ...]:
+    """The name of each test image, with the share of its field of view that the truth covers."""
+    split = read_split(run.experiment.split, "the split of a training")
+    return tuple((member.name, member.truth_fraction) for member in split["test"])
 
 
 def read_tested_images(runs: Iterable[Run]) -> Iterator[tuple[Evaluation, PredictedImage]]:

@@ -124,7 +124,7 @@ def _side_by_side(plan: Plan, variants: Sequence[Variant]) -> None:
 
 def _row(plan: Plan, run: Run) -> dict[str, Any] | None:
     """The columns of a finished run; None if it is not finished."""
-    if not run.results.performances.is_file():
+    if not run.is_tested:
         return None
     tested = read_performances(run.results.performances)
     seconds = sum(epoch["seconds"] for epoch in run.experiment.history())

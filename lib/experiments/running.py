@@ -1,5 +1,6 @@
 """Carry out the runs of a plan, one after the other or on a cluster, and write its tables."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -7,14 +8,18 @@ from itertools import chain
 from pathlib import Path
 
 from lib.configuration.folder_lock import FolderLocked
-from lib.configuration.reading import read_configuration
+from lib.configuration.sections import Configuration
 from lib.datasets import ffa, vessels
 from lib.experiments.plan import Plan, Run
 from lib.experiments.pooled_folds import best_in_each_fold, read_variants
 from lib.experiments.results_table import write_comparison, write_table
-from lib.runtime.errors import UserError
+from lib.runtime.atomic_files import read_json, write_text
+from lib.runtime.errors import UserError, raise_all
 from lib.runtime.keras_startup import start_keras
 from lib.runtime.ray_cluster import ClusterOptions, cluster_connection, results_as_completed
+
+PREPARED_WITH = "prepared_with.json"
+"""Name of the file, in the folder of a prepared fold, with the settings of its preparation."""
 
 WAIT_FOR_FOLDER = 60
 """Seconds for which a run waits while another process holds the lock of its folder."""
@@ -85,7 +90,7 @@ def carry_out(plan: Plan, run: Run) -> str | None:
 
 
 def _carry_out(plan: Plan, run: Run) -> None:
-    if _is_finished(run):
+    if run.is_tested:
         return
     _prepare_fold(plan, run)
     # Only now: a process of a cluster starts Keras itself, with its own number of threads.
@@ -103,21 +108,37 @@ def _failure(step: Callable[[Plan, Run], None], plan: Plan, run: Run) -> str | N
     return None
 
 
-def _is_finished(run: Run) -> bool:
-    """Whether the run has been tested under the same settings."""
-    stored = run.experiment.configuration
-    return (
-        run.results.performances.is_file()
-        and stored.is_file()
-        and read_configuration(stored).texts == run.configuration.texts
-    )
-
-
 def _prepare_fold(plan: Plan, run: Run) -> None:
+    """Prepare the data of a run, unless an earlier run has prepared the same.
+
+    Raises:
+        UserError: as `prepare`; or the data were prepared from other images or with other settings.
+    """
     paths = run.configuration.data_paths
-    if not run.configuration.preparation.fold or paths.split.is_file():
+    if not run.configuration.preparation.fold:
         return
-    if plan.data_set == "FFA":
-        ffa.prepare(run.configuration)
-    else:
-        vessels.prepare(run.configuration, plan.data_set)
+    record, settings = paths.path_local / PREPARED_WITH, _settings_of_preparation(run.configuration)
+    if not paths.split.is_file():
+        if plan.data_set == "FFA":
+            ffa.prepare(run.configuration)
+        else:
+            vessels.prepare(run.configuration, plan.data_set)
+        write_text(record, json.dumps(settings, indent=2) + "\n")
+    elif record.is_file():  # earlier versions did not write it
+        stored = read_json(record, f"delete {paths.path_local}: it is prepared again")
+        changed = {key: value for key, value in settings.items() if value != stored.get(key)}
+        raise_all(
+            [f"{key} = {value}, prepared with {stored.get(key)}" for key, value in changed.items()],
+            f"{paths.path_local} was prepared with other settings; restore them, delete this folder, or "
+            "choose another [experiments] name",
+        )
+
+
+def _settings_of_preparation(configuration: Configuration) -> dict[str, str]:
+    """What the prepared images depend on, except the fold, which is in the name of their folder."""
+    paths = configuration.data_paths
+    texts = {f"[preparation] {key}": text for key, text in configuration.texts["preparation"].items()}
+    del texts["[preparation] fold"]
+    texts["[data paths] path_images"] = str(paths.path_images.resolve())
+    texts["[data paths] path_negatives"] = ", ".join(str(path.resolve()) for path in paths.path_negatives)
+    return texts

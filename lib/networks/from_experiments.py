@@ -42,9 +42,10 @@ def read_keras_network(
     """
     configuration = experiment_configuration(experiment, overrides)
     settings = configuration.testing_settings
-    point = read_operating_point(experiment.operating_point, settings)
     weights = experiment.weights(settings.best_last)
     refuse_untrained(experiment, weights)
+    weights_sha256 = file_sha256(weights)
+    point = read_operating_point(experiment.operating_point, settings, weights_sha256)
     model = fold_for_prediction(trained_model(configuration, weights, point.precision))
     network = TrainedNetwork(
         name=experiment.name,
@@ -57,7 +58,7 @@ def read_keras_network(
         threshold=point.threshold,
         threshold_source=point.threshold_source,
         min_area_px=point.min_area_px,
-        weights_sha256=file_sha256(weights),
+        weights_sha256=weights_sha256,
         predict=HalfBatchRetry(model.predict_on_batch),
         seen_images_sha256=seen_images(experiment, configuration),
         training_images=recorded_training_images(experiment),

@@ -47,17 +47,20 @@ def configured_operating_point(settings: TestingSettings) -> OperatingPoint | No
     return OperatingPoint(threshold, "configuration", min_area_px, settings.precision)
 
 
-def write_operating_point(file: Path, point: OperatingPoint, settings: TestingSettings) -> None:
-    """Write the operating point that was chosen, and the settings for which it holds."""
-    content = {**asdict(point), "chosen_for": _chosen_for(settings)}
+def write_operating_point(
+    file: Path, point: OperatingPoint, settings: TestingSettings, weights_sha256: str
+) -> None:
+    """Write the operating point that was chosen, and the settings and weights for which it holds."""
+    content = {**asdict(point), "chosen_for": _chosen_for(settings), "weights_sha256": weights_sha256}
     write_text(file, json.dumps(content, indent=2) + "\n")
 
 
-def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoint:
+def read_operating_point(file: Path, settings: TestingSettings, weights_sha256: str) -> OperatingPoint:
     """The operating point of the settings or, if testing must choose some of its values, of the file.
 
     Raises:
-        UserError: testing has not chosen yet, or has chosen for other settings, or the file is damaged.
+        UserError: testing has not chosen yet, or has chosen for other settings or for the weights of another
+            epoch, or the file is damaged.
     """
     if point := configured_operating_point(settings):
         return point
@@ -72,11 +75,14 @@ def read_operating_point(file: Path, settings: TestingSettings) -> OperatingPoin
     default = {"precision": "float32"}  # older files lack the key
     try:
         chosen_for = default | stored.pop("chosen_for")
+        of_weights = stored.pop("weights_sha256", weights_sha256)  # older files lack it
         older = {True: "mirrors", False: "none"}  # older files have a truth value for tta
         chosen_for["tta"] = older.get(chosen_for["tta"], chosen_for["tta"])
         point = OperatingPoint(**stored)
     except (KeyError, TypeError) as error:
         raise UserError(f"{file}: not an operating point ({error}); {remedy}") from None
+    if of_weights != weights_sha256:
+        raise UserError(f"{file}: chosen for other weights, before the training continued; {remedy}")
     differences = [
         f"[testing settings] {name} = {value}, chosen for {chosen_for.get(name, 'a number')}"
         for name, value in _chosen_for(settings).items()

@@ -162,6 +162,11 @@ def _initial_model(configuration: Configuration) -> keras.Model:
         if configuration.model.encoder_weights == "imagenet":
             load_imagenet_encoder(model)
         return model
+    if settings.initial_weights.resolve().parent == configuration.experiment_name.folder.resolve():
+        raise UserError(
+            f"[training settings] initial_weights = {settings.initial_weights}: is in the folder of this "
+            "experiment, whose files a new training replaces; choose another [experiment name] name"
+        )
     refuse_initial_weights(configuration)
     return trained_model(configuration, settings.initial_weights, settings.precision)
 

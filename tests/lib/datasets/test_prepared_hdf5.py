@@ -281,6 +281,18 @@ def test_ctrl_c_during_a_write_raises_keyboard_interrupt(files):
     assert not list(files[0].parent.iterdir())
 
 
+def test_a_second_observer_who_drew_only_some_images_has_none_of_the_others(files):
+    drawn, empty = (
+        dataclasses.replace(i, second_observer=i.truth * keep)
+        for i, keep in ((image("a", 20, 31), 1), (image("bc", 20, 31), 0))
+    )
+    write_part(files, [image("def", 25, 16), drawn, empty], (3, 25, 31, 1))
+    first, second, third = read_part(files)
+    assert first.second_observer is None
+    np.testing.assert_array_equal(second.second_observer, drawn.second_observer)
+    np.testing.assert_array_equal(third.second_observer, np.zeros((20, 31)))
+
+
 def test_auxiliary_truth_is_read_as_it_was_written(files):
     written = [
         dataclasses.replace(i, auxiliary=1 - i.truth) for i in (image("a", 20, 31), image("bc", 25, 16))

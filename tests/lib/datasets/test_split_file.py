@@ -60,6 +60,16 @@ def test_a_fold_of_a_file_of_folds_is_selected(tmp_path):
         read_given_split(file, members([1, 1, 1, 1]))
 
 
+@pytest.mark.parametrize(
+    "folds", ['[[{"name": "0-0"}], ["1-0"], ["2-0"]]', '["0-0", 3, []]', "[[1], [2], [3]]"]
+)
+def test_folds_that_are_no_lists_of_names_are_refused(tmp_path, folds):
+    file = tmp_path / "mine.json"
+    file.write_text(f'{{"folds": {folds}}}')
+    with pytest.raises(UserError, match=r'mine\.json: not a split .*expected .*"folds"'):
+        read_given_split(file, members([1, 1, 1]), Folds((1,), 3))
+
+
 def test_a_fold_of_a_file_of_parts_is_refused(tmp_path):
     everyone = members([1, 1, 1])
     write_split(tmp_path / "split.json", split_by_patient(everyone, (1, 1, 1), 0), "mine")

@@ -200,6 +200,24 @@ def test_a_test_patient_who_was_trained_on_is_refused(prepared, tested, tmp_path
         run_test(tiny_configuration(prepared, *settings))
 
 
+def test_initial_weights_are_checked_although_the_test_does_not_name_them(prepared, tested, tmp_path):
+    _, experiment, _ = tested
+    split = json.loads(experiment.split.read_text())
+    split["parts"]["train"] = split["parts"]["test"]
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before" / "split.json").write_text(json.dumps(split))
+    folder = shutil.copytree(experiment.folder, tmp_path / "experiments" / "tested")
+    stored = folder / experiment.configuration.name
+    old, new = "initial_weights = none", f"initial_weights = {tmp_path / 'before' / 'a.weights.h5'}"
+    assert old in stored.read_text()
+    stored.write_text(stored.read_text().replace(old, new))
+    settings = ["experiment name.name=tested", f"experiment name.path_experiments={folder.parent}"]
+    with pytest.raises(
+        UserError, match=r"initial_weights: .*before/a\.weights\.h5 was trained on test images"
+    ):
+        run_test(tiny_configuration(prepared, *settings))
+
+
 def test_another_set_is_tested_beside_the_own_results(tested, tmp_path):
     _, experiment, _ = tested
     own = (experiment.folder / "performances.json").read_bytes()

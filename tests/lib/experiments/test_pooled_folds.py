@@ -9,11 +9,12 @@ from PIL import Image
 from skimage.measure import label
 from sklearn.metrics import f1_score, roc_auc_score
 
+from lib.datasets.split_file import Member, write_split
 from lib.evaluation import patient_statistics as intervals
 from lib.evaluation.bland_altman_and_calibration import reliability
 from lib.evaluation.measures.image_measures import MEASURES
 from lib.evaluation.patient_statistics import SCORES, ScoredImage
-from lib.evaluation.performance_report import write_performances
+from lib.evaluation.performance_report import SETTINGS, write_performances
 from lib.evaluation.predicted_images import write_predictions
 from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
 from lib.experiments.comparison_figures import results, roc_curves
@@ -55,7 +56,9 @@ def finish(run, cases, threshold):
     """Leave behind what a training and its test would."""
     results = run.results
     write_predictions(results.predictions, cases)
-    write_performances(results.folder, evaluate(cases, threshold, 0.45), {})
+    settings = {SETTINGS: f"SHA-256 {run.configuration.sha256}"}
+    write_performances(results.folder, evaluate(cases, threshold, 0.45), settings)
+    write_split(run.experiment.split, {"test": [Member(c.name, c.patient, c.name, 0.1) for c in cases]}, "")
     run.experiment.versions.write_text(json.dumps({"parameters": 7}))
     run.experiment.history_file.write_text("epoch,seconds,val_auc\n1,60,0.5\n")
 
@@ -265,6 +268,18 @@ def test_folds_that_test_an_image_twice_are_refused(plan):
     other = dataclasses.replace(first, folds=(9,))
     with pytest.raises(UserError, match=r"the folds do not fit each other, .* test 0-1, 4-1;"):
         read_variants(dataclasses.replace(plan, runs=(first, other)))
+
+
+def test_variants_with_other_folds_or_other_truth_give_no_choice_by_validation(plan):
+    assert best_in_each_fold(plan)
+    split = plan.runs[0].experiment.split
+    before = split.read_text()
+    for old, new in (('"name": "0-1"', '"name": "3-1"'), ('"truth_fraction": 0.1', '"truth_fraction": 0.2')):
+        split.write_text(before.replace(old, new, 1))
+        try:
+            assert best_in_each_fold(plan) == []
+        finally:
+            split.write_text(before)
 
 
 def test_below_six_patients_the_table_says_why_there_is_no_test(plan, monkeypatch):

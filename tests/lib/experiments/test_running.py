@@ -3,6 +3,7 @@ from collections import defaultdict
 
 import pytest
 
+from lib.experiments import running
 from lib.experiments.plan import read_plan
 from lib.experiments.running import run_plan
 from lib.runtime.errors import UserError
@@ -91,6 +92,13 @@ def test_variants_with_other_negatives_or_labels_prepare_their_folds_in_other_fo
     negatives = f"data paths.path_negatives = {tmp_path / 'a'}\n"
     found = folders("training settings.negatives_share = 0.1 | 0.2\n", negatives)
     assert found["0.1"] == found["0.2"]  # the same prepared images
+    for varied in (
+        "preparation.labels = NP | CNP",
+        "preparation.info_banner = none | auto",
+        "preparation.split_seed = 1 | 2",
+        f"data paths.path_images = {tmp_path / 'a'} | {tmp_path / 'b'}",
+    ):
+        assert len(set.union(*folders(f"{varied}\n").values())) == 6
 
 
 def test_a_file_that_varies_is_called_by_its_name(tmp_path):
@@ -140,6 +148,37 @@ def test_finished_runs_stay_failed_ones_are_told_and_the_table_has_the_scores(pr
         assert (table.parent / name).is_file()
 
 
+def test_a_run_with_the_scores_of_other_settings_is_not_finished(prepared, tmp_path):
+    file = plan_file(tmp_path)
+    file.write_text(file.read_text().replace(str(tmp_path / "datasets"), str(prepared / "datasets")))
+    (run,) = read_plan(file).runs
+    assert run_plan(read_plan(file))[1] == [] and run.is_tested
+    # A second start with more epochs was stopped between two epochs: the stored settings are the new ones.
+    (longer,) = read_plan(file, ["training settings.N_epochs=2"]).runs
+    run.experiment.configuration.write_text(longer.configuration.as_text())
+    assert not longer.is_tested
+    assert run_plan(read_plan(file, ["training settings.N_epochs=2"]))[1] == []
+    assert longer.is_tested and len(longer.experiment.history()) == 2
+    run.results.performances.write_text("torn")
+    assert not longer.is_tested
+
+
+def test_a_fold_prepared_with_other_settings_is_refused(prepared, tmp_path):
+    def fail(*overrides):
+        """Why the first run of the plan fails: its initial weights do not exist."""
+        plan = read_plan(file, overrides)
+        return running.carry_out(plan, plan.runs[0])
+
+    file = plan_file(tmp_path, "training settings.initial_weights = none.weights.h5\n")
+    file.write_text(file.read_text().replace("[settings]", "data_set = FFA\nfolds = 3\n[settings]"))
+    images = f"data paths.path_images={prepared / 'angiograms'}"
+    same = f"data paths.path_images={prepared / '..' / prepared.name / 'angiograms'}"
+    assert "split.json: no such file; expected [training settings] initial_weights" in fail(images)
+    assert "split.json: no such file; expected [training settings] initial_weights" in fail(same)
+    reason = fail(images, "preparation.info_banner=bottom:7")
+    assert "was prepared with other settings" in reason and "info_banner = bottom:7, prepared with auto" in reason
+
+
 def test_a_plan_may_have_the_reference_of_another_plan():
     plans = [read_plan(PROJECT / "configurations" / f"stare_leave_one_out{end}.txt") for end in ("", "_best")]
     assert plans[0].reference == plans[1].reference and len(plans[0].reference) == 20
@@ -163,6 +202,18 @@ def test_what_is_laid_over_holds_for_every_run(tmp_path):
         ("[settings]", "left_out = 2\n[settings]", "folds = 0 with left_out = 2: expected at least 3 folds"),
         ("[settings]", "data_set = FFA\nfolds = 1\n[settings]", "folds = 1: expected"),
         ("[settings]", "data_set = FFA\nfolds = 2\n[settings]", "folds = 2: expected"),
+        (
+            "[settings]",
+            "data_set = FFA\nfolds = 3\n[settings]\ndata paths.path_test = other",
+            r"path_test = .*other: expected none with folds",
+        ),
+        (
+            "[settings]",
+            "data_set = FFA\nfolds = 3\nleft_out = 2\n[settings]\n"
+            "training settings.validation = none\ntesting settings.threshold = 0.5\n"
+            "testing settings.min_area_px = 0\ntesting settings.full_images_to_test = 3",
+            "full_images_to_test = 3: expected all with left_out = 2",
+        ),
         ("[settings]", "seeds = 1 x\n[settings]", "seeds = 'x': expected a whole number"),
         ("[settings]", "seeds = 1 2 1\n[settings]", "expected each seed once"),
         ("[settings]", "seeds = 9999999999\n[settings]", "seed = '9999999999': expected"),

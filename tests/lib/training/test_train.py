@@ -290,6 +290,10 @@ def test_a_training_starts_with_the_given_weights(prepared, trained):
         started(f"training settings.initial_weights={trained.weights('best')}", "model.filters=4 6")
     with pytest.raises(UserError, match=r"nowhere/split\.json: no such file"):
         started("training settings.initial_weights=/nowhere/a.weights.h5")
+    own = experiment.weights("best")
+    with pytest.raises(UserError, match="is in the folder of this experiment, whose files a new training"):
+        started(f"training settings.initial_weights={own}")
+    assert own.is_file()
 
 
 def test_a_resumed_training_with_negatives_and_an_auxiliary_loss_gives_the_same_result(
