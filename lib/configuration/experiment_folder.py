@@ -105,11 +105,15 @@ class Experiment:
 def experiment_named(file: Path, overrides: Sequence[str], name: str | None) -> Experiment:
     """The experiment `name`, or None: the one that the configuration `file` names.
 
+    Only overrides of [experiment name] count: the others change the configuration of the experiment, which
+    may allow what `file` does not.
+
     Raises:
         UserError: as `read_configuration`, or the name is a path.
     """
-    chosen = [] if name is None else [f"experiment name.name={name}"]
-    return Experiment.of(read_configuration(file, [*overrides, *chosen]))
+    chosen = [override for override in overrides if override.lstrip().startswith("experiment name.")]
+    chosen += [] if name is None else [f"experiment name.name={name}"]
+    return Experiment.of(read_configuration(file, chosen))
 
 
 def trained_experiments(path_experiments: Path) -> str:

@@ -206,7 +206,7 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{source} cannot be read ({error}); export it again") from None
     exported = {section: dict(keys) for section, keys in texts.items()}
-    apply_overrides(texts, overrides, file)
+    given = apply_overrides(texts, overrides, file)
     try:
         fields["info_banner"] = parse_info_banner(texts["preparation"]["info_banner"])
     except ValueError as error:
@@ -217,8 +217,10 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
         for name, value in texts[section].items()
         if exported[section].get(name) != value
     ]
+    # [experiment name] only says which file it is.
+    changed += sorted(g for g in given if g[0] not in (*STORED_SECTIONS, "experiment name"))
     for section, name in changed:
-        if name not in CHANGEABLE_KEYS:
+        if name not in CHANGEABLE_KEYS and (section, name) != ("preparation", "info_banner"):
             raise UserError(f"{file}: [{section}] {name} cannot change after the export; export it again")
     for section in STORED_SECTIONS:
         where = f"--set over {file}" if section in {of for of, _ in changed} else source

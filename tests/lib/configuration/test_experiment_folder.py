@@ -2,9 +2,11 @@ import json
 
 import pytest
 
-from lib.configuration.experiment_folder import Experiment, refuse_other_split
+from lib.configuration.experiment_folder import Experiment, experiment_named, refuse_other_split
+from lib.configuration.reading import read_configuration
 from lib.configuration.sections import TESTED_FOLDER
 from lib.runtime.errors import UserError
+from lib.runtime.paths import DEFAULT_CONFIGURATION
 from tests.conftest import tiny_configuration
 
 PARTS = {"parts": {"train": [], "validation": [], "test": []}}
@@ -19,6 +21,14 @@ def trained(tmp_path):
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(PARTS))
     return configuration, experiment
+
+
+def test_an_experiment_is_found_although_the_settings_do_not_fit_the_configuration_that_names_it(tmp_path):
+    overrides = [f"experiment name.path_experiments={tmp_path}"]
+    overrides.append("testing settings.test_field_of_view_degrees=30")  # configuration.txt has no diameter
+    with pytest.raises(UserError, match=r"found no \[preprocessing\] field_of_view_diameter"):
+        read_configuration(DEFAULT_CONFIGURATION, overrides)
+    assert experiment_named(DEFAULT_CONFIGURATION, overrides, "a").folder == tmp_path / "a"
 
 
 def test_the_same_split_is_accepted_and_another_one_refused(trained):

@@ -335,6 +335,8 @@ def test_some_settings_may_change_after_the_export(override, changed):
         ("testing settings.min_area_px=validation", "a.onnx: [testing settings] min_area_px = validation"),
         ("testing settings.threshold=7", "--set over a.onnx"),
         ("testing settings.thresh=7", "over a.onnx"),
+        ("preparation.labels=CNP", "a.onnx: [preparation] labels cannot change after the export"),
+        ("training settings.N_epochs=-3", "a.onnx: [training settings] N_epochs cannot change"),
         ("testing settings.test_field_of_view_degrees=30", "= 30: found no [preprocessing] field_of"),
     ],
 )
