@@ -206,7 +206,8 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{source} cannot be read ({error}); export it again") from None
     exported = {section: dict(keys) for section, keys in texts.items()}
-    given = apply_overrides(texts, overrides, file)
+    apply_overrides(texts, overrides, file)
+    _refuse_other_outlines(fields, texts, file)
     try:
         fields["info_banner"] = parse_info_banner(texts["preparation"]["info_banner"])
     except ValueError as error:
@@ -217,10 +218,8 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
         for name, value in texts[section].items()
         if exported[section].get(name) != value
     ]
-    # [experiment name] only says which file it is.
-    changed += sorted(g for g in given if g[0] not in (*STORED_SECTIONS, "experiment name"))
     for section, name in changed:
-        if name not in CHANGEABLE_KEYS and (section, name) != ("preparation", "info_banner"):
+        if name not in CHANGEABLE_KEYS:
             raise UserError(f"{file}: [{section}] {name} cannot change after the export; export it again")
     for section in STORED_SECTIONS:
         where = f"--set over {file}" if section in {of for of, _ in changed} else source
@@ -238,6 +237,24 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
             if name == "threshold":
                 fields["threshold_source"] = "configuration"
     return fields
+
+
+def _refuse_other_outlines(fields: dict[str, Any], texts: dict[str, dict[str, str]], file: Path) -> None:
+    """Refuse overrides of what the network outlines; those of other sections may serve other scripts."""
+    structure, label = fields["structure"], fields["label"]
+    given = texts.get("data attributes", {}).get("structure", structure)
+    labels = texts["preparation"].get("labels", label)
+    first_label = label_of(structure, labels.split(",")[0].strip())
+    outlined = {
+        "[data attributes] structure": (given, structure),
+        "[preparation] labels": (first_label, label),
+    }
+    for setting, (value, stored) in outlined.items():
+        if value != stored:
+            raise UserError(
+                f"{file}: {setting} = {value}: the network outlines {stored}, which cannot change after the "
+                "export; export it again"
+            )
 
 
 def overrides_of_network(overrides: Sequence[str], file: Path) -> list[str]:

@@ -307,6 +307,7 @@ def test_a_description_gives_all_fields_of_the_network():
         ("testing settings.threshold=0.75", {"threshold": 0.75, "threshold_source": "configuration"}),
         ("testing settings.min_area_px=9", {"min_area_px": 9}),
         ("preparation.info_banner=top:5", {"info_banner": Banner("top", 5)}),
+        ("preparation.labels=NP, CNP", {}),
         ("testing settings.pixel_spacing_mm=0.02", {}),
         ("testing settings.test_batch_size=3", {}),
         ("testing settings.precision=mixed_bfloat16", {}),
@@ -335,8 +336,8 @@ def test_some_settings_may_change_after_the_export(override, changed):
         ("testing settings.min_area_px=validation", "a.onnx: [testing settings] min_area_px = validation"),
         ("testing settings.threshold=7", "--set over a.onnx"),
         ("testing settings.thresh=7", "over a.onnx"),
-        ("preparation.labels=CNP", "a.onnx: [preparation] labels cannot change after the export"),
-        ("training settings.N_epochs=-3", "a.onnx: [training settings] N_epochs cannot change"),
+        ("preparation.labels=XY", "a.onnx: [preparation] labels = XY: the network outlines NP, which cannot"),
+        ("data attributes.structure=vessels", "a.onnx: [data attributes] structure = vessels: the network"),
         ("testing settings.test_field_of_view_degrees=30", "= 30: found no [preprocessing] field_of"),
     ],
 )
