@@ -202,6 +202,23 @@ def test_table_of_all_images(chromium, faults, server, tmp_path):
     assert faults == []
 
 
+def test_an_image_that_is_removed_while_its_result_is_fetched_is_not_shown(
+    chromium, faults, server, tmp_path
+):
+    write_png(tmp_path / "0.png", synthetic_angiogram(3, 0, 256).image)
+    page, fetched, held = chromium.new_page(), re.compile(r"/probability"), []
+    page.goto(server)
+    page.route(fetched, lambda route: held.append(route))
+    with page.expect_request(fetched):
+        page.set_input_files("#files", tmp_path / "0.png")
+    page.click("#list .remove")
+    page.wait_for_selector("#list li", state="detached")
+    held.pop().fulfill(body=b"")
+    page.wait_for_timeout(500)
+    assert page.inner_text("#announcements") == "0.png was deleted."
+    assert faults == []
+
+
 @pytest.mark.parametrize(
     ("button", "kept"), [("#list li:nth-child(2) .remove", ["0.png", "2.png"]), ("#delete-all", [])]
 )

@@ -111,7 +111,7 @@ function adopt(image, result) {
   }
   const isDone = result.state === "done";
   list.update(image, { ...result, state: isDone ? "loading" : result.state });
-  if (isDone) load(image).catch((error) => fail(image, error.message));
+  if (isDone) load(image).catch((error) => list.has(image) && fail(image, error.message));
 }
 
 async function load(image) {
@@ -121,6 +121,7 @@ async function load(image) {
     image.isCorrected ? server.correction(image) : null,
     image.hasDisagreement ? server.disagreement(image) : null,
   ]);
+  if (!list.has(image)) return; // removed meanwhile
   const { width, height, threshold, minAreaPx } = image;
   const correction = new Correction(probability, width, corrected, (pixels) => server.correct(image, pixels));
   let gradable = 0;
