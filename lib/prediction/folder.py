@@ -163,14 +163,22 @@ def _is_of(entry: Entry, image: FoundImage, settings: str) -> bool:
     return False
 
 
+def _has_changed(entry: Entry, image: FoundImage) -> bool:
+    """Whether the image has another content than that of an entry; False if it cannot be read now."""
+    with suppress(UserError):
+        return entry["image_sha256"] != file_sha256(image.file)
+    return False
+
+
 def _keep(record: ResultsRecord, image: FoundImage, outcome: Outcome, settings: str) -> str | None:
     """Write the results of an image; returns the reason if it could not be predicted.
 
     Then earlier results stay if the image has not changed since: they are those of the settings in their row.
+    The reason names the image.
     """
     try:
         if isinstance(outcome, str):
-            raise UserError(outcome)
+            raise UserError(outcome if outcome.startswith(f"{image.file}: ") else f"{image.file}: {outcome}")
         names = file_names(image)
         contents = {names[kind]: content for kind, content in outcome.contents.items()}
         record.add(_entry(image, outcome, settings), contents)
@@ -178,7 +186,7 @@ def _keep(record: ResultsRecord, image: FoundImage, outcome: Outcome, settings: 
         return str(error)
     except UserError as error:
         entry = record.entry(image.text)
-        if entry is None or (image.file.is_file() and not _is_of(entry, image, entry["settings_sha256"])):
+        if entry is None or _has_changed(entry, image):
             record.discard(image.text)
         return str(error)
     return None

@@ -58,6 +58,19 @@ def changed_labelme_files(folder: Path) -> dict[Path, tuple[Path, str]]:
     return found
 
 
+def image_prefixes(folder: Path) -> dict[Path, str]:
+    """For each image of the record of a folder, its folders below the folder that all images share.
+
+    They are joined by "_", and end with it: "P01_" of P01/OD.png beside P02/OD.png; "" if all images are in
+    one folder. In an archive with a folder for each patient, the name of the file may lack the patient.
+    """
+    images = [folder / entry["image"] for _, entry in _read(folder / RECORD) if "tables" not in entry]
+    parents = [os.path.normpath(image.parent) for image in images]
+    shared = os.path.commonpath(parents) if parents else ""
+    below = [Path(os.path.relpath(parent, shared)).parts for parent in parents]  # () of the shared folder
+    return {image: "".join(f"{part}_" for part in parts) for image, parts in zip(images, below, strict=True)}
+
+
 class FilesChanged(UserError):
     """Files that would be replaced were made or changed by a person."""
 
@@ -89,8 +102,9 @@ class ResultsRecord:
                     self._complete[entry["image"]] = line
                 else:
                     self._unfinished.setdefault(entry["image"], []).append(line)
-        self._complete_what_was_written()
-        self._is_changed = False
+        for image in list(self._unfinished):  # of a run that was stopped
+            self._complete_if_written(image)
+        self._is_changed = (output / PARTIAL).is_file()  # the report may lack results of that run
         self._report = report or self._has_own_report()
 
     def entry(self, image: str) -> Entry | None:
@@ -137,13 +151,19 @@ class ResultsRecord:
         image, line = entry["image"], json.dumps(entry)
         if not self._overwrite:
             self.refuse_changed(self.changed_files(image, contents))
-        with written_atomically(*(self.output / name for name in contents)) as temporary:
-            for file, content in zip(temporary, contents.values(), strict=True):
-                file.write_bytes(content)
-            earlier = self._complete.pop(image, None)
-            self._unfinished.setdefault(image, []).extend(filter(None, [earlier, line]))
-            self._append(line)
-            self._remove_own(image, except_for=contents)  # those of the earlier result that this one lacks
+        try:
+            with written_atomically(*(self.output / name for name in contents)) as temporary:
+                for file, content in zip(temporary, contents.values(), strict=True):
+                    file.write_bytes(content)
+                earlier = self._complete.pop(image, None)
+                self._unfinished.setdefault(image, []).extend(filter(None, [earlier, line]))
+                self._append(line)
+                self._remove_own(
+                    image, except_for=contents
+                )  # those of the earlier result that this one lacks
+        except UserError:
+            self._complete_if_written(image)  # the earlier result, if its files are still there
+            raise
         self._complete[image], self._is_changed = line, True
         del self._unfinished[image]
 
@@ -176,17 +196,17 @@ class ResultsRecord:
         else:
             (self.output / PARTIAL).unlink(missing_ok=True)
 
-    def _complete_what_was_written(self) -> None:
-        """After a killed process: the last entry whose files are all there is complete."""
-        for image, lines in list(self._unfinished.items()):
-            candidates = [*filter(None, [self._complete.pop(image, None)]), *lines]
-            own = _hashes(candidates)
-            written = [line for line in candidates if self._is_written(json.loads(line), own)]
-            if written:
-                self._complete[image] = written[-1]
-                del self._unfinished[image]
-            else:
-                self._unfinished[image] = candidates
+    def _complete_if_written(self, image: str) -> None:
+        """Make the last entry of an image whose files are all there the complete one."""
+        candidates = self._lines(image)
+        own = _hashes(candidates)
+        written = [line for line in candidates if self._is_written(json.loads(line), own)]
+        if written:
+            self._complete[image] = written[-1]
+            self._unfinished.pop(image, None)
+        elif candidates:
+            self._complete.pop(image, None)
+            self._unfinished[image] = candidates
 
     def _is_written(self, entry: Entry, own: Collection[tuple[str, str]]) -> bool:
         """Whether no file is missing or of another entry; a person may have changed some, but not all."""

@@ -301,9 +301,12 @@ class SlidingWindow:
 
     @property
     def mean(self) -> np.ndarray:
-        """(H, W) float32: the weighted mean of all patches over each pixel, after all have been added."""
+        """(H, W) float32: the weighted mean of all patches over each pixel, after all have been added.
+
+        The two sums are rounded differently: without the limit, the mean of ones can be 1.0000005.
+        """
         height, width = self.shape
-        return (self._sum / self._sum_of_weights)[:height, :width]
+        return np.minimum(self._sum / self._sum_of_weights, np.float32(1))[:height, :width]
 
 
 def strided_starts(size: int, patch: int, stride: int) -> np.ndarray:

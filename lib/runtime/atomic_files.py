@@ -11,7 +11,7 @@ import platform
 import re
 import secrets
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,7 @@ def written_atomically(*files: Path) -> Iterator[list[Path]]:
         for temporary in beside:
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())  # a rename could reach the disk before the content
-        for temporary, file in zip(beside, files, strict=True):
-            temporary.replace(file)
+        _rename_all(beside, files)
     except OSError as error:
         where = files[0] if len(files) == 1 else f"{files[0].name} and the files written with it"
         reason = error.strerror or str(error).splitlines()[0]
@@ -52,6 +51,29 @@ def written_atomically(*files: Path) -> Iterator[list[Path]]:
         for temporary in beside:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def _rename_all(beside: Sequence[Path], files: Sequence[Path]) -> None:
+    """Give all temporary files their names; on an error the files that were replaced are as before."""
+    kept = [file.with_name(_temporary_name(file.name)) for file in files]
+    replaced = []
+    try:
+        for temporary, file, earlier in zip(beside, files, kept, strict=True):
+            existed = os.path.lexists(file)
+            if existed and len(files) > 1:
+                with suppress(OSError):  # a file system without hard links
+                    os.link(file, earlier, follow_symlinks=False)
+            temporary.replace(file)
+            replaced.append((file, earlier, existed))
+    except OSError:
+        for file, earlier, existed in replaced:
+            with suppress(OSError):
+                earlier.replace(file) if existed else file.unlink()
+        raise
+    finally:
+        for earlier in kept:
+            with suppress(OSError):
+                earlier.unlink()
 
 
 def remove_abandoned(folder: Path, names: Collection[str] = ()) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lib.images.checked_files import file_sha256
 from lib.images.reading import image_name
-from lib.prediction.results_record import changed_labelme_files
+from lib.prediction.results_record import changed_labelme_files, image_prefixes
 from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError, raise_all
 
@@ -14,7 +14,8 @@ from lib.runtime.errors import UserError, raise_all
 def copy_corrected(predictions: Path, folder: Path) -> int:
     """Copy each image whose LabelMe file was corrected, and this file under the name of the image.
 
-    Files that `folder` already has with the same content stay.
+    If the images were predicted in several folders, the names of the copies begin with the folder, so that
+    the patient stays in the name. Files that `folder` already has with the same content stay.
 
     Args:
         predictions: output folder of run_prediction.py.
@@ -30,32 +31,34 @@ def copy_corrected(predictions: Path, folder: Path) -> int:
     corrected = changed_labelme_files(predictions)
     if not corrected:
         raise UserError(f"{predictions}: no LabelMe file was changed; correct some in LabelMe and save them")
-    sources: dict[Path, str] = {}
+    prefixes = image_prefixes(predictions)
+    sources: dict[Path, tuple[str, Path]] = {}
     faults = []
     for image, (labelme, predicted) in corrected.items():
         try:
             if file_sha256(image) != predicted:
                 faults.append(f"{image}: is another image than that of the prediction and of {labelme}")
-            for name, content in _contents(image, labelme).items():
+            for name, content in _contents(image, labelme, prefixes[image]).items():
                 file, digest = folder / name, sha256(content).hexdigest()
-                other = sources.get(file) or (file_sha256(file) if file.is_file() else digest)
+                other, source = sources.get(file) or (file_sha256(file) if file.is_file() else digest, file)
                 if other != digest:
-                    faults.append(f"{file}: exists with other content than that of {labelme}")
-                sources[file] = digest
+                    faults.append(f"{file}: the content of {labelme} is not that of {source}")
+                sources[file] = digest, labelme
         except (OSError, ValueError, TypeError, UserError) as error:
             faults.append(f"{image} or {labelme}: cannot be read ({error})")
     raise_all(faults, f"{folder}: nothing copied; rename or remove these files")
     folder.mkdir(parents=True, exist_ok=True)
     for image, (labelme, _) in corrected.items():  # read again: together they may need gigabytes
-        for name, content in _contents(image, labelme).items():
+        for name, content in _contents(image, labelme, prefixes[image]).items():
             if not (folder / name).is_file():
                 with written_atomically(folder / name) as (beside,):
                     beside.write_bytes(content)
     return len(corrected)
 
 
-def _contents(image: Path, labelme: Path) -> dict[str, bytes]:
+def _contents(image: Path, labelme: Path, prefix: str) -> dict[str, bytes]:
     """Name and content of both files; LabelMe then finds the image beside its file."""
-    document = {**json.loads(labelme.read_bytes()), "imagePath": image.name}
+    name = f"{prefix}{image.name}"
+    document = {**json.loads(labelme.read_bytes()), "imagePath": name}
     text = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    return {image.name: image.read_bytes(), f"{image_name(image)}.json": text}
+    return {name: image.read_bytes(), f"{prefix}{image_name(image)}.json": text}

@@ -176,7 +176,10 @@ def test_a_fold_prepared_with_other_settings_is_refused(prepared, tmp_path):
     assert "split.json: no such file; expected [training settings] initial_weights" in fail(images)
     assert "split.json: no such file; expected [training settings] initial_weights" in fail(same)
     reason = fail(images, "preparation.info_banner=bottom:7")
-    assert "was prepared with other settings" in reason and "info_banner = bottom:7, prepared with auto" in reason
+    assert (
+        "was prepared with other settings" in reason
+        and "info_banner = bottom:7, prepared with auto" in reason
+    )
 
 
 def test_a_plan_may_have_the_reference_of_another_plan():

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from lib.configuration.reading import read_configuration
 from lib.datasets.ffa import find_angiograms, read_angiogram
 from lib.images.checked_files import file_sha256
 from lib.images.masks import binary_mask
-from lib.prediction.folder import CHANGES_NO_RESULT, _settings_sha256, predict_images
+from lib.prediction.folder import CHANGES_NO_RESULT, _keep, _settings_sha256, predict_images
 from lib.prediction.found_images import find_images
 from lib.prediction.image_file import predict_file
+from lib.prediction.results_record import ResultsRecord
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 from tests.conftest import weightless_network
@@ -160,6 +162,46 @@ def test_an_interrupted_prediction_continues_and_rows_of_other_settings_are_repl
     assert predicted(threshold=0.7, testing_settings=known) == 0  # the angle alone changes no prediction
     assert predicted(threshold=0.7, testing_settings=other) == 3
     assert {row["field_of_view_degrees"] for row in rows_of(table)} == {"30"}
+
+
+def test_results_stay_if_the_unchanged_image_cannot_be_read_or_a_file_not_be_replaced(angiograms, tmp_path):
+    copies, output = shutil.copytree(angiograms, tmp_path / "copies"), tmp_path / "out"
+    images = find_images([copies], output)
+    predict_images(network(), images, output, {})
+    written = {file.name for file in output.iterdir()}
+    images[0].file.unlink()
+    images[0].file.symlink_to("/proc/self/mem")  # reading it is an input/output error
+    blocked = output / f"{images[1].name}_overlay.png"
+    blocked.unlink()
+    (blocked / "mine").mkdir(parents=True)
+    changed = dataclasses.replace(network(), threshold=0.7)
+    table, failures = predict_images(changed, images, output, {}, overwrite=True)
+    assert len(failures) == 2 and str(images[0].file) in failures[0] and images[1].name in failures[1]
+    assert {file.name for file in output.iterdir()} == written
+    assert [row["threshold"] for row in rows_of(table)] == ["0.8", "0.8", "0.7"]
+
+
+def test_a_failure_in_a_process_of_a_cluster_names_the_image(angiograms, tmp_path):
+    image = find_images([angiograms], tmp_path)[0]
+    record = ResultsRecord(tmp_path, overwrite=False)
+    assert (
+        _keep(record, image, "WorkerCrashedError: killed", "") == f"{image.file}: WorkerCrashedError: killed"
+    )
+
+
+def test_the_report_has_the_results_of_a_run_that_was_killed_before_its_end(angiograms, tmp_path):
+    images = find_images([angiograms], tmp_path)
+    predict_images(network(), images[:2], tmp_path, {}, report=True)
+    of_two = {name: (tmp_path / name).read_bytes() for name in (*TABLES, "results.jsonl", "report.html")}
+    predict_images(network(), images, tmp_path, {}, report=True)
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    (third,) = (line for line in lines if json.loads(line).get("image") == images[2].text)
+    for name, content in of_two.items():  # as after a kill: the files are written, the tables are not
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "results.partial.jsonl").write_text(third)
+    predict_images(network(), images, tmp_path, {})
+    report = (tmp_path / "report.html").read_text()
+    assert all(image.file.name in report for image in images)
 
 
 def test_a_fovea_adds_quadrants_and_with_the_spacing_also_rings(angiograms, tmp_path):

@@ -245,6 +245,12 @@ def test_extracted_tiles_add_up_to_the_image(shape, patch, stride):
     np.testing.assert_allclose(window.mean, image, rtol=1e-5)
 
 
+def test_the_mean_of_probabilities_of_one_is_not_above_one():
+    window = SlidingWindow((584, 565), (192, 192), (96, 96), tiles=True)
+    window.add(np.ones((len(window.starts), 192, 192), np.float32))
+    assert window.mean.min() > 0.9999 and window.mean.max() == 1
+
+
 @given(st.floats(0, 1), st.integers(0, 99), st.floats(0.2, 1))
 def test_a_logit_shift_keeps_the_order_and_lowers_the_percentile_if_it_is_above_one_half(share, seed, most):
     probability = np.random.default_rng(seed).random((20, 20), np.float32) * (most - 0.02) + 0.01

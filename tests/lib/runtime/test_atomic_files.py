@@ -40,6 +40,16 @@ def test_if_one_of_several_files_cannot_be_written_all_stay_unchanged(tmp_path, 
     assert [f.name for f in tmp_path.iterdir()] == ["one"] and one.read_text() == "old"
 
 
+def test_if_one_of_several_files_cannot_be_renamed_all_are_as_before(tmp_path):
+    one, absent, folder = (tmp_path / name for name in ("one", "absent", "folder"))
+    write_text(one, "old")
+    folder.mkdir()
+    with pytest.raises(UserError, match="Is a directory"), written_atomically(one, absent, folder) as beside:
+        for temporary in beside:
+            temporary.write_text("new")
+    assert {f.name for f in tmp_path.iterdir()} == {"one", "folder"} and one.read_text() == "old"
+
+
 def test_a_read_only_folder_is_an_error_of_one_line(tmp_path):
     code = "import sys; from pathlib import Path; from lib.runtime.command_line import run_script;"
     code += "from lib.runtime.atomic_files import write_text; run_script(lambda: write_text(Path(sys.argv[1]), 'x'))"

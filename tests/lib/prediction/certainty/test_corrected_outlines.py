@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lib.datasets.ffa import find_angiograms, read_angiogram
+from lib.datasets.patient_split import patient_of
 from lib.images.reading import read_image
 from lib.prediction.certainty.corrected_outlines import copy_corrected
 from lib.prediction.found_images import find_images
@@ -68,6 +69,23 @@ def test_dicom_files_named_by_their_uid_have_the_whole_name(angiograms, tmp_path
         correct(output, images, number)
     assert copy_corrected(output, folder) == 2
     assert {file.name for file in folder.iterdir()} == {*names, *(f"{name}.json" for name in names)}
+
+
+def test_copies_of_images_in_several_folders_keep_the_folder_of_their_patient(angiograms, tmp_path):
+    images, output, folder = tmp_path / "images", tmp_path / "out", tmp_path / "truth"
+    for image, copy in zip(
+        sorted(angiograms.iterdir()), ("P01/OD.png", "P01/OS.png", "P02/OD.png"), strict=True
+    ):
+        (images / copy).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, images / copy)
+    predicted(mirrored(), images, output)
+    for number in range(3):
+        correct(output, images, number)
+    assert copy_corrected(output, folder) == 3 == copy_corrected(output, folder)
+    found, faults = find_angiograms(folder)
+    assert not faults and [a.image.name for a in found] == ["P01_OD.png", "P01_OS.png", "P02_OD.png"]
+    assert {patient_of(a.name, CONFIGURATION.preparation.patient_pattern) for a in found} == {"p01", "p02"}
+    assert json.loads((folder / "P01_OD.json").read_text())["imagePath"] == "P01_OD.png"
 
 
 def test_an_image_that_was_replaced_since_is_not_paired_with_the_outlines(angiograms, tmp_path):
