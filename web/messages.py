@@ -3,6 +3,7 @@
 from django.utils.translation import gettext as _
 
 from lib.networks.trained_network import is_non_perfusion
+from web.analysis_queue import INTERRUPTED
 
 
 def script_messages(structure: str = "CNP") -> dict[str, str]:
@@ -15,6 +16,7 @@ def script_messages(structure: str = "CNP") -> dict[str, str]:
         "waiting": _("Waiting, number {position} in the queue"),
         "running": _("Being analysed"),
         "busy": _("The server is busy; next attempt in {seconds} s"),
+        "interrupted": _(INTERRUPTED),
         "tooLarge": _("The file is too large."),
         "unreachable": _("The server cannot be reached."),
         "deleting": _("Being deleted"),

@@ -219,6 +219,25 @@ def test_an_image_that_is_removed_while_its_result_is_fetched_is_not_shown(
     assert faults == []
 
 
+def test_an_image_that_the_server_has_deleted_does_not_wait(chromium, faults, server, tmp_path):
+    for index in range(2):
+        write_png(tmp_path / f"{index}.png", synthetic_angiogram(3, index, 256).image)
+    page, lists, held, later = chromium.new_page(), re.compile(r"/results/$"), [], []
+    page.goto(server)
+    page.route(lists, lambda route: held.append(route), times=1)
+    with page.expect_request(lists):
+        page.set_input_files("#files", tmp_path / "0.png")
+    page.set_input_files("#files", tmp_path / "1.png")  # after the page has asked for the list
+    page.wait_for_selector("#list li:nth-child(2)[data-state=waiting]")
+    held.pop().fulfill(json={"results": []})
+    page.wait_for_selector("#list li:nth-child(1)[data-state=failed] :text('send the image again')")
+    page.wait_for_selector("#list li:nth-child(2)[data-state=done]")
+    page.on("request", lambda request: later.append(request.url))
+    page.wait_for_timeout(1000)
+    assert [url for url in later if lists.search(url)] == []
+    assert faults == []
+
+
 @pytest.mark.parametrize(
     ("button", "kept"), [("#list li:nth-child(2) .remove", ["0.png", "2.png"]), ("#delete-all", [])]
 )

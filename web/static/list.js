@@ -77,10 +77,6 @@ export class ImageList {
   some(test) {
     return this.all().some(test);
   }
-
-  find(key) {
-    return this.all().find((image) => image.key === key);
-  }
 }
 
 function draw(canvas, picture) {

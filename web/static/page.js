@@ -88,9 +88,11 @@ async function poll() {
 const isPending = ({ state }) => state === "waiting" || state === "running";
 
 async function refresh() {
-  for (const result of await server.list()) {
-    const image = list.find(result.key);
-    if (image && isPending(image)) adopt(image, result);
+  const pending = list.all().filter(isPending); // the answer may lack an image that is sent meanwhile
+  const found = new Map((await server.list()).map((result) => [result.key, result]));
+  for (const image of pending.filter((image) => list.has(image))) {
+    if (found.has(image.key)) adopt(image, found.get(image.key));
+    else fail(image, messages.interrupted); // the server has deleted it
   }
 }
 
