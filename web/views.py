@@ -35,6 +35,7 @@ from web.uploads import receive_upload
 @ensure_csrf_cookie
 def page(request: HttpRequest) -> HttpResponse:
     """The page itself."""
+    _owner(request)  # set it before the first uploads: two at the same time would get two owners
     network = apps.get_app_config("web").network
     context = {
         "network": network,
@@ -62,8 +63,7 @@ class Results(View):
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """Upload an image: the request's body; `name` in the URL is its file name."""
-        owner = request.session.setdefault("owner", secrets.token_urlsafe(24))
-        return JsonResponse(_described(receive_upload(request, owner)), status=201)
+        return JsonResponse(_described(receive_upload(request, _owner(request))), status=201)
 
     def delete(self, request: HttpRequest) -> HttpResponse:
         """Delete all images before they expire."""
@@ -164,6 +164,11 @@ def locked_out(request: HttpRequest, *_arguments: object) -> HttpResponse:
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Response to a request without a valid CSRF token."""
     return problem(request, 403, _("The page is out of date; reload it."))
+
+
+def _owner(request: HttpRequest) -> str:
+    """Identifier of the session; a new one if it has none, for example because the session expired."""
+    return request.session.setdefault("owner", secrets.token_urlsafe(24))
 
 
 def _own(request: HttpRequest) -> QuerySet:

@@ -95,6 +95,19 @@ def send(client, data: bytes, name="1-1.png", **extra):
     return client.post(address, data, content_type="application/octet-stream", **extra)
 
 
+class SlowBody(BytesIO):
+    """The body of an upload, as `wsgi.input`; `meanwhile` is called while the server receives it."""
+
+    def __init__(self, data: bytes, meanwhile):
+        super().__init__(data)
+        self.meanwhile = meanwhile
+
+    def read(self, size=-1):
+        if self.tell() == 0:
+            self.meanwhile()
+        return super().read(size)
+
+
 def analyse_all(web):
     from web.analysis_queue import analyse_next
 

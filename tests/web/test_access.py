@@ -5,10 +5,13 @@ import stat
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from lib.runtime.paths import PROJECT
-from tests.web.conftest import page_client, png, send
+from tests.web.conftest import SlowBody, page_client, png, send
+
+IMAGE = png(np.eye(64, dtype=np.uint8))
 
 
 def command(folder, *arguments, **environment) -> subprocess.CompletedProcess:
@@ -126,14 +129,32 @@ def test_network_access_needs_an_account(on_the_network, settings):
         answer = stranger.post("/login/", {"username": "doctor", "password": "a long enough one"})
         assert answer["Location"] == "/"
         assert stranger.get("/").status_code == 200
-        import numpy as np
-
-        assert send(stranger, png(np.eye(64, dtype=np.uint8))).status_code == 201
+        assert send(stranger, IMAGE).status_code == 201
         assert len(list(settings.RESULTS_FOLDER.iterdir())) == 1
         stranger.post("/logout/")
         assert list(settings.RESULTS_FOLDER.iterdir()) == []
     finally:
         User.objects.all().delete()
+
+
+@pytest.fixture
+def doctor(on_the_network):
+    """A client that has logged in and opened the page."""
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    user = User.objects.create_user("doctor", password="a long enough one")
+    client = Client(headers={"host": "127.0.0.1"})
+    client.post("/login/", {"username": "doctor", "password": "a long enough one"}, follow=True)
+    yield client
+    user.delete()
+
+
+def test_two_uploads_at_the_same_time_after_log_in_belong_to_one_session(doctor):
+    body = SlowBody(IMAGE, lambda: send(doctor, IMAGE, "2.png"))
+    assert send(doctor, IMAGE, "1.png", **{"wsgi.input": body}).status_code == 201
+    listed = doctor.get("/results/").json()["results"]
+    assert [result["fileName"] for result in listed] == ["2.png", "1.png"]
 
 
 def test_files_outside_the_static_folder_are_not_served(client):

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.web.conftest import analyse_all, content, encoded, files_kept, page_client, png, send
+from tests.web.conftest import SlowBody, analyse_all, content, encoded, files_kept, page_client, png, send
 
 GREY = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
 
@@ -194,6 +194,22 @@ def test_twenty_simultaneous_uploads(web, server, settings):
     assert [result["state"] for result in results] == ["done"] * accepted
     assert max(most) == 1
     assert http_status(server) == 200
+
+
+def test_two_first_uploads_at_the_same_time_belong_to_one_session(client):
+    body = SlowBody(png(GREY), lambda: send(client, png(GREY), "2.png"))
+    assert send(client, png(GREY), "1.png", **{"wsgi.input": body}).status_code == 201
+    listed = client.get("/results/").json()["results"]
+    assert [result["fileName"] for result in listed] == ["2.png", "1.png"]
+
+
+def test_an_upload_of_an_expired_session_begins_a_new_one(client):
+    from django.contrib.sessions.models import Session
+
+    Session.objects.all().delete()
+    assert send(client, png(GREY), "1.png").status_code == 201
+    (result,) = client.get("/results/").json()["results"]
+    assert result["fileName"] == "1.png"
 
 
 def test_full_queue_returns_retry_after(client, settings):
