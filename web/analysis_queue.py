@@ -203,7 +203,9 @@ def _remove(left: Path) -> None:
 
 def delete_results_at_logout(request: HttpRequest, **_: object) -> None:
     """Receiver of Django's signal `user_logged_out`."""
-    delete(Result.objects.filter(owner=request.session.get("owner", "")))
+    owner = request.session.get("owner", "")
+    request.session.delete()  # first, so that an upload that is stored later finds the session ended
+    delete(Result.objects.filter(owner=owner))
 
 
 def fail_interrupted() -> None:

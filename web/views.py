@@ -5,6 +5,7 @@ from pathlib import Path, PurePath
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import DisallowedHost
 from django.db.models import QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
@@ -63,7 +64,11 @@ class Results(View):
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """Upload an image: the request's body; `name` in the URL is its file name."""
-        return JsonResponse(_described(receive_upload(request, _owner(request))), status=201)
+        result = receive_upload(request, _owner(request))
+        if _has_ended(request.session):  # log-out deleted only the images that had arrived
+            delete(Result.objects.filter(pk=result.pk))
+            raise Refused(403, _("You are logged out; log in again."))
+        return JsonResponse(_described(result), status=201)
 
     def delete(self, request: HttpRequest) -> HttpResponse:
         """Delete all images before they expire."""
@@ -169,6 +174,11 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def _owner(request: HttpRequest) -> str:
     """Identifier of the session; a new one if it has none, for example because the session expired."""
     return request.session.setdefault("owner", secrets.token_urlsafe(24))
+
+
+def _has_ended(session: SessionBase) -> bool:
+    """Whether the session was deleted during the request; a new session has no key until the response."""
+    return session.session_key is not None and not session.exists(session.session_key)
 
 
 def _own(request: HttpRequest) -> QuerySet:

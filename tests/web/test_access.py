@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lib.runtime.paths import PROJECT
-from tests.web.conftest import SlowBody, page_client, png, send
+from tests.web.conftest import SlowBody, files_kept, page_client, png, send
 
 IMAGE = png(np.eye(64, dtype=np.uint8))
 
@@ -155,6 +155,30 @@ def test_two_uploads_at_the_same_time_after_log_in_belong_to_one_session(doctor)
     assert send(doctor, IMAGE, "1.png", **{"wsgi.input": body}).status_code == 201
     listed = doctor.get("/results/").json()["results"]
     assert [result["fileName"] for result in listed] == ["2.png", "1.png"]
+
+
+def test_an_image_that_arrives_after_log_out_is_deleted(doctor, settings):
+    from web.models import Result
+
+    answer = send(doctor, IMAGE, **{"wsgi.input": SlowBody(IMAGE, lambda: doctor.post("/logout/"))})
+    assert (answer.status_code, answer.json()["message"]) == (403, "You are logged out; log in again.")
+    assert files_kept(settings) == [] and not Result.objects.exists()
+
+
+def test_log_out_ends_the_session_before_it_deletes_the_images(doctor):
+    from django.contrib.auth.signals import user_logged_out
+
+    statuses = []
+
+    def upload(**_):  # called after delete_results_at_logout
+        statuses.append(send(doctor, IMAGE).status_code)
+
+    user_logged_out.connect(upload)
+    try:
+        doctor.post("/logout/")
+    finally:
+        user_logged_out.disconnect(upload)
+    assert statuses == [403]
 
 
 def test_files_outside_the_static_folder_are_not_served(client):
