@@ -62,7 +62,8 @@ def build(
 
     image, padded = blocks.padded_input(2 ** (len(filters) - 1), channels)
     # The order in which layers are created decides the initial weights of a seed.
-    rough_layer = layers.Conv2D(1, 1, activation="sigmoid", name=blocks.ROUGH_MAP_LAYER)
+    # In float32: in bfloat16, probabilities above .998 would be 1, and a loss on them has no gradient.
+    rough_layer = layers.Conv2D(1, 1, activation="sigmoid", name=blocks.ROUGH_MAP_LAYER, dtype="float32")
     rough = rough_layer(one_u(padded, residual=False))
     refined = one_u(layers.Concatenate()([rough, padded]), residual=True)
     return blocks.segmentation_model(image, refined, name)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from lib.configuration.banner import Banner
 from lib.configuration.reading import Configuration
@@ -260,6 +261,12 @@ def _original_size(image: CheckedImage, banner: Banner | None) -> tuple[int, int
 def _check(angiogram: Angiogram, settings: Preparation) -> tuple[CheckedImage, Banner | None]:
     patient = _patient(angiogram, settings)
     prepared, banner = read_angiogram(angiogram, settings, patient)
+    auxiliary = prepared.auxiliary
+    if auxiliary is not None and not auxiliary.any() and prepared.truth is not None and prepared.truth.any():
+        tqdm.write(
+            f"warning: {angiogram.truth}: outlines {', '.join(settings.labels)}, but none of [preparation] "
+            f"auxiliary_labels = {', '.join(settings.auxiliary_labels)}: the training takes it as absent"
+        )
     if angiogram.negative and prepared.truth is not None and prepared.truth.any():
         raise UserError(
             f"{angiogram.truth}: outlines {', '.join(settings.labels)}, but {angiogram.image.parent} is a "

@@ -34,23 +34,29 @@ INITIAL_WEIGHTS = (
 )
 
 
-def refuse_initial_weights(configuration: Configuration) -> None:
+def refuse_initial_weights(configuration: Configuration, *, validation: bool = False) -> None:
     """Refuse initial weights that were trained on a test image or its patient, directly or indirectly.
 
     Indirectly: their training itself started from such weights. Patient ids are compared only if the two
-    splits share an image; otherwise the same id may be two persons.
+    splits share an image; otherwise the same id may be two persons. With `validation`, the training part of
+    the weights is also compared with the validation part, which chooses the epoch, threshold or area.
 
     Raises:
         UserError: names the images; or the split on which the weights were trained is not known.
     """
     if configuration.training_settings.initial_weights == "none":
         return
-    tested = read_split(configuration.data_paths.tested_split, PREPARED)
+    paths = configuration.data_paths
+    tested = read_split(paths.tested_split, PREPARED)
     for weights in chain_of_initial_weights(configuration):
         trained = read_split(weights.parent / SPLIT, INITIAL_WEIGHTS)
+        faults = _images_seen(tested, "test", trained, _used_for_training(trained))
+        if validation:
+            faults += _images_seen(read_split(paths.split, PREPARED), "validation", trained, trained["train"])
         raise_all(
-            _test_images_seen(tested, trained),
-            f"[training settings] initial_weights: {weights} was trained on test images",
+            faults,
+            f"[training settings] initial_weights: {weights} was trained on test or validation images; "
+            "prepare with a split that has them in the training part",
         )
 
 
@@ -81,7 +87,7 @@ def refuse_images_seen(file: Path, seen: frozenset[str], configuration: Configur
     }
     splits = [split for split in _splits_beside(file) if _hashes(_used_for_training(split)) <= seen]
     for split in splits:
-        faults |= set(_test_images_seen(tested, split))
+        faults |= set(_images_seen(tested, "test", split, _used_for_training(split)))
     raise_all(
         sorted(faults),
         f"{file} was trained on test images or their patients; test other images, or another network",
@@ -192,17 +198,16 @@ def near_copies(images: Sequence[Fingerprint], others: Sequence[Fingerprint] | N
     return found
 
 
-def _test_images_seen(tested: Split, trained: Split) -> list[str]:
-    """One line for each test image that training or validation images of another split share."""
-    members = _used_for_training(trained)
+def _images_seen(checked: Split, part: str, trained: Split, members: Sequence[Member]) -> list[str]:
+    """One line for each image of a part that is one of `members` of another split, or of their patients."""
     images = _hashes(members)
     patients = _patients(members)
     # Negatives, often a public collection, may be in the trainings of two data sets.
-    labelled = [[m for m in chain(*split.values()) if not m.negative] for split in (tested, trained)]
+    labelled = [[m for m in chain(*split.values()) if not m.negative] for split in (checked, trained)]
     same_set = _hashes(labelled[0]) & _hashes(labelled[1])
     return [
-        f"test image {m.name}, patient {m.patient}"
-        for m in tested["test"]
+        f"{part} image {m.name}, patient {m.patient}"
+        for m in checked[part]
         if images & _hashes([m]) or (same_set and comparable_name(m.patient) in patients)
     ]
 

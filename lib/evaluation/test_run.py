@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.configuration.experiment_folder import CURVES, Experiment, refuse_other_settings, refuse_untrained
 from lib.configuration.reading import Configuration, read_configuration
-from lib.configuration.sections import TESTED_FOLDER, TestingSettings
+from lib.configuration.sections import TESTED_FOLDER, TestingSettings, by_validation
 from lib.datasets.leakage import refuse_images_seen, refuse_initial_weights, refuse_trained_images
 from lib.evaluation.measures.boundary import TOLERANCES_PX
 from lib.evaluation.performance_report import SCORE_FILES, SETTINGS, write_performances
@@ -62,6 +62,7 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     experiment = Experiment.of(configuration)
     members = members or [experiment]
     networks = _networks(configuration, members)
+    sha256 = " ".join(file_sha256(weights) for _, weights in networks)  # a training may replace them
     precision = settings.precision
     if precision == "auto":
         precision = precision_for(partial(_mean_network, networks), configuration)
@@ -71,7 +72,6 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     adapted = prediction_settings(model, settings)
     evaluation = _scored(model.predict_on_batch, configuration, adapted, point, context)
     if configured_operating_point(settings) is None:
-        sha256 = " ".join(file_sha256(weights) for _, weights in networks)
         write_operating_point(experiment.operating_point, point, settings, sha256)
     return evaluation
 
@@ -172,7 +172,10 @@ def _networks(
         refuse_other_settings(member, configuration, fixed)
         refuse_trained_images(member, configuration, validation=not is_ensemble)
         trained = read_configuration(member.configuration)
-        refuse_initial_weights(dataclasses.replace(trained, data_paths=configuration.data_paths))
+        refuse_initial_weights(
+            dataclasses.replace(trained, data_paths=configuration.data_paths),
+            validation=not is_ensemble and by_validation(configuration.testing_settings),
+        )
         networks.append((trained if is_ensemble else configuration, weights))
     return networks
 

@@ -139,8 +139,21 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
             raise UserError(f"{file}: [vary] gives {number} runs of the name {run}")
     if folds:
         _refuse_tests_that_are_not_pooled(file, runs)
+    else:
+        _refuse_variants_of_the_same_data(file, vary)
     values = {image: _number(v, f"{file}: [reference] {image}") for image, v in reference.items()}
     return Plan(head["name"], data_set, runs, values, source)
+
+
+def _refuse_variants_of_the_same_data(file: Path, vary: Mapping[str, str]) -> None:
+    """Refuse keys of [vary] that only a preparation follows: without folds, a plan prepares nothing."""
+    images = ("data paths.path_images", "data paths.path_negatives")
+    for key in vary:
+        if (key.startswith("preparation.") or key in images) and "data paths.path_local" not in vary:
+            raise UserError(
+                f"{file}: [vary] {key}: without folds, all variants would have the same prepared data; give "
+                "folds, or prepare each variant and vary data paths.path_local instead"
+            )
 
 
 def _refuse_tests_that_are_not_pooled(file: Path, runs: Sequence[Run]) -> None:

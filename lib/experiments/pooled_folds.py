@@ -109,7 +109,7 @@ def best_in_each_fold(plan: Plan) -> list[Variant]:
     if any(len(run.folds) > 1 for run in plan.runs):
         return []
     scores = {
-        run: max(row["val_auc"] for row in history)
+        run: _validation_auc(run, history)
         for run in plan.runs
         if run.folds and (history := run.experiment.history()) and "val_auc" in history[0]
     }
@@ -125,6 +125,15 @@ def best_in_each_fold(plan: Plan) -> list[Variant]:
     ]
     variant = _read_variant(CHOSEN, best)
     return [variant] if variant else []
+
+
+def _validation_auc(run: Run, history: Sequence[Mapping[str, float]]) -> float:
+    """The validation AUC of the weights that were tested: those of the last epoch, or of the best one."""
+    if run.configuration.testing_settings.best_last == "last":
+        return history[-1]["val_auc"]
+    if run.configuration.training_settings.best_by == "loss":
+        return min(history, key=lambda row: row["val_loss"])["val_auc"]
+    return max(row["val_auc"] for row in history)
 
 
 def _tested_truth(run: Run) -> tuple[tuple[str, float | None], ...]:

@@ -115,7 +115,7 @@ def _prepare_fold(plan: Plan, run: Run) -> None:
         UserError: as `prepare`; or the data were prepared from other images or with other settings.
     """
     paths = run.configuration.data_paths
-    if not run.configuration.preparation.fold:
+    if not run.folds:
         return
     record, settings = paths.path_local / PREPARED_WITH, _settings_of_preparation(run.configuration)
     if not paths.split.is_file():

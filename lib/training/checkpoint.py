@@ -44,7 +44,8 @@ def save_checkpoint(file: Path, model: keras.Model, state: TrainingState) -> Non
 def load_checkpoint(file: Path, model: keras.Model) -> TrainingState:
     """Set all variables of the compiled `model`; return the state.
 
-    If `file` is damaged or missing, the checkpoint of the epoch before is used.
+    If `file` is damaged or missing, the checkpoint of the epoch before is used. `file` is removed then, so
+    that it does not take the place of the good one when the next is written.
 
     Raises:
         UserError: both are damaged, or belong to another network.
@@ -58,6 +59,7 @@ def load_checkpoint(file: Path, model: keras.Model) -> TrainingState:
         except Exception:
             raise _unusable(file, reason) from None
         print(f"{file}: damaged or missing ({reason}); using the checkpoint of the epoch before")
+        file.unlink(missing_ok=True)
     variables = _variables(model)
     shapes, expected = [a.shape for a in arrays], [tuple(v.shape) for v in variables]
     if shapes != expected:

@@ -116,7 +116,9 @@ class PatchSampler:
     def _draw_one(self, index: int, number: int, generator: np.random.Generator) -> np.ndarray:
         centred, allowed = self._centred[index], self._allowed[index]
         chosen = []
-        if centred is not None and centred.size and (on_truth := round(number * self._share)):
+        if centred is not None and centred.size:
+            # Rounded at random: with a few patches from each image, the share of an epoch would be wrong.
+            on_truth = int(number * self._share + generator.random())
             chosen = [generator.choice(centred, on_truth)]
             number -= on_truth
         if allowed is None:

@@ -167,7 +167,7 @@ def _initial_model(configuration: Configuration) -> keras.Model:
             f"[training settings] initial_weights = {settings.initial_weights}: is in the folder of this "
             "experiment, whose files a new training replaces; choose another [experiment name] name"
         )
-    refuse_initial_weights(configuration)
+    refuse_initial_weights(configuration, validation=settings.validation == "images")
     return trained_model(configuration, settings.initial_weights, settings.precision)
 
 

@@ -295,6 +295,19 @@ def test_reading_the_registry_does_not_import_keras():
 
 
 @pytest.mark.parametrize("architecture", ["ldpc_net", "w_net"])
+def test_the_rough_map_is_not_rounded_to_one_in_bfloat16(architecture):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        network = build(architecture)
+        layer = network.get_layer("rough")
+        layer.set_weights([0 * weights + 8 * (weights.ndim == 1) for weights in layer.get_weights()])
+        rough = keras.Model(network.input, blocks.rough_map(network))(images(1, 16, 16), training=False)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(rough), 1 / (1 + np.exp(-8)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["ldpc_net", "w_net"])
 def test_the_rough_map_of_a_cascade_is_the_probability_of_the_first_u(architecture):
     network = build(architecture)
     layer = network.get_layer("rough")

@@ -536,7 +536,7 @@ def test_masks_beside_a_folder_of_negatives_are_those_of_the_labelled_images(wit
 AUXILIARY = ("preparation.ignore_labels=", "preparation.auxiliary_labels=BRVO, DR")
 
 
-def test_auxiliary_labels_are_drawn_as_a_second_truth(with_normals):
+def test_auxiliary_labels_are_drawn_as_a_second_truth(with_normals, capsys):
     folder, negatives = with_normals
     polygons = {
         "NP": [[10, 10], [30, 12], [20, 30]],
@@ -555,6 +555,8 @@ def test_auxiliary_labels_are_drawn_as_a_second_truth(with_normals):
     np.testing.assert_array_equal(images["7-1"].auxiliary, expected["BRVO"] | expected["DR"])
     for name in ("0-1 _020", "normal N1-1", "normal N4-1"):
         assert images[name].auxiliary.shape == (50, 60) and not images[name].auxiliary.any()
+    warned = [line for line in capsys.readouterr().out.splitlines() if "takes it as absent" in line]
+    assert len(warned) == 5 and "0-1 _020.json: outlines NP" in warned[0]
 
 
 def test_without_auxiliary_labels_the_truth_file_has_no_further_data_set(folder):

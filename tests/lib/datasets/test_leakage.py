@@ -72,6 +72,17 @@ def test_weights_trained_on_a_test_patient_are_refused(folder, trained, message)
         refuse_initial_weights(started_from(folder, "now", "before"))
 
 
+def test_validation_images_may_not_have_trained_the_initial_weights(tmp_path):
+    split(tmp_path / "data", train=[member("1", 1)], validation=[member("3", 1)], test=[member("2", 1)])
+    split(tmp_path / "before", train=[member("3", 1)], test=[member("2", 1)])
+    configuration = started_from(tmp_path, "now", "before")
+    refuse_initial_weights(configuration)
+    with pytest.raises(UserError, match="validation image 3-1, patient 3"):
+        refuse_initial_weights(configuration, validation=True)
+    split(tmp_path / "earlier", train=[member("1", 1)], validation=[member("3", 1)])
+    refuse_initial_weights(started_from(tmp_path, "now", "earlier"), validation=True)  # they validated only
+
+
 def test_the_same_patient_id_in_another_data_set_is_another_person(folder):
     split(folder / "before", train=[member("2", 1, "synthetic")])
     refuse_initial_weights(started_from(folder, "now", "before"))
@@ -93,7 +104,7 @@ def test_the_initial_weights_of_the_initial_weights_are_checked_too(folder):
     split(folder / "first", train=[member("2", 1)])
     split(folder / "second", train=[member("7", 1, "synthetic")])
     started_from(folder, "second", "first")
-    with pytest.raises(UserError, match=r"first.*was trained on test images.*"):
+    with pytest.raises(UserError, match=r"first.*was trained on test or validation images.*"):
         refuse_initial_weights(started_from(folder, "now", "second"))
 
 

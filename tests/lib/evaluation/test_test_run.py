@@ -213,7 +213,7 @@ def test_initial_weights_are_checked_although_the_test_does_not_name_them(prepar
     stored.write_text(stored.read_text().replace(old, new))
     settings = ["experiment name.name=tested", f"experiment name.path_experiments={folder.parent}"]
     with pytest.raises(
-        UserError, match=r"initial_weights: .*before/a\.weights\.h5 was trained on test images"
+        UserError, match=r"initial_weights: .*before/a\.weights\.h5 was trained on test or validation"
     ):
         run_test(tiny_configuration(prepared, *settings))
 

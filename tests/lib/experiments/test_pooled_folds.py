@@ -23,6 +23,7 @@ from lib.experiments.pooled_folds import (
     BACKGROUND,
     DARKNESS,
     HUMAN,
+    _validation_auc,
     best_in_each_fold,
     cross_fitted,
     estimate_measures,
@@ -315,6 +316,19 @@ def test_a_fold_chooses_its_network_by_its_validation_images(plan, monkeypatch):
     found = chosen.network.estimate.values[SCORES.index("auc_roc")]
     assert found == pytest.approx(np.mean(expected), abs=1e-9)
     assert set(best.values()) == set(NETWORKS) and len(chosen.images) == 8
+
+
+@pytest.mark.parametrize(
+    ("best_last", "best_by", "expected"), [("last", "auc", 0.7), ("best", "auc", 0.9), ("best", "loss", 0.8)]
+)
+def test_the_validation_auc_is_that_of_the_tested_weights(plan, best_last, best_by, expected):
+    configuration = plan.runs[0].configuration
+    testing = dataclasses.replace(configuration.testing_settings, best_last=best_last)
+    training = dataclasses.replace(configuration.training_settings, best_by=best_by)
+    changed = dataclasses.replace(configuration, testing_settings=testing, training_settings=training)
+    rows = zip((0.9, 0.8, 0.7), (3, 1, 2), strict=True)
+    history = [{"val_auc": auc, "val_loss": loss} for auc, loss in rows]
+    assert _validation_auc(dataclasses.replace(plan.runs[0], configuration=changed), history) == expected
 
 
 @pytest.fixture(scope="module")

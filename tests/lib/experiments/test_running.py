@@ -206,6 +206,11 @@ def test_what_is_laid_over_holds_for_every_run(tmp_path):
         ("[settings]", "data_set = FFA\nfolds = 1\n[settings]", "folds = 1: expected"),
         ("[settings]", "data_set = FFA\nfolds = 2\n[settings]", "folds = 2: expected"),
         (
+            "training settings.N_epochs = 1",
+            "training settings.N_epochs = 1\n[vary]\npreparation.labels = NP | CNP",
+            r"\[vary\] preparation.labels: without folds, all variants would have the same prepared data",
+        ),
+        (
             "[settings]",
             "data_set = FFA\nfolds = 3\n[settings]\ndata paths.path_test = other",
             r"path_test = .*other: expected none with folds",

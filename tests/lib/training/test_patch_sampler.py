@@ -68,6 +68,18 @@ def test_the_given_share_of_patches_is_centred_on_the_truth():
     assert 100 <= centred.sum() <= 103  # some of the other patches also have this position
 
 
+@pytest.mark.parametrize(("count", "share"), [(120, 0.25), (160, 0.4), (300, 0.6)])
+def test_the_share_holds_with_few_patches_from_each_image(count, share):
+    image = training_image(80, 80)
+    truth = np.zeros_like(image.truth)
+    truth[40, 33] = 1
+    image = TrainingImage("a", image.levels, truth, image.field_of_view)
+    sampler = PatchSampler([image] * count, 8, 8, truth_centred_share=share)
+    corners = [sampler.draw(240, np.random.default_rng(seed)) for seed in range(10)]
+    centred = np.mean([(c.row == 36) & (c.column == 29) for c in corners])
+    assert centred == pytest.approx(share, abs=0.04)
+
+
 def test_the_same_seed_draws_the_same_patches():
     sampler = PatchSampler([training_image(20, 20), training_image(30, 30)], 8, 8)
     first, second = (sampler.draw(99, np.random.default_rng([1, 2])) for _ in range(2))
