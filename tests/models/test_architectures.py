@@ -136,7 +136,8 @@ class TestEveryArchitecture:
         finally:
             keras.config.set_dtype_policy("float32")
         assert network.output.dtype == "float32"
-        assert {layer.compute_dtype for layer in network.layers[2:-2]} == {"bfloat16"}
+        inner = [layer for layer in network.layers[2:-2] if layer.name != blocks.ROUGH_MAP_LAYER]
+        assert {layer.compute_dtype for layer in inner} == {"bfloat16"}
         np.testing.assert_allclose(
             predict(network, images(1, 16, 16)), predict(reference, images(1, 16, 16)), atol=0.03
         )
