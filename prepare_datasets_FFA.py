@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def main() -> None:
     if split["train"]:
         print(f"next: {next_command('run_training.py', arguments)}")
     else:
-        print(f"next: {next_command('run_testing.py', arguments)} --model {SHIPPED_NETWORK}")
+        print(
+            f"next: {next_command('run_testing.py', arguments)} --model {shlex.quote(str(SHIPPED_NETWORK))}"
+        )
 
 
 if __name__ == "__main__":

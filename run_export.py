@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from lib.configuration.experiment_folder import (
@@ -67,7 +68,7 @@ def main() -> None:
     shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     print(f"written to {shown}, {file.stat().st_size / 2**20:.1f} MiB")
     script = "run_prediction.py" if Path.cwd() == PROJECT else PROJECT / "run_prediction.py"
-    print(f"next: python {script} IMAGES... --model {shown}")
+    print(f"next: {shlex.join(['python', str(script), 'IMAGES', '--model', str(shown)])}")
 
 
 if __name__ == "__main__":

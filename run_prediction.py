@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from lib.configuration.experiment_folder import Experiment, ensemble_name, experiment_named, refuse_untrained
@@ -12,7 +13,7 @@ from lib.networks.network_choice import (
     described_shipped_network,
     shipped_network,
 )
-from lib.runtime.command_line import add_experiments_option, run_script, script_parser
+from lib.runtime.command_line import add_experiments_option, next_command, run_script, script_parser
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 from lib.runtime.ray_cluster import ClusterOptions, add_cluster_options
@@ -88,6 +89,8 @@ def _chosen(arguments: argparse.Namespace) -> NetworkChoice:
     engine, file = arguments.engine or ("onnx" if arguments.model else "keras"), None
     if engine == "keras" and arguments.model:
         raise UserError("--model: expected --engine onnx or openvino, or no --engine")
+    if arguments.model and (arguments.experiment or arguments.config):
+        raise UserError("--model: expected neither --experiment nor --config: the file has their settings")
     if engine != "keras":
         if arguments.experiments:
             raise UserError(
@@ -122,9 +125,9 @@ def _onnx_file(arguments: argparse.Namespace, experiment: Experiment) -> Path:
     given = arguments.model
     if given is None and not experiment.onnx.is_file():
         _refuse_untrained(arguments, experiment)
-        raise UserError(
-            f"{experiment.onnx}: no such file; write it with: python run_export.py {experiment.name}"
-        )
+        arguments.config = arguments.config or DEFAULT_CONFIGURATION
+        command = f"{next_command('run_export.py', arguments)} {shlex.quote(experiment.name)}"
+        raise UserError(f"{experiment.onnx}: no such file; write it with: {command}")
     return (given or experiment.onnx).absolute()
 
 

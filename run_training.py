@@ -27,10 +27,12 @@ def main() -> None:
     try:
         experiment = train(configuration, fresh=arguments.fresh)
     except KeyboardInterrupt:
-        print("\nrun the same command again to continue after the last complete epoch")
+        command = "the same command again, without --fresh," if arguments.fresh else "the same command again"
+        print(f"\nrun {command} to continue after the last complete epoch")
         raise
     print(f"\nwritten to {experiment.folder}; look at {experiment.folder / 'learning_curves.png'}")
-    print(f"next: {next_command('run_testing.py', arguments)}")
+    if configuration.data_paths.hdf5("test")[0].is_file():
+        print(f"next: {next_command('run_testing.py', arguments)}")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def test_a_mistake_is_one_line_without_a_traceback_and_exit_code_2(script, tmp_p
         ("run_testing.py", ["--experiments", "a"], "expected two or more different names"),
         ("run_prediction.py", [".", "--experiments", "a", "a"], "two or more different names"),
         ("run_prediction.py", [".", "--engine", "onnx", "--experiments", "a", "b"], "--engine keras"),
+        ("run_prediction.py", [".", "--model", "a.onnx", "--experiment", "b"], "--model: expected neither"),
     ],
 )
 def test_a_wrong_ensemble_is_an_error_of_one_line(script, arguments, message, tmp_path):

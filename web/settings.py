@@ -56,7 +56,8 @@ for folder in (FOLDER, RESULTS_FOLDER, UPLOAD_FOLDER):
 if LOCAL:  # no other name, to prevent DNS rebinding attacks
     ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 else:
-    ALLOWED_HOSTS = os.environ.get("CNP_WEB_HOSTS", socket.gethostname()).split(",")
+    names = os.environ.get("CNP_WEB_HOSTS", socket.gethostname())
+    ALLOWED_HOSTS = [name.strip() for name in names.split(",")]
 
 INSTALLED_APPS = [
     "django.contrib.contenttypes",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -278,6 +278,10 @@ class TestingSettings:
         return tested / trained if tested and trained else 1
 
 
+CHANGES_NO_SCORE = ("nohup", "N_group_visual", "figure_formats", "test_batch_size")
+"""Keys of a training or a test that change no score."""
+
+
 @dataclass(frozen=True)
 class Configuration:
     """A configuration file; `texts` keeps the text of each key, to be stored with the experiment."""
@@ -294,9 +298,20 @@ class Configuration:
     texts: dict[str, dict[str, str]] = field(repr=False)
 
     @property
-    def sha256(self) -> str:
-        """SHA-256 of all settings as they are written, in hexadecimal."""
-        return hashlib.sha256(self.as_text().encode()).hexdigest()
+    def score_sha256(self) -> str:
+        """SHA-256, in hexadecimal, of the settings on which the scores of a test depend.
+
+        Left out are paths and names, since the project may be moved; `CHANGES_NO_SCORE`; and keys with the
+        value that files without them have, since later versions have more keys.
+        """
+        keys = [
+            f"{section}.{item.name} = {self.texts[section][item.name]}"
+            for section, kind in SECTIONS.items()
+            if section not in ("data paths", "experiment name")
+            for item in fields(kind)
+            if item.name not in CHANGES_NO_SCORE and self.texts[section][item.name] != item.metadata["absent"]
+        ]
+        return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
     @property
     def results_folder(self) -> Path:

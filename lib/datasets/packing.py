@@ -176,7 +176,7 @@ def _replaced_split(configuration: Configuration, split: Split) -> list[str]:
     if before is None or before == split:
         return []
     dependent = []
-    for folder in sorted(experiments.glob("*/")):
+    for folder in sorted((*experiments.glob("*/"), *experiments.glob("*/*/"))):  # a plan has folders of runs
         experiment = Experiment(folder, folder.name)
         trained = any(experiment.weights(which).is_file() for which in ("best", "last"))
         if not trained or _split_or_none(folder / SPLIT) != before:

@@ -23,8 +23,8 @@ from lib.runtime.errors import UserError
 SCORE_FILES = ("performances.txt", PERFORMANCES, PER_IMAGE)
 """Names of the files that `write_performances` writes."""
 
-SETTINGS = "settings"
-"""Title of the line with the SHA-256 of all settings of the test."""
+SETTINGS, EPOCHS = "settings", "epochs"
+"""Titles of the lines with `Configuration.score_sha256` and with the number of trained epochs."""
 
 ROWS = {
     "auc_roc": "AUC-ROC",
@@ -113,13 +113,17 @@ def read_performances(file: Path) -> Evaluation:
         raise UserError(f"{file}: not the scores of this version ({error}); test again") from None
 
 
-def has_settings(file: Path, configuration: Configuration) -> bool:
-    """Whether performances.json is of a test with exactly these settings."""
+def is_test_of(file: Path, configuration: Configuration, epochs: int) -> bool:
+    """Whether performances.json is of a test with these settings after so many epochs."""
     try:
         context = read_json(file, "test again").get("context")
     except UserError:  # missing or damaged
         return False
-    return isinstance(context, dict) and context.get(SETTINGS) == f"SHA-256 {configuration.sha256}"
+    return (
+        isinstance(context, dict)
+        and context.get(SETTINGS) == f"SHA-256 {configuration.score_sha256}"
+        and str(context.get(EPOCHS)).split()[0] == str(epochs)
+    )
 
 
 def performances_text(evaluation: Evaluation, context: Mapping[str, str]) -> str:

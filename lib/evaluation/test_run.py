@@ -15,7 +15,7 @@ from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import TESTED_FOLDER, TestingSettings, by_validation
 from lib.datasets.leakage import refuse_images_seen, refuse_initial_weights, refuse_trained_images
 from lib.evaluation.measures.boundary import TOLERANCES_PX
-from lib.evaluation.performance_report import SCORE_FILES, SETTINGS, write_performances
+from lib.evaluation.performance_report import EPOCHS, SCORE_FILES, SETTINGS, write_performances
 from lib.evaluation.pixel_scores import Curves, Scores, format_score
 from lib.evaluation.predicted_images import (
     predict_part,
@@ -143,7 +143,7 @@ def _scored(
         else "best F1 on the validation images",
     }
     context["test-time augmentation"] = adapted.tta
-    context[SETTINGS] = f"SHA-256 {configuration.sha256}"
+    context[SETTINGS] = f"SHA-256 {configuration.score_sha256}"
     if tested := adapted.test_field_of_view_degrees:
         trained = adapted.training_field_of_view_degrees
         context["field of view"] = f"{tested:g} degrees, in the training {trained:g}"
@@ -204,7 +204,7 @@ def _context(
         "experiment": name,
         "network": f"{architectures}, {parameters:,} parameters",
         "weights": "; ".join(map(_origin, members, weights)),
-        "epochs": "; ".join(map(_epochs, members)),
+        EPOCHS: "; ".join(map(_epochs, members)),
     }
 
 

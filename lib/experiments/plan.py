@@ -16,8 +16,9 @@ from lib.configuration.ini_file import ini_sections
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.values import Folds, experiment_name
 from lib.datasets.vessel_sets import VESSEL_SETS
-from lib.evaluation.performance_report import has_settings
+from lib.evaluation.performance_report import is_test_of
 from lib.runtime.errors import UserError
+from lib.training.early_stopping import has_ended
 
 DATA_SETS = ("FFA", *VESSEL_SETS)
 
@@ -52,9 +53,13 @@ class Run:
 
     @property
     def is_tested(self) -> bool:
-        """Whether the scores and the predictions of a test with its settings are there."""
-        files = self.results
-        return files.predictions.is_file() and has_settings(files.performances, self.configuration)
+        """Whether its training has ended, and scores and predictions of its test are there."""
+        files, configuration, history = self.results, self.configuration, self.experiment.history()
+        return (
+            files.predictions.is_file()
+            and has_ended(history, configuration.training_settings)
+            and is_test_of(files.performances, configuration, len(history))
+        )
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,7 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     for run, number in Counter(run.name for run in runs).items():
         if number > 1:
             raise UserError(f"{file}: [vary] gives {number} runs of the name {run}")
+    _refuse_log_files(file, runs)
     if folds:
         _refuse_tests_that_are_not_pooled(file, runs)
     else:
@@ -153,6 +159,16 @@ def _refuse_variants_of_the_same_data(file: Path, vary: Mapping[str, str]) -> No
             raise UserError(
                 f"{file}: [vary] {key}: without folds, all variants would have the same prepared data; give "
                 "folds, or prepare each variant and vary data paths.path_local instead"
+            )
+
+
+def _refuse_log_files(file: Path, runs: Sequence[Run]) -> None:
+    """Refuse `nohup`: the runs share one process, and one console."""
+    for run in runs:
+        settings = run.configuration
+        if settings.training_settings.nohup or settings.testing_settings.nohup:
+            raise UserError(
+                f"{file}: nohup = True: expected False in a plan; run `nohup python run_experiments.py ... &`"
             )
 
 

@@ -1,18 +1,23 @@
 """Carry out the runs of a plan, one after the other or on a cluster, and write its tables."""
 
+import functools
+import hashlib
 import json
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from itertools import chain
 from pathlib import Path
 
+from lib.configuration.experiment_folder import refuse_other_split
 from lib.configuration.folder_lock import FolderLocked
 from lib.configuration.sections import Configuration
 from lib.datasets import ffa, vessels
 from lib.experiments.plan import Plan, Run
 from lib.experiments.pooled_folds import best_in_each_fold, read_variants
 from lib.experiments.results_table import write_comparison, write_table
+from lib.images.checked_files import file_sha256
 from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.errors import UserError, raise_all
 from lib.runtime.keras_startup import start_keras
@@ -90,13 +95,17 @@ def carry_out(plan: Plan, run: Run) -> str | None:
 
 
 def _carry_out(plan: Plan, run: Run) -> None:
-    if run.is_tested:
-        return
+    configuration = run.configuration
+    if run.is_tested and not configuration.data_paths.split.is_file():
+        return  # the prepared data were deleted since
     _prepare_fold(plan, run)
+    if run.is_tested:
+        refuse_other_split(run.experiment, configuration)
+        return
     # Only now: a process of a cluster starts Keras itself, with its own number of threads.
     from lib.experiments.train_and_test import train_and_test
 
-    train_and_test(run.configuration)
+    train_and_test(configuration)
 
 
 def _failure(step: Callable[[Plan, Run], None], plan: Plan, run: Run) -> str | None:
@@ -139,6 +148,16 @@ def _settings_of_preparation(configuration: Configuration) -> dict[str, str]:
     paths = configuration.data_paths
     texts = {f"[preparation] {key}": text for key, text in configuration.texts["preparation"].items()}
     del texts["[preparation] fold"]
-    texts["[data paths] path_images"] = str(paths.path_images.resolve())
-    texts["[data paths] path_negatives"] = ", ".join(str(path.resolve()) for path in paths.path_negatives)
+    for folder in (paths.path_images, *paths.path_negatives):
+        if folder.is_dir():  # else its images were prepared before
+            files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
+            dated = tuple((file, file.stat().st_mtime_ns) for file in files)
+            texts[f"[data paths] content of {folder.name}"] = _content_sha256(folder, dated)
     return texts
+
+
+@functools.lru_cache(maxsize=8)  # it is compared before each run
+def _content_sha256(folder: Path, files: Sequence[tuple[Path, int]]) -> str:
+    """SHA-256 of the names and contents of files in a folder: images, outlines, masks."""
+    lines = [f"{file.relative_to(folder)} {file_sha256(file)}" for file, _ in files]
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()

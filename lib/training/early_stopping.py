@@ -1,6 +1,7 @@
 """Early stopping: which epoch is the best, and when the training ends."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lib.configuration.sections import TrainingSettings
@@ -31,6 +32,16 @@ def last_epoch_is_best(state: TrainingState, settings: TrainingSettings) -> bool
     name, sign = ("val_auc", 1) if settings.best_by == "auc" else ("val_loss", -1)
     values = [sign * row[name] for row in state.history]
     return values[-1] > max(values[:-1], default=-math.inf)
+
+
+def has_ended(history: Sequence[dict[str, float]], settings: TrainingSettings) -> bool:
+    """Whether a training with these rows of history.csv has ended."""
+    state = TrainingState()
+    for row in history:
+        state.history.append(row)
+        if last_epoch_is_best(state, settings):
+            state.best_epoch = state.epochs_done
+    return bool(reason_to_stop(state, settings))
 
 
 def reason_to_stop(state: TrainingState, settings: TrainingSettings) -> str:

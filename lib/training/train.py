@@ -87,6 +87,8 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
             experiment.remove_unfinished()
         try:
             resuming = checkpoint_exists(experiment.checkpoint) and not fresh
+            if not (resuming or fresh):
+                _refuse_to_replace_weights(experiment)
             print(_train(experiment, configuration, resuming=resuming))
         except Exception as error:
             if is_out_of_memory(error):
@@ -137,6 +139,16 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     _print_validation_images(data.images, settings)
     _print_negatives(data.images["train"], settings)
     return _train_epochs(experiment, configuration, data, keras_models, state)
+
+
+def _refuse_to_replace_weights(experiment: Experiment) -> None:
+    """Refuse to begin a training where weights are: imported ones, or of a training without checkpoint."""
+    for which in ("best", "last"):
+        if experiment.weights(which).is_file():
+            raise UserError(
+                f"{experiment.weights(which)} exists, but no checkpoint to continue from; choose another "
+                "[experiment name] name, or replace the experiment with --fresh"
+            )
 
 
 def _with_batch_size(
@@ -307,6 +319,6 @@ def _too_large(configuration: Configuration, folder: Path) -> UserError:
     size = configuration.training_settings.batch_size
     return UserError(
         f"not enough memory on {', '.join(devices())} at [training settings] batch_size = {size}: end other "
-        "programs that use it and start again, to continue after the last complete epoch; or lower "
-        f"batch_size and start with --fresh. The files of the epochs before are in {folder}"
+        "programs that use it and start again without --fresh, to continue after the last complete epoch; or "
+        f"lower batch_size and start with --fresh. The files of the epochs before are in {folder}"
     )

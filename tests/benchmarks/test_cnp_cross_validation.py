@@ -6,6 +6,7 @@ from lib.evaluation.measures.image_measures import MEASURES
 from lib.evaluation.patient_statistics import Estimate
 from lib.experiments.plan import read_plan
 from lib.runtime.errors import UserError
+from tests.lib.experiments.test_pooled_folds import a_case, finish
 from tests.lib.experiments.test_running import NO_VALIDATION, plan_file
 
 
@@ -17,9 +18,7 @@ def test_no_figures_of_a_plan_with_unfinished_runs(tmp_path):
     for run in plan.runs:
         with pytest.raises(UserError, match=r"of 3 runs are not finished, e\.g\. fold"):
             finished_runs(plan)
-        run.results.folder.mkdir(parents=True)
-        run.results.performances.touch()
-        run.results.predictions.touch()
+        finish(run, [a_case(number, 2, 1) for number in run.folds or (1,)], 0.5)
     assert finished_runs(plan) == plan.runs
 
 

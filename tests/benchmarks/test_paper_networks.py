@@ -4,6 +4,7 @@ from benchmarks.paper_networks import TABLES, PaperTable, rank_correlation, with
 from lib.experiments.plan import read_plan
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
+from tests.lib.experiments.test_pooled_folds import a_case, finish
 from tests.lib.experiments.test_running import NO_VALIDATION, plan_file
 
 
@@ -21,9 +22,7 @@ def test_only_seeds_with_all_runs_count(tmp_path):
         if run.seed == 2:
             with pytest.raises(UserError, match="no seed has all its runs"):
                 with_finished_seeds(plan)
-            run.results.folder.mkdir(parents=True)
-            run.results.performances.touch()
-            run.results.predictions.touch()
+            finish(run, [a_case(number, 2, 1) for number in run.folds or (1,)], 0.5)
     assert {run.seed for run in with_finished_seeds(plan).runs} == {2}
 
 

@@ -14,7 +14,7 @@ from lib.evaluation import patient_statistics as intervals
 from lib.evaluation.bland_altman_and_calibration import reliability
 from lib.evaluation.measures.image_measures import MEASURES
 from lib.evaluation.patient_statistics import SCORES, ScoredImage
-from lib.evaluation.performance_report import SETTINGS, write_performances
+from lib.evaluation.performance_report import EPOCHS, SETTINGS, write_performances
 from lib.evaluation.predicted_images import write_predictions
 from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
 from lib.experiments.comparison_figures import results, roc_curves
@@ -57,11 +57,11 @@ def finish(run, cases, threshold):
     """Leave behind what a training and its test would."""
     results = run.results
     write_predictions(results.predictions, cases)
-    settings = {SETTINGS: f"SHA-256 {run.configuration.sha256}"}
-    write_performances(results.folder, evaluate(cases, threshold, 0.45), settings)
+    context = {SETTINGS: f"SHA-256 {run.configuration.score_sha256}", EPOCHS: "2 trained"}
+    write_performances(results.folder, evaluate(cases, threshold, 0.45), context)
     write_split(run.experiment.split, {"test": [Member(c.name, c.patient, c.name, 0.1) for c in cases]}, "")
     run.experiment.versions.write_text(json.dumps({"parameters": 7}))
-    run.experiment.history_file.write_text("epoch,seconds,val_auc\n1,60,0.5\n")
+    run.experiment.history_file.write_text("epoch,seconds,val_auc\n1,30,0.5\n2,30,0.4\n")
 
 
 def threshold_of(fold):

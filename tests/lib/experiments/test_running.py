@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import defaultdict
 
 import pytest
@@ -163,6 +164,25 @@ def test_a_run_with_the_scores_of_other_settings_is_not_finished(prepared, tmp_p
     assert not longer.is_tested
 
 
+def test_what_changes_no_score_leaves_a_run_finished_and_what_the_scores_belong_to_does_not(
+    prepared, tmp_path
+):
+    file = plan_file(tmp_path)
+    file.write_text(file.read_text().replace(str(tmp_path / "datasets"), str(prepared / "datasets")))
+    plan = read_plan(file)
+    (run,) = plan.runs
+    assert run_plan(plan)[1] == []
+    drawn = ["testing settings.figure_formats=pdf", "testing settings.test_batch_size=3"]
+    assert read_plan(file, drawn).runs[0].is_tested
+    assert not read_plan(file, ["testing settings.threshold=0.3"]).runs[0].is_tested
+    split = run.experiment.split.read_text()
+    run.experiment.split.write_text(split.replace('"test"', '"other"'))
+    assert "was trained on another split" in running.carry_out(plan, run)
+    run.experiment.split.write_text(split)
+    run.experiment.history_file.write_text("epoch,val_auc\n")  # tested before the training had ended
+    assert not run.is_tested
+
+
 def test_a_fold_prepared_with_other_settings_is_refused(prepared, tmp_path):
     def fail(*overrides):
         """Why the first run of the plan fails: its initial weights do not exist."""
@@ -171,10 +191,14 @@ def test_a_fold_prepared_with_other_settings_is_refused(prepared, tmp_path):
 
     file = plan_file(tmp_path, "training settings.initial_weights = none.weights.h5\n")
     file.write_text(file.read_text().replace("[settings]", "data_set = FFA\nfolds = 3\n[settings]"))
-    images = f"data paths.path_images={prepared / 'angiograms'}"
-    same = f"data paths.path_images={prepared / '..' / prepared.name / 'angiograms'}"
+    angiograms = shutil.copytree(prepared / "angiograms", tmp_path / "angiograms")
+    images = f"data paths.path_images={angiograms}"
+    same = f"data paths.path_images={tmp_path / '..' / tmp_path.name / 'angiograms'}"
     assert "split.json: no such file; expected [training settings] initial_weights" in fail(images)
     assert "split.json: no such file; expected [training settings] initial_weights" in fail(same)
+    (angiograms / "1-9.json").write_text("{}")
+    assert "content of angiograms = " in fail(images)
+    (angiograms / "1-9.json").unlink()
     reason = fail(images, "preparation.info_banner=bottom:7")
     assert (
         "was prepared with other settings" in reason
@@ -205,6 +229,11 @@ def test_what_is_laid_over_holds_for_every_run(tmp_path):
         ("[settings]", "left_out = 2\n[settings]", "folds = 0 with left_out = 2: expected at least 3 folds"),
         ("[settings]", "data_set = FFA\nfolds = 1\n[settings]", "folds = 1: expected"),
         ("[settings]", "data_set = FFA\nfolds = 2\n[settings]", "folds = 2: expected"),
+        (
+            "[settings]",
+            "[settings]\ntraining settings.nohup = True",
+            "nohup = True: expected False in a plan",
+        ),
         (
             "training settings.N_epochs = 1",
             "training settings.N_epochs = 1\n[vary]\npreparation.labels = NP | CNP",

@@ -4,7 +4,7 @@ import pytest
 
 from lib.configuration.reading import read_configuration
 from lib.runtime.paths import DEFAULT_CONFIGURATION
-from lib.training.early_stopping import TrainingState, last_epoch_is_best, reason_to_stop
+from lib.training.early_stopping import TrainingState, has_ended, last_epoch_is_best, reason_to_stop
 
 SETTINGS = dataclasses.replace(
     read_configuration(DEFAULT_CONFIGURATION).training_settings, N_epochs=9, patience=2
@@ -28,3 +28,12 @@ def test_an_epoch_is_best_only_if_it_is_better_than_all_before(best_by, expected
 )
 def test_a_training_ends_after_all_epochs_or_without_a_better_one(epochs_done, best_epoch, reason):
     assert reason_to_stop(TrainingState([{}] * epochs_done, best_epoch), SETTINGS) == reason
+
+
+@pytest.mark.parametrize(
+    ("values", "ended"), [((), False), ((0.5, 0.4), False), ((0.5, 0.4, 0.3), True), ((1, 2, 3, 4), True)]
+)
+def test_a_training_has_ended_without_a_better_epoch_or_with_the_last_one(values, ended):
+    settings = read_configuration(DEFAULT_CONFIGURATION).training_settings
+    settings = dataclasses.replace(settings, N_epochs=4, patience=2, best_by="auc", validation="images")
+    assert has_ended([{"val_auc": value} for value in values], settings) == ended
