@@ -5,13 +5,14 @@
     python -m benchmarks.paper_networks
 
 All take `--set "section.key=value"`. Writes docs/results/paper_networks.{json,md}. All figures are of FOV
-pixels; each image is predicted by a network that was not trained on its patient. A seed counts as soon as all
-its runs are finished.
+pixels; each image is predicted by a network that was not trained on its patient. A seed is scored when all
+its runs are finished; the figures of other seeds, perhaps of another machine, stay.
 """
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from scipy import stats
@@ -22,8 +23,7 @@ from lib.evaluation.pixel_scores import defined
 from lib.experiments.plan import Plan, read_plan
 from lib.experiments.pooled_folds import DARKNESS, Variant, read_variants
 from lib.experiments.statistics_report import COMPARED_BY, compare, markdown_table
-from lib.runtime.atomic_files import write_text
-from lib.runtime.errors import UserError
+from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.paths import PROJECT
 
 
@@ -71,20 +71,14 @@ TABLES = (
 COMPARED_WITH_PAPER = ("accuracy", "sensitivity", "specificity", "f1")
 
 
-def with_finished_seeds(plan: Plan) -> Plan:
-    """The plan with the seeds whose runs are all finished.
-
-    Raises:
-        UserError: no seed is finished.
-    """
-    unfinished = {run.seed for run in plan.runs if not run.is_tested}
-    runs = tuple(run for run in plan.runs if run.seed not in unfinished)
-    if not runs:
-        raise UserError(
-            f"{plan.folder}: no seed has all its runs; run: python run_experiments.py "
-            f"configurations/{plan.name}.txt"
-        )
-    return replace(plan, runs=runs)
+def finished_seeds(plan: Plan) -> dict[str, Plan]:
+    """For each seed whose runs are all finished, the plan with these runs only."""
+    by_seed = {str(run.seed): [r for r in plan.runs if r.seed == run.seed] for run in plan.runs}
+    return {
+        seed: replace(plan, runs=tuple(runs))
+        for seed, runs in by_seed.items()
+        if all(run.is_tested for run in runs)
+    }
 
 
 def figures_of(variant: Variant) -> dict[str, object]:
@@ -95,7 +89,6 @@ def figures_of(variant: Variant) -> dict[str, object]:
         **_scores("", network),
         **_scores("difference_", difference),
         "parameters": variant.runs[0].experiment.training_record()["parameters"],
-        "seeds": len(variant.network.counts),
         "images": len(variant.images),
         "patients": len(variant.network.counts[0].patients),
     }
@@ -116,90 +109,108 @@ def rank_correlation(table: PaperTable, figures: Mapping[str, Mapping], score: s
     return {"tau": float(tau), "p": float(p)}
 
 
-def table_content(table: PaperTable, overrides: Sequence[str]) -> dict:
-    """All figures of a table."""
-    plan = read_plan(PROJECT / "configurations" / f"{table.plan}.txt", overrides)
-    variants = read_variants(with_finished_seeds(plan))
+def figures_of_seed(table: PaperTable, plan: Plan) -> dict:
+    """All figures of a table with one seed."""
+    variants = read_variants(plan)
     figures = {variant.name: figures_of(variant) for variant in variants}
-    for name, (_, published) in table.rows.items():
-        figures[name]["paper"] = dict(zip(COMPARED_WITH_PAPER, published, strict=True))
     return {
         "networks": figures,
         "darkness": _scores("", variants[0].baselines[DARKNESS].estimate),
         "rank_correlation": {score: rank_correlation(table, figures, score) for score in COMPARED_BY},
         "paired_tests": [asdict(test) for score in COMPARED_BY for test in compare(score, variants)],
+        "machine": machine("tensorflow"),
+        "date": datetime.date.today().isoformat(),
     }
 
 
-def table_lines(table: PaperTable, content: Mapping) -> list[str]:
-    """A table and its tests, for people."""
+def seed_lines(table: PaperTable, seed: str, content: Mapping) -> list[str]:
+    """The table of one seed and its tests, for people."""
 
     def cell(figures: Mapping, score: str, sign: str = "") -> str:
         low, high = figures[f"{score}_interval"]
         return f"{figures[score]:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
+    def percentages(figures: Mapping) -> str:
+        return " / ".join(f"{100 * figures[score]:.2f}" for score in COMPARED_WITH_PAPER)
+
     rows = []
     for name, (title, published) in table.rows.items():
-        own = content["networks"][name]
-        rows.append(
-            [
-                title,
-                " / ".join(f"{value:.2f}" for value in published),
-                " / ".join(f"{100 * own[score]:.2f}" for score in COMPARED_WITH_PAPER),
-                *(cell(own, score) for score in ("auc_roc", "auc_pr", "f1")),
-                cell(own, "difference_f1", "+"),
-                f"{own['parameters']:,}",
-            ]
-        )
+        own, paper = content["networks"][name], " / ".join(f"{value:.2f}" for value in published)
+        areas = [cell(own, score) for score in ("auc_roc", "auc_pr", "f1")]
+        rows.append([title, paper, percentages(own), *areas, cell(own, "difference_f1", "+")])
     darkness = content["darkness"]
-    here = " / ".join(f"{100 * darkness[score]:.2f}" for score in COMPARED_WITH_PAPER)
-    scores = [cell(darkness, score) for score in ("auc_roc", "auc_pr", "f1")]
-    rows.append(["blurred darkness", "", here, *scores, "", ""])
+    areas = [cell(darkness, score) for score in ("auc_roc", "auc_pr", "f1")]
+    rows.append(["blurred darkness", "", percentages(darkness), *areas, ""])
     columns = ["", "paper: Acc / Se / Sp / F1, %", "here: Acc / Se / Sp / F1, %"]
-    columns += ["AUC-ROC", "AUC-PR", "Dice", "Dice minus that of darkness", "parameters"]
-    first = next(iter(content["networks"].values()))
+    columns += ["AUC-ROC", "AUC-PR", "Dice", "Dice minus that of darkness"]
+    first, tau = next(iter(content["networks"].values())), content["rank_correlation"]
     lowest = {
         score: min(test["p_holm"] for test in content["paired_tests"] if test["score"] == score)
         for score in COMPARED_BY
     }
-    tau = content["rank_correlation"]
     return [
-        f"## {table.title}",
+        f"### Seed {seed}",
         "",
-        f"{first['images']} angiograms of {first['patients']} patients; {first['seeds']} seed(s).",
+        f"{content['date']}, {content['machine']['cores']} cores of {content['machine']['cpu']}. "
+        f"{first['images']} angiograms of {first['patients']} patients.",
         "",
         markdown_table(columns, rows),
         "",
         f"Order of the paper by F1 against the order here, Kendall's tau: {tau['f1']['tau']:+.2f} by Dice "
-        f"(p = {tau['f1']['p']:.2f}), {tau['auc_roc']['tau']:+.2f} by AUC-ROC "
-        f"(p = {tau['auc_roc']['p']:.2f}). Smallest p of all pairs of networks, Wilcoxon with Holm's "
-        f"correction: {lowest['f1']:.3f} for the Dice of a patient, {lowest['auc_roc']:.3f} for the AUC.",
+        f"(p = {tau['f1']['p']:.2f}), {tau['auc_roc']['tau']:+.2f} by AUC-ROC (p = "
+        f"{tau['auc_roc']['p']:.2f}). Smallest p of all pairs of networks, Wilcoxon with Holm's correction: "
+        f"{lowest['f1']:.3f} for the Dice of a patient, {lowest['auc_roc']:.3f} for the AUC.",
         "",
     ]
+
+
+def mean_lines(table: PaperTable, seeds: Mapping[str, Mapping]) -> list[str]:
+    """The Dice and AUC-ROC of each network with each seed, and their means, if there are several seeds."""
+    if len(seeds) < 2:
+        return []
+    columns = ["", *(f"{score}, {seed}" for score in ("Dice", "AUC-ROC") for seed in (*seeds, "mean"))]
+    rows = []
+    for name, (title, _) in table.rows.items():
+        values = [
+            [content["networks"][name][score] for content in seeds.values()] for score in ("f1", "auc_roc")
+        ]
+        rows.append([title, *(f"{v:.3f}" for one in values for v in (*one, statistics.mean(one)))])
+    return ["### All seeds", "", markdown_table(columns, rows), ""]
+
+
+def report(content: Mapping[str, Mapping]) -> str:
+    """The page of all tables and seeds."""
+    lines = [
+        "# The networks of the Enhance LadderNet paper under the recommended recipe",
+        "",
+        "Made by `python -m benchmarks.paper_networks` from two plans (its docstring has the commands). "
+        "Every network: filters 16 32 64 128, random initial weights, the field of view 128 pixels across, "
+        "300 steps of 8 images, five folds by patient; threshold with the best F1 on the validation "
+        "patients. FOV pixels pooled; in brackets: 95 % interval by a patient-level bootstrap.",
+        "",
+    ]
+    for table in TABLES:
+        seeds = content[table.plan]
+        lines += [f"## {table.title}", ""]
+        lines += [line for seed, found in seeds.items() for line in seed_lines(table, seed, found)]
+        lines += mean_lines(table, seeds)
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     arguments = parser.parse_args()
-    content = {table.plan: table_content(table, arguments.overrides) for table in TABLES}
-    computer, today = machine("tensorflow"), datetime.date.today().isoformat()
     file = arguments.results / "paper_networks.json"
-    write_text(file, json.dumps({**content, "machine": computer, "date": today}, indent=2) + "\n")
-    lines = [
-        "# The networks of the Enhance LadderNet paper under the recommended recipe",
-        "",
-        f"Made by `python -m benchmarks.paper_networks`, {today}, on {computer['cores']} cores of "
-        f"{computer['cpu']}.",
-        "",
-        "Every network: filters 16 32 64 128, random initial weights, the field of view 128 pixels across, "
-        "300 steps of 8 images, five folds by patient; threshold with the best F1 on the validation "
-        "patients. FOV pixels pooled; in brackets: 95 % interval by a patient-level bootstrap; with several "
-        "seeds, the mean of their scores.",
-        "",
-        *(line for table in TABLES for line in table_lines(table, content[table.plan])),
-    ]
-    write_text(file.with_suffix(".md"), "\n".join(lines))
+    content = read_json(file, "delete it") if file.is_file() else {}
+    for table in TABLES:
+        plan = read_plan(PROJECT / "configurations" / f"{table.plan}.txt", arguments.overrides)
+        seeds = content.setdefault(table.plan, {})
+        for seed, finished in finished_seeds(plan).items():
+            seeds[seed] = figures_of_seed(table, finished)
+        print(f"{table.plan}: seeds {', '.join(seeds) or 'none'}")
+    write_text(file, json.dumps(content, indent=2) + "\n")
+    write_text(file.with_suffix(".md"), report(content))
     print(file)
 
 
