@@ -1,4 +1,5 @@
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -116,7 +117,8 @@ def test_a_network_that_is_not_exported_is_an_error_with_the_command(two_trained
     options = ["--engine", "onnx", "--experiment", "demo", *two_trained]
     done = run("run_prediction.py", "a.png", *options, folder=tmp_path)
     assert done.returncode == 2 and "demo.onnx: no such file" in done.stderr
-    assert "python run_export.py demo" in done.stderr
+    command = shlex.join(["python", str(PROJECT / "run_export.py"), *two_trained, "demo"])
+    assert done.stderr.endswith(f"write it with: {command}\n")
 
 
 def test_the_web_page_without_a_network_is_an_error_with_the_trained_experiments(tmp_path, monkeypatch):

@@ -252,7 +252,7 @@ def test_fine_tuning_may_not_test_on_images_that_the_network_has_seen(prepared, 
     content = json.loads((folder / "split.json").read_text())
     content["parts"]["train"] += content["parts"]["test"]
     (folder / "split.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"cnp_ffa\.weights\.h5 was trained on test images"):
+    with pytest.raises(UserError, match=r"cnp_ffa\.weights\.h5 was trained on test or validation images"):
         refuse_initial_weights(fine_tuning(prepared, folder))
 
 
