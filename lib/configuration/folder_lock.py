@@ -26,6 +26,13 @@ def training_lock(experiment: Experiment) -> Iterator[None]:
 
 
 @contextmanager
+def results_lock(results: Path) -> Iterator[None]:
+    """Keep other tests out of a folder of results; as `folder_lock`."""
+    with folder_lock(results, "testing.lock", "another test writes into it", "wait for it or end it"):
+        yield
+
+
+@contextmanager
 def folder_lock(folder: Path, name: str, busy: str, remedy: str) -> Iterator[None]:
     """Keep other processes out of the folder until the context or the process ends, however it ends.
 

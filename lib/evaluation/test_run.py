@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from lib.configuration.experiment_folder import CURVES, Experiment, refuse_other_settings, refuse_untrained
+from lib.configuration.folder_lock import results_lock
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import TESTED_FOLDER, TestingSettings, by_validation
 from lib.datasets.leakage import refuse_images_seen, refuse_initial_weights, refuse_trained_images
@@ -123,12 +124,26 @@ def _scored(
 
     `adapted` are the settings of the prediction; those of `configuration` are for scores and figures.
     """
-    settings = configuration.testing_settings
-    darkness_threshold = darkness_threshold_for(configuration)
-    limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
     results = Experiment(configuration.results_folder, configuration.experiment_name.name)
     if configuration.data_paths.path_test:
         write_text(results.folder / TESTED_FOLDER, f"{configuration.tested_folder}\n")
+    with results_lock(
+        results.folder
+    ):  # the predictions are read again: they must not be those of another test
+        return _scored_in(results, predict, configuration, adapted, point, context)
+
+
+def _scored_in(
+    results: Experiment,
+    predict: Predict,
+    configuration: Configuration,
+    adapted: TestingSettings,
+    point: OperatingPoint,
+    context: dict[str, str],
+) -> Evaluation:
+    settings = configuration.testing_settings
+    darkness_threshold = darkness_threshold_for(configuration)
+    limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
     seconds: list[float] = []
     predicted = predict_part(predict, configuration, adapted, "test", limit)
     write_predictions(results.predictions, _timed(predicted, seconds), partial(_scores_and_figures, results))

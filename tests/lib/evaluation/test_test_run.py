@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from lib.configuration.folder_lock import results_lock
 from lib.datasets.ffa import prepare
 from lib.datasets.prepared_hdf5 import read_part
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
@@ -198,6 +199,17 @@ def test_a_test_patient_who_was_trained_on_is_refused(prepared, tested, tmp_path
     settings = ["experiment name.name=tested", f"data paths.path_local={mixed}"]
     with pytest.raises(UserError, match="in the train part of the training"):
         run_test(tiny_configuration(prepared, *settings))
+
+
+def test_a_second_test_of_the_same_images_is_refused(prepared, tested):
+    configuration, experiment, _ = tested
+    scores = experiment.performances.read_bytes()
+    with (
+        results_lock(experiment.folder),
+        pytest.raises(UserError, match=r"tested: another test writes into it \(process \d+ on .*\); wait"),
+    ):
+        run_test(configuration)
+    assert experiment.performances.read_bytes() == scores
 
 
 def test_initial_weights_are_checked_although_the_test_does_not_name_them(prepared, tested, tmp_path):
