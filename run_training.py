@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
 from lib.runtime.command_line import next_command, run_script, script_parser
 from lib.runtime.keras_startup import start_keras
@@ -24,11 +27,14 @@ def main() -> None:
     start_keras()
     from lib.training.train import train  # imports Keras
 
+    started = time.time()
     try:
         experiment = train(configuration, fresh=arguments.fresh)
     except KeyboardInterrupt:
-        command = "the same command again, without --fresh," if arguments.fresh else "the same command again"
-        print(f"\nrun {command} to continue after the last complete epoch")
+        checkpoint = Experiment.of(configuration).checkpoint
+        has_begun = checkpoint.is_file() and checkpoint.stat().st_mtime > started
+        without = ", without --fresh," if arguments.fresh and has_begun else ""
+        print(f"\nrun the same command again{without} to continue after the last complete epoch")
         raise
     print(f"\nwritten to {experiment.folder}; look at {experiment.folder / 'learning_curves.png'}")
     if configuration.data_paths.hdf5("test")[0].is_file():

@@ -127,9 +127,8 @@ def _scored(
     results = Experiment(configuration.results_folder, configuration.experiment_name.name)
     if configuration.data_paths.path_test:
         write_text(results.folder / TESTED_FOLDER, f"{configuration.tested_folder}\n")
-    with results_lock(
-        results.folder
-    ):  # the predictions are read again: they must not be those of another test
+    # The predictions are read again: they must not be those of another test.
+    with results_lock(results.folder):
         return _scored_in(results, predict, configuration, adapted, point, context)
 
 

@@ -57,8 +57,8 @@ class Run:
         files, configuration, history = self.results, self.configuration, self.experiment.history()
         return (
             files.predictions.is_file()
-            and has_ended(history, configuration.training_settings)
             and is_test_of(files.performances, configuration, len(history))
+            and has_ended(history, configuration.training_settings)
         )
 
 
@@ -262,19 +262,19 @@ def _in_fold(configuration: Configuration, name: str, fold: Folds, without_vary:
     local = configuration.data_paths.path_local
     tested = "-".join(map(str, fold.tested))
     packed = f"fold{tested}of{fold.number}_seed{configuration.preparation.split_seed}_stratified"
-    digest = _digest(configuration)
     further = configuration.data_paths.path_negatives or configuration.preparation.auxiliary_labels
-    if further or digest != _digest(without_vary):
-        packed += f"_{digest}"
+    named = ("fold", "split_seed")  # in the name already
+    if further or _digest(configuration, named) != _digest(without_vary, named):
+        packed += f"_{_digest(configuration)}"
     return [
         f"preparation.fold={fold}",
         f"data paths.path_local={local.parent / f'{local.name}_{name}' / packed}",
     ]
 
 
-def _digest(configuration: Configuration) -> str:
+def _digest(configuration: Configuration, without: Sequence[str] = ("fold",)) -> str:
     """Eight hexadecimal digits that differ if the prepared images, or how they are prepared, differ."""
-    preparation = {k: v for k, v in configuration.texts["preparation"].items() if k != "fold"}
+    preparation = {k: v for k, v in configuration.texts["preparation"].items() if k not in without}
     paths = {key: configuration.texts["data paths"][key] for key in ("path_images", "path_negatives")}
     text = json.dumps([preparation, paths], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

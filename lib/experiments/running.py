@@ -1,18 +1,19 @@
 """Carry out the runs of a plan, one after the other or on a cluster, and write its tables."""
 
+import dataclasses
 import functools
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout, suppress
 from itertools import chain
 from pathlib import Path
 
 from lib.configuration.experiment_folder import refuse_other_split
 from lib.configuration.folder_lock import FolderLocked
-from lib.configuration.sections import Configuration
+from lib.configuration.sections import Configuration, Preparation
 from lib.datasets import ffa, vessels
 from lib.experiments.plan import Plan, Run
 from lib.experiments.pooled_folds import best_in_each_fold, read_variants
@@ -25,6 +26,8 @@ from lib.runtime.ray_cluster import ClusterOptions, cluster_connection, results_
 
 PREPARED_WITH = "prepared_with.json"
 """Name of the file, in the folder of a prepared fold, with the settings of its preparation."""
+
+CONTENT = "[data paths] content of the images, truths and fields of view"
 
 WAIT_FOR_FOLDER = 60
 """Seconds for which a run waits while another process holds the lock of its folder."""
@@ -95,17 +98,16 @@ def carry_out(plan: Plan, run: Run) -> str | None:
 
 
 def _carry_out(plan: Plan, run: Run) -> None:
-    configuration = run.configuration
-    if run.is_tested and not configuration.data_paths.split.is_file():
-        return  # the prepared data were deleted since
+    if _is_tested_without_data(run):
+        return
     _prepare_fold(plan, run)
     if run.is_tested:
-        refuse_other_split(run.experiment, configuration)
+        refuse_other_split(run.experiment, run.configuration)
         return
     # Only now: a process of a cluster starts Keras itself, with its own number of threads.
     from lib.experiments.train_and_test import train_and_test
 
-    train_and_test(configuration)
+    train_and_test(run.configuration)
 
 
 def _failure(step: Callable[[Plan, Run], None], plan: Plan, run: Run) -> str | None:
@@ -118,15 +120,15 @@ def _failure(step: Callable[[Plan, Run], None], plan: Plan, run: Run) -> str | N
 
 
 def _prepare_fold(plan: Plan, run: Run) -> None:
-    """Prepare the data of a run, unless an earlier run has prepared the same.
+    """Prepare the data of a run, unless an earlier run has prepared the same, or the run needs them no more.
 
     Raises:
         UserError: as `prepare`; or the data were prepared from other images or with other settings.
     """
     paths = run.configuration.data_paths
-    if not run.folds:
+    if not run.folds or _is_tested_without_data(run):
         return
-    record, settings = paths.path_local / PREPARED_WITH, _settings_of_preparation(run.configuration)
+    record, settings = paths.path_local / PREPARED_WITH, _settings_of_preparation(plan, run.configuration)
     if not paths.split.is_file():
         if plan.data_set == "FFA":
             ffa.prepare(run.configuration)
@@ -134,30 +136,63 @@ def _prepare_fold(plan: Plan, run: Run) -> None:
             vessels.prepare(run.configuration, plan.data_set)
         write_text(record, json.dumps(settings, indent=2) + "\n")
     elif record.is_file():  # earlier versions did not write it
-        stored = read_json(record, f"delete {paths.path_local}: it is prepared again")
-        changed = {key: value for key, value in settings.items() if value != stored.get(key)}
-        raise_all(
-            [f"{key} = {value}, prepared with {stored.get(key)}" for key, value in changed.items()],
-            f"{paths.path_local} was prepared with other settings; restore them, delete this folder, or "
-            "choose another [experiments] name",
-        )
+        _refuse_other_preparation(record, settings)
 
 
-def _settings_of_preparation(configuration: Configuration) -> dict[str, str]:
-    """What the prepared images depend on, except the fold, which is in the name of their folder."""
+def _is_tested_without_data(run: Run) -> bool:
+    """Whether a run is finished, and its prepared data were deleted since."""
+    return run.is_tested and not run.configuration.data_paths.split.is_file()
+
+
+def _refuse_other_preparation(record: Path, settings: Mapping[str, str]) -> None:
+    stored = read_json(record, f"delete {record.parent}: it is prepared again")
+    if CONTENT not in settings:  # the images were removed since
+        stored.pop(CONTENT, None)
+    keys = sorted(settings.keys() | stored.keys())
+    raise_all(
+        [
+            f"{key} = {settings.get(key, 'default')}, prepared with {stored.get(key, 'default')}"
+            for key in keys
+            if settings.get(key) != stored.get(key)
+        ],
+        f"{record.parent} was prepared with other settings; restore them, delete this folder, or choose "
+        "another [experiments] name",
+    )
+
+
+def _settings_of_preparation(plan: Plan, configuration: Configuration) -> dict[str, str]:
+    """What the prepared images depend on, except the fold, which is in the name of their folder.
+
+    Keys of [preparation] that have the value of files without them are left out: later versions have more.
+    """
+    texts = configuration.texts["preparation"]
+    settings = {
+        f"[preparation] {item.name}": texts[item.name]
+        for item in dataclasses.fields(Preparation)
+        if item.name != "fold" and texts[item.name] != item.metadata["absent"]
+    }
+    with suppress(UserError):  # a folder of images was removed
+        files = _source_files(plan, configuration)
+        settings[CONTENT] = _content_sha256(tuple((file, file.stat().st_mtime_ns) for file in files))
+    return settings
+
+
+def _source_files(plan: Plan, configuration: Configuration) -> list[Path]:
+    """The images of a data set, with the files of their truths and fields of view."""
     paths = configuration.data_paths
-    texts = {f"[preparation] {key}": text for key, text in configuration.texts["preparation"].items()}
-    del texts["[preparation] fold"]
-    for folder in (paths.path_images, *paths.path_negatives):
-        if folder.is_dir():  # else its images were prepared before
-            files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
-            dated = tuple((file, file.stat().st_mtime_ns) for file in files)
-            texts[f"[data paths] content of {folder.name}"] = _content_sha256(folder, dated)
-    return texts
+    if plan.data_set == "FFA":
+        found = [*ffa.find_angiograms(paths.path_images)[0]]
+        for folder in paths.path_negatives:
+            found += ffa.find_angiograms(folder, negative=True)[0]
+        files = [file for a in found for file in (a.image, a.truth, a.field_of_view)]
+    else:
+        photographs = vessels.find_photographs(paths.path_images, plan.data_set)[0]
+        files = [f for p in photographs for f in (p.image, p.truth, p.second_observer, p.field_of_view)]
+    return [file for file in files if file]
 
 
 @functools.lru_cache(maxsize=8)  # it is compared before each run
-def _content_sha256(folder: Path, files: Sequence[tuple[Path, int]]) -> str:
-    """SHA-256 of the names and contents of files in a folder: images, outlines, masks."""
-    lines = [f"{file.relative_to(folder)} {file_sha256(file)}" for file, _ in files]
+def _content_sha256(files: tuple[tuple[Path, int], ...]) -> str:
+    """SHA-256 of the names and contents of files."""
+    lines = [f"{file.name} {file_sha256(file)}" for file, _ in files]
     return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()

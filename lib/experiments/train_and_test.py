@@ -2,13 +2,26 @@
 
 import keras
 
+from lib.configuration.experiment_folder import Experiment, refuse_other_settings, refuse_other_split
 from lib.configuration.reading import Configuration
 from lib.evaluation.test_run import test
-from lib.training.train import train
+from lib.runtime.atomic_files import write_text
+from lib.training.early_stopping import has_ended
+from lib.training.train import SECTIONS_FIXED_DURING_TRAINING, train
 
 
 def train_and_test(configuration: Configuration) -> None:
-    """Train, or continue the training, and test, independently of the run before."""
+    """Train, or continue the training, and test, independently of the run before.
+
+    A training that has ended is only tested: it needs no checkpoint.
+    """
     keras.backend.clear_session()
-    train(configuration)
+    experiment = Experiment.of(configuration)
+    if history := experiment.history():
+        refuse_other_settings(experiment, configuration, SECTIONS_FIXED_DURING_TRAINING)
+    if history and has_ended(history, configuration.training_settings):
+        refuse_other_split(experiment, configuration)
+        write_text(experiment.configuration, configuration.as_text())  # settings of the test may have changed
+    else:
+        train(configuration)
     test(configuration)

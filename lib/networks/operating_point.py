@@ -81,8 +81,6 @@ def read_operating_point(file: Path, settings: TestingSettings, weights_sha256: 
         point = OperatingPoint(**stored)
     except (KeyError, TypeError) as error:
         raise UserError(f"{file}: not an operating point ({error}); {remedy}") from None
-    if of_weights != weights_sha256:
-        raise UserError(f"{file}: chosen for other weights, before the training continued; {remedy}")
     differences = [
         f"[testing settings] {name} = {value}, chosen for {chosen_for.get(name, 'a number')}"
         for name, value in _chosen_for(settings).items()
@@ -90,6 +88,8 @@ def read_operating_point(file: Path, settings: TestingSettings, weights_sha256: 
     ]
     if differences:
         raise UserError(f"{file}: chosen for other settings: {'; '.join(differences)}; {remedy}")
+    if of_weights != weights_sha256:
+        raise UserError(f"{file}: chosen for other weights (trained further or imported since); {remedy}")
     if settings.min_area_px == "validation":
         return point
     return replace(point, min_area_px=settings.min_area_px)

@@ -158,9 +158,8 @@ class ResultsRecord:
                 earlier = self._complete.pop(image, None)
                 self._unfinished.setdefault(image, []).extend(filter(None, [earlier, line]))
                 self._append(line)
-                self._remove_own(
-                    image, except_for=contents
-                )  # those of the earlier result that this one lacks
+                # Files of the earlier result that this one lacks.
+                self._remove_own(image, except_for=contents)
         except UserError:
             self._complete_if_written(image)  # the earlier result, if its files are still there
             raise

@@ -142,8 +142,12 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
 
 
 def _refuse_to_replace_weights(experiment: Experiment) -> None:
-    """Refuse to begin a training where weights are: imported ones, or of a training without checkpoint."""
-    for which in ("best", "last"):
+    """Refuse to begin a training where weights are: imported ones, or of a training without checkpoint.
+
+    A kill in the first epoch may leave its weights without a checkpoint: that epoch is repeated.
+    """
+    is_valuable = experiment.source.is_file() or len(experiment.history()) > 1
+    for which in ("best", "last") if is_valuable else ():
         if experiment.weights(which).is_file():
             raise UserError(
                 f"{experiment.weights(which)} exists, but no checkpoint to continue from; choose another "

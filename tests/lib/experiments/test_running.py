@@ -93,10 +93,11 @@ def test_variants_with_other_negatives_or_labels_prepare_their_folds_in_other_fo
     negatives = f"data paths.path_negatives = {tmp_path / 'a'}\n"
     found = folders("training settings.negatives_share = 0.1 | 0.2\n", negatives)
     assert found["0.1"] == found["0.2"]  # the same prepared images
+    seeds = folders("preparation.split_seed = 1 | 2\n")
+    assert {f.name for f in seeds["2"]} == {f"fold{k}of3_seed2_stratified" for k in (1, 2, 3)}
     for varied in (
         "preparation.labels = NP | CNP",
         "preparation.info_banner = none | auto",
-        "preparation.split_seed = 1 | 2",
         f"data paths.path_images = {tmp_path / 'a'} | {tmp_path / 'b'}",
     ):
         assert len(set.union(*folders(f"{varied}\n").values())) == 6
@@ -174,11 +175,22 @@ def test_what_changes_no_score_leaves_a_run_finished_and_what_the_scores_belong_
     assert run_plan(plan)[1] == []
     drawn = ["testing settings.figure_formats=pdf", "testing settings.test_batch_size=3"]
     assert read_plan(file, drawn).runs[0].is_tested
+    weights = run.experiment.weights("best").stat().st_mtime_ns
+    run.experiment.checkpoint.unlink()  # it is not needed to test again
+    assert running.carry_out(plan, read_plan(file, ["testing settings.threshold=0.4"]).runs[0]) is None
+    assert (
+        running.carry_out(plan, run) is None and run.experiment.weights("best").stat().st_mtime_ns == weights
+    )
     assert not read_plan(file, ["testing settings.threshold=0.3"]).runs[0].is_tested
     split = run.experiment.split.read_text()
     run.experiment.split.write_text(split.replace('"test"', '"other"'))
     assert "was trained on another split" in running.carry_out(plan, run)
     run.experiment.split.write_text(split)
+    without_auc = read_plan(file, ["training settings.patience=50"]).runs[
+        0
+    ]  # other settings, another history
+    run.experiment.history_file.write_text("epoch,loss\n1,0.3\n")
+    assert not without_auc.is_tested
     run.experiment.history_file.write_text("epoch,val_auc\n")  # tested before the training had ended
     assert not run.is_tested
 
@@ -196,9 +208,13 @@ def test_a_fold_prepared_with_other_settings_is_refused(prepared, tmp_path):
     same = f"data paths.path_images={tmp_path / '..' / tmp_path.name / 'angiograms'}"
     assert "split.json: no such file; expected [training settings] initial_weights" in fail(images)
     assert "split.json: no such file; expected [training settings] initial_weights" in fail(same)
-    (angiograms / "1-9.json").write_text("{}")
-    assert "content of angiograms = " in fail(images)
-    (angiograms / "1-9.json").unlink()
+    (angiograms / "notes.txt").touch()  # the preparation does not read it
+    assert "split.json: no such file; expected [training settings] initial_weights" in fail(images)
+    truth = next(angiograms.glob("*.json"))
+    before = truth.read_text()
+    truth.write_text(before.replace("NP", "CNP"))
+    assert "content of the images, truths and fields of view = " in fail(images)
+    truth.write_text(before)
     reason = fail(images, "preparation.info_banner=bottom:7")
     assert (
         "was prepared with other settings" in reason

@@ -290,8 +290,9 @@ def test_a_training_starts_with_the_given_weights(prepared, trained):
         started(f"training settings.initial_weights={trained.weights('best')}", "model.filters=4 6")
     with pytest.raises(UserError, match=r"nowhere/split\.json: no such file"):
         started("training settings.initial_weights=/nowhere/a.weights.h5")
+    experiment.checkpoint.unlink()
+    experiment.history_file.write_text("epoch,loss\n1,0.3\n2,0.2\n")
     with pytest.raises(UserError, match=r"best\.weights\.h5 exists, but no checkpoint .* --fresh"):
-        experiment.checkpoint.unlink()
         train(tiny_configuration(prepared, "experiment name.name=started"))
     own = experiment.weights("best")
     with pytest.raises(UserError, match="is in the folder of this experiment, whose files a new training"):
