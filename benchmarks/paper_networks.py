@@ -168,7 +168,8 @@ def mean_lines(table: PaperTable, seeds: Mapping[str, Mapping]) -> list[str]:
     """The Dice and AUC-ROC of each network with each seed, and their means, if there are several seeds."""
     if len(seeds) < 2:
         return []
-    columns = ["", *(f"{score}, {seed}" for score in ("Dice", "AUC-ROC") for seed in (*seeds, "mean"))]
+    of = [*(f"seed {seed}" for seed in seeds), "mean"]
+    columns = ["", *(f"{score}, {which}" for score in ("Dice", "AUC-ROC") for which in of)]
     rows = []
     for name, (title, _) in table.rows.items():
         values = [
