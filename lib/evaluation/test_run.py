@@ -124,53 +124,51 @@ def _scored(
 
     `adapted` are the settings of the prediction; those of `configuration` are for scores and figures.
     """
+    settings = configuration.testing_settings
     results = Experiment(configuration.results_folder, configuration.experiment_name.name)
     if configuration.data_paths.path_test:
         write_text(results.folder / TESTED_FOLDER, f"{configuration.tested_folder}\n")
-    # The predictions are read again: they must not be those of another test.
-    with results_lock(results.folder):
-        return _scored_in(results, predict, configuration, adapted, point, context)
-
-
-def _scored_in(
-    results: Experiment,
-    predict: Predict,
-    configuration: Configuration,
-    adapted: TestingSettings,
-    point: OperatingPoint,
-    context: dict[str, str],
-) -> Evaluation:
-    settings = configuration.testing_settings
-    darkness_threshold = darkness_threshold_for(configuration)
     limit = None if settings.full_images_to_test == "all" else settings.full_images_to_test
     seconds: list[float] = []
-    predicted = predict_part(predict, configuration, adapted, "test", limit)
-    write_predictions(results.predictions, _timed(predicted, seconds), partial(_scores_and_figures, results))
-    evaluation = score_and_draw(results, configuration, point.threshold, darkness_threshold)
-    context = context | {
-        "prediction": f"{np.mean(seconds):.2f} s an image in {point.precision}, reading and preprocessing "
-        "included",
-        "window": described_window(adapted).removeprefix("window = "),
-        "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
-        "threshold of blurred darkness": "n/a"
-        if darkness_threshold is None
-        else "best F1 on the validation images",
-    }
-    context["test-time augmentation"] = adapted.tta
-    context[SETTINGS] = f"SHA-256 {configuration.score_sha256}"
+    # The predictions are read again: they must not be those of another test.
+    with results_lock(results.folder):
+        darkness_threshold = darkness_threshold_for(configuration)
+        predicted = predict_part(predict, configuration, adapted, "test", limit)
+        outdated = partial(_scores_and_figures, results)
+        write_predictions(results.predictions, _timed(predicted, seconds), outdated)
+        evaluation = score_and_draw(results, configuration, point.threshold, darkness_threshold)
+        darkness = "n/a" if darkness_threshold is None else "best F1 on the validation images"
+        context = context | {
+            "prediction": f"{np.mean(seconds):.2f} s an image in {point.precision}, "
+            "reading and preprocessing included",
+            "window": described_window(adapted).removeprefix("window = "),
+            "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
+            "threshold of blurred darkness": darkness,
+            "test-time augmentation": adapted.tta,
+            SETTINGS: f"SHA-256 {configuration.score_sha256}",
+            **_lines_of_some_tests(results, settings, adapted, point),
+        }
+        write_performances(results.folder, evaluation, context)  # last: the test is complete
+    return evaluation
+
+
+def _lines_of_some_tests(
+    results: Experiment, settings: TestingSettings, adapted: TestingSettings, point: OperatingPoint
+) -> dict[str, str]:
+    """Lines of performances.txt on the angle of view, the pixel spacing and the smallest area, if given."""
+    lines = {}
     if tested := adapted.test_field_of_view_degrees:
         trained = adapted.training_field_of_view_degrees
-        context["field of view"] = f"{tested:g} degrees, in the training {trained:g}"
+        lines["field of view"] = f"{tested:g} degrees, in the training {trained:g}"
     if spacing := settings.pixel_spacing_mm:
         tolerances = ", ".join(f"{pixels * spacing:.3g}" for pixels in TOLERANCES_PX)
-        context["tolerances of NSD"] = f"{tolerances} mm, at {spacing:g} mm a pixel (pixel_spacing_mm)"
+        lines["tolerances of NSD"] = f"{tolerances} mm, at {spacing:g} mm a pixel (pixel_spacing_mm)"
     if (pixels := point.min_area_px) > 1:
         f1 = f1_of_masks(read_predictions(results.predictions), point.threshold, [pixels])[pixels]
-        context["masks of run_prediction.py"] = (
+        lines["masks of run_prediction.py"] = (
             f"areas below {pixels} pixels dropped: F1 {format_score(f1, '.3f')}; kept in all figures here"
         )
-    write_performances(results.folder, evaluation, context)  # last: the test is complete
-    return evaluation
+    return lines
 
 
 def _networks(

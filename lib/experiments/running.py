@@ -28,6 +28,7 @@ PREPARED_WITH = "prepared_with.json"
 """Name of the file, in the folder of a prepared fold, with the settings of its preparation."""
 
 CONTENT = "[data paths] content of the images, truths and fields of view"
+"""Key of that file for the SHA-256 of all files that the preparation reads."""
 
 WAIT_FOR_FOLDER = 60
 """Seconds for which a run waits while another process holds the lock of its folder."""
@@ -145,6 +146,7 @@ def _is_tested_without_data(run: Run) -> bool:
 
 
 def _refuse_other_preparation(record: Path, settings: Mapping[str, str]) -> None:
+    """Refuse a prepared fold whose record has other settings, or another content, than `settings`."""
     stored = read_json(record, f"delete {record.parent}: it is prepared again")
     if CONTENT not in settings:  # the images were removed since
         stored.pop(CONTENT, None)

@@ -54,7 +54,10 @@ def written_atomically(*files: Path) -> Iterator[list[Path]]:
 
 
 def _rename_all(beside: Sequence[Path], files: Sequence[Path]) -> None:
-    """Give all temporary files their names; on an error the files that were replaced are as before."""
+    """Give all temporary files their names; on an error the files that were replaced are as before.
+
+    Without hard links, files that were replaced before the error stay the new ones.
+    """
     kept = [file.with_name(_temporary_name(file.name)) for file in files]
     replaced = []
     try:
@@ -68,7 +71,10 @@ def _rename_all(beside: Sequence[Path], files: Sequence[Path]) -> None:
     except OSError:
         for file, earlier, existed in replaced:
             with suppress(OSError):
-                earlier.replace(file) if existed else file.unlink()
+                if existed:
+                    earlier.replace(file)
+                else:
+                    file.unlink()
         raise
     finally:
         for earlier in kept:
