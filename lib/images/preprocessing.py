@@ -37,6 +37,9 @@ COLOURS = ("red", "green", "blue")
 NEUTRAL_LEVELS = {"local_contrast": 128}
 """Level of a channel beyond the image, and of `local_contrast` outside the FOV; 0 for the other channels."""
 
+SAME_SIZE = 0.02
+"""An image whose size would change by at most this share is not resampled: interpolation blurs thin vessels."""
+
 COLOUR_SATURATION = 0.25
 """Least median saturation of an image in colour."""
 
@@ -101,12 +104,15 @@ def network_shape(
     """Height and width at which the network sees an image with the field of view (H, W).
 
     The stored size; or, with `field_of_view_diameter`, the size with this diameter, multiplied by
-    `relative_angle`, and the same aspect, rounded to whole pixels.
+    `relative_angle`, and the same aspect, rounded to whole pixels. The stored size if it is that one within
+    `SAME_SIZE`.
     """
     height, width = field_of_view.shape
     if not settings.field_of_view_diameter:
         return height, width
     scale = settings.field_of_view_diameter * relative_angle / field_of_view_diameter(field_of_view)
+    if abs(scale - 1) <= SAME_SIZE:
+        return height, width
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
