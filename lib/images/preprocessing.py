@@ -38,7 +38,7 @@ NEUTRAL_LEVELS = {"local_contrast": 128}
 """Level of a channel beyond the image, and of `local_contrast` outside the FOV; 0 for the other channels."""
 
 SAME_SIZE = 0.02
-"""An image whose size would change by at most this share is not resampled: interpolation blurs thin vessels."""
+"""An image whose size would change by at most this share is not resampled: it would be blurred."""
 
 COLOUR_SATURATION = 0.25
 """Least median saturation of an image in colour."""

@@ -14,8 +14,9 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 def start_keras(*, training: bool = False) -> None:
     """Import Keras and its backend without their messages; call it before any module that imports keras.
 
-    For a training, TensorFlow uses oneDNN on every x86 processor. Its own default is oneDNN only on processors with
-    AVX-512, because single predictions are often faster without it on others (docs/results/onednn.md).
+    For a training TensorFlow uses oneDNN on every x86 processor; by default it does so only on those with
+    AVX-512 VNNI. A prediction keeps the default: on other processors it is often faster without oneDNN
+    (docs/results/onednn.md).
 
     On Linux glibc keeps freed memory. Otherwise each training step would return its activations to the
     system and request them again (10 to 20 % of the time of a step on a CPU).

@@ -127,6 +127,17 @@ def test_the_diameter_is_the_larger_side_of_the_field_of_view():
     assert network_shape(mask, twice) == (100, 120)
 
 
+@pytest.mark.parametrize(("diameter", "shape"), [(491, (600, 560)), (509, (600, 560)), (511, (613, 572))])
+def test_an_image_is_not_resampled_for_a_change_of_size_below_two_percent(diameter, shape):
+    mask = np.zeros((600, 560), np.uint8)
+    mask[50:550, 30:530] = 1
+    settings = dataclasses.replace(DEFAULT, field_of_view_diameter=diameter)
+    assert network_shape(mask, settings) == shape
+    original = np.random.default_rng(0).integers(0, 256, mask.shape, np.uint8)
+    unchanged = np.array_equal(preprocess(original, mask, settings), preprocess(original, mask, DEFAULT))
+    assert unchanged == (shape == mask.shape)
+
+
 def test_a_smaller_image_has_the_means_over_the_areas_of_its_pixels():
     image = np.random.default_rng(0).random((12, 18))
     expected = image.reshape(4, 3, 6, 3).mean(axis=(1, 3))
