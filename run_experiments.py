@@ -25,7 +25,7 @@ def main() -> None:
 
     cluster = ClusterOptions.of(arguments)
     runs = plan.read_plan(arguments.plan, arguments.overrides)
-    start_keras(training=True)
+    start_keras()
     table, failures = running.run_plan(runs, cluster)
     print(table.read_text(encoding="utf-8"))
     print(f"written to {table}")

@@ -24,7 +24,7 @@ def main() -> None:
     name = configuration.experiment_name
     if configuration.training_settings.nohup:
         to_log_file(name.folder / f"{name.name}_training.nohup")
-    start_keras(training=True)
+    start_keras()
     from lib.training.train import train  # imports Keras
 
     started = time.time()

@@ -46,7 +46,7 @@ SETTINGS += [
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     configuration = read_configuration(DEFAULT_CONFIGURATION, SETTINGS)
-    start_keras(training=True)
+    start_keras()
     import numpy as np
 
     from lib.networks.keras_model import build_model

@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=1920, help="in a window, which is an epoch")
     arguments = parser.parse_args()
     steps = arguments.patches // BATCH
-    start_keras(training=True)
+    start_keras()
     about = machine("keras", "tensorflow")
     pytorch = None
     if arguments.torch_python and arguments.torch_python.is_file():

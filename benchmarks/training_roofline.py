@@ -167,7 +167,7 @@ def _share(result: dict, seconds: float) -> str:
 def main() -> None:
     parser = benchmark_parser(__doc__, repeats=3)
     arguments = parser.parse_args()
-    start_keras(training=True)
+    start_keras()
     results = {f"batch {batch}": measured(batch, arguments.repeats) for batch in BATCHES}
     claims = [
         Claim(f"share of the roofline, training `{ARCHITECTURE}`, {name}", r["share"], 0.75, at_least=True)

@@ -62,7 +62,7 @@ def memory_of_training(number: int) -> float:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     memory = {number: memory_of_training(number) for number in (2000, 20000, 60000)}
-    start_keras(training=True)
+    start_keras()
     rates = {name: throughput(name, filters) for name, filters in NETWORKS.items()}
     result = {"patches per second": rates, "peak memory in MiB": memory}
     lines = [

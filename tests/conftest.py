@@ -1,4 +1,3 @@
-import os
 import resource
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,9 +7,6 @@ import pytest
 from lib.configuration.reading import Configuration, read_configuration
 from lib.networks.trained_network import TrainedNetwork
 from lib.runtime.paths import PROJECT
-
-# Before TensorFlow starts: a training in this process and one by run_training.py give the same numbers.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 

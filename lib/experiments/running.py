@@ -76,7 +76,7 @@ def _on_cluster(plan: Plan, cluster: ClusterOptions) -> Iterator[tuple[Run, str 
 
 def carry_out_alone(plan: Plan, run: Run) -> str | None:
     """`carry_out` in a process of its own; its console is appended to a file in the folder of the run."""
-    start_keras(training=True)
+    start_keras()
     run.experiment.folder.mkdir(parents=True, exist_ok=True)
     log = run.experiment.file("_training.nohup")
     with log.open("a", encoding="utf-8") as console, redirect_stdout(console):

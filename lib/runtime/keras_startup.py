@@ -11,12 +11,8 @@ from contextlib import contextmanager
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
-def start_keras(*, training: bool = False) -> None:
+def start_keras() -> None:
     """Import Keras and its backend without their messages; call it before any module that imports keras.
-
-    For a training TensorFlow uses oneDNN on every x86 processor; by default it does so only on those with
-    AVX-512 VNNI. A prediction keeps the default: on other processors it is often faster without oneDNN
-    (docs/results/onednn.md).
 
     On Linux glibc keeps freed memory. Otherwise each training step would return its activations to the
     system and request them again (10 to 20 % of the time of a step on a CPU).
@@ -30,8 +26,6 @@ def start_keras(*, training: bool = False) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # leaves GPU memory to other programs
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # even if ~/.keras/keras.json names another
-    if training:
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with standard_error_discarded():
         import keras  # only here: it starts the backend
 
