@@ -137,6 +137,7 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     settings = [f"{key}={value}" for key, value in sections.get("settings", {}).items()]
     settings += overrides
     vary = sections.get("vary", {})
+    _refuse_overrides_of_varied_keys(file, vary, overrides)
     seeds = _seeds(head.get("seeds", ""), [*settings, *vary], file)
     runs = tuple(_runs(head["name"], base, settings, vary, seeds, list(_tested_folds(folds, left_out))))
     for run, number in Counter(run.name for run in runs).items():
@@ -149,6 +150,17 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
         _refuse_variants_of_the_same_data(file, vary)
     values = {image: _number(v, f"{file}: [reference] {image}") for image, v in reference.items()}
     return Plan(head["name"], data_set, runs, values, source)
+
+
+def _refuse_overrides_of_varied_keys(file: Path, vary: Mapping[str, str], overrides: Sequence[str]) -> None:
+    """Refuse `--set` of a key in [vary], which would have no effect."""
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key in vary:
+            raise UserError(
+                f"{file}: --set {key}: the plan varies this key (= {vary[key]}), so --set would have no "
+                "effect; change [vary] in a copy of the plan"
+            )
 
 
 def _refuse_variants_of_the_same_data(file: Path, vary: Mapping[str, str]) -> None:

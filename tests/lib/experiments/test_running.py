@@ -302,6 +302,12 @@ def test_mistakes_in_a_plan_are_named(tmp_path, old, new, message):
         read_plan(file)
 
 
+def test_a_setting_of_all_runs_must_not_be_one_that_the_plan_varies(tmp_path):
+    file = plan_file(tmp_path, "[vary]\nmodel.architecture = unet | resunet\n")
+    with pytest.raises(UserError, match=r"--set model.architecture: the plan varies this key"):
+        read_plan(file, ["training settings.N_epochs=2", "model.architecture = unet"])
+
+
 def test_a_plan_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.txt: no such file of experiments"):
         read_plan(tmp_path / "none.txt")
