@@ -19,36 +19,49 @@ KERAS_EPSILON = 1e-3
 LEVELS = 3
 
 
+def convolution(channels: int, width: int) -> nn.Sequential:
+    """3x3 convolution, leaky ReLU, batch normalisation."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1),
+        nn.LeakyReLU(inplace=True),
+        nn.BatchNorm2d(width, eps=KERAS_EPSILON),
+    )
+
+
 class Block(nn.Module):
-    """Two 3x3 convolutions, each with batch normalisation and ReLU, and a 1x1 convolution of the input."""
+    """Two convolutions, and a normalised 1x1 convolution of the input."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width, eps=KERAS_EPSILON),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width, eps=KERAS_EPSILON),
-            nn.ReLU(inplace=True),
-        )
-        self.projection = nn.Conv2d(channels, width, 1)
+        self.shortcut = nn.Conv2d(channels, width, 1, bias=False)
+        self.convolutions = nn.Sequential(convolution(channels, width), convolution(width, width))
+        self.normalised = nn.BatchNorm2d(width, eps=KERAS_EPSILON)
 
     def forward(self, x):
-        return self.convolutions(x) + self.projection(x)
+        return self.convolutions(x) + self.normalised(self.shortcut(x))
+
+
+class DecoderLevel(nn.Module):
+    """Transposed convolution, concatenation with the convolved skip, block."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.enlarge = nn.ConvTranspose2d(channels, width, 2, 2)
+        self.skip = convolution(width, width)
+        self.block = Block(2 * width, width)
+
+    def forward(self, x, skip):
+        return self.block(torch.cat([self.enlarge(x), self.skip(skip)], 1))
 
 
 class U(nn.Module):
-    """A U of three levels, the first of width `first`, with concatenated skips and a 1x1 convolution."""
+    """A U of three levels, the first of width `first`, and a 1x1 convolution."""
 
     def __init__(self, channels: int, first: int):
         super().__init__()
         second, bottom = 2 * first, 4 * first
         self.encoder = nn.ModuleList([Block(channels, first), Block(first, second), Block(second, bottom)])
-        self.enlarge = nn.ModuleList(
-            [nn.ConvTranspose2d(bottom, second, 2, 2), nn.ConvTranspose2d(second, first, 2, 2)]
-        )
-        self.decoder = nn.ModuleList([Block(2 * second, second), Block(2 * first, first)])
+        self.decoder = nn.ModuleList([DecoderLevel(bottom, second), DecoderLevel(second, first)])
         self.logit = nn.Conv2d(first, 1, 1)
 
     def forward(self, x):
@@ -56,8 +69,8 @@ class U(nn.Module):
         for block in self.encoder:
             skips.append(block(functional.max_pool2d(skips[-1], 2) if skips else x))
         x = skips.pop()
-        for enlarge, block in zip(self.enlarge, self.decoder, strict=True):
-            x = block(torch.cat([enlarge(x), skips.pop()], 1))
+        for level in self.decoder:
+            x = level(x, skips.pop())
         return self.logit(x)
 
 
@@ -92,7 +105,7 @@ def with_weights(file: str) -> WNet:
     queues = defaultdict(deque)
     for layer in sorted(layers):  # by kind, and by number with leading zeros
         queues[layer.rstrip("0123456789")].append([layers[layer][n] for n in sorted(layers[layer])])
-    network = WNet(*queues["Conv2D"][0][0].shape[2:])
+    network = WNet(*queues["Conv2D"][0][0].shape[2:])  # of the first shortcut
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             parameters = (module.weight, module.bias, module.running_mean, module.running_var)

@@ -217,8 +217,6 @@ def concatenating_u(
     filters: Sequence[int],
     block: Callable[[Tensor, int], Tensor],
     after_bottleneck: Callable[[Tensor], Tensor] = lambda x: x,
-    *,
-    enlarge: Callable[[Tensor, int], Tensor] = lambda x, width: layers.UpSampling2D()(x),
 ) -> Tensor:
     """One U with max pooling and skip connections that concatenate.
 
@@ -227,7 +225,6 @@ def concatenating_u(
         filters: widths of the levels, from full resolution down; the last is the width of the bottleneck.
         block: computes the features of a level in a width.
         after_bottleneck: is applied to the features of the bottleneck.
-        enlarge: computes features of twice the size for a level of a width; by default pixels are repeated.
     """
     *levels, bottleneck = filters
     skips = []
@@ -236,7 +233,7 @@ def concatenating_u(
         x = layers.MaxPooling2D()(skips[-1])
     x = after_bottleneck(block(x, bottleneck))
     for width, skip in zip(reversed(levels), reversed(skips), strict=True):
-        x = block(layers.Concatenate()([enlarge(x, width), skip]), width)
+        x = block(layers.Concatenate()([layers.UpSampling2D()(x), skip]), width)
     return x
 
 
