@@ -81,6 +81,19 @@ class CropToImage(layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="retina")
+class LeakyReLU(layers.LeakyReLU):
+    """Leaky ReLU; in training as a maximum, for slopes below 1.
+
+    TensorFlow 2.21 with oneDNN prints an error, and does not optimise the graph, if it finds a convolution, a
+    leaky ReLU and its gradient in it.
+    """
+
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
+        """Return x where it is positive, and `negative_slope` times x elsewhere; same shape."""
+        return ops.maximum(x, x * self.negative_slope) if training else super().call(x)
+
+
+@keras.saving.register_keras_serializable(package="retina")
 class CBAM(layers.Layer):
     """Convolutional block attention module (Woo et al., ECCV 2018): channel, then spatial attention.
 

@@ -7,7 +7,7 @@ rough map; the second gets the image and the logit of the rough map, and refines
 from collections.abc import Sequence
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from models import Tensor, blocks
 from models.dropout import Dropout
@@ -34,9 +34,7 @@ def build(
     normalised = blocks.normalised if batch_normalisation else lambda x: x
 
     def convolution(x: Tensor, width: int) -> Tensor:
-        y = blocks.bare_convolution(width)(x)
-        # As a leaky ReLU layer; TensorFlow prints an error about its gradient when it optimises the graph.
-        return normalised(ops.maximum(y, _NEGATIVE_SLOPE * y))
+        return normalised(blocks.LeakyReLU(_NEGATIVE_SLOPE)(blocks.bare_convolution(width)(x)))
 
     def residual_block(x: Tensor, width: int) -> Tensor:
         shortcut = layers.Conv2D(width, 1, use_bias=not batch_normalisation)(x)

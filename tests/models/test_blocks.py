@@ -76,3 +76,11 @@ def test_padding_mirrors_the_image_and_cropping_gives_it_back(size):
     np.testing.assert_array_equal(padded, np.pad(image, [(0, 0), *to_add, (0, 0)], mode="symmetric"))
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(blocks.CropToImage()([padded, image])), image)
     assert blocks.MirrorPadding(8).compute_output_shape((2, *size, 1)) == padded.shape
+
+
+def test_leaky_relu_is_the_same_in_training_and_in_prediction():
+    x = np.array([[-200.0, -0.5, 0.0, 3.0]], np.float32)
+    layer = blocks.LeakyReLU(0.01)
+    for training in (False, True):
+        found = keras.ops.convert_to_numpy(layer(x, training=training))
+        np.testing.assert_allclose(found, [[-2.0, -0.005, 0.0, 3.0]], rtol=1e-6)
