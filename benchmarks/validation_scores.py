@@ -15,13 +15,14 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
-from lib.evaluation.predicted_images import predict_part
-from lib.networks.keras_model import prediction_settings, trained_model
 from lib.runtime.keras_startup import start_keras
 
 
 def validation_scores(experiment: Experiment, tta: str) -> tuple[float, float]:
     """AUC-ROC and the best F1 of the weights that run_testing.py would test."""
+    from lib.evaluation.predicted_images import predict_part
+    from lib.networks.keras_model import prediction_settings, trained_model
+
     configuration = read_configuration(experiment.configuration)
     settings = dataclasses.replace(configuration.testing_settings, tta=tta)
     model = trained_model(configuration, experiment.weights(settings.best_last))

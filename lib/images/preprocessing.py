@@ -104,8 +104,8 @@ def network_shape(
     """Height and width at which the network sees an image with the field of view (H, W).
 
     The stored size; or, with `field_of_view_diameter`, the size with this diameter, multiplied by
-    `relative_angle`, and the same aspect, rounded to whole pixels. The stored size if it is that one within
-    `SAME_SIZE`.
+    `relative_angle`, and the same aspect, rounded to whole pixels. The stored size is kept if it would
+    change by at most `SAME_SIZE`.
     """
     height, width = field_of_view.shape
     if not settings.field_of_view_diameter:
