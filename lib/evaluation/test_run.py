@@ -71,7 +71,10 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     point = operating_point_for(model, configuration, members, precision)
     context = _context(experiment.name, members, networks)
     adapted = prediction_settings(model, settings)
-    evaluation = _scored(model.predict_on_batch, configuration, adapted, point, context)
+    arbitrary = any(read_configuration(m.configuration).training_settings.loss_in_FOV for m in members)
+    evaluation = _scored(
+        model.predict_on_batch, configuration, adapted, point, context, only_inside=arbitrary
+    )
     if configured_operating_point(settings) is None:
         write_operating_point(experiment.operating_point, point, settings, sha256)
     return evaluation
@@ -110,7 +113,8 @@ def test_exported(configuration: Configuration, file: Path, overrides: Sequence[
         "training images": compared,
     }
     preprocessed = dataclasses.replace(configuration, preprocessing=network.preprocessing)
-    return _scored(network.predict, preprocessed, network.testing_settings, point, context)
+    adapted = network.testing_settings
+    return _scored(network.predict, preprocessed, adapted, point, context, only_inside=True)
 
 
 def _scored(
@@ -119,10 +123,14 @@ def _scored(
     adapted: TestingSettings,
     point: OperatingPoint,
     context: dict[str, str],
+    *,
+    only_inside: bool,
 ) -> Evaluation:
     """Predict, score and draw the test images; `context` says which network it is.
 
     `adapted` are the settings of the prediction; those of `configuration` are for scores and figures.
+    With `only_inside`, probabilities outside the field of view are set to 0, as run_prediction.py does: a
+    network whose loss ignored these pixels predicts anything there.
     """
     settings = configuration.testing_settings
     results = Experiment(configuration.results_folder, configuration.experiment_name.name)
@@ -134,6 +142,8 @@ def _scored(
     with results_lock(results.folder):
         darkness_threshold = darkness_threshold_for(configuration)
         predicted = predict_part(predict, configuration, adapted, "test", limit)
+        if only_inside:
+            predicted = map(_without_surround, predicted)
         outdated = partial(_scores_and_figures, results)
         write_predictions(results.predictions, _timed(predicted, seconds), outdated)
         evaluation = score_and_draw(results, configuration, point.threshold, darkness_threshold)
@@ -145,11 +155,16 @@ def _scored(
             "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
             "threshold of blurred darkness": darkness,
             "test-time augmentation": adapted.tta,
+            "outside the field of view": "set to 0" if only_inside else "as predicted",
             SETTINGS: f"SHA-256 {configuration.score_sha256}",
             **_lines_of_some_tests(results, settings, adapted, point),
         }
         write_performances(results.folder, evaluation, context)  # last: the test is complete
     return evaluation
+
+
+def _without_surround(case: PredictedImage) -> PredictedImage:
+    return dataclasses.replace(case, probability=case.probability * case.field_of_view)
 
 
 def _lines_of_some_tests(

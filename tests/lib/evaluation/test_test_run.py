@@ -17,6 +17,7 @@ from lib.datasets.ffa import prepare
 from lib.datasets.prepared_hdf5 import read_part
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.evaluation.performance_report import read_performances, write_performances
+from lib.evaluation.predicted_images import read_predictions
 from lib.evaluation.scoring import PredictedImage, evaluate
 from lib.evaluation.test_run import draw_curves, score_and_draw
 from lib.evaluation.test_run import test as run_test
@@ -87,6 +88,20 @@ def test_scores_are_those_of_scikit_learn_on_predictions_made_here(tested):
     assert found.pixels == truth.size
 
 
+def test_outside_the_field_of_view_is_0_if_the_loss_ignored_it(prepared, tested, tmp_path):
+    _, experiment, _ = tested
+    folder = shutil.copytree(experiment.folder, tmp_path / "tested")
+    own = folder / experiment.configuration.name
+    own.write_text(own.read_text().replace("loss_in_FOV = False", "loss_in_FOV = True"))
+    settings = ["experiment name.name=tested", f"experiment name.path_experiments={tmp_path}"]
+    run_test(tiny_configuration(prepared, *settings))
+    predicted = read_predictions(experiment.predictions)
+    for raw, case in zip(predicted, read_predictions(folder / experiment.predictions.name), strict=True):
+        outside = raw.field_of_view == 0
+        assert raw.probability[outside].any() and not case.probability[outside].any()
+        np.testing.assert_allclose(case.probability[~outside], raw.probability[~outside], atol=1e-6)
+
+
 def test_half_the_bits_give_nearly_the_same_scores_and_testing_says_which_it_took(prepared, capsys):
     def tiny(precision):
         return tiny_configuration(
@@ -148,6 +163,10 @@ def test_an_exported_network_has_the_scores_of_its_experiment(prepared, tested, 
     assert ours.f1 == pytest.approx(theirs.f1, abs=1e-3)
     context = json.loads((of_export.results_folder / "performances.json").read_text())["context"]
     assert context["training images"] == "known; no test image is one of them"
+    predicted = list(
+        read_predictions(of_export.results_folder / f"{of_export.experiment_name.name}_predictions.hdf5")
+    )
+    assert predicted and not any(case.probability[case.field_of_view == 0].any() for case in predicted)
     assert context["threshold"].endswith("(best F1 on the validation images, given.onnx)")
     vessels = dataclasses.replace(configuration.data_attributes, structure="vessels")
     with pytest.raises(UserError, match=r"given\.onnx: outlines CNP, but .* structure = vessels"):
