@@ -64,17 +64,15 @@ def add_experiments_option(add_argument: Callable[..., object]) -> None:
     )
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM; handled like Ctrl-C."""
-
-
-def _terminate(signal_number: int, frame: object) -> None:
-    raise Terminated
-
-
 def run_script(main: Callable[[], None]) -> None:
     """Run `main`; a user's error ends with one message and code 2, Ctrl-C with 130, SIGTERM with 143."""
-    signal.signal(signal.SIGTERM, _terminate)
+    sigterms: list[int] = []  # Ray replaces the exception by one of its own, so it cannot name the signal
+
+    def terminate(signal_number: int, frame: object) -> None:
+        sigterms.append(signal_number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # prints any file name, like stderr
     try:
@@ -97,10 +95,9 @@ def run_script(main: Callable[[], None]) -> None:
             f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}; "
             "check the paths in [data paths] and path_experiments"
         )
-    except KeyboardInterrupt as stop:
-        terminated = isinstance(stop, Terminated)
-        print(f"\nstopped by {'SIGTERM' if terminated else 'Ctrl-C'}", file=sys.stderr)
-        raise SystemExit(143 if terminated else 130) from None
+    except KeyboardInterrupt:
+        print(f"\nstopped by {'SIGTERM' if sigterms else 'Ctrl-C'}", file=sys.stderr)
+        raise SystemExit(143 if sigterms else 130) from None
     except Exception as error:
         if not is_out_of_memory(error):
             raise

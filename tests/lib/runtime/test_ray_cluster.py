@@ -146,6 +146,28 @@ def test_a_task_larger_than_every_machine_is_refused(cluster):
 
 
 @pytest.mark.cluster
+def test_sigterm_has_its_own_code_although_ray_replaces_the_exception(cluster, tmp_path):
+    program = f"""
+import subprocess
+from lib.runtime.command_line import run_script
+from lib.runtime.ray_cluster import ClusterOptions, cluster_connection, results_as_completed
+
+def main():
+    options = ClusterOptions({cluster.address!r})
+    with cluster_connection(options):
+        calls = [("waiting", (["sh", "-c", "touch '{tmp_path}/started'; exec sleep 60"],))]
+        list(results_as_completed(subprocess.call, calls, options, own_process=True))
+
+run_script(main)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
+        wait_for((tmp_path / "started").exists, process)
+        process.terminate()
+        _, errors = process.communicate(timeout=LONGEST)
+    assert process.returncode == 143 and errors.strip() == "stopped by SIGTERM"
+
+
+@pytest.mark.cluster
 def test_a_plan_is_completed_after_an_interruption_and_a_killed_machine(cluster, prepared, tmp_path):
     vary = "training settings.N_epochs = 8\n[vary]\nmodel.architecture = unet | resunet\n"
     plans = {}
