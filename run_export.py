@@ -11,6 +11,7 @@ from lib.configuration.experiment_folder import (
     ensemble_name,
     experiment_named,
     refuse_untrained,
+    settings_not_used,
     trained_experiments,
 )
 from lib.runtime.command_line import add_experiments_option, run_script, script_parser
@@ -49,6 +50,8 @@ def _chosen(arguments: argparse.Namespace) -> list[Experiment]:
         raise UserError(f"expected the NAME of an experiment; {known}")
     for experiment in chosen:
         refuse_untrained(experiment)
+        if warning := settings_not_used(experiment, arguments.config, arguments.overrides):
+            print(warning)
     if arguments.output and arguments.output.suffix != ".onnx":
         raise UserError(f"--output {arguments.output}: expected a file name that ends in .onnx")
     if arguments.output and arguments.output.exists():

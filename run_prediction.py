@@ -6,7 +6,13 @@ import argparse
 import shlex
 from pathlib import Path
 
-from lib.configuration.experiment_folder import Experiment, ensemble_name, experiment_named, refuse_untrained
+from lib.configuration.experiment_folder import (
+    Experiment,
+    ensemble_name,
+    experiment_named,
+    refuse_untrained,
+    settings_not_used,
+)
 from lib.networks.network_choice import (
     SHIPPED_NETWORK,
     NetworkChoice,
@@ -101,7 +107,12 @@ def _chosen(arguments: argparse.Namespace) -> NetworkChoice:
     else:
         for experiment in named:
             _refuse_untrained(arguments, experiment)
+    if arguments.model:
+        named = []  # the file need not be an export of an experiment here
     experiments = tuple((one.folder, one.name) for one in named)
+    for experiment in named if engine == "keras" else []:
+        if warning := settings_not_used(experiment, configuration, arguments.overrides):
+            print(warning)
     return NetworkChoice(engine, file, experiments, tuple(arguments.overrides))
 
 

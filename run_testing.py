@@ -39,7 +39,8 @@ def main() -> None:
     else:
         test_run.test(configuration, members)
     print((folder / "performances.txt").read_text(encoding="utf-8"))
-    print(f"written to {folder}; look at ROC.png and Precision_recall.png there")
+    ending = configuration.testing_settings.figure_formats[0]
+    print(f"written to {folder}; look at ROC.{ending} and Precision_recall.{ending} there")
 
 
 def _parser() -> argparse.ArgumentParser:

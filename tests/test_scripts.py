@@ -3,6 +3,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,17 @@ def test_a_missing_package_is_an_error_of_one_line_with_the_remedy(tmp_path):
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "is missing: activate the environment" in done.stderr
+
+
+def test_an_unknown_backend_of_keras_is_an_error_of_one_line(monkeypatch):
+    code = "from lib.runtime import command_line, keras_startup as k; command_line.run_script(k.start_keras)"
+    for backend, message in (("pytorch", "expected tensorflow, jax, torch"), ("jax", "pip install jax")):
+        if backend == "jax" and find_spec("jax"):
+            continue
+        monkeypatch.setenv("KERAS_BACKEND", backend)
+        done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.startswith(f"error: KERAS_BACKEND={backend}: ") and message in done.stderr
 
 
 def test_ctrl_c_while_numpy_is_imported_ends_with_code_130(tmp_path):

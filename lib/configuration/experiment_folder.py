@@ -20,6 +20,9 @@ FREE_TO_CHANGE = {"N_epochs", "patience", "devices", "nohup", "path_test"}
 """Settings that may change when a training continues."""
 
 
+SCORE_KEYS = ("full_images_to_test", "N_group_visual", "connectivity", "figure_formats", "nohup")
+"""Keys of [testing settings] for the scores and figures of a test only."""
+
 PERFORMANCES, PER_IMAGE = "performances.json", "per_image.csv"
 """Names of the files with the scores of a test, pooled and of each image."""
 
@@ -163,6 +166,31 @@ def refuse_other_settings(
         faults,
         f"{experiment.folder} was trained with other settings; restore them, choose another "
         "[experiment name] name, or start again with run_training.py --fresh",
+    )
+
+
+def settings_not_used(experiment: Experiment, file: Path, overrides: Sequence[str]) -> str:
+    """A warning, if a configuration file has other settings of the prediction than its experiment.
+
+    A prediction uses those that are stored with the experiment, and `overrides`; a test uses those of the
+    file. Empty if they are equal, or if the file names another experiment.
+    """
+    given, stored = read_configuration(file), read_configuration(experiment.configuration, overrides)
+    if Experiment.of(given) != experiment:
+        return ""
+    keys = [("testing settings", key) for key in given.texts["testing settings"] if key not in SCORE_KEYS]
+    differences = {
+        f"{section}.{key}={given.texts[section][key]}": stored.texts[section][key]
+        for section, key in [*keys, ("preparation", "info_banner")]
+        if given.texts[section][key] != stored.texts[section][key]
+    }
+    if not differences:
+        return ""
+    used = "; ".join(f"{setting}, used is {value}" for setting, value in differences.items())
+    options = " ".join(f'--set "{setting}"' for setting in differences)
+    return (
+        f"warning: {file} differs from the settings that are stored with {experiment.name}, which are used: "
+        f"{used}. To use those of the file: {options}"
     )
 
 

@@ -17,15 +17,18 @@ from lib.configuration.sections import SECTIONS, Configuration
 from lib.runtime.errors import UserError, raise_all
 
 
-def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configuration:
-    """Read and check a configuration file; `overrides` are settings "section.key=value" that replace its own.
+def read_configuration(file: Path, overrides: Sequence[str] = (), given_by: str = "--set") -> Configuration:
+    """Read and check a configuration file.
+
+    Args:
+        file: the file.
+        overrides: settings "section.key=value" that replace its own.
+        given_by: where the overrides come from, for messages.
 
     Raises:
         UserError: the file cannot be read, or settings are unknown, missing or impossible: one line for each.
     """
-    texts, origins = read_texts(file)
-    origins |= dict.fromkeys(apply_overrides(texts, overrides, file), f"--set over {file}")
-    _fill_in(texts)
+    texts, origins = completed_texts(file, overrides, given_by)
     faults = _unknown_names(texts, file)
     faults += [f"{file}: section [{section}] is missing" for section in _missing(list(SECTIONS), texts)]
     sections = {
@@ -41,6 +44,16 @@ def read_configuration(file: Path, overrides: Sequence[str] = ()) -> Configurati
     configuration = Configuration(**sections, texts=ordered)
     _raise_faults(contradictions(configuration, file), file)
     return configuration
+
+
+def completed_texts(
+    file: Path, overrides: Sequence[str], given_by: str = "--set"
+) -> tuple[dict[str, dict[str, str]], dict[tuple[str, str], str]]:
+    """The texts of `read_configuration` before they are checked, and where each (section, key) comes from."""
+    texts, origins = read_texts(file)
+    origins |= dict.fromkeys(apply_overrides(texts, overrides, file, given_by), f"{given_by} over {file}")
+    _fill_in(texts)
+    return texts, origins
 
 
 def _raise_faults(faults: list[str], file: Path) -> None:
@@ -73,7 +86,7 @@ def _fill_in(texts: dict[str, dict[str, str]]) -> None:
 
 
 def apply_overrides(
-    texts: dict[str, dict[str, str]], overrides: Sequence[str], file: Path
+    texts: dict[str, dict[str, str]], overrides: Sequence[str], file: Path, given_by: str = "--set"
 ) -> set[tuple[str, str]]:
     """Change `texts` by overrides of the form "section.key=value".
 
@@ -90,11 +103,10 @@ def apply_overrides(
         name, value = current_name(section, name, value.strip())
         if not (equals and dot):
             raise UserError(
-                f'--set "{override}": expected "section.key=value", e.g. '
-                '--set "training settings.N_epochs=10"'
+                f'{given_by} "{override}": expected "section.key=value", e.g. "training settings.N_epochs=10"'
             )
         if section not in SECTIONS or name not in _key_names(section):
-            where = f'--set "{override}" over {file}'
+            where = f'{given_by} "{override}" over {file}'
             raise UserError(_unknown(where, section, None if section not in SECTIONS else name))
         texts.setdefault(section, {})[name] = value
         changed.add((section, name))

@@ -88,13 +88,14 @@ def refuse_images_seen(file: Path, seen: frozenset[str], configuration: Configur
     splits = [split for split in _splits_beside(file) if _hashes(_used_for_training(split)) <= seen]
     for split in splits:
         faults |= set(_images_seen(tested, "test", split, _used_for_training(split)))
+    patients_compared = any(_are_of_one_set(tested, split) for split in splits)
     raise_all(
         sorted(faults),
         f"{file} was trained on test images or their patients; test other images, or another network",
     )
     if not seen:
         return "NOT known"
-    return "known; no test image is one of them" + "; nor is a test patient" * bool(splits)
+    return "known; no test image is one of them" + "; nor is a test patient" * patients_compared
 
 
 def _splits_beside(file: Path) -> list[Split]:
@@ -174,10 +175,10 @@ def perceptual_hash(original: np.ndarray) -> np.ndarray:
 
 
 def near_copies(images: Sequence[Fingerprint], others: Sequence[Fingerprint] | None = None) -> list[str]:
-    """One line for each pair of near-copies, of two patients, among images, or of an image and one of others.
+    """One line for each pair of near-copies among images, or of an image and one of others.
 
-    Pairs of one patient are in one part, and may be successive frames. Identical pixels are left out: they
-    are refused elsewhere.
+    Among `images`, pairs of one patient are left out: they are in one part, and may be successive frames.
+    Identical pixels are left out: they are refused elsewhere.
     """
     against = images if others is None else others
     if not images or not against:
@@ -190,7 +191,8 @@ def near_copies(images: Sequence[Fingerprint], others: Sequence[Fingerprint] | N
             other = against[index]
             if others is None and index <= number:
                 continue
-            if image.patient != other.patient and image.pixels != other.pixels:
+            one_patient = others is None and image.patient == other.patient
+            if not one_patient and image.pixels != other.pixels:
                 found.append(
                     f"{image.name}, patient {image.patient}, and {other.name}, patient {other.patient}, look "
                     f"alike ({bits[index]} of {8 * hashes.shape[1]} bits of their hashes differ)"
@@ -202,14 +204,19 @@ def _images_seen(checked: Split, part: str, trained: Split, members: Sequence[Me
     """One line for each image of a part that is one of `members` of another split, or of their patients."""
     images = _hashes(members)
     patients = _patients(members)
-    # Negatives, often a public collection, may be in the trainings of two data sets.
-    labelled = [[m for m in chain(*split.values()) if not m.negative] for split in (checked, trained)]
-    same_set = _hashes(labelled[0]) & _hashes(labelled[1])
+    same_set = _are_of_one_set(checked, trained)
     return [
         f"{part} image {m.name}, patient {m.patient}"
         for m in checked[part]
         if images & _hashes([m]) or (same_set and comparable_name(m.patient) in patients)
     ]
+
+
+def _are_of_one_set(first: Split, second: Split) -> bool:
+    """Whether two splits share an image; otherwise the same patient id may be two persons."""
+    # Negatives, often a public collection, may be in the trainings of two data sets.
+    labelled = [[m for m in chain(*split.values()) if not m.negative] for split in (first, second)]
+    return bool(_hashes(labelled[0]) & _hashes(labelled[1]))
 
 
 def _used_for_training(split: Split) -> list[Member]:

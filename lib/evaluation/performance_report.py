@@ -17,14 +17,16 @@ from lib.evaluation.measures.agreement import icc_interval, mean_squares
 from lib.evaluation.measures.image_measures import MEASURES, ImageMeasures, index_pairs, summarise
 from lib.evaluation.pixel_scores import RATES, Scores, defined, format_score
 from lib.evaluation.scoring import Average, Evaluation, ImageScores, average
+from lib.images.checked_files import file_sha256
 from lib.runtime.atomic_files import read_json, written_atomically
 from lib.runtime.errors import UserError
 
 SCORE_FILES = ("performances.txt", PERFORMANCES, PER_IMAGE)
 """Names of the files that `write_performances` writes."""
 
-SETTINGS, EPOCHS = "settings", "epochs"
-"""Titles of the lines with `Configuration.score_sha256` and with the number of trained epochs."""
+SETTINGS, EPOCHS, IMAGES, OUTSIDE = "settings", "epochs", "tested split", "outside the field of view"
+"""Titles of the lines with `Configuration.score_sha256`, with the number of trained epochs, with the split of
+the tested images, and with what was done to the probabilities outside the field of view."""
 
 ROWS = {
     "auc_roc": "AUC-ROC",
@@ -114,16 +116,30 @@ def read_performances(file: Path) -> Evaluation:
 
 
 def is_test_of(file: Path, configuration: Configuration, epochs: int) -> bool:
-    """Whether performances.json is of a test with these settings after so many epochs."""
+    """Whether performances.json is of a test with these settings, after so many epochs, on the images there.
+
+    The images are compared if they are still there, and not with tests of earlier versions, which do not name
+    their images.
+    """
     try:
         context = read_json(file, "test again").get("context")
     except UserError:  # missing or damaged
         return False
+    here = described_split(configuration)
     return (
         isinstance(context, dict)
         and context.get(SETTINGS) == f"SHA-256 {configuration.score_sha256}"
         and str(context.get(EPOCHS)).split()[0] == str(epochs)
+        and (here is None or context.get(IMAGES, here) == here)
+        # Earlier versions did not set these probabilities to 0.
+        and (OUTSIDE in context or not configuration.training_settings.loss_in_FOV)
     )
+
+
+def described_split(configuration: Configuration) -> str | None:
+    """The line of performances.txt on the tested images; None if their split is no longer there."""
+    split = configuration.data_paths.tested_split
+    return f"{split.name}, SHA-256 {file_sha256(split)}" if split.is_file() else None
 
 
 def performances_text(evaluation: Evaluation, context: Mapping[str, str]) -> str:
@@ -215,7 +231,15 @@ def measures_of(evaluation: Evaluation) -> dict[str, float | None]:
 def _measures(evaluation: Evaluation) -> list[str]:
     values = measures_of(evaluation)
     ends = [format_score(values.pop(name)) for name in ICC_INTERVAL]
-    lines = [[MEASURES[name], format_score(value)] for name, value in values.items() if value is not None]
+    images = [image.measures for image in evaluation.per_image if image.measures]
+    # One definition for all tolerances: NSD is not defined if both masks are empty, as HD95.
+    known = sum(image.hd95 is not None for image in images)
+    counted = f", mean of {known} of {len(images)} images" if known < len(images) else ""
+    lines = [
+        [MEASURES[name] + counted * name.startswith(("nsd", "hd95")), format_score(value)]
+        for name, value in values.items()
+        if value is not None
+    ]
     if not lines:
         return []
     if values["index_icc"] is not None:
@@ -232,9 +256,10 @@ def _measures(evaluation: Evaluation) -> list[str]:
 def _connectivity(evaluation: Evaluation) -> list[str]:
     if not evaluation.connectivity:
         return []
-    lines = [["", "mean", "sd"]]
+    lines = [["", "mean", "sd", "images"]]
     for name in ("components", "components_truth", *CONNECTIVITY_MEASURES):
-        lines.append([CONNECTIVITY_ROWS[name], *_mean_and_sd(average(evaluation.connectivity, name))])
+        mean, images = average(evaluation.connectivity, name), len(evaluation.connectivity)
+        lines.append([CONNECTIVITY_ROWS[name], *_mean_and_sd(mean), f"{mean.images} of {images}"])
     return [
         "Connectivity of the vessels, per image, FOV: components; CAL = connectivity * area * length",
         "(Gegúndez-Arias et al. 2012); clDice (Shit et al. 2021).",

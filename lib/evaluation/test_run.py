@@ -16,7 +16,15 @@ from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import TESTED_FOLDER, TestingSettings, by_validation
 from lib.datasets.leakage import refuse_images_seen, refuse_initial_weights, refuse_trained_images
 from lib.evaluation.measures.boundary import TOLERANCES_PX
-from lib.evaluation.performance_report import EPOCHS, SCORE_FILES, SETTINGS, write_performances
+from lib.evaluation.performance_report import (
+    EPOCHS,
+    IMAGES,
+    OUTSIDE,
+    SCORE_FILES,
+    SETTINGS,
+    described_split,
+    write_performances,
+)
 from lib.evaluation.pixel_scores import Curves, Scores, format_score
 from lib.evaluation.predicted_images import (
     predict_part,
@@ -155,7 +163,8 @@ def _scored(
             "threshold": f"{point.threshold:.4g} ({point.threshold_source})",
             "threshold of blurred darkness": darkness,
             "test-time augmentation": adapted.tta,
-            "outside the field of view": "set to 0" if only_inside else "as predicted",
+            OUTSIDE: "set to 0" if only_inside else "as predicted",
+            **({IMAGES: tested} if (tested := described_split(configuration)) else {}),
             SETTINGS: f"SHA-256 {configuration.score_sha256}",
             **_lines_of_some_tests(results, settings, adapted, point),
         }

@@ -38,30 +38,32 @@ Rates = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, np.nd
 
 def roc_curves(file: Path, variants: Sequence[Variant], formats: Sequence[str]) -> None:
     """ROC curves of all variants and of blurred darkness over the pooled FOV pixels of all patients."""
-
-    def rates(tp: np.ndarray, fp: np.ndarray, p: float, n: float) -> tuple[np.ndarray, np.ndarray]:
-        return fp / n, tp / p
-
-    drawn = _curves_and_points(variants, "auc_roc", rates)
+    drawn = _curves_and_points(variants, "auc_roc", _rates_of_roc)
     legend_title = "AUC-ROC [95 % interval]"
     roc_figure(file, *drawn, subtitle=_subtitle(variants), legend_title=legend_title, formats=formats)
 
 
 def precision_recall_curves(file: Path, variants: Sequence[Variant], formats: Sequence[str]) -> None:
     """Precision over recall of all variants and of blurred darkness, as `roc_curves`."""
-
-    def rates(tp: np.ndarray, fp: np.ndarray, p: float, n: float) -> tuple[np.ndarray, np.ndarray]:
-        return tp / p, tp / np.maximum(tp + fp, 1)
-
     tn, fp, fn, tp = variants[0].confusion[0].sum(axis=0)
     precision_recall_figure(
         file,
-        *_curves_and_points(variants, "auc_pr", rates),
+        *_curves_and_points(variants, "auc_pr", _recall_and_precision),
         prevalence=float((tp + fn) / (tn + fp + fn + tp)),
         subtitle=_subtitle(variants),
         legend_title="AUC-PR [95 % interval]",
         formats=formats,
     )
+
+
+def _rates_of_roc(tp: np.ndarray, fp: np.ndarray, p: float, n: float) -> tuple[np.ndarray, np.ndarray]:
+    return fp / n, tp / p
+
+
+def _recall_and_precision(
+    tp: np.ndarray, fp: np.ndarray, p: float, n: float
+) -> tuple[np.ndarray, np.ndarray]:
+    return tp / p, tp / np.maximum(tp + fp, 1)
 
 
 def _curves_and_points(
@@ -99,9 +101,10 @@ def _thresholds(variants: Sequence[Variant]) -> str:
 
 def _mean_curve(name: str, pooled: Pooled, area: str, rates: Rates, colour: str, *, dashed: bool) -> Curve:
     """The mean curve over the seeds; its label has the area and the interval of the area."""
-    # The precision of the first few pixels is noise.
-    grid = GRID if area == "auc_roc" else GRID[5:]
-    lines = [np.interp(grid, *_whole_curve(counts, rates)) for counts in pooled.counts]
+    # Precision is not defined where no pixel is marked, and that of the first few pixels is noise.
+    grid, first = (GRID, 0) if area == "auc_roc" else (GRID[5:], 1)
+    curves = (_whole_curve(counts, rates) for counts in pooled.counts)
+    lines = [np.interp(grid, x[first:], y[first:]) for x, y in curves]
     row = SCORES.index(area)
     low, high = pooled.estimate.interval()[row]
     interval = f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else ""

@@ -12,8 +12,8 @@ from itertools import combinations, product
 from pathlib import Path, PurePath
 
 from lib.configuration.experiment_folder import Experiment
-from lib.configuration.ini_file import ini_sections
-from lib.configuration.reading import Configuration, read_configuration
+from lib.configuration.ini_file import current_name, ini_sections
+from lib.configuration.reading import Configuration, completed_texts, read_configuration
 from lib.configuration.values import Folds, experiment_name
 from lib.datasets.vessel_sets import VESSEL_SETS
 from lib.evaluation.performance_report import is_test_of
@@ -21,6 +21,9 @@ from lib.runtime.errors import UserError
 from lib.training.early_stopping import has_ended
 
 DATA_SETS = ("FFA", *VESSEL_SETS)
+
+Texts = Mapping[str, Mapping[str, str]]
+"""Settings as they are written, by section and key."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +137,17 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
         reference = _reference_of(file, reference)
     source = reference.pop("source", "")
     base = file.parent / head["base"]
+    if not base.is_file():
+        raise UserError(
+            f"{file}: [experiments] base = {head['base']}: no such file {base}; expected a configuration, "
+            "relative to the file of the plan"
+        )
     settings = [f"{key}={value}" for key, value in sections.get("settings", {}).items()]
     settings += overrides
     vary = sections.get("vary", {})
-    _refuse_overrides_of_varied_keys(file, vary, overrides)
+    _refuse_settings_without_effect(file, vary, settings, has_folds=folds > 0)
     seeds = _seeds(head.get("seeds", ""), [*settings, *vary], file)
-    runs = tuple(_runs(head["name"], base, settings, vary, seeds, list(_tested_folds(folds, left_out))))
+    runs = tuple(_runs(file, head["name"], base, settings, vary, seeds, list(_tested_folds(folds, left_out))))
     for run, number in Counter(run.name for run in runs).items():
         if number > 1:
             raise UserError(f"{file}: [vary] gives {number} runs of the name {run}")
@@ -152,15 +160,30 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
     return Plan(head["name"], data_set, runs, values, source)
 
 
-def _refuse_overrides_of_varied_keys(file: Path, vary: Mapping[str, str], overrides: Sequence[str]) -> None:
-    """Refuse `--set` of a key in [vary], which would have no effect."""
-    for override in overrides:
-        key = override.partition("=")[0].strip()
-        if key in vary:
+def _refuse_settings_without_effect(
+    file: Path, vary: Mapping[str, str], settings: Sequence[str], *, has_folds: bool
+) -> None:
+    """Refuse keys of [settings] or `--set` that are in [vary] too, and those that the plan itself sets."""
+    given = [_current_key(*setting.partition("=")[::2]) for setting in settings]
+    for key, values in vary.items():
+        if (current := _current_key(key, values.partition("|")[0])) in given:
             raise UserError(
-                f"{file}: --set {key}: the plan varies this key (= {vary[key]}), so --set would have no "
-                "effect; change [vary] in a copy of the plan"
+                f"{file}: [settings] or --set {current}: the plan varies this key (= {values}), so the "
+                "setting would have no effect; change [vary] in a copy of the plan"
             )
+    own = {"experiment name.name": "choose another [experiments] name"}
+    if has_folds:
+        own["preparation.fold"] = "choose [experiments] folds"
+    for key in (*given, *vary):
+        if remedy := own.get(key):
+            raise UserError(f"{file}: {key}: the plan sets this key in each run; {remedy}")
+    if "experiment name.path_experiments" in vary:
+        raise UserError(f"{file}: [vary] experiment name.path_experiments: all runs have one folder")
+
+
+def _current_key(key: str, value: str) -> str:
+    section, _, name = key.strip().rpartition(".")
+    return f"{section}.{current_name(section, name, value.strip())[0]}"
 
 
 def _refuse_variants_of_the_same_data(file: Path, vary: Mapping[str, str]) -> None:
@@ -222,6 +245,7 @@ def _seeds(text: str, settings: Sequence[str], file: Path) -> list[int | None]:
 
 
 def _runs(
+    file: Path,
     name: str,
     base: Path,
     settings: list[str],
@@ -229,19 +253,21 @@ def _runs(
     seeds: Sequence[int | None],
     tested: Sequence[Folds | None],
 ) -> Iterator[Run]:
-    without_vary = read_configuration(base, settings)
-    folder = without_vary.experiment_name.path_experiments / name
+    given_by = f"{file} or --set"
+    # Not checked: without [vary], the settings may contradict each other.
+    without_vary, _ = completed_texts(base, settings, given_by)
     choices = [[(key, v.strip()) for v in values.split("|")] for key, values in vary.items()]
     for chosen in product(*choices):
         # A weight file is named without its folder and ending.
-        shown = [PurePath(value).name.removesuffix(".weights.h5") for _, value in chosen]
+        shown = [", ".join(map(_without_folder, value.split(","))) for _, value in chosen]
         varied = [
             f"{key.rpartition('.')[2]}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', value)}"
             for (key, _), value in zip(chosen, shown, strict=True)
         ]
         variant = ", ".join(shown) or name
         overrides = [*settings, *(f"{key}={value}" for key, value in chosen)]
-        configuration = read_configuration(base, overrides)
+        configuration = read_configuration(base, overrides, given_by)
+        folder = configuration.experiment_name.path_experiments / name
         overrides.append(f"experiment name.path_experiments={folder}")
         for seed, fold in product(seeds, tested):
             parts, changed = [*varied], [*overrides]
@@ -253,7 +279,13 @@ def _runs(
                 changed += _in_fold(configuration, name, fold, without_vary)
             run = "_".join(parts) or "run"
             changed.append(f"experiment name.name={run}")
-            yield Run(run, variant, seed, fold.tested if fold else (), read_configuration(base, changed))
+            yield Run(
+                run, variant, seed, fold.tested if fold else (), read_configuration(base, changed, given_by)
+            )
+
+
+def _without_folder(path: str) -> str:
+    return PurePath(path.strip()).name.removesuffix(".weights.h5")
 
 
 def _tested_folds(number: int, left_out: int) -> Iterator[Folds | None]:
@@ -264,7 +296,7 @@ def _tested_folds(number: int, left_out: int) -> Iterator[Folds | None]:
         yield Folds(tested, number)
 
 
-def _in_fold(configuration: Configuration, name: str, fold: Folds, without_vary: Configuration) -> list[str]:
+def _in_fold(configuration: Configuration, name: str, fold: Folds, without_vary: Texts) -> list[str]:
     """Overrides that prepare the fold in a folder of its own, named by fold, folds and seed of the split.
 
     "stratified" distinguishes it from the folds of version 0.1.0, which were other ones for the same seed.
@@ -276,18 +308,21 @@ def _in_fold(configuration: Configuration, name: str, fold: Folds, without_vary:
     packed = f"fold{tested}of{fold.number}_seed{configuration.preparation.split_seed}_stratified"
     further = configuration.data_paths.path_negatives or configuration.preparation.auxiliary_labels
     named = ("fold", "split_seed")  # in the name already
-    if further or _digest(configuration, named) != _digest(without_vary, named):
-        packed += f"_{_digest(configuration)}"
+    if further or _digest(configuration.texts, named) != _digest(without_vary, named):
+        packed += f"_{_digest(configuration.texts)}"
     return [
         f"preparation.fold={fold}",
         f"data paths.path_local={local.parent / f'{local.name}_{name}' / packed}",
     ]
 
 
-def _digest(configuration: Configuration, without: Sequence[str] = ("fold",)) -> str:
+def _digest(texts: Texts, without: Sequence[str] = ("fold",)) -> str:
     """Eight hexadecimal digits that differ if the prepared images, or how they are prepared, differ."""
-    preparation = {k: v for k, v in configuration.texts["preparation"].items() if k not in without}
-    paths = {key: configuration.texts["data paths"][key] for key in ("path_images", "path_negatives")}
+    one_line = {
+        section: {k: " ".join(v.splitlines()).strip() for k, v in texts[section].items()} for section in texts
+    }
+    preparation = {k: v for k, v in one_line["preparation"].items() if k not in without}
+    paths = {key: one_line["data paths"][key] for key in ("path_images", "path_negatives")}
     text = json.dumps([preparation, paths], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -102,28 +102,27 @@ def best_in_each_fold(plan: Plan) -> list[Variant]:
     """One more variant for a cross-validation of several: in each fold that with the best validation AUC.
 
     It scores the choice among the variants itself, made without the test patients (nested
-    cross-validation; Varma and Simon, BMC Bioinformatics 7:91, 2006). Empty if each training leaves out two
-    folds: then several trainings test an image, and no image is left for validation.
-    Empty also if the variants differ in the images of a fold, or in their truth.
+    cross-validation; Varma and Simon, BMC Bioinformatics 7:91, 2006). A fold counts as soon as the runs of
+    all variants are finished. Empty if each training leaves out two folds: then several trainings test an
+    image, and no image is left for validation. Empty also if the variants differ in the images of a fold, or
+    in their truth.
     """
     if any(len(run.folds) > 1 for run in plan.runs):
         return []
     scores = {
         run: _validation_auc(run, history)
         for run in plan.runs
-        if run.folds and (history := run.experiment.history()) and "val_auc" in history[0]
+        if run.folds and run.is_tested and (history := run.experiment.history()) and "val_auc" in history[0]
     }
-    if len({run.variant for run in scores}) < 2:
-        return []
     tested = {(run.folds, _tested_truth(run)) for run in scores}
     if len(tested) > len({folds for folds, _ in tested}):
         return []
-    groups = dict.fromkeys((run.seed, run.folds) for run in scores)
-    best = [
-        max((run for run in scores if (run.seed, run.folds) == group), key=lambda run: scores[run])
-        for group in groups
-    ]
-    variant = _read_variant(CHOSEN, best)
+    variants = len({run.variant for run in plan.runs})
+    groups = defaultdict(list)
+    for run in scores:
+        groups[run.seed, run.folds].append(run)
+    best = [max(group, key=lambda run: scores[run]) for group in groups.values() if len(group) == variants]
+    variant = _read_variant(CHOSEN, best) if best and variants > 1 else None
     return [variant] if variant else []
 
 

@@ -40,15 +40,15 @@ from lib.runtime.atomic_files import write_text
 FIGURES = (results, roc_curves, precision_recall_curves, box_plot, bland_altman, calibration)
 """Functions that draw the figures of their names."""
 
-SHOWN_SIDE_BY_SIDE = 6
-"""Test images in comparison.png."""
+SIDE_BY_SIDE, SHOWN_SIDE_BY_SIDE = "comparison.png", 6
+"""Name of the picture with predictions of all variants, and the number of its test images."""
 
 
 def write_table(plan: Plan, variants: Sequence[Variant] = ()) -> Path:
     """Write results.md, .csv and .json of the runs that are finished so far.
 
     With `variants` the tables also hold the statistics over patients, and results_estimates.csv and
-    results_paired_tests.csv are written.
+    results_paired_tests.csv are written. Earlier files and figures that do not show these runs are removed.
     """
     rows = [row for run in plan.runs if (row := _row(plan, run))]
     columns = ["run", "test images", "parameters", "training minutes", *SCORES, "accuracy, whole image"]
@@ -73,8 +73,13 @@ def write_table(plan: Plan, variants: Sequence[Variant] = ()) -> Path:
     )
     _write_csv(folder / "results.csv", rows, columns)
     for name in ("estimates", "paired_tests"):
+        file = folder / f"results_{name}.csv"
         if content[name]:
-            _write_csv(folder / f"results_{name}.csv", content[name], list(content[name][0]))
+            _write_csv(file, content[name], list(content[name][0]))
+        else:
+            file.unlink(missing_ok=True)
+    if not variants:
+        _remove_figures(folder)
     return folder / "results.md"
 
 
@@ -88,14 +93,19 @@ def _write_csv(file: Path, rows: Sequence[Mapping], columns: Sequence[str]) -> N
 
 def write_comparison(plan: Plan, variants: Sequence[Variant]) -> None:
     """Draw scores as bars, curves, Dice of each image, Bland-Altman plots, calibration and predictions."""
+    _remove_figures(plan.folder)  # also those in a format that is not asked for
     if not variants:
         return
     formats = plan.runs[0].configuration.testing_settings.figure_formats
     for draw in FIGURES:
-        for ending in FIGURE_FORMATS:  # none of earlier results stays in a format that is not asked for
-            (plan.folder / f"{draw.__name__}.{ending}").unlink(missing_ok=True)
         draw(plan.folder / f"{draw.__name__}.png", variants, formats)
     _side_by_side(plan, variants)
+
+
+def _remove_figures(folder: Path) -> None:
+    names = [f"{draw.__name__}.{ending}" for draw in FIGURES for ending in FIGURE_FORMATS]
+    for name in (*names, SIDE_BY_SIDE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _side_by_side(plan: Plan, variants: Sequence[Variant]) -> None:
@@ -119,7 +129,7 @@ def _side_by_side(plan: Plan, variants: Sequence[Variant]) -> None:
                 probabilities[case.name].append(case.probability)
         pictures[variant.name] = {name: np.mean(found, axis=0) for name, found in probabilities.items()}
     rows = {title: [images[name] for name in names] for title, images in pictures.items()}
-    labelled_rows(plan.folder / "comparison.png", rows, names, side=256)
+    labelled_rows(plan.folder / SIDE_BY_SIDE, rows, names, side=256)
 
 
 def _row(plan: Plan, run: Run) -> dict[str, Any] | None:
@@ -149,4 +159,5 @@ def _average(rows: Sequence[Mapping], column: str) -> str:
     values = [row[column] for row in rows if row.get(column) is not None]
     if len(values) < 2:
         return "n/a"
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+    counted = f" ({len(values)} of {len(rows)})" if len(values) < len(rows) else ""
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}{counted}"

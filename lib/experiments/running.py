@@ -30,6 +30,9 @@ PREPARED_WITH = "prepared_with.json"
 CONTENT = "[data paths] content of the images, truths and fields of view"
 """Key of that file for the SHA-256 of all files that the preparation reads."""
 
+SPLIT_CONTENT = "[preparation] content of split_file"
+"""Key of that file for the SHA-256 of the given split; files of earlier versions lack it."""
+
 WAIT_FOR_FOLDER = 60
 """Seconds for which a run waits while another process holds the lock of its folder."""
 
@@ -150,7 +153,7 @@ def _refuse_other_preparation(record: Path, settings: Mapping[str, str]) -> None
     stored = read_json(record, f"delete {record.parent}: it is prepared again")
     if CONTENT not in settings:  # the images were removed since
         stored.pop(CONTENT, None)
-    keys = sorted(settings.keys() | stored.keys())
+    keys = sorted((settings.keys() | stored.keys()) - ({SPLIT_CONTENT} - stored.keys()))
     raise_all(
         [
             f"{key} = {settings.get(key, 'default')}, prepared with {stored.get(key, 'default')}"
@@ -173,6 +176,8 @@ def _settings_of_preparation(plan: Plan, configuration: Configuration) -> dict[s
         for item in dataclasses.fields(Preparation)
         if item.name != "fold" and texts[item.name] != item.metadata["absent"]
     }
+    if split_file := configuration.preparation.split_file:
+        settings[SPLIT_CONTENT] = file_sha256(split_file)
     with suppress(UserError):  # a folder of images was removed
         files = _source_files(plan, configuration)
         settings[CONTENT] = _content_sha256(tuple((file, file.stat().st_mtime_ns) for file in files))

@@ -17,7 +17,7 @@ from lib.evaluation.patient_statistics import (
 )
 from lib.evaluation.performance_report import ROWS
 from lib.evaluation.pixel_scores import defined, format_score
-from lib.experiments.pooled_folds import DARKNESS, Variant
+from lib.experiments.pooled_folds import CHOSEN, DARKNESS, Variant
 
 NETWORK, DIFFERENCE = "network", f"minus {DARKNESS}"
 """Names of the estimates beside those of the baselines."""
@@ -54,13 +54,14 @@ def estimate_rows(variant: Variant) -> Iterator[dict]:
 def compare(score: str, variants: Sequence[Variant]) -> list[PairedTest]:
     """Test every two networks on their common patients.
 
-    An ensemble of all seeds is left out: it consists of the networks of another variant.
+    An ensemble of all seeds, and the choice by validation, are left out: they consist of the networks of
+    other variants.
     """
     row = SCORES.index(score)
     values = {
         v.name: dict(zip(v.network.counts[0].patients, patient_scores(v.network.counts)[row], strict=True))
         for v in variants
-        if not v.ensemble_of_seeds
+        if not v.ensemble_of_seeds and v.name != CHOSEN
     }
     return paired_tests(score, values)
 

@@ -124,9 +124,10 @@ def resample(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     if image.shape == tuple(shape):
         return image
     shrinks = math.prod(shape) < image.size
-    return cv2.resize(
+    resampled = cv2.resize(
         image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
+    return np.clip(resampled, image.min(), image.max())  # the area average of ones can be 1.0000001
 
 
 def resample_mask(mask: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 
@@ -47,6 +48,7 @@ def read_keras_network(
     weights_sha256 = file_sha256(weights)
     point = read_operating_point(experiment.operating_point, settings, weights_sha256)
     model = fold_for_prediction(trained_model(configuration, weights, point.precision))
+    refuse_replaced_weights(weights, weights_sha256)
     network = TrainedNetwork(
         name=experiment.name,
         architecture=configuration.model.architecture,
@@ -125,6 +127,12 @@ def _joined_model(members: Sequence[keras.Model], outputs_joined: keras.layers.L
     # Members of the same architecture have the same name, but Keras wants different ones.
     named = [keras.Model(m.input, m.output, name=f"member{n}") for n, m in enumerate(members)]
     return keras.Model(image, outputs_joined([member(image) for member in named]))
+
+
+def refuse_replaced_weights(weights: Path, sha256: str) -> None:
+    """Refuse weights that a training has replaced since their SHA-256 was computed."""
+    if file_sha256(weights) != sha256:
+        raise UserError(f"{weights}: a training has replaced these weights meanwhile; run this script again")
 
 
 def experiment_configuration(experiment: Experiment, overrides: Sequence[str]) -> Configuration:

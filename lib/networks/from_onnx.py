@@ -11,6 +11,8 @@ from threading import Lock
 
 import numpy as np
 
+from lib.configuration.experiment_folder import Experiment
+from lib.images.checked_files import file_sha256
 from lib.networks.batches import HalfBatchRetry, with_batch_size, with_tile_size
 from lib.networks.onnx_metadata import network_fields, read_checked_file, stated_bytes_per_pixel
 from lib.networks.trained_network import Predict, TrainedNetwork
@@ -45,6 +47,20 @@ def read_onnx_network(file: Path, overrides: Sequence[str] = (), engine: str = "
     settings = with_tile_size(settings, partial(stated_bytes_per_pixel, description, file))
     fields["testing_settings"] = with_batch_size(predict, settings, channels)
     return TrainedNetwork(**fields, predict=HalfBatchRetry(predict))
+
+
+def refuse_outdated_export(file: Path, network: TrainedNetwork, experiment: Experiment) -> None:
+    """Refuse the export of an experiment whose training has gone on since.
+
+    Raises:
+        UserError: the weights of the experiment are other ones.
+    """
+    weights = experiment.weights(network.testing_settings.best_last)
+    if weights.is_file() and file_sha256(weights) != network.weights_sha256:
+        raise UserError(
+            f"{file}: exported from other weights than {weights.name}: the training has gone on since; "
+            f"export again: python run_export.py {experiment.name}"
+        )
 
 
 def _checked(predict: Predict, file: Path) -> Predict:

@@ -61,7 +61,8 @@ class NetworkChoice:
     Attributes:
         engine: the library that computes the network: "keras", "onnx" or "openvino".
         file: the ONNX file; None for Keras.
-        experiments: folder and name of one or more experiments.
+        experiments: folder and name of one or more experiments; of an ONNX file, the experiment that it must
+            be an export of, if any.
         overrides: changes of settings, "section.key=value".
     """
 
@@ -74,13 +75,17 @@ class NetworkChoice:
         """Read the network; start the library that computes it.
 
         Raises:
-            UserError: as `read_onnx_network`, `read_keras_ensemble` or `read_keras_network`.
+            UserError: as `read_onnx_network`, `refuse_outdated_export`, `read_keras_ensemble` or
+                `read_keras_network`.
         """
         if self.file:
             # Only now: scripts import this file before they check that numpy is installed.
-            from lib.networks.from_onnx import read_onnx_network
+            from lib.networks.from_onnx import read_onnx_network, refuse_outdated_export
 
-            return read_onnx_network(self.file, self.overrides, self.engine)
+            network = read_onnx_network(self.file, self.overrides, self.engine)
+            for member in self.experiments:
+                refuse_outdated_export(self.file, network, Experiment(*member))
+            return network
         start_keras()
         # Only now: it imports Keras.
         from lib.networks.from_experiments import read_keras_ensemble, read_keras_network

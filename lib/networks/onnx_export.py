@@ -18,6 +18,7 @@ from lib.networks.from_experiments import (
     experiment_configuration,
     read_keras_ensemble,
     read_keras_network,
+    refuse_replaced_weights,
     side_by_side_model,
 )
 from lib.networks.keras_model import trained_model
@@ -60,11 +61,14 @@ def export(
         output = Experiment(experiments[0].folder.parent / network.name, network.name).onnx
     else:
         network = replace(network, name=output.stem)
-    # The weights are read again: the file is in float32, whatever the precision of the prediction.
-    members = [
-        trained_model(configuration, experiment.weights(configuration.testing_settings.best_last))
+    weights = [
+        experiment.weights(configuration.testing_settings.best_last)
         for experiment, configuration in zip(experiments, configurations, strict=True)
     ]
+    # The weights are read again: the file is in float32, whatever the precision of the prediction.
+    members = [trained_model(*one) for one in zip(configurations, weights, strict=True)]
+    for file, sha256 in zip(weights, network.weights_sha256.split(), strict=True):
+        refuse_replaced_weights(file, sha256)
     write_onnx(members, network, configurations[0], output, float16_weights=float16_weights)
     return output
 

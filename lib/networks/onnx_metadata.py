@@ -12,6 +12,7 @@ import onnx
 
 from lib.configuration.banner import parse_info_banner
 from lib.configuration.consistency import unknown_scale
+from lib.configuration.experiment_folder import SCORE_KEYS
 from lib.configuration.reading import Configuration, apply_overrides, read_section
 from lib.networks.trained_network import TrainedNetwork, TrainingImages, label_of
 from lib.runtime.errors import UserError
@@ -39,9 +40,6 @@ CHANGEABLE_KEYS = (
 )
 """Keys of [testing settings] that may change after the export: the probabilities of images of the same angle
 stay almost the same."""
-
-SCORE_KEYS = ("full_images_to_test", "N_group_visual", "connectivity", "figure_formats", "nohup")
-"""Keys of [testing settings] for the scores and figures of a test only."""
 
 TRAINING_IMAGES_KEY = "training_images"
 """Key of the description for scale and colour of the training images."""

@@ -116,6 +116,8 @@ def predict_one(
         return encode_result(network, image, image_sha256, prediction, fovea, dicom_objects)
     except UserError as error:
         return str(error)
+    except OSError as error:  # the file was moved, or a network folder was lost, since it was found
+        return f"{image.file}: cannot be read ({error.strerror or error})"
 
 
 def _images_to_predict(

@@ -75,8 +75,8 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
     full stop are those of temporary files, and of notes of macOS.
 
     Raises:
-        UserError: `output` is a file; lists paths that do not exist, folders without an image, and images
-            whose results would have the same names.
+        UserError: `output` is a file; lists paths that do not exist, folders that cannot be read or hold no
+            image, and images whose results would have the same names.
     """
     if output.exists() and not output.is_dir():
         raise UserError(
@@ -86,8 +86,10 @@ def find_images(given: Sequence[Path], output: Path) -> list[FoundImage]:
     faults, files = [], []
     for path in given:
         if path.is_dir():
-            inside = sorted(_images_below(path, results_in))
-            faults += [] if inside else [f"{path}: holds no image"]
+            unreadable: list[OSError] = []
+            inside = sorted(_images_below(path, results_in, unreadable.append))
+            faults += [f"{error.filename}: cannot be read ({error.strerror})" for error in unreadable]
+            faults += [] if inside or unreadable else [f"{path}: holds no image"]
             files += inside
         elif path.exists():
             files.append(path)
@@ -157,8 +159,12 @@ def _shortened(name: str) -> str:
     return name
 
 
-def _images_below(folder: Path, results_in: ResultsIn) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):  # follows no symbolic link to a folder
+def _images_below(
+    folder: Path, results_in: ResultsIn, unreadable: Callable[[OSError], None]
+) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
+        for linked in sorted(name for name in folders if Path(parent, name).is_symlink()):
+            print(f"{Path(parent, linked)}: a link to a folder, which is not followed")
         files = [Path(parent, name) for name in names]
         own = results_in(Path(parent))
         if line := passed_over(file for file in files if file.name not in own):

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path, PurePosixPath
@@ -98,7 +99,7 @@ def _named(text: str, by_name: Mapping[str, Sequence[FoundImage]]) -> Path:
 
 
 def _parts(image: FoundImage) -> list[str]:
-    *folders, _ = image.file.absolute().parts[1:]
+    *folders, _ = Path(os.path.normpath(image.file.absolute())).parts[1:]
     return [*folders, PurePosixPath(image.text).name]
 
 

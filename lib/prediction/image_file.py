@@ -9,7 +9,7 @@ from lib.configuration.banner import Banner
 from lib.images.checked_files import dicom_functions
 from lib.images.field_of_view import detect_field_of_view
 from lib.images.info_banner import banner_to_cut, with_strip
-from lib.images.preprocessing import field_of_view_diameter, is_in_colour, preprocess
+from lib.images.preprocessing import SAME_SIZE, field_of_view_diameter, is_in_colour, preprocess
 from lib.images.reading import read_image
 from lib.networks.trained_network import TrainedNetwork, is_non_perfusion
 from lib.prediction.certainty.disagreement import disagreement_map
@@ -98,7 +98,7 @@ def differences_from_training(network: TrainedNetwork, prediction: Prediction) -
     diameter = field_of_view_diameter(prediction.field_of_view)
     if resampled := network.preprocessing.field_of_view_diameter:
         resampled = round(resampled * network.testing_settings.relative_angle)
-        if diameter < resampled:
+        if diameter < resampled * (1 - SAME_SIZE):
             found["few pixels"] = (
                 f"its field of view is only {diameter} pixels across, and the network analyses {resampled}: "
                 "use the original image"

@@ -62,13 +62,16 @@ def image_prefixes(folder: Path) -> dict[Path, str]:
     """For each image of the record of a folder, its folders below the folder that all images share.
 
     They are joined by "_", and end with it: "P01_" of P01/OD.png beside P02/OD.png; "" if all images are in
-    one folder. In an archive with a folder for each patient, the name of the file may lack the patient.
+    one folder. In an archive with a folder for each patient, the name of the file may lack the patient. None
+    begins with a full stop: such files are hidden, and a preparation leaves them out.
     """
     images = [folder / entry["image"] for _, entry in _read(folder / RECORD) if "tables" not in entry]
-    parents = [os.path.normpath(image.parent) for image in images]
+    # Relative paths can have different numbers of "..", which are no folders.
+    parents = [os.path.normpath(folder.resolve() / image.relative_to(folder).parent) for image in images]
     shared = os.path.commonpath(parents) if parents else ""
     below = [Path(os.path.relpath(parent, shared)).parts for parent in parents]  # () of the shared folder
-    return {image: "".join(f"{part}_" for part in parts) for image, parts in zip(images, below, strict=True)}
+    prefixes = ["".join(f"{part}_" for part in parts).lstrip(".") for parts in below]
+    return dict(zip(images, prefixes, strict=True))
 
 
 class FilesChanged(UserError):

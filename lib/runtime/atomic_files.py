@@ -41,7 +41,9 @@ def written_atomically(*files: Path) -> Iterator[list[Path]]:
                 os.fsync(written.fileno())  # a rename could reach the disk before the content
         _rename_all(beside, files)
     except OSError as error:
-        where = files[0] if len(files) == 1 else f"{files[0].name} and the files written with it"
+        # A caller may have made these names by this function too.
+        first = files[0].with_name(_without_temporary_prefix(files[0].name))
+        where = first if len(files) == 1 else f"{first.name} and the files written with it"
         reason = error.strerror or str(error).splitlines()[0]
         raise UserError(
             f"{where}: cannot be written: {reason}; is the disk full, or {files[0].parent} read-only? "
@@ -51,6 +53,11 @@ def written_atomically(*files: Path) -> Iterator[list[Path]]:
         for temporary in beside:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def _without_temporary_prefix(name: str) -> str:
+    found = _TEMPORARY.fullmatch(name)
+    return found[3] if found else name
 
 
 def _rename_all(beside: Sequence[Path], files: Sequence[Path]) -> None:

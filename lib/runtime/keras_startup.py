@@ -6,9 +6,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+
+from lib.runtime.errors import UserError
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+
+BACKENDS = ("tensorflow", "jax", "torch")
+"""The backends of Keras; the first is the default, even if ~/.keras/keras.json names another."""
 
 
 def start_keras() -> None:
@@ -16,7 +23,11 @@ def start_keras() -> None:
 
     On Linux glibc keeps freed memory. Otherwise each training step would return its activations to the
     system and request them again (10 to 20 % of the time of a step on a CPU).
+
+    Raises:
+        UserError: KERAS_BACKEND names an unknown backend, or one that is not installed.
     """
+    _refuse_other_backends(os.environ.setdefault("KERAS_BACKEND", BACKENDS[0]))
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
         if mallopt:
@@ -25,7 +36,6 @@ def start_keras() -> None:
             mallopt(M_TOP_PAD, 64 * 2**20)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # leaves GPU memory to other programs
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # even if ~/.keras/keras.json names another
     with standard_error_discarded():
         import keras  # only here: it starts the backend
 
@@ -38,6 +48,13 @@ def start_keras() -> None:
     gc.freeze()  # garbage collections, frequent with Matplotlib, skip the objects of the imports
     if not any("gpu" in str(d) or "cuda" in str(d) for d in devices):
         print(f"{keras.backend.backend()} finds no GPU and computes on the CPU")
+
+
+def _refuse_other_backends(backend: str) -> None:
+    if backend not in BACKENDS:
+        raise UserError(f"KERAS_BACKEND={backend}: expected {', '.join(BACKENDS)}, or no such variable")
+    if backend != BACKENDS[0] and find_spec(backend) is None:
+        raise UserError(f"KERAS_BACKEND={backend}: this package is missing; pip install {backend}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from lib.configuration.experiment_folder import Experiment, refuse_other_settings, refuse_other_split
-from lib.configuration.folder_lock import training_lock
+from lib.configuration.folder_lock import results_lock, training_lock
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
 from lib.datasets.leakage import refuse_initial_weights
@@ -130,7 +130,7 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
         with keras_models.scope():
             state = load_checkpoint(experiment.checkpoint, keras_models.compiled)
     elif is_first_process():
-        experiment.clear()
+        _clear(experiment)
         write_experiment_record(experiment, configuration, model)
         _draw_sample_patches(experiment, data.of_epoch(configuration, 0))
     if is_first_process():
@@ -139,6 +139,19 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     _print_validation_images(data.images, settings)
     _print_negatives(data.images["train"], settings)
     return _train_epochs(experiment, configuration, data, keras_models, state)
+
+
+def _clear(experiment: Experiment) -> None:
+    """Remove the files of an earlier training, unless a test writes into its folder.
+
+    Raises:
+        FolderLocked: a test is running.
+    """
+    for results in experiment.folder.glob("on_*/"):  # tests on other data sets
+        with results_lock(results):
+            pass
+    with results_lock(experiment.folder):
+        experiment.clear()
 
 
 def _refuse_to_replace_weights(experiment: Experiment) -> None:

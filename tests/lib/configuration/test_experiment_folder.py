@@ -2,7 +2,12 @@ import json
 
 import pytest
 
-from lib.configuration.experiment_folder import Experiment, experiment_named, refuse_other_split
+from lib.configuration.experiment_folder import (
+    Experiment,
+    experiment_named,
+    refuse_other_split,
+    settings_not_used,
+)
 from lib.configuration.reading import read_configuration
 from lib.configuration.sections import TESTED_FOLDER
 from lib.runtime.errors import UserError
@@ -29,6 +34,23 @@ def test_an_experiment_is_found_although_the_settings_do_not_fit_the_configurati
     with pytest.raises(UserError, match=r"found no \[preprocessing\] field_of_view_diameter"):
         read_configuration(DEFAULT_CONFIGURATION, overrides)
     assert experiment_named(DEFAULT_CONFIGURATION, overrides, "a").folder == tmp_path / "a"
+
+
+def test_settings_that_were_edited_after_the_training_and_are_not_used_are_named(trained, tmp_path):
+    configuration, experiment = trained
+    experiment.configuration.write_text(configuration.as_text())
+    edited = tmp_path / "my.txt"
+    window = configuration.testing_settings.window
+    text = configuration.as_text().replace("figure_formats = png", "figure_formats = pdf")
+    edited.write_text(text)
+    assert settings_not_used(experiment, edited, []) == ""  # it changes no prediction
+    edited.write_text(text.replace(f"window = {window}", "window = whole"))
+    assert settings_not_used(experiment, edited, []).endswith(
+        f"testing settings.window=whole, used is {window}. To use those of the file: "
+        '--set "testing settings.window=whole"'
+    )
+    assert settings_not_used(experiment, edited, ["testing settings.window=whole"]) == ""
+    assert settings_not_used(Experiment(experiment.folder, "other"), experiment.configuration, []) == ""
 
 
 def test_the_same_split_is_accepted_and_another_one_refused(trained):

@@ -313,6 +313,8 @@ def test_different_images_frames_of_one_patient_and_identical_images_are_no_near
     assert near_copies(different) == []
     b = fingerprint("b", "2", B)
     assert near_copies([b, fingerprint("frame", "2", one_pixel_changed(B))]) == []
+    (line,) = near_copies([b], [fingerprint("b", "2", one_pixel_changed(B))])  # stored again, in another set
+    assert line.startswith("b, patient 2, and b, patient 2, look alike")
     assert near_copies([b, fingerprint("same", "3", B)]) == [], "refused as the same image"
     assert near_copies([], [b]) == near_copies([b], []) == []
 

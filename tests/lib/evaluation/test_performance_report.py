@@ -1,5 +1,8 @@
 import csv
+import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,12 +10,14 @@ import pytest
 from lib.evaluation.measures.image_measures import MEASURES
 from lib.evaluation.performance_report import (
     ICC_INTERVAL,
+    is_test_of,
     performances_text,
     read_performances,
     write_performances,
 )
 from lib.evaluation.pixel_scores import RATES
 from lib.evaluation.scoring import PredictedImage, evaluate
+from tests.conftest import tiny_configuration
 
 CONTEXT = {"threshold": "0.5 (configuration)", "network": "laddernet", "weights": "FFA_best"}
 
@@ -117,6 +122,41 @@ def test_the_text_has_the_measures_that_are_defined(evaluation):
     shown = {row[0]: row[-1].strip() for row in rows}
     assert shown["F1 of areas"] == "0.6667" and shown["Index: mean absolute error"] == "0.2500"
     assert "95 % interval of ICC(2,1)" in shown and "F1 of small areas" not in shown
+    assert "NSD, tolerance 2 pixels" in shown
+    empty = predicted("4-1", [[0.1, 0.2, 0.3]], [[0, 0, 0]])  # no boundary
+    text = performances_text(
+        evaluate([empty, predicted("2-1", [[0.9, 0.2, 0.1]], [[1, 0, 0]])], 0.5), CONTEXT
+    )
+    assert "NSD, tolerance 2 pixels, mean of 1 of 2 images" in text and "HD95, pixels, mean of 1 of" in text
+
+
+def test_scores_of_other_images_are_not_those_of_a_run(prepared, tested, tmp_path):
+    configuration, experiment, _ = tested
+    there = shutil.copytree(configuration.data_paths.path_local, tmp_path / "there")
+    paths = dataclasses.replace(configuration.data_paths, path_test=there)
+    moved = dataclasses.replace(configuration, data_paths=paths)
+    file = Path(shutil.copy(experiment.performances, tmp_path))
+    epochs = len(experiment.history())
+    assert is_test_of(file, moved, epochs) and not is_test_of(file, moved, epochs + 1)
+    (there / "split.json").write_text((there / "split.json").read_text() + " ")  # prepared again
+    assert not is_test_of(file, moved, epochs)
+    (there / "split.json").unlink()
+    assert is_test_of(file, moved, epochs)  # the images were deleted
+    shutil.copy(configuration.data_paths.split, there)
+    content = json.loads(file.read_text())
+    content["context"]["tested split"] += "0"
+    file.write_text(json.dumps(content))
+    assert not is_test_of(file, moved, epochs)
+    del content["context"]["tested split"]
+    file.write_text(json.dumps(content))
+    assert is_test_of(file, moved, epochs)  # of an earlier version, which did not name the images
+    ignoring = tiny_configuration(prepared, "training settings.loss_in_FOV=True")
+    content["context"]["settings"] = f"SHA-256 {ignoring.score_sha256}"
+    file.write_text(json.dumps(content))
+    assert is_test_of(file, ignoring, epochs)
+    del content["context"]["outside the field of view"]  # earlier versions did not set it to 0
+    file.write_text(json.dumps(content))
+    assert not is_test_of(file, ignoring, epochs)
 
 
 def test_scores_of_an_earlier_version_are_read_and_have_no_measures(tmp_path, evaluation):

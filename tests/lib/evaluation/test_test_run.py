@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from itertools import chain
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from lib.configuration.folder_lock import results_lock
 from lib.datasets.ffa import prepare
+from lib.datasets.leakage import refuse_images_seen
 from lib.datasets.prepared_hdf5 import read_part
 from lib.datasets.synthetic_angiograms import write_synthetic_angiograms
 from lib.evaluation.performance_report import read_performances, write_performances
@@ -196,6 +198,21 @@ def test_an_exported_network_that_was_trained_on_a_test_image_is_refused(prepare
     of_export = tiny_configuration(prepared, f"data paths.path_test={mixed}")
     with pytest.raises(UserError, match=rf"(?s)trained on test images or their patients.*{moved['name']}"):
         run_exported(of_export, file)
+
+
+@pytest.mark.parametrize("same_set", [True, False])
+def test_patients_are_said_to_be_compared_only_with_a_split_of_the_same_set(tested, tmp_path, same_set):
+    configuration, experiment, _ = tested
+    file = export([experiment], [], tmp_path / "given.onnx")
+    split = json.loads(experiment.split.read_text())
+    if not same_set:  # other images, whose patients may have the same ids
+        for number, member in enumerate(chain(*split["parts"].values())):
+            member |= {"sha256": f"{number}", "pixels": f"{number}"}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    seen = frozenset(m[key] for m in split["parts"]["train"] for key in ("sha256", "pixels"))
+    seen |= {m[key] for m in split["parts"]["validation"] for key in ("sha256", "pixels")}
+    compared = refuse_images_seen(file, seen, configuration)
+    assert compared == "known; no test image is one of them" + "; nor is a test patient" * same_set
 
 
 def test_the_angle_of_the_test_images_reaches_an_exported_network(tested, tmp_path):

@@ -17,7 +17,7 @@ from lib.evaluation.patient_statistics import SCORES, ScoredImage
 from lib.evaluation.performance_report import EPOCHS, SETTINGS, write_performances
 from lib.evaluation.predicted_images import write_predictions
 from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
-from lib.experiments.comparison_figures import results, roc_curves
+from lib.experiments.comparison_figures import _mean_curve, _recall_and_precision, results, roc_curves
 from lib.experiments.plan import read_plan
 from lib.experiments.pooled_folds import (
     BACKGROUND,
@@ -31,6 +31,7 @@ from lib.experiments.pooled_folds import (
     read_variants,
 )
 from lib.experiments.results_table import write_comparison, write_table
+from lib.experiments.statistics_report import compare
 from lib.figures.mosaics import labelled_rows
 from lib.runtime.errors import UserError
 from tests.lib.experiments.test_running import NO_VALIDATION, plan_file
@@ -215,6 +216,11 @@ def test_tables_and_pictures_hold_the_statistics(plan, variants):
     assert f"{error['value']:.4f} [" in row
     assert "AUC-ROC of presence" not in text  # each image has true areas
     (plan.folder / "roc_curves.pdf").touch()  # of earlier runs with other figure_formats
+    shown = ("results_estimates.csv", "results_paired_tests.csv", "roc_curves.pdf")
+    assert all((plan.folder / name).is_file() for name in shown)
+    write_table(plan)  # without statistics: none of earlier runs stays
+    assert not any((plan.folder / name).exists() for name in shown)
+    write_table(plan, variants)
     write_comparison(plan, variants)
     assert not (plan.folder / "roc_curves.pdf").exists()
     for name in (
@@ -229,6 +235,17 @@ def texts(draw, folder, variants):
     """The texts of a figure; Matplotlib writes them into an SVG file as comments too."""
     draw(folder / "figure.png", variants, ["svg"])
     return re.findall("<!-- (.*?) -->", (folder / "figure.svg").read_text(), re.DOTALL)
+
+
+def test_a_precision_recall_curve_begins_at_the_first_marked_pixels(variants):
+    """Half of the positive pixels have the highest probability, with a precision of .8."""
+    counts = variants[0].network.counts[0]
+    positives, negatives = np.zeros_like(counts.positives), np.zeros_like(counts.negatives)
+    positives[:, -1], negatives[:, -1], positives[:, 0], negatives[:, 0] = 4, 1, 4, 31
+    tied = dataclasses.replace(counts, positives=positives, negatives=negatives)
+    network = dataclasses.replace(variants[0].network, counts=(tied,))
+    curve = _mean_curve("", network, "auc_pr", _recall_and_precision, "k", dashed=False)
+    np.testing.assert_allclose(curve.y[curve.x <= 0.5], 0.8)
 
 
 def test_roc_says_whether_the_thresholds_differ_by_fold(variants, tmp_path):
@@ -281,6 +298,24 @@ def test_variants_with_other_folds_or_other_truth_give_no_choice_by_validation(p
             assert best_in_each_fold(plan) == []
         finally:
             split.write_text(before)
+
+
+def test_an_unfinished_fold_has_no_choice_by_validation(plan, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    history = next(run for run in plan.runs if run.folds == (1,)).experiment.history_file
+    kept = history.read_text()
+    history.write_text(kept.splitlines()[0] + "\n1,30,0.99\n")  # it diverged after a good epoch
+    try:
+        (chosen,) = best_in_each_fold(plan)
+    finally:
+        history.write_text(kept)
+    assert len(chosen.images) == 8 - 2  # without the two images of this fold, also for the other seed
+
+
+def test_the_choice_by_validation_is_no_network_of_the_paired_tests(plan, variants, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    both = [*variants, *best_in_each_fold(plan)]
+    assert len(both) == 3 and compare("f1", both) == compare("f1", variants) != []
 
 
 def test_below_six_patients_the_table_says_why_there_is_no_test(plan, monkeypatch):

@@ -24,6 +24,7 @@ def plan_file(folder, extra=""):
         s.replace("=", " = ", 1)
         for s in tiny_settings(folder)
         if not s.startswith(("experiment name.name", "training settings.N_epochs"))
+        and f"{s.partition('=')[0]} = " not in extra.partition("[vary]")[2]
     )
     file = folder / "plan.txt"
     file.write_text(
@@ -161,6 +162,8 @@ def test_a_run_with_the_scores_of_other_settings_is_not_finished(prepared, tmp_p
     assert not longer.is_tested
     assert run_plan(read_plan(file, ["training settings.N_epochs=2"]))[1] == []
     assert longer.is_tested and len(longer.experiment.history()) == 2
+    _, (failure,) = run_plan(read_plan(file))
+    assert "trained for 2 epochs, but [training settings] N_epochs = 1" in failure and longer.is_tested
     run.results.performances.write_text("torn")
     assert not longer.is_tested
 
@@ -222,6 +225,28 @@ def test_a_fold_prepared_with_other_settings_is_refused(prepared, tmp_path):
     )
 
 
+def test_a_fold_of_a_given_split_is_refused_if_the_split_has_changed(prepared, tmp_path):
+    file = plan_file(tmp_path, "training settings.initial_weights = none.weights.h5\n")
+    file.write_text(file.read_text().replace("[settings]", "data_set = FFA\nfolds = 3\n[settings]"))
+    names = sorted({image.stem for image in (prepared / "angiograms").glob("*.png")})
+    split = tmp_path / "folds.json"
+    images = f"data paths.path_images={prepared / 'angiograms'}"
+
+    def fail(first):
+        folds = [names[:first], names[first : first + 2], names[first + 2 :]]
+        split.write_text(json.dumps({"source": "here", "folds": folds}))
+        plan = read_plan(file, [images, f"preparation.split_file={split}"])
+        return running.carry_out(plan, plan.runs[0])
+
+    assert "split.json: no such file; expected [training settings] initial_weights" in fail(2)
+    assert "content of split_file = " in fail(1)
+    record = next(tmp_path.rglob("prepared_with.json"))
+    stored = json.loads(record.read_text())
+    del stored["[preparation] content of split_file"]
+    record.write_text(json.dumps(stored))
+    assert "split.json: no such file; expected" in fail(1)  # of an earlier version
+
+
 def test_a_plan_may_have_the_reference_of_another_plan():
     plans = [read_plan(PROJECT / "configurations" / f"stare_leave_one_out{end}.txt") for end in ("", "_best")]
     assert plans[0].reference == plans[1].reference and len(plans[0].reference) == 20
@@ -275,10 +300,16 @@ def test_what_is_laid_over_holds_for_every_run(tmp_path):
             "seeds = 1 2\n[settings]\ntraining settings.seed = 3",
             "seeds and training settings.seed are both given",
         ),
+        ("base = ", "base = none/", r"base = none/.*: no such file .*; expected a configuration"),
         (
-            "training settings.N_epochs = 1",
-            "training settings.N_epochs = 1\n[vary]\nmodel.architecture = unet | unnet",
-            "did you mean 'unet'",
+            "[settings]",
+            "[settings]\nexperiment name.name = b",
+            r"name: the plan sets .* \[experiments\] name",
+        ),
+        (
+            "[settings]",
+            "data_set = FFA\nfolds = 3\n[settings]\npreparation.fold = 2/5",
+            r"preparation\.fold: the plan sets this key in each run; choose \[experiments\] folds",
         ),
         ("[settings]", "[setings]", r"unknown section \[setings\]"),
         (
@@ -306,6 +337,36 @@ def test_a_setting_of_all_runs_must_not_be_one_that_the_plan_varies(tmp_path):
     file = plan_file(tmp_path, "[vary]\nmodel.architecture = unet | resunet\n")
     with pytest.raises(UserError, match=r"--set model.architecture: the plan varies this key"):
         read_plan(file, ["training settings.N_epochs=2", "model.architecture = unet"])
+    file = plan_file(tmp_path, "[vary]\ntesting settings.window = whole | tiles\n")
+    with pytest.raises(UserError, match=r"--set testing settings.window: the plan varies this key"):
+        read_plan(file, ["testing settings.average_mode=False"])  # its name in retina-unet
+    twice = "training settings.seed = 1\n[vary]\ntraining settings.seed = 2 | 3\n"
+    with pytest.raises(UserError, match=r"\[settings\] or --set training settings.seed: the plan varies"):
+        read_plan(plan_file(tmp_path, twice))
+
+
+def test_a_wrong_value_to_vary_is_named_with_the_file_of_the_plan(tmp_path):
+    file = plan_file(tmp_path, "[vary]\nmodel.architecture = unet | unnet\n")
+    with pytest.raises(UserError, match=r"plan\.txt or --set over .*demo\.txt: .*did you mean 'unet'"):
+        read_plan(file)
+    file = plan_file(tmp_path, "[vary]\nexperiment name.path_experiments = a | b\n")
+    with pytest.raises(UserError, match=r"\[vary\] .*path_experiments: all runs have one folder"):
+        read_plan(file)
+
+
+def test_settings_need_to_agree_only_with_what_the_plan_varies(tmp_path):
+    vary = "[vary]\ntesting settings.test_patch_height = 192 | 256\n"
+    settings = ["testing settings.stride_height=128", "testing settings.window=overlap"]
+    plan = read_plan(plan_file(tmp_path, vary), settings)
+    assert [run.configuration.testing_settings.test_patch_height for run in plan.runs] == [192, 256]
+
+
+def test_a_list_of_folders_is_shortened_part_by_part(tmp_path):
+    vary = "[vary]\ndata paths.path_negatives = ./a/normal, ./none_np | ./b/other, ./none_np\n"
+    file = plan_file(tmp_path, vary)
+    file.write_text(file.read_text().replace("[settings]", "data_set = FFA\nfolds = 3\n[settings]"))
+    runs = read_plan(file).runs
+    assert {run.variant for run in runs} == {"normal, none_np", "other, none_np"}
 
 
 def test_a_plan_that_is_not_there_is_named(tmp_path):

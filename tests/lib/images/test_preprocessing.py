@@ -140,6 +140,11 @@ def test_an_image_is_not_resampled_for_a_change_of_size_below_two_percent(diamet
     assert unchanged == (shape == mask.shape)
 
 
+@pytest.mark.parametrize("side", range(300, 540, 20))
+def test_no_value_is_outside_the_range_of_the_image(side):
+    assert resample(np.ones((540, 540), np.float32), (side, side)).max() == 1  # OpenCV gives 1.0000001
+
+
 def test_a_smaller_image_has_the_means_over_the_areas_of_its_pixels():
     image = np.random.default_rng(0).random((12, 18))
     expected = image.reshape(4, 3, 6, 3).mean(axis=(1, 3))

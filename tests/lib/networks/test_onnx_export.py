@@ -12,9 +12,11 @@ import pytest
 import models
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
-from lib.networks.from_experiments import read_keras_ensemble, read_keras_network
+from lib.images.checked_files import file_sha256
+from lib.networks.from_experiments import read_keras_ensemble, read_keras_network, refuse_replaced_weights
 from lib.networks.from_onnx import read_onnx_network
 from lib.networks.keras_model import trained_model
+from lib.networks.network_choice import NetworkChoice
 from lib.networks.onnx_export import export, onnx_mean, onnx_model, with_float16_weights, write_onnx
 from lib.networks.onnx_metadata import BYTES_PER_PIXEL_KEY, METADATA_KEY
 from lib.runtime.errors import UserError
@@ -171,6 +173,25 @@ def test_a_file_without_hashes_of_images_is_read(mean_file, tmp_path):
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(content)})
     onnx.save(model, tmp_path / "older.onnx")
     assert read_onnx_network(tmp_path / "older.onnx").seen_images_sha256 == frozenset()
+
+
+def test_the_export_of_an_earlier_epoch_is_refused(members, tmp_path):
+    experiment = Experiment(shutil.copytree(members[0].folder, tmp_path / members[0].name), members[0].name)
+    export([experiment], [NUMBER])
+    choice = NetworkChoice("onnx", experiment.onnx, ((experiment.folder, experiment.name),), ())
+    assert choice.read().name == experiment.name
+    weights = experiment.weights("best")
+    weights.write_bytes(weights.read_bytes() + b"1")  # as if the training had gone on
+    with pytest.raises(UserError, match=r"the training has gone on since; export again: .*run_export\.py"):
+        choice.read()
+    assert NetworkChoice("onnx", experiment.onnx, (), ()).read().name == experiment.name
+
+
+def test_weights_that_a_training_replaces_meanwhile_are_refused(members):
+    weights = members[0].weights("best")
+    refuse_replaced_weights(weights, file_sha256(weights))
+    with pytest.raises(UserError, match=r"best\.weights\.h5: a training has replaced these weights"):
+        refuse_replaced_weights(weights, "0" * 64)
 
 
 def test_an_existing_output_is_not_overwritten(members, tmp_path):

@@ -53,6 +53,20 @@ TABLES = {"measurements.csv", "area_sizes.csv", "review_order.csv"}
 OTHER_FILES = TABLES | {"results.jsonl", "results.lock", "results.lock.txt"}
 
 
+def test_an_image_that_was_moved_meanwhile_is_named_and_the_others_are_predicted(angiograms, tmp_path):
+    images = find_images([angiograms], tmp_path / "out")
+
+    def moved(levels):
+        images[1].file.rename(tmp_path / "moved.png")  # after it was read
+        return darkness(levels)
+
+    first = predict_images(network(), images[:1], tmp_path / "out", {})[0]
+    moving = dataclasses.replace(network(), predict=moved)
+    table, failures = predict_images(moving, images[1:2], tmp_path / "out", {})
+    assert failures == [f"{images[1].file}: cannot be read (No such file or directory)"]
+    assert first == table and len(rows_of(table)) == 1
+
+
 def test_each_image_gives_four_files_and_a_row_and_a_faulty_one_a_line(angiograms, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_text("no picture")

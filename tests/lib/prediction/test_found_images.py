@@ -1,4 +1,6 @@
+import errno
 import hashlib
+import os
 import time
 from pathlib import Path
 
@@ -51,6 +53,26 @@ def test_all_missing_paths_and_empty_folders_are_listed(tmp_path):
     with pytest.raises(UserError) as caught:
         find_images([tmp_path / "no.png", tmp_path / "empty"], tmp_path / "out")
     assert "no.png: no such file" in str(caught.value) and "empty: holds no image" in str(caught.value)
+
+
+def test_folders_that_are_not_searched_are_named(tmp_path, capsys, monkeypatch):
+    archive, elsewhere = tmp_path / "archive", tmp_path / "elsewhere"
+    for folder in (archive / "P1", archive / "P2", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "a.png").touch()
+    (archive / "P3").symlink_to(elsewhere)
+    assert len(find_images([archive], tmp_path / "out")) == 2
+    assert f"{archive / 'P3'}: a link to a folder, which is not followed" in capsys.readouterr().out
+    scandir = os.scandir
+
+    def refusing(folder):  # as for another user; root may read all folders
+        if Path(folder).name == "P2":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(UserError, match=r"P2: cannot be read \(Permission denied\)"):
+        find_images([archive], tmp_path / "out")
 
 
 def test_a_path_with_blanks_that_lacks_its_quotes_is_named(tmp_path):

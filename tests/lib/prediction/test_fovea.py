@@ -39,6 +39,11 @@ def test_a_path_tells_images_of_one_name_apart(tmp_path, names):
     assert found == {EYES[0].file: (1, 2), EYES[1].file: (3, 4), EYES[2].file: (5, 6)}
 
 
+def test_the_whole_path_of_an_image_of_a_folder_given_with_dots_is_known(tmp_path):
+    images = [FoundImage.of(Path("/data/B/../A/1.png"), Path("/out"))]
+    assert read(tmp_path, "image,row,column\n/data/A/1.png,1,2\n", images) == {images[0].file: (1, 2)}
+
+
 def test_the_whole_path_is_stronger_than_its_end(tmp_path):
     images = [FoundImage.of(Path(name), Path("/out")) for name in ("/A/1.png", "/B/A/1.png")]
     assert read(tmp_path, "image,row,column\n/A/1.png,1,2\n", images) == {Path("/A/1.png"): (1, 2)}

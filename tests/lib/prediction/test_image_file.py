@@ -70,6 +70,7 @@ def test_an_image_without_the_details_that_the_network_analyses_is_named():
     assert found["few pixels"].startswith(
         "its field of view is only 20 pixels across, and the network analyses 100"
     )
+    assert differences_from_training(network_of(GREY, diameter=101), prediction(100)) == {}  # not resampled
 
 
 def test_an_image_of_another_angle_needs_fewer_pixels():

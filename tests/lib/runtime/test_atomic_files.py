@@ -40,6 +40,14 @@ def test_if_one_of_several_files_cannot_be_written_all_stay_unchanged(tmp_path, 
     assert [f.name for f in tmp_path.iterdir()] == ["one"] and one.read_text() == "old"
 
 
+def test_an_error_names_the_file_of_the_user_although_its_name_is_a_temporary_one(tmp_path, small_files_only):
+    with written_atomically(tmp_path / "last.h5") as (temporary,):
+        with small_files_only(1000), pytest.raises(UserError) as error:
+            write_text(temporary, "new" * 1000)
+        assert str(error.value).startswith(f"{tmp_path / 'last.h5'}: cannot be written: File too large")
+        temporary.touch()
+
+
 def test_if_one_of_several_files_cannot_be_renamed_all_are_as_before(tmp_path):
     one, absent, folder = (tmp_path / name for name in ("one", "absent", "folder"))
     write_text(one, "old")

@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import models.unet
 from lib.configuration.experiment_folder import Experiment
-from lib.configuration.folder_lock import training_lock
+from lib.configuration.folder_lock import results_lock, training_lock
 from lib.networks.batches import BATCH_SIZES
 from lib.networks.keras_model import build_model, trained_model
 from lib.runtime.errors import UserError
@@ -192,6 +192,17 @@ def test_a_second_training_in_the_folder_is_refused(prepared):
     with (
         training_lock(Experiment.of(configuration)),
         pytest.raises(UserError, match=r"taken: another training is running in it \(process"),
+    ):
+        train(configuration, fresh=True)
+
+
+@pytest.mark.parametrize("results", [".", "on_others"])
+def test_fresh_is_refused_while_a_test_writes_its_results(prepared, results):
+    configuration = tiny_configuration(prepared, f"experiment name.name=tested_{len(results)}")
+    experiment = Experiment.of(configuration)
+    with (
+        results_lock(experiment.folder / results),
+        pytest.raises(UserError, match=r"another test writes into it \(process"),
     ):
         train(configuration, fresh=True)
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from lib.datasets.ffa import find_angiograms, read_angiogram
 from lib.datasets.patient_split import patient_of
 from lib.images.reading import read_image
 from lib.prediction.certainty.corrected_outlines import copy_corrected
+from lib.prediction.folder import predict_images
 from lib.prediction.found_images import find_images
+from lib.prediction.results_record import image_prefixes
 from lib.runtime.errors import UserError
 from tests.lib.images.test_reading import write_dicom
 from tests.lib.prediction.certainty.test_review_order import mirrored, predicted
@@ -42,6 +45,21 @@ def test_corrected_outlines_are_the_truth_of_copied_images(output, angiograms, t
     expected = np.zeros_like(truth)
     expected[40:80, 40:80] = 1
     np.testing.assert_array_equal(truth, expected)
+
+
+def test_prefixes_do_not_depend_on_how_the_output_folder_is_written(angiograms, tmp_path, monkeypatch):
+    folders = tmp_path / "u" / "archive" / "P01", tmp_path / "scans" / "P02"
+    study = tmp_path / "u" / "study"
+    study.mkdir(parents=True)
+    for folder in folders:
+        shutil.copytree(angiograms, folder)
+    monkeypatch.chdir(study)
+    images = find_images([Path("../archive"), Path("../../scans")], Path("out"))
+    predict_images(mirrored(), images, Path("out"), {})
+    prefixes = {"u_archive_P01_", "scans_P02_"}
+    assert (
+        set(image_prefixes(Path("out")).values()) == set(image_prefixes(study / "out").values()) == prefixes
+    )
 
 
 def test_the_set_grows_and_files_of_a_person_are_not_replaced(output, angiograms, tmp_path):
