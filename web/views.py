@@ -137,7 +137,11 @@ def download(request: HttpRequest, key: str, kind: str) -> HttpResponse:
     measured = _measure(request, key)
     suffix, content_type, content = DOWNLOADS[kind]
     name = f"{image_name(PurePath(measured.result.file_name))}{suffix}"
-    response = HttpResponse(content(measured), content_type=content_type)
+    try:
+        data = content(measured)
+    except (FileNotFoundError, UserError):  # deleted a moment ago
+        raise _gone() from None
+    response = HttpResponse(data, content_type=content_type)
     response["Content-Disposition"] = content_disposition_header(True, name)
     return response
 
@@ -207,6 +211,8 @@ def _measure(request: HttpRequest, key: str) -> MeasuredResult:
         raise Refused(400, "; ".join(faults))
     try:
         return measure_result(result, form.cleaned_data)
+    except FileNotFoundError:  # deleted a moment ago
+        raise _gone() from None
     except UserError as error:
         raise Refused(400, translated(str(error))) from None
 

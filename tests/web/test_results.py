@@ -259,6 +259,45 @@ def test_delete_during_the_analysis(web, client, settings, angiogram):
     assert client.get("/results/").json() == {"results": []}
 
 
+@pytest.mark.parametrize("kind", ["measurement", "download/mask"])
+def test_delete_between_the_row_and_the_files_of_a_request(client, result, kind, monkeypatch):
+    from web import views
+
+    found = views._done
+
+    def found_and_deleted(request, key):
+        row = found(request, key)
+        row.probability_file.unlink()
+        return row
+
+    monkeypatch.setattr(views, "_done", found_and_deleted)
+    answer = client.get(f"{result['url']}{kind}", choice())
+    assert answer.status_code == 404
+    assert "no such result" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("kind", ["overlay", "labelme"])
+def test_delete_between_the_measurement_and_the_content_of_a_download(
+    web, client, angiogram, kind, monkeypatch
+):
+    from web import views
+
+    send(client, dicom(angiogram.image), "1.dcm")  # its LabelMe file contains the picture
+    analyse_all(web)
+    (result,) = client.get("/results/").json()["results"]
+    measure_result = views.measure_result
+
+    def measured_and_deleted(row, chosen):
+        measured = measure_result(row, chosen)
+        row.picture_file.unlink()
+        return measured
+
+    monkeypatch.setattr(views, "measure_result", measured_and_deleted)
+    answer = client.get(f"{result['url']}download/{kind}", choice())
+    assert answer.status_code == 404
+    assert "no such result" in answer.json()["message"]
+
+
 def test_position_in_the_queue(client, angiogram):
     other = page_client()
     for sender in (client, other, client):
@@ -462,6 +501,27 @@ def test_start_and_stop_delete_all_images_unless_another_process_serves(web, cli
     assert files_kept(settings) == []
     assert client.get("/results/").json() == {"results": []}
     assert "3-1 眼".encode() not in bytes_of_database(settings)
+
+
+def test_processes_of_one_folder_have_one_network(web, settings):
+    from dataclasses import replace
+
+    from lib.runtime.errors import UserError
+    from web.shared_lock import SharedLock
+    from web.start import check_one_network
+
+    own = network()
+    other = SharedLock(settings.FOLDER / "serving")
+    others = [replace(own, weights_sha256="1" * 64), replace(own, threshold=0.4), replace(own, min_area_px=3)]
+    check_one_network(own, web.serving)
+    other.acquire()
+    check_one_network(own, web.serving)
+    for another in others:
+        with pytest.raises(UserError, match="another network serves"):
+            check_one_network(another, web.serving)
+    other.release()
+    for another in others:  # nobody serves the folder now
+        check_one_network(another, web.serving)
 
 
 def test_label_and_columns_follow_what_the_network_outlines(web, client, angiogram):
