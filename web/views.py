@@ -23,7 +23,7 @@ from lib.prediction.certainty.disagreement import disagreement_picture
 from lib.prediction.measurements_table import DIFFERENCES, QUALITY
 from lib.runtime.errors import UserError
 from web.analysis_queue import delete
-from web.corrections import read_correction, receive_correction
+from web.corrections import etag, receive_correction, stored_correction
 from web.downloads import DOWNLOADS, ChoiceForm, MeasuredResult, measure_result
 from web.lib_messages import translated
 from web.messages import script_messages
@@ -114,13 +114,15 @@ class Correction(View):
 
     def get(self, request: HttpRequest, key: str) -> HttpResponse:
         """One byte for each pixel, row by row."""
-        correction = read_correction(_done(request, key))
-        return HttpResponse(correction.tobytes(), content_type="application/octet-stream")
+        result = _done(request, key)
+        stored = stored_correction(result)
+        pixels = stored or bytes(result.height * result.width)
+        headers = {"ETag": etag(stored)}
+        return HttpResponse(pixels, content_type="application/octet-stream", headers=headers)
 
     def put(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Store a correction."""
-        receive_correction(request, _done(request, key))
-        return HttpResponse(status=204)
+        """Store a correction; If-Match has the ETag of the correction that it replaces."""
+        return HttpResponse(status=204, headers={"ETag": receive_correction(request, _done(request, key))})
 
 
 @require_safe
@@ -240,12 +242,14 @@ def _described(result: Result) -> dict:
         "url": reverse("result", args=[result.key]),
     }
     if result.state == Result.State.DONE:
+        correction = stored_correction(result)
         described |= {
             "height": result.height,
             "width": result.width,
             "hasDisagreement": result.disagreement_file.exists(),
             "expectedGain": result.expected_gain,
-            "isCorrected": result.correction_file.exists(),
+            "isCorrected": correction != b"",
+            "correctionETag": etag(correction),
             "banner": translated(result.provenance["banner"]),
             "doubts": "; ".join(_doubts(result.provenance)),
             "pixelSpacing": result.pixel_spacing_mm,

@@ -37,7 +37,7 @@ const brush = new Brush(viewer, {
     if (viewer.style.isOriginal) toggleOriginal();
   },
   changed: () => changed({}),
-  refusal: (reason) => fill(messages.notSaved, { reason }),
+  save,
 });
 let isPolling = false;
 let measurementRequest = null; // AbortController of the last request for range and sectors
@@ -132,7 +132,7 @@ async function load(image) {
   list.update(image, {
     ...{ picture, probability, correction, gradable, fieldOfView, state: "done" },
     disagreement: disagreement && disagreementPicture(disagreement, width, height),
-    ...{ ownThreshold: threshold, minArea: minAreaPx, spacingGiven: null, fovea: null },
+    ...{ ownThreshold: threshold, minArea: minAreaPx, spacingGiven: null, fovea: null, saveFault: "" },
     ...keptChoice(image.key),
   });
   apply(image);
@@ -158,6 +158,7 @@ function select(image) {
   showOrHide();
   showFields();
   show();
+  if (image.saveFault) save(image).catch(() => {}); // `save` shows the fault
 }
 
 // Compute the mask, its areas and their outline at the image's threshold.
@@ -174,6 +175,28 @@ function changed(changes) {
   Object.assign(selected, changes);
   apply(selected);
   show();
+}
+
+// Send the correction, if it is not saved. The reason of a failure stays with the image until it is saved.
+async function save(image) {
+  try {
+    await image.correction.save();
+    image.saveFault = "";
+  } catch (error) {
+    image.saveFault = fill(messages.notSaved, { reason: error.message });
+    throw error;
+  } finally {
+    if (image === selected) showSaved();
+  }
+}
+
+// What follows from the correction on the server.
+function showSaved() {
+  at("correction-fault").textContent = selected.saveFault;
+  const choice = choiceOf(selected);
+  for (const link of document.querySelectorAll("[data-download]")) {
+    link.href = `${selected.url}download/${link.dataset.download}?${choice}`;
+  }
 }
 
 function indexText({ found, gradable }) {
@@ -214,15 +237,13 @@ function show() {
   brush.show();
   keepChoice(selected);
   showSummary();
-  const choice = choiceOf(selected);
-  for (const link of document.querySelectorAll("[data-download]")) {
-    link.href = `${selected.url}download/${link.dataset.download}?${choice}`;
-  }
-  showMeasurement(choice);
+  showSaved();
+  showMeasurement();
 }
 
-function choiceOf({ threshold, minArea, spacingGiven, fovea }) {
-  const choice = new URLSearchParams({ threshold, min_area_px: minArea });
+// With the ETag of the correction, the server refuses to measure that of another tab.
+function choiceOf({ threshold, minArea, spacingGiven, fovea, correctionETag }) {
+  const choice = new URLSearchParams({ threshold, min_area_px: minArea, correction: correctionETag });
   if (spacingGiven) choice.set("pixel_spacing_mm", spacingGiven);
   if (fovea) {
     choice.set("fovea_row", fovea.row);
@@ -282,7 +303,7 @@ function typedFovea() {
 }
 
 // The server measures the range and the sectors, so that the page and the downloaded table agree.
-async function showMeasurement(choice) {
+async function showMeasurement() {
   measurementRequest?.abort();
   at("sectors").hidden = at("clear-fovea").hidden = !selected.fovea;
   at("sectors-fault").textContent = "";
@@ -293,9 +314,9 @@ async function showMeasurement(choice) {
   await wait(120); // one request while a slider moves
   if (request.signal.aborted) return;
   try {
-    await selected.correction.save();
+    await save(selected);
     if (request.signal.aborted) return;
-    const measured = await server.measurement(selected, choice, request.signal);
+    const measured = await server.measurement(selected, choiceOf(selected), request.signal);
     if (request.signal.aborted) return;
     at("range").textContent = rangeText(measured);
     at("range").style.visibility = "visible";
@@ -346,7 +367,7 @@ async function downloadSummary() {
   try {
     const tables = [];
     for (const image of measuredImages()) {
-      await image.correction.save();
+      await save(image);
       tables.push(await server.table(image, choiceOf(image)));
     }
     saveFile(joinedTables(tables), "measurements.csv", "text/csv");
@@ -399,6 +420,9 @@ function forget(image) {
   }
   showOrHide();
 }
+
+// A file, or a correction, that would be lost without this page.
+const isNotSent = ({ state, correction }) => state === "sending" || (correction && !correction.isSaved);
 
 function forgetExpired() {
   for (const image of list.all()) {
@@ -520,6 +544,9 @@ function listen() {
     brush.use(0);
   });
   setInterval(forgetExpired, 20_000);
+  window.addEventListener("beforeunload", (event) => {
+    if (list.some(isNotSent)) event.preventDefault(); // the browser asks whether to leave the page
+  });
 }
 
 listen();
