@@ -27,6 +27,8 @@ def script_messages(structure: str = "CNP") -> dict[str, str]:
         "doubts": _("Less reliable: {doubts}."),
         "range": _("Range {low} to {high}, from the disagreement of the network's views"),
         "spacingOfFile": _("{height} × {width} (from the file)"),
+        "invalidSpacing": _("Pixel spacing: expected 0.0001 to 1 mm; what was typed is not used."),
+        "invalidMinArea": _("Smallest area: expected a whole number; the network's own, {number}, is used."),
         "unknown": _("unknown"),
         "notSaved": _("The correction is not saved: {reason}"),
         "yes": _("yes"),

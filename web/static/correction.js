@@ -65,8 +65,16 @@ export class Correction {
     this.#changed();
   }
 
+  // Returns the number of pixels that it changes.
   apply(mask) {
-    for (let i = 0; i < mask.length; i++) if (this.pixels[i]) mask[i] = this.pixels[i] === ADD ? 1 : 0;
+    let changed = 0;
+    for (let i = 0; i < mask.length; i++) {
+      if (!this.pixels[i]) continue;
+      const value = this.pixels[i] === ADD ? 1 : 0;
+      if (mask[i] !== value) changed += 1;
+      mask[i] = value;
+    }
+    return changed;
   }
 
   // One request at a time, so that the last state is the one that stays.

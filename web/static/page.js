@@ -274,6 +274,24 @@ function showFields() {
   at("doubts").textContent = doubts ? fill(messages.doubts, { doubts }) : "";
   const time = new Date(selected.deletedAt).toLocaleTimeString(LANGUAGE, { timeStyle: "short" });
   at("kept").textContent = fill(messages.keptUntil, { time });
+  showFieldFaults();
+}
+
+// For an invalid value no earlier one is used: "1" comes before "11.4", which is not in millimetres.
+function typedChoice() {
+  const [spacing, minArea] = [at("spacing"), at("min-area")];
+  showFieldFaults();
+  changed({
+    spacingGiven: spacing.validity.valid ? spacing.valueAsNumber || null : null,
+    minArea: minArea.validity.valid ? minArea.valueAsNumber || 0 : selected.minAreaPx,
+  });
+}
+
+function showFieldFaults() {
+  const faults = [];
+  if (!at("spacing").validity.valid) faults.push(messages.invalidSpacing);
+  if (!at("min-area").validity.valid) faults.push(fill(messages.invalidMinArea, { number: selected.minAreaPx }));
+  at("fields-fault").textContent = faults.join(" ");
 }
 
 // ---------------------------------------------------------------- the fovea: quadrants and rings
@@ -307,7 +325,8 @@ async function showMeasurement() {
   measurementRequest?.abort();
   at("sectors").hidden = at("clear-fovea").hidden = !selected.fovea;
   at("sectors-fault").textContent = "";
-  at("range").style.visibility = "hidden"; // it keeps its place, so that the slider below does not move
+  // Figures of another image or threshold; they keep their place, so that what is below does not move.
+  for (const id of ["range", "sectors"]) at(id).style.visibility = "hidden";
   at("range").hidden = !selected.disagreement;
   if (!selected.fovea && !selected.disagreement) return;
   const request = (measurementRequest = new AbortController());
@@ -319,8 +338,8 @@ async function showMeasurement() {
     const measured = await server.measurement(selected, choiceOf(selected), request.signal);
     if (request.signal.aborted) return;
     at("range").textContent = rangeText(measured);
-    at("range").style.visibility = "visible";
     if (selected.fovea) at("sectors").tBodies[0].replaceChildren(...sectorRows(measured).map(tableRow));
+    for (const id of ["range", "sectors"]) at(id).style.visibility = "visible";
   } catch (error) {
     if (request.signal.aborted) return;
     at("sectors").hidden = true;
@@ -355,7 +374,7 @@ function showSummary() {
     number.format(image.found.number),
     areaText(image, image.found.largest),
     image.threshold.toFixed(3),
-    image.correction.isEmpty ? "–" : messages.yes,
+    image.found.corrected ? messages.yes : "–",
   ]);
   at("summary").hidden = !rows.length;
   at("summary").querySelector("tbody").replaceChildren(...rows.map(tableRow));
@@ -464,6 +483,7 @@ const toggle = (id) => at(id).setAttribute("aria-pressed", !isPressed(id));
 
 function toggleOriginal() {
   toggle("show-original");
+  if (isPressed("show-original")) brush.use(0); // it would change a mask that is not shown
   showStyle();
 }
 
@@ -509,12 +529,8 @@ function listen() {
   });
   at("opacity").addEventListener("input", showStyle);
   at("outline").addEventListener("input", showStyle);
-  at("min-area").addEventListener("input", ({ target }) => {
-    if (target.checkValidity()) changed({ minArea: target.valueAsNumber || 0 });
-  });
-  at("spacing").addEventListener("input", ({ target }) => {
-    if (target.checkValidity()) changed({ spacingGiven: target.valueAsNumber || null });
-  });
+  at("min-area").addEventListener("input", typedChoice);
+  at("spacing").addEventListener("input", typedChoice);
   at("fovea-row").addEventListener("input", typedFovea);
   at("fovea-column").addEventListener("input", typedFovea);
   at("mark-fovea").addEventListener("click", ({ target }) => {
