@@ -22,6 +22,7 @@ def script_messages(structure: str = "CNP") -> dict[str, str]:
         "deleting": _("Being deleted"),
         "deleted": _("{name} was deleted."),
         "allDeleted": _("All images were deleted."),
+        "expired": _("{name} has expired: the server has deleted it."),
         "keptUntil": _("The server deletes this image at {time}"),
         "banner": _("The information banner was excluded ({banner})."),
         "doubts": _("Less reliable: {doubts}."),

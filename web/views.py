@@ -12,6 +12,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import content_disposition_header
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views import View
 from django.views.decorators.csrf import ensure_csrf_cookie
@@ -238,7 +239,7 @@ def _described(result: Result) -> dict:
         "state": result.state,
         "position": result.position,
         "message": translated(_(result.message)) if result.message else "",
-        "deletedAt": result.deleted_at.isoformat(),
+        "secondsLeft": (result.deleted_at - timezone.now()).total_seconds(),
         "url": reverse("result", args=[result.key]),
     }
     if result.state == Result.State.DONE:

@@ -183,6 +183,15 @@ def test_delete_all_keeps_results_of_other_sessions(web, client, settings, resul
     assert client.get("/results/").json() == {"results": []}
 
 
+def test_the_time_left_does_not_depend_on_the_clock_of_the_browser(client, settings, result):
+    from web.models import Result
+
+    assert settings.KEPT_SECONDS - 60 < result["secondsLeft"] <= settings.KEPT_SECONDS
+    Result.objects.update(uploaded=Result.objects.get().uploaded - timedelta(seconds=1000))
+    (later,) = client.get("/results/").json()["results"]
+    assert result["secondsLeft"] - 1060 < later["secondsLeft"] <= result["secondsLeft"] - 1000
+
+
 def test_expired_results_are_hidden_and_deleted(client, settings, result):
     from web.analysis_queue import delete_expired
     from web.models import Result
@@ -410,9 +419,20 @@ def test_messages_of_lib_are_translated():
             translated("has 3 frames; export the one to be used as a single image")
             == "含有 3 帧，请将所需的一帧导出为单幅图像"
         )
+    kinds = {text for text in shown if re.match("is an? .+; (export|save) (it|the image in it) as ", text)}
+    kinds |= {
+        "is a TIFF of 16-bit signed grey (white is zero) with further channels; export it as PNG",
+        "is a TIFF of 32-bit floating-point CMYK in separate colour planes; export it as PNG (or it is damaged)",
+        "is a TIFF of 8-bit photometric interpretation 77 with alpha; export it as PNG",
+        "is a JPEG 2000 of signed 12-bit colours; export it as PNG",
+    }
+    with override("zh-hans"):
+        english = {text: re.findall(r"\b[a-z]{2,}\b", translated(text)) for text in kinds}
+        assert {text: words for text, words in english.items() if words} == {}
+        assert translated("is a PDF document; export the image in it as PNG").startswith("类型为 PDF 文档，")
     with override("en"):
-        assert {text for text in shown if translated(text) != text} == set()
-    assert len(shown) > 40
+        assert {text for text in shown | kinds if translated(text) != text} == set()
+    assert len(shown) > 40 and len(kinds) > 12
     assert translated("another text") == "another text"
 
 
@@ -487,16 +507,22 @@ def test_start_and_stop_delete_all_images_unless_another_process_serves(web, cli
     from web.analysis_queue import delete_all_if_unused, stop_analysis
     from web.shared_lock import SharedLock
 
+    def listed() -> list[dict]:
+        """The results, with the time left that `result` has."""
+        results = client.get("/results/").json()["results"]
+        assert all(0 < other["secondsLeft"] <= result["secondsLeft"] for other in results)
+        return [other | {"secondsLeft": result["secondsLeft"]} for other in results]
+
     (settings.UPLOAD_FOLDER / "left").write_bytes(b"an image")
     other = SharedLock(settings.FOLDER / "serving")
     other.acquire()
     delete_all_if_unused()
     stop_analysis()
-    assert client.get("/results/").json()["results"] == [result]
+    assert listed() == [result]
     other.release()
     web.serving.acquire()
     delete_all_if_unused()  # it serves itself
-    assert client.get("/results/").json()["results"] == [result]
+    assert listed() == [result]
     stop_analysis()
     assert files_kept(settings) == []
     assert client.get("/results/").json() == {"results": []}

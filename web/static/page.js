@@ -25,6 +25,11 @@ const fill = (text, words) => text.replace(/\{(\w+)\}/g, (_, word) => words[word
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const announce = (text) => (at("announcements").textContent = text);
 
+// Shown until the user does something else. The same text again would make screen readers repeat it.
+function showFault(text) {
+  if (at("fault").textContent !== text) at("fault").textContent = text;
+}
+
 const server = new Server(results, messages);
 const viewer = new Viewer(at("canvas"), { onClick: placeFovea, onOriginal: toggleOriginal });
 const list = new ImageList(at("list"), { select: choose, remove, text: stateText });
@@ -45,6 +50,7 @@ let measurementRequest = null; // AbortController of the last request for range 
 // ---------------------------------------------------------------- sending
 
 async function send(files) {
+  showFault("");
   const images = [...files].map((file) => list.add({ fileName: file.name, state: "sending", file }));
   showOrHide();
   for (const image of images) await sendOne(image);
@@ -78,9 +84,17 @@ function fail(image, message) {
 async function poll() {
   if (isPolling) return;
   isPolling = true;
+  let fault = "";
   for (let ms = 150; list.some((image) => isPending(image)); ms = Math.min(1.15 * ms, LONGEST_POLL_MS)) {
     await wait(ms);
-    await refresh().catch((error) => announce(error.message));
+    try {
+      await refresh();
+      if (at("fault").textContent === fault) showFault("");
+      fault = "";
+    } catch (error) {
+      fault = error.message;
+      showFault(fault);
+    }
   }
   isPolling = false;
 }
@@ -107,6 +121,7 @@ async function restore() {
 }
 
 function adopt(image, result) {
+  image.deadline = performance.now() + 1000 * result.secondsLeft; // the clock of this computer may be wrong
   if (result.state === "failed") {
     Object.assign(image, result);
     return fail(image, result.message);
@@ -145,6 +160,7 @@ async function load(image) {
 // ---------------------------------------------------------------- one image
 
 function choose(image) {
+  showFault("");
   selectedBefore = null;
   select(image);
 }
@@ -272,7 +288,8 @@ function showFields() {
   at("banner").textContent = selected.banner ? fill(messages.banner, { banner: selected.banner }) : "";
   const { doubts } = selected;
   at("doubts").textContent = doubts ? fill(messages.doubts, { doubts }) : "";
-  const time = new Date(selected.deletedAt).toLocaleTimeString(LANGUAGE, { timeStyle: "short" });
+  const deletedAt = new Date(Date.now() + selected.deadline - performance.now());
+  const time = deletedAt.toLocaleTimeString(LANGUAGE, { timeStyle: "short" });
   at("kept").textContent = fill(messages.keptUntil, { time });
   showFieldFaults();
 }
@@ -398,11 +415,12 @@ async function downloadSummary() {
 // ---------------------------------------------------------------- deleting
 
 async function remove(image) {
+  showFault("");
   try {
     if (image.state === "sending" && image.sending) await sendingEnded(image);
     if (image.url) await server.delete(image.url);
   } catch (error) {
-    if (error.status !== 404) return announce(error.message); // 404: the server has deleted it already
+    if (error.status !== 404) return showFault(error.message); // 404: the server has deleted it already
   }
   forget(image);
   announce(fill(messages.deleted, { name: image.fileName }));
@@ -417,10 +435,11 @@ async function sendingEnded(image) {
 async function removeAll() {
   const images = list.all();
   const sent = images.filter(({ url }) => url);
+  showFault("");
   try {
     await server.delete(results);
   } catch (error) {
-    return announce(error.message);
+    return showFault(error.message);
   }
   for (const image of sent) forget(image);
   await Promise.all(images.filter((image) => list.has(image)).map(remove));
@@ -428,6 +447,7 @@ async function removeAll() {
 }
 
 function forget(image) {
+  const [focused, beside] = [document.activeElement, list.buttonBeside(image)];
   list.remove(image);
   forgetChoicesExcept(list.all().map(({ key }) => key));
   if (image === selected) {
@@ -438,15 +458,18 @@ function forget(image) {
     if (next) select(next);
   }
   showOrHide();
+  // A button that is removed or hidden loses the focus.
+  if (!focused.getClientRects().length) (beside ?? at("files")).focus();
 }
 
 // A file, or a correction, that would be lost without this page.
 const isNotSent = ({ state, correction }) => state === "sending" || (correction && !correction.isSaved);
 
 function forgetExpired() {
-  for (const image of list.all()) {
-    if (image.deletedAt && new Date(image.deletedAt) < Date.now()) forget(image);
-  }
+  const expired = list.all().filter(({ deadline }) => deadline < performance.now());
+  if (!expired.length) return;
+  for (const image of expired) forget(image);
+  showFault(expired.map(({ fileName: name }) => fill(messages.expired, { name })).join(" "));
 }
 
 // ---------------------------------------------------------------- the page
@@ -567,4 +590,4 @@ function listen() {
 
 listen();
 showStyle();
-restore().catch((error) => announce(error.message));
+restore().catch((error) => showFault(error.message));
