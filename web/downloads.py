@@ -33,6 +33,8 @@ class ChoiceForm(forms.Form):
     )
     fovea_row = forms.FloatField(label=_("Row"), min_value=0, required=False)
     fovea_column = forms.FloatField(label=_("Column"), min_value=0, required=False)
+    correction = forms.CharField(required=False)
+    """ETag of the correction that the page shows."""
 
     def clean(self) -> dict:
         """Check that the fovea has both coordinates or none."""
@@ -70,10 +72,11 @@ def measure_result(result: Result, choice: dict) -> MeasuredResult:
 
     Raises:
         UserError: the fovea is outside the image.
+        Refused: 412 if the outline was corrected in another tab.
     """
     probability, field_of_view = result.probability_and_field_of_view()
     predicted = binary_mask(probability, field_of_view, choice["threshold"], choice["min_area_px"])
-    mask = corrected(predicted, read_correction(result), field_of_view)
+    mask = corrected(predicted, read_correction(result, choice["correction"]), field_of_view)
     given = choice["pixel_spacing_mm"]
     spacing = (given, given) if given else result.pixel_spacing_mm
     row, column = choice["fovea_row"], choice["fovea_column"]

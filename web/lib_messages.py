@@ -87,12 +87,50 @@ TEMPLATES = (
 )
 """The texts, with words in braces for what differs; the first that fits is used."""
 
+KINDS = (
+    gettext_noop("{kind} in separate colour planes"),
+    gettext_noop("{kind} with alpha"),
+    gettext_noop("{kind} with further channels"),
+    gettext_noop("TIFF of {number}-bit {colours}"),
+    gettext_noop("JPEG 2000 of signed {number}-bit {colours}"),
+    gettext_noop("JPEG 2000 of {number}-bit {colours}"),
+    gettext_noop("signed {colours}"),
+    gettext_noop("floating-point {colours}"),
+    gettext_noop("complex {colours}"),
+    gettext_noop("grey"),
+    gettext_noop("grey (white is zero)"),
+    gettext_noop("colours"),
+    gettext_noop("palette"),
+    gettext_noop("transparency mask"),
+    gettext_noop("colour filter array (raw)"),
+    gettext_noop("linear raw"),
+    gettext_noop("photometric interpretation {number}"),
+    gettext_noop("big-endian BigTIFF"),
+    gettext_noop("JPEG of a kind that cannot be read (more than 8 bits?)"),
+    gettext_noop("BMP of a kind that cannot be read"),
+    gettext_noop("PAM file"),
+    gettext_noop("HEIF photograph"),
+    gettext_noop("AVIF image"),
+    gettext_noop("JPEG XL image"),
+    gettext_noop("JPEG XR image"),
+    gettext_noop("OpenEXR image"),
+    gettext_noop("Photoshop document"),
+    gettext_noop("PDF document"),
+)
+"""What stands for {kind} and {colours}: kinds of files and their parts."""
+
 
 def translated(text: str) -> str:
     """A text of lib in the user's language; a text that is not known stays as it is."""
-    for template in TEMPLATES:
+    return _translated(text, TEMPLATES)
+
+
+def _translated(text: str, templates: tuple[str, ...]) -> str:
+    for template in templates:
         if found := _pattern(template).fullmatch(text):
-            return _(template).format(**found.groupdict())
+            words = found.groupdict()
+            parts = {name: _translated(words[name], KINDS) for name in words.keys() & {"kind", "colours"}}
+            return _(template).format(**words | parts)
     return text
 
 

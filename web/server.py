@@ -9,6 +9,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import django
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import connections
@@ -19,7 +20,7 @@ from lib.networks.network_choice import SHIPPED_NETWORK, described_shipped_netwo
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from web import gunicorn_settings
-from web.start import migrate_database, model_file
+from web.start import check_one_network, migrate_database, model_file
 
 
 class Server(BaseApplication):
@@ -47,7 +48,8 @@ def serve(host: str, port: int, certificate: Path | None, key: Path | None) -> N
     """Serve until Ctrl-C.
 
     Raises:
-        UserError: there is no ONNX file, the port is in use, or a setting is unsafe on the network.
+        UserError: there is no ONNX file, another network serves the folder, the port is in use, or a setting
+            is unsafe on the network.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop_at_once)
@@ -89,6 +91,7 @@ def _stop_at_once(number: int, frame: object) -> None:
 
 def _described(file: Path) -> str:
     network = read_onnx_network(file, engine=settings.ENGINE)
+    check_one_network(network, apps.get_app_config("web").serving)
     return f"{network.name} ({network.architecture}), threshold {network.threshold:g}"
 
 

@@ -1,5 +1,6 @@
-"""Preparation before serving: the tables of the database and the ONNX file of the network."""
+"""Preparation before serving: the tables of the database, the ONNX file, and one network for one folder."""
 
+import json
 from pathlib import Path
 
 from django.conf import settings
@@ -9,8 +10,11 @@ from filelock import FileLock
 from lib.configuration.experiment_folder import trained_experiments
 from lib.networks.from_onnx import newest_export
 from lib.networks.network_choice import SHIPPED_NETWORK, shipped_network
+from lib.networks.trained_network import TrainedNetwork
+from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
+from web.shared_lock import SharedLock
 
 
 def migrate_database() -> None:
@@ -35,3 +39,27 @@ def model_file(given: str) -> Path:
             f"{trained_experiments(experiments)}"
         )
     return file
+
+
+def check_one_network(network: TrainedNetwork, serving: SharedLock) -> None:
+    """Keep in the folder which network serves it; if a process serves it already, compare.
+
+    All processes that serve a folder take images from one queue, so that each must give the same results.
+
+    Raises:
+        UserError: a process serves the folder with another network.
+    """
+    own = {
+        "weights_sha256": network.weights_sha256,
+        "threshold": network.threshold,
+        "min_area_px": network.min_area_px,
+    }
+    file = settings.FOLDER / "serving_network.json"
+    with serving.alone() as alone:
+        if alone:
+            write_text(file, json.dumps(own))
+    if read_json(file, "stop the server that uses this folder") != own:
+        raise UserError(
+            f"another network serves {settings.FOLDER}; stop that server, or set CNP_WEB_FOLDER to another "
+            "folder for this one"
+        )

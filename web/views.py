@@ -12,6 +12,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import content_disposition_header
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views import View
 from django.views.decorators.csrf import ensure_csrf_cookie
@@ -23,7 +24,7 @@ from lib.prediction.certainty.disagreement import disagreement_picture
 from lib.prediction.measurements_table import DIFFERENCES, QUALITY
 from lib.runtime.errors import UserError
 from web.analysis_queue import delete
-from web.corrections import read_correction, receive_correction
+from web.corrections import etag, receive_correction, stored_correction
 from web.downloads import DOWNLOADS, ChoiceForm, MeasuredResult, measure_result
 from web.lib_messages import translated
 from web.messages import script_messages
@@ -114,13 +115,15 @@ class Correction(View):
 
     def get(self, request: HttpRequest, key: str) -> HttpResponse:
         """One byte for each pixel, row by row."""
-        correction = read_correction(_done(request, key))
-        return HttpResponse(correction.tobytes(), content_type="application/octet-stream")
+        result = _done(request, key)
+        stored = stored_correction(result)
+        pixels = stored or bytes(result.height * result.width)
+        headers = {"ETag": etag(stored)}
+        return HttpResponse(pixels, content_type="application/octet-stream", headers=headers)
 
     def put(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Store a correction."""
-        receive_correction(request, _done(request, key))
-        return HttpResponse(status=204)
+        """Store a correction; If-Match has the ETag of the correction that it replaces."""
+        return HttpResponse(status=204, headers={"ETag": receive_correction(request, _done(request, key))})
 
 
 @require_safe
@@ -137,7 +140,11 @@ def download(request: HttpRequest, key: str, kind: str) -> HttpResponse:
     measured = _measure(request, key)
     suffix, content_type, content = DOWNLOADS[kind]
     name = f"{image_name(PurePath(measured.result.file_name))}{suffix}"
-    response = HttpResponse(content(measured), content_type=content_type)
+    try:
+        data = content(measured)
+    except (FileNotFoundError, UserError):  # deleted a moment ago
+        raise _gone() from None
+    response = HttpResponse(data, content_type=content_type)
     response["Content-Disposition"] = content_disposition_header(True, name)
     return response
 
@@ -207,6 +214,8 @@ def _measure(request: HttpRequest, key: str) -> MeasuredResult:
         raise Refused(400, "; ".join(faults))
     try:
         return measure_result(result, form.cleaned_data)
+    except FileNotFoundError:  # deleted a moment ago
+        raise _gone() from None
     except UserError as error:
         raise Refused(400, translated(str(error))) from None
 
@@ -230,16 +239,18 @@ def _described(result: Result) -> dict:
         "state": result.state,
         "position": result.position,
         "message": translated(_(result.message)) if result.message else "",
-        "deletedAt": result.deleted_at.isoformat(),
+        "secondsLeft": (result.deleted_at - timezone.now()).total_seconds(),
         "url": reverse("result", args=[result.key]),
     }
     if result.state == Result.State.DONE:
+        correction = stored_correction(result)
         described |= {
             "height": result.height,
             "width": result.width,
             "hasDisagreement": result.disagreement_file.exists(),
             "expectedGain": result.expected_gain,
-            "isCorrected": result.correction_file.exists(),
+            "isCorrected": correction != b"",
+            "correctionETag": etag(correction),
             "banner": translated(result.provenance["banner"]),
             "doubts": "; ".join(_doubts(result.provenance)),
             "pixelSpacing": result.pixel_spacing_mm,

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import threading
 import zlib
 from io import StringIO
 
@@ -22,10 +23,12 @@ def result(web, client, angiogram):
     return client.get("/results/").json()["results"][0]
 
 
-def put(client, result, correction: np.ndarray | bytes, **extra):
+def put(client, result, correction: np.ndarray | bytes, replaced: str = "", **headers):
+    """Send a correction; `replaced` is the ETag of the one that it replaces, by default of the stored one."""
     body = correction if isinstance(correction, bytes) else zlib.compress(correction.tobytes())
     address = f"{result['url']}correction"
-    return client.put(address, body, content_type="application/octet-stream", **extra)
+    headers["if-match"] = replaced or client.get(address).headers.get("ETag", "")
+    return client.put(address, body, content_type="application/octet-stream", headers=headers)
 
 
 def strokes(result, angiogram) -> np.ndarray:
@@ -102,7 +105,7 @@ def test_a_correction_needs_the_session_and_the_csrf_token(web, client, result, 
     correction = strokes(result, angiogram)
     assert put(page_client(), result, correction).status_code == 404
     assert page_client().get(f"{result['url']}correction").status_code == 404
-    assert put(client, result, correction, headers={"x-csrftoken": "wrong"}).status_code == 403
+    assert put(client, result, correction, **{"x-csrftoken": "wrong"}).status_code == 403
     assert not client.get("/results/").json()["results"][0]["isCorrected"]
 
 
@@ -112,3 +115,55 @@ def test_a_correction_is_deleted_with_its_image(client, settings, result, angiog
     assert files_kept(settings) == []
     assert put(client, result, strokes(result, angiogram)).status_code == 404
     assert files_kept(settings) == []
+
+
+def test_a_correction_does_not_replace_that_of_another_tab(client, settings, result, angiogram):
+    first = strokes(result, angiogram)
+    second = np.roll(first, 20)
+    opened = client.get("/results/").json()["results"][0]["correctionETag"]  # by both tabs
+    stored = put(client, result, first, opened)
+    assert stored.status_code == 204
+    for refused in (second, np.zeros_like(first)):
+        answer = put(client, result, refused, opened)
+        assert answer.status_code == 412
+        assert answer.json()["message"] == "The outline was corrected in another tab; reload the page."
+    address = f"{result['url']}correction"
+    body = zlib.compress(second.tobytes())
+    assert (
+        client.put(address, body, content_type="application/octet-stream").status_code == 412
+    )  # no If-Match
+    assert client.get(address).content == first.tobytes()
+    assert put(client, result, first, opened).status_code == 204  # again, because the answer was lost
+
+    listed = client.get("/results/").json()["results"][0]["correctionETag"]
+    assert stored["ETag"] == client.get(address)["ETag"] == listed != opened
+    removed = put(client, result, np.zeros_like(first), listed)
+    assert removed["ETag"] == opened
+    assert put(client, result, second, opened).status_code == 204
+
+
+@pytest.mark.parametrize("kind", ["measurement", "download/mask", "download/measurements"])
+def test_files_and_measurements_are_not_of_the_correction_of_another_tab(client, result, angiogram, kind):
+    shown = result["correctionETag"]
+    stored = put(client, result, strokes(result, angiogram), shown)["ETag"]
+    answer = client.get(f"{result['url']}{kind}", CHOICE | {"correction": shown})
+    assert answer.status_code == 412
+    assert "another tab" in answer.json()["message"]
+    assert client.get(f"{result['url']}{kind}", CHOICE | {"correction": stored}).status_code == 200
+
+
+def test_of_two_corrections_at_the_same_time_one_is_refused(client, result, angiogram):
+    from django.db import connection
+
+    opened, statuses = result["correctionETag"], []
+
+    def correct(value):
+        statuses.append(put(client, result, np.roll(strokes(result, angiogram), value), opened).status_code)
+        connection.close()
+
+    tabs = [threading.Thread(target=correct, args=[value]) for value in range(6)]
+    for tab in tabs:
+        tab.start()
+    for tab in tabs:
+        tab.join()
+    assert sorted(statuses) == [204, *5 * [412]]

@@ -183,6 +183,15 @@ def test_delete_all_keeps_results_of_other_sessions(web, client, settings, resul
     assert client.get("/results/").json() == {"results": []}
 
 
+def test_the_time_left_does_not_depend_on_the_clock_of_the_browser(client, settings, result):
+    from web.models import Result
+
+    assert settings.KEPT_SECONDS - 60 < result["secondsLeft"] <= settings.KEPT_SECONDS
+    Result.objects.update(uploaded=Result.objects.get().uploaded - timedelta(seconds=1000))
+    (later,) = client.get("/results/").json()["results"]
+    assert result["secondsLeft"] - 1060 < later["secondsLeft"] <= result["secondsLeft"] - 1000
+
+
 def test_expired_results_are_hidden_and_deleted(client, settings, result):
     from web.analysis_queue import delete_expired
     from web.models import Result
@@ -257,6 +266,45 @@ def test_delete_during_the_analysis(web, client, settings, angiogram):
     analyse_all(web)
     assert files_kept(settings) == []
     assert client.get("/results/").json() == {"results": []}
+
+
+@pytest.mark.parametrize("kind", ["measurement", "download/mask"])
+def test_delete_between_the_row_and_the_files_of_a_request(client, result, kind, monkeypatch):
+    from web import views
+
+    found = views._done
+
+    def found_and_deleted(request, key):
+        row = found(request, key)
+        row.probability_file.unlink()
+        return row
+
+    monkeypatch.setattr(views, "_done", found_and_deleted)
+    answer = client.get(f"{result['url']}{kind}", choice())
+    assert answer.status_code == 404
+    assert "no such result" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("kind", ["overlay", "labelme"])
+def test_delete_between_the_measurement_and_the_content_of_a_download(
+    web, client, angiogram, kind, monkeypatch
+):
+    from web import views
+
+    send(client, dicom(angiogram.image), "1.dcm")  # its LabelMe file contains the picture
+    analyse_all(web)
+    (result,) = client.get("/results/").json()["results"]
+    measure_result = views.measure_result
+
+    def measured_and_deleted(row, chosen):
+        measured = measure_result(row, chosen)
+        row.picture_file.unlink()
+        return measured
+
+    monkeypatch.setattr(views, "measure_result", measured_and_deleted)
+    answer = client.get(f"{result['url']}download/{kind}", choice())
+    assert answer.status_code == 404
+    assert "no such result" in answer.json()["message"]
 
 
 def test_position_in_the_queue(client, angiogram):
@@ -371,9 +419,20 @@ def test_messages_of_lib_are_translated():
             translated("has 3 frames; export the one to be used as a single image")
             == "含有 3 帧，请将所需的一帧导出为单幅图像"
         )
+    kinds = {text for text in shown if re.match("is an? .+; (export|save) (it|the image in it) as ", text)}
+    kinds |= {
+        "is a TIFF of 16-bit signed grey (white is zero) with further channels; export it as PNG",
+        "is a TIFF of 32-bit floating-point CMYK in separate colour planes; export it as PNG (or it is damaged)",
+        "is a TIFF of 8-bit photometric interpretation 77 with alpha; export it as PNG",
+        "is a JPEG 2000 of signed 12-bit colours; export it as PNG",
+    }
+    with override("zh-hans"):
+        english = {text: re.findall(r"\b[a-z]{2,}\b", translated(text)) for text in kinds}
+        assert {text: words for text, words in english.items() if words} == {}
+        assert translated("is a PDF document; export the image in it as PNG").startswith("类型为 PDF 文档，")
     with override("en"):
-        assert {text for text in shown if translated(text) != text} == set()
-    assert len(shown) > 40
+        assert {text for text in shown | kinds if translated(text) != text} == set()
+    assert len(shown) > 40 and len(kinds) > 12
     assert translated("another text") == "another text"
 
 
@@ -448,20 +507,47 @@ def test_start_and_stop_delete_all_images_unless_another_process_serves(web, cli
     from web.analysis_queue import delete_all_if_unused, stop_analysis
     from web.shared_lock import SharedLock
 
+    def listed() -> list[dict]:
+        """The results, with the time left that `result` has."""
+        results = client.get("/results/").json()["results"]
+        assert all(0 < other["secondsLeft"] <= result["secondsLeft"] for other in results)
+        return [other | {"secondsLeft": result["secondsLeft"]} for other in results]
+
     (settings.UPLOAD_FOLDER / "left").write_bytes(b"an image")
     other = SharedLock(settings.FOLDER / "serving")
     other.acquire()
     delete_all_if_unused()
     stop_analysis()
-    assert client.get("/results/").json()["results"] == [result]
+    assert listed() == [result]
     other.release()
     web.serving.acquire()
     delete_all_if_unused()  # it serves itself
-    assert client.get("/results/").json()["results"] == [result]
+    assert listed() == [result]
     stop_analysis()
     assert files_kept(settings) == []
     assert client.get("/results/").json() == {"results": []}
     assert "3-1 眼".encode() not in bytes_of_database(settings)
+
+
+def test_processes_of_one_folder_have_one_network(web, settings):
+    from dataclasses import replace
+
+    from lib.runtime.errors import UserError
+    from web.shared_lock import SharedLock
+    from web.start import check_one_network
+
+    own = network()
+    other = SharedLock(settings.FOLDER / "serving")
+    others = [replace(own, weights_sha256="1" * 64), replace(own, threshold=0.4), replace(own, min_area_px=3)]
+    check_one_network(own, web.serving)
+    other.acquire()
+    check_one_network(own, web.serving)
+    for another in others:
+        with pytest.raises(UserError, match="another network serves"):
+            check_one_network(another, web.serving)
+    other.release()
+    for another in others:  # nobody serves the folder now
+        check_one_network(another, web.serving)
 
 
 def test_label_and_columns_follow_what_the_network_outlines(web, client, angiogram):

@@ -123,6 +123,39 @@ def test_a_stop_during_an_analysis_is_quiet_and_leaves_no_image(onnx_file, tmp_p
     assert b"Secret" not in database
 
 
+def test_a_second_server_with_another_network_is_refused(onnx_file, tmp_path):
+    import onnx
+    from onnx import helper
+
+    folder, other = tmp_path / "web", tmp_path / "other.onnx"
+    model = onnx.load(onnx_file)
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(older_onnx_metadata(threshold=0.4))})
+    onnx.save(model, other)
+    command, port = command_and_port(onnx_file)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with started(command, folder, **quiet) as server:
+        try:
+            wait_for(lambda: request(port, "GET", "/"), (ConnectionError,))
+            command, _ = command_and_port(other)
+            console = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+            with started(command, folder, **console) as second:
+                try:
+                    errors = second.communicate(timeout=60)[1]
+                finally:
+                    second.kill()  # only if the test has failed: it has ended otherwise
+            assert second.returncode == 2
+            assert errors.startswith(f"error: another network serves {folder}; ") and errors.count("\n") == 1
+            assert "CNP_WEB_FOLDER" in errors
+            command, port = command_and_port(onnx_file)
+            with started(command, folder, **quiet) as same:
+                try:
+                    wait_for(lambda: request(port, "GET", "/"), (ConnectionError,))
+                finally:
+                    same.terminate()
+        finally:
+            server.terminate()
+
+
 def wait_for(result, errors=()):
     """Call `result` until it returns a true value; return this value."""
     for _ in range(200):

@@ -6,8 +6,9 @@ export function measureAreas(probability, width, height, threshold, minArea, cor
   const least = Math.fround(threshold);
   for (let i = 0; i < mask.length; i++) mask[i] = probability[i] >= least; // false for NaN
   let sizes = removeSmallAreas(mask, width, height, minArea);
+  let corrected = 0;
   if (!correction.isEmpty) {
-    correction.apply(mask);
+    corrected = correction.apply(mask);
     sizes = removeSmallAreas(mask, width, height, 0);
   }
   let area = 0;
@@ -21,6 +22,7 @@ export function measureAreas(probability, width, height, threshold, minArea, cor
   return {
     mask,
     area,
+    corrected,
     number: sizes.length,
     largest: sizes.reduce((a, b) => Math.max(a, b), 0),
     meanProbability: area ? sum / area : null,

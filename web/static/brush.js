@@ -1,14 +1,16 @@
 // The brush: its buttons, its strokes on the canvas, and saving the correction before a download.
 
 import { ADD, ERASE } from "./correction.js";
+import { followLink } from "./summary.js";
 
 const VALUES = { "brush-add": ADD, "brush-erase": ERASE };
 const at = (id) => document.getElementById(id);
 
 export class Brush {
-  // image(): the image that is shown; started(): the brush was taken; changed(): the correction was changed.
-  constructor(viewer, { image, started, changed, refusal }) {
-    Object.assign(this, { viewer, image, changed, refusal });
+  // image(): the image that is shown; started(): the brush was taken; changed(): the correction was changed;
+  // save(image): sends the correction, and shows why it cannot be saved.
+  constructor(viewer, { image, started, changed, save }) {
+    Object.assign(this, { viewer, image, changed, save });
     for (const [id, value] of Object.entries(VALUES)) {
       at(id).addEventListener("click", () => {
         const isOn = this.value !== value;
@@ -39,7 +41,6 @@ export class Brush {
     const { correction } = this.image();
     at("brush-undo").disabled = !correction.canUndo;
     at("brush-clear").disabled = correction.isEmpty;
-    at("correction-fault").textContent = "";
   }
 
   #strokes(radius, value) {
@@ -62,24 +63,21 @@ export class Brush {
   #change(change) {
     change(this.image().correction);
     this.changed();
-    this.#save();
+    this.save(this.image()).catch(() => {}); // the page shows the fault
   }
 
-  async #save() {
-    const image = this.image();
-    let fault = "";
-    try {
-      await image.correction.save();
-    } catch (error) {
-      fault = this.refusal(error.message);
-    }
-    if (image === this.image()) at("correction-fault").textContent = fault;
-    return !fault;
-  }
-
+  // Another image or threshold may be shown after the wait: the file is of what was shown at the click.
   async #download(event) {
-    if (this.image().correction.isSaved) return;
+    const image = this.image();
+    if (image.correction.isSaved) return;
     event.preventDefault();
-    if (await this.#save()) event.target.click();
+    const address = new URL(event.target.href);
+    try {
+      await this.save(image);
+    } catch {
+      return; // the page shows the fault
+    }
+    address.searchParams.set("correction", image.correctionETag);
+    followLink(address.href, "");
   }
 }

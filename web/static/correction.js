@@ -7,6 +7,7 @@ export class Correction {
   #strokes = []; // of each stroke, the pixels that it changed and their values before
   #version = 0;
   #savedVersion = 0;
+  #unanswered = null; // what was sent last, if it may have arrived without an answer
   #saving = Promise.resolve();
 
   // send: stores pixels on the server. Nothing is added outside the field of view, where the probability is NaN.
@@ -64,19 +65,38 @@ export class Correction {
     this.#changed();
   }
 
+  // Returns the number of pixels that it changes.
   apply(mask) {
-    for (let i = 0; i < mask.length; i++) if (this.pixels[i]) mask[i] = this.pixels[i] === ADD ? 1 : 0;
+    let changed = 0;
+    for (let i = 0; i < mask.length; i++) {
+      if (!this.pixels[i]) continue;
+      const value = this.pixels[i] === ADD ? 1 : 0;
+      if (mask[i] !== value) changed += 1;
+      mask[i] = value;
+    }
+    return changed;
   }
 
   // One request at a time, so that the last state is the one that stays.
   save() {
     this.#saving = this.#saving.catch(() => {}).then(async () => {
-      const version = this.#version;
-      if (this.isSaved) return;
-      await this.send(this.pixels);
-      this.#savedVersion = version;
+      while (!this.isSaved) await this.#sendOne();
     });
     return this.#saving;
+  }
+
+  // After a request without an answer first the same again: if it had arrived, the server would take a later
+  // state for that of another tab.
+  async #sendOne() {
+    this.#unanswered ??= { version: this.#version, pixels: this.pixels.slice() };
+    try {
+      await this.send(this.#unanswered.pixels);
+    } catch (error) {
+      if (error.status) this.#unanswered = null;
+      throw error;
+    }
+    this.#savedVersion = this.#unanswered.version;
+    this.#unanswered = null;
   }
 
   #set(index, value) {

@@ -64,10 +64,20 @@ export class ImageList {
     return [...this.#rows.keys()];
   }
 
-  // In the order of falling value(image).
+  // A button of the row after that of the image, or before it if it is the last.
+  buttonBeside(image) {
+    const row = this.#rows.get(image)?.row;
+    return (row?.nextElementSibling ?? row?.previousElementSibling)?.querySelector("button:enabled");
+  }
+
+  // In the order of falling value(image). A row that is moved loses the focus.
   sort(value) {
     const sorted = this.all().sort((a, b) => value(b) - value(a));
-    for (const image of sorted) this.element.append(this.#rows.get(image).row);
+    const rows = sorted.map((image) => this.#rows.get(image).row);
+    if (rows.every((row, i) => row === this.element.children[i])) return;
+    const focused = document.activeElement;
+    this.element.append(...rows);
+    if (this.element.contains(focused)) focused.focus();
   }
 
   has(image) {

@@ -25,6 +25,11 @@ const fill = (text, words) => text.replace(/\{(\w+)\}/g, (_, word) => words[word
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const announce = (text) => (at("announcements").textContent = text);
 
+// Shown until the user does something else. The same text again would make screen readers repeat it.
+function showFault(text) {
+  if (at("fault").textContent !== text) at("fault").textContent = text;
+}
+
 const server = new Server(results, messages);
 const viewer = new Viewer(at("canvas"), { onClick: placeFovea, onOriginal: toggleOriginal });
 const list = new ImageList(at("list"), { select: choose, remove, text: stateText });
@@ -37,7 +42,7 @@ const brush = new Brush(viewer, {
     if (viewer.style.isOriginal) toggleOriginal();
   },
   changed: () => changed({}),
-  refusal: (reason) => fill(messages.notSaved, { reason }),
+  save,
 });
 let isPolling = false;
 let measurementRequest = null; // AbortController of the last request for range and sectors
@@ -45,6 +50,7 @@ let measurementRequest = null; // AbortController of the last request for range 
 // ---------------------------------------------------------------- sending
 
 async function send(files) {
+  showFault("");
   const images = [...files].map((file) => list.add({ fileName: file.name, state: "sending", file }));
   showOrHide();
   for (const image of images) await sendOne(image);
@@ -78,9 +84,17 @@ function fail(image, message) {
 async function poll() {
   if (isPolling) return;
   isPolling = true;
+  let fault = "";
   for (let ms = 150; list.some((image) => isPending(image)); ms = Math.min(1.15 * ms, LONGEST_POLL_MS)) {
     await wait(ms);
-    await refresh().catch((error) => announce(error.message));
+    try {
+      await refresh();
+      if (at("fault").textContent === fault) showFault("");
+      fault = "";
+    } catch (error) {
+      fault = error.message;
+      showFault(fault);
+    }
   }
   isPolling = false;
 }
@@ -107,6 +121,7 @@ async function restore() {
 }
 
 function adopt(image, result) {
+  image.deadline = performance.now() + 1000 * result.secondsLeft; // the clock of this computer may be wrong
   if (result.state === "failed") {
     Object.assign(image, result);
     return fail(image, result.message);
@@ -132,7 +147,7 @@ async function load(image) {
   list.update(image, {
     ...{ picture, probability, correction, gradable, fieldOfView, state: "done" },
     disagreement: disagreement && disagreementPicture(disagreement, width, height),
-    ...{ ownThreshold: threshold, minArea: minAreaPx, spacingGiven: null, fovea: null },
+    ...{ ownThreshold: threshold, minArea: minAreaPx, spacingGiven: null, fovea: null, saveFault: "" },
     ...keptChoice(image.key),
   });
   apply(image);
@@ -145,6 +160,7 @@ async function load(image) {
 // ---------------------------------------------------------------- one image
 
 function choose(image) {
+  showFault("");
   selectedBefore = null;
   select(image);
 }
@@ -158,6 +174,7 @@ function select(image) {
   showOrHide();
   showFields();
   show();
+  if (image.saveFault) save(image).catch(() => {}); // `save` shows the fault
 }
 
 // Compute the mask, its areas and their outline at the image's threshold.
@@ -174,6 +191,28 @@ function changed(changes) {
   Object.assign(selected, changes);
   apply(selected);
   show();
+}
+
+// Send the correction, if it is not saved. The reason of a failure stays with the image until it is saved.
+async function save(image) {
+  try {
+    await image.correction.save();
+    image.saveFault = "";
+  } catch (error) {
+    image.saveFault = fill(messages.notSaved, { reason: error.message });
+    throw error;
+  } finally {
+    if (image === selected) showSaved();
+  }
+}
+
+// What follows from the correction on the server.
+function showSaved() {
+  at("correction-fault").textContent = selected.saveFault;
+  const choice = choiceOf(selected);
+  for (const link of document.querySelectorAll("[data-download]")) {
+    link.href = `${selected.url}download/${link.dataset.download}?${choice}`;
+  }
 }
 
 function indexText({ found, gradable }) {
@@ -214,15 +253,13 @@ function show() {
   brush.show();
   keepChoice(selected);
   showSummary();
-  const choice = choiceOf(selected);
-  for (const link of document.querySelectorAll("[data-download]")) {
-    link.href = `${selected.url}download/${link.dataset.download}?${choice}`;
-  }
-  showMeasurement(choice);
+  showSaved();
+  showMeasurement();
 }
 
-function choiceOf({ threshold, minArea, spacingGiven, fovea }) {
-  const choice = new URLSearchParams({ threshold, min_area_px: minArea });
+// With the ETag of the correction, the server refuses to measure that of another tab.
+function choiceOf({ threshold, minArea, spacingGiven, fovea, correctionETag }) {
+  const choice = new URLSearchParams({ threshold, min_area_px: minArea, correction: correctionETag });
   if (spacingGiven) choice.set("pixel_spacing_mm", spacingGiven);
   if (fovea) {
     choice.set("fovea_row", fovea.row);
@@ -251,8 +288,27 @@ function showFields() {
   at("banner").textContent = selected.banner ? fill(messages.banner, { banner: selected.banner }) : "";
   const { doubts } = selected;
   at("doubts").textContent = doubts ? fill(messages.doubts, { doubts }) : "";
-  const time = new Date(selected.deletedAt).toLocaleTimeString(LANGUAGE, { timeStyle: "short" });
+  const deletedAt = new Date(Date.now() + selected.deadline - performance.now());
+  const time = deletedAt.toLocaleTimeString(LANGUAGE, { timeStyle: "short" });
   at("kept").textContent = fill(messages.keptUntil, { time });
+  showFieldFaults();
+}
+
+// For an invalid value no earlier one is used: "1" comes before "11.4", which is not in millimetres.
+function typedChoice() {
+  const [spacing, minArea] = [at("spacing"), at("min-area")];
+  showFieldFaults();
+  changed({
+    spacingGiven: spacing.validity.valid ? spacing.valueAsNumber || null : null,
+    minArea: minArea.validity.valid ? minArea.valueAsNumber || 0 : selected.minAreaPx,
+  });
+}
+
+function showFieldFaults() {
+  const faults = [];
+  if (!at("spacing").validity.valid) faults.push(messages.invalidSpacing);
+  if (!at("min-area").validity.valid) faults.push(fill(messages.invalidMinArea, { number: selected.minAreaPx }));
+  at("fields-fault").textContent = faults.join(" ");
 }
 
 // ---------------------------------------------------------------- the fovea: quadrants and rings
@@ -282,24 +338,25 @@ function typedFovea() {
 }
 
 // The server measures the range and the sectors, so that the page and the downloaded table agree.
-async function showMeasurement(choice) {
+async function showMeasurement() {
   measurementRequest?.abort();
   at("sectors").hidden = at("clear-fovea").hidden = !selected.fovea;
   at("sectors-fault").textContent = "";
-  at("range").style.visibility = "hidden"; // it keeps its place, so that the slider below does not move
+  // Figures of another image or threshold; they keep their place, so that what is below does not move.
+  for (const id of ["range", "sectors"]) at(id).style.visibility = "hidden";
   at("range").hidden = !selected.disagreement;
   if (!selected.fovea && !selected.disagreement) return;
   const request = (measurementRequest = new AbortController());
   await wait(120); // one request while a slider moves
   if (request.signal.aborted) return;
   try {
-    await selected.correction.save();
+    await save(selected);
     if (request.signal.aborted) return;
-    const measured = await server.measurement(selected, choice, request.signal);
+    const measured = await server.measurement(selected, choiceOf(selected), request.signal);
     if (request.signal.aborted) return;
     at("range").textContent = rangeText(measured);
-    at("range").style.visibility = "visible";
     if (selected.fovea) at("sectors").tBodies[0].replaceChildren(...sectorRows(measured).map(tableRow));
+    for (const id of ["range", "sectors"]) at(id).style.visibility = "visible";
   } catch (error) {
     if (request.signal.aborted) return;
     at("sectors").hidden = true;
@@ -334,7 +391,7 @@ function showSummary() {
     number.format(image.found.number),
     areaText(image, image.found.largest),
     image.threshold.toFixed(3),
-    image.correction.isEmpty ? "–" : messages.yes,
+    image.found.corrected ? messages.yes : "–",
   ]);
   at("summary").hidden = !rows.length;
   at("summary").querySelector("tbody").replaceChildren(...rows.map(tableRow));
@@ -346,7 +403,7 @@ async function downloadSummary() {
   try {
     const tables = [];
     for (const image of measuredImages()) {
-      await image.correction.save();
+      await save(image);
       tables.push(await server.table(image, choiceOf(image)));
     }
     saveFile(joinedTables(tables), "measurements.csv", "text/csv");
@@ -358,11 +415,12 @@ async function downloadSummary() {
 // ---------------------------------------------------------------- deleting
 
 async function remove(image) {
+  showFault("");
   try {
     if (image.state === "sending" && image.sending) await sendingEnded(image);
     if (image.url) await server.delete(image.url);
   } catch (error) {
-    if (error.status !== 404) return announce(error.message); // 404: the server has deleted it already
+    if (error.status !== 404) return showFault(error.message); // 404: the server has deleted it already
   }
   forget(image);
   announce(fill(messages.deleted, { name: image.fileName }));
@@ -377,10 +435,11 @@ async function sendingEnded(image) {
 async function removeAll() {
   const images = list.all();
   const sent = images.filter(({ url }) => url);
+  showFault("");
   try {
     await server.delete(results);
   } catch (error) {
-    return announce(error.message);
+    return showFault(error.message);
   }
   for (const image of sent) forget(image);
   await Promise.all(images.filter((image) => list.has(image)).map(remove));
@@ -388,6 +447,7 @@ async function removeAll() {
 }
 
 function forget(image) {
+  const [focused, beside] = [document.activeElement, list.buttonBeside(image)];
   list.remove(image);
   forgetChoicesExcept(list.all().map(({ key }) => key));
   if (image === selected) {
@@ -398,12 +458,18 @@ function forget(image) {
     if (next) select(next);
   }
   showOrHide();
+  // A button that is removed or hidden loses the focus.
+  if (!focused.getClientRects().length) (beside ?? at("files")).focus();
 }
 
+// A file, or a correction, that would be lost without this page.
+const isNotSent = ({ state, correction }) => state === "sending" || (correction && !correction.isSaved);
+
 function forgetExpired() {
-  for (const image of list.all()) {
-    if (image.deletedAt && new Date(image.deletedAt) < Date.now()) forget(image);
-  }
+  const expired = list.all().filter(({ deadline }) => deadline < performance.now());
+  if (!expired.length) return;
+  for (const image of expired) forget(image);
+  showFault(expired.map(({ fileName: name }) => fill(messages.expired, { name })).join(" "));
 }
 
 // ---------------------------------------------------------------- the page
@@ -440,6 +506,7 @@ const toggle = (id) => at(id).setAttribute("aria-pressed", !isPressed(id));
 
 function toggleOriginal() {
   toggle("show-original");
+  if (isPressed("show-original")) brush.use(0); // it would change a mask that is not shown
   showStyle();
 }
 
@@ -485,12 +552,8 @@ function listen() {
   });
   at("opacity").addEventListener("input", showStyle);
   at("outline").addEventListener("input", showStyle);
-  at("min-area").addEventListener("input", ({ target }) => {
-    if (target.checkValidity()) changed({ minArea: target.valueAsNumber || 0 });
-  });
-  at("spacing").addEventListener("input", ({ target }) => {
-    if (target.checkValidity()) changed({ spacingGiven: target.valueAsNumber || null });
-  });
+  at("min-area").addEventListener("input", typedChoice);
+  at("spacing").addEventListener("input", typedChoice);
   at("fovea-row").addEventListener("input", typedFovea);
   at("fovea-column").addEventListener("input", typedFovea);
   at("mark-fovea").addEventListener("click", ({ target }) => {
@@ -520,8 +583,11 @@ function listen() {
     brush.use(0);
   });
   setInterval(forgetExpired, 20_000);
+  window.addEventListener("beforeunload", (event) => {
+    if (list.some(isNotSent)) event.preventDefault(); // the browser asks whether to leave the page
+  });
 }
 
 listen();
 showStyle();
-restore().catch((error) => announce(error.message));
+restore().catch((error) => showFault(error.message));

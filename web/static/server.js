@@ -39,16 +39,20 @@ export class Server {
     return new Uint8Array(await (await this.#request(`${result.url}disagreement`)).arrayBuffer());
   }
 
-  // For each pixel 0 unchanged, 1 added, 2 erased.
+  // For each pixel 0 unchanged, 1 added, 2 erased. Its ETag tells the server which correction this tab has.
   async correction(result) {
-    return new Uint8Array(await (await this.#request(`${result.url}correction`)).arrayBuffer());
+    const response = await this.#request(`${result.url}correction`);
+    result.correctionETag = response.headers.get("ETag");
+    return new Uint8Array(await response.arrayBuffer());
   }
 
+  // Refused if another tab has stored a correction since.
   async correct(result, pixels) {
     const packed = new Blob([pixels]).stream().pipeThrough(new CompressionStream("deflate"));
-    const headers = { "Content-Type": "application/octet-stream" };
+    const headers = { "Content-Type": "application/octet-stream", "If-Match": result.correctionETag };
     const body = await new Response(packed).blob();
-    await this.#request(`${result.url}correction`, { method: "PUT", body, headers });
+    const response = await this.#request(`${result.url}correction`, { method: "PUT", body, headers });
+    result.correctionETag = response.headers.get("ETag");
   }
 
   async table(result, choice) {

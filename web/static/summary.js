@@ -17,9 +17,15 @@ export function joinedTables(tables) {
 }
 
 export function saveFile(text, name, type) {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  followLink(address, name);
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+// Without a name, the file gets that of the server.
+export function followLink(address, name) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.href = address;
   link.download = name;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

@@ -87,8 +87,8 @@ export class Viewer {
   }
 
   #paint() {
-    const { context, image, style, scale } = this;
-    const ratio = window.devicePixelRatio;
+    if (this.ratio !== window.devicePixelRatio) this.#setResolution();
+    const { context, image, style, scale, ratio } = this;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     context.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * this.x, ratio * this.y);
@@ -165,10 +165,16 @@ export class Viewer {
     return Math.min(1, width / this.image.width, height / this.image.height) / 2;
   }
 
-  #resized() {
+  // The ratio may change while the size of the canvas stays, for example on another screen.
+  #setResolution() {
     const { width, height } = this.#size();
-    this.canvas.width = Math.round(width * window.devicePixelRatio);
-    this.canvas.height = Math.round(height * window.devicePixelRatio);
+    this.ratio = window.devicePixelRatio;
+    this.canvas.width = Math.round(width * this.ratio);
+    this.canvas.height = Math.round(height * this.ratio);
+  }
+
+  #resized() {
+    this.#setResolution();
     if (this.isFitted) this.fit();
     else this.draw();
   }
