@@ -175,9 +175,10 @@ def settings_not_used(experiment: Experiment, file: Path, overrides: Sequence[st
     A prediction uses those that are stored with the experiment, and `overrides`; a test uses those of the
     file. Empty if they are equal, or if the file names another experiment.
     """
-    given, stored = read_configuration(file), read_configuration(experiment.configuration, overrides)
-    if Experiment.of(given) != experiment:
+    if experiment_named(file, overrides, None) != experiment:
         return ""
+    given = read_configuration(file)
+    stored = read_configuration(experiment.configuration, overrides)
     keys = [("testing settings", key) for key in given.texts["testing settings"] if key not in SCORE_KEYS]
     differences = {
         f"{section}.{key}={given.texts[section][key]}": stored.texts[section][key]

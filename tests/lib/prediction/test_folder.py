@@ -54,7 +54,7 @@ OTHER_FILES = TABLES | {"results.jsonl", "results.lock", "results.lock.txt"}
 
 
 def test_an_image_that_was_moved_meanwhile_is_named_and_the_others_are_predicted(angiograms, tmp_path):
-    images = find_images([angiograms], tmp_path / "out")
+    images = find_images([shutil.copytree(angiograms, tmp_path / "in")], tmp_path / "out")
 
     def moved(levels):
         images[1].file.rename(tmp_path / "moved.png")  # after it was read
