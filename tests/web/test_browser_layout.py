@@ -133,3 +133,15 @@ def test_axe_finds_no_violation(web, chromium, faults, server, tmp_path, languag
     found = {v["id"]: [node["html"] for node in v["nodes"]] for group in violations for v in group}
     assert found == {}
     assert [fault for fault in faults if "400 (Bad Request)" not in fault] == []
+
+
+def test_the_picture_never_covers_the_table_of_all_images(chromium, server, tmp_path):
+    page = chromium.new_page()
+    page.set_viewport_size({"width": 1280, "height": 860})
+    page.goto(server)
+    upload(page, tmp_path, ["1-1.png", "2-1.png"])
+    page.wait_for_selector("#summary")
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    picture, table = (page.locator(name).bounding_box() for name in ("#canvas", "#summary"))
+    assert page.evaluate("window.scrollY") > 100
+    assert picture["y"] + picture["height"] <= table["y"]
