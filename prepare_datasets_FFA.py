@@ -22,14 +22,14 @@ def main() -> None:
         "--synthetic",
         type=int,
         metavar="N",
-        help="before that, write N synthetic angiograms with exact truth into the folder",
+        help="first write N (at least 6) synthetic angiograms with exact truth into the folder",
     )
     parser.add_argument(
         "--corrected",
         type=Path,
         metavar="DIR",
-        help="before that, copy into the folder the images whose LabelMe files in DIR, an output folder of "
-        "run_prediction.py, were corrected, with these files",
+        help="first copy into the folder each image whose LabelMe file was corrected, and that file; DIR is "
+        "an output folder of run_prediction.py",
     )
     arguments = parser.parse_args()
     overrides = list(arguments.overrides)

@@ -64,9 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fovea",
         metavar="ROW,COL|FILE.csv",
-        help="position of the fovea in pixels of the file: of a single image, or of each image in a CSV file "
-        "with the columns image,row,column, where image is a name or path; adds quadrants and ETDRS rings to "
-        "the table",
+        help="position of the fovea in pixels of the file, row (downwards) and column (to the right) from 0: "
+        "of a single image, or of each image in a CSV file with the columns image,row,column, where image is "
+        "a name or path; adds quadrants and ETDRS rings to the table",
     )
     parser.add_argument(
         "--dicom",

@@ -27,7 +27,7 @@ from lib.prediction.image_file import Prediction, predict_file
 from lib.prediction.measurements_table import provenance
 from lib.runtime.errors import UserError
 from web.models import Result
-from web.start import check_one_network, migrate_database, model_file
+from web.start import check_one_network, migrate_database, model_file, starting_lock
 
 INTERRUPTED = gettext_noop("The analysis was interrupted; send the image again.")
 FAILED = gettext_noop("The analysis failed; see the server's log.")
@@ -87,12 +87,12 @@ def start_analysis() -> None:
         UserError: there is no ONNX file, it cannot be read, or another network serves the folder.
     """
     migrate_database()
-    delete_all_if_unused()
     web = apps.get_app_config("web")
     web.network = read_onnx_network(model_file(settings.MODEL), engine=settings.ENGINE)
-    check_one_network(web.network, web.serving)
-    web.serving.acquire()
-    check_one_network(web.network, web.serving)  # again: another server may have started before `acquire`
+    with starting_lock():
+        delete_all_if_unused()
+        check_one_network(web.network, web.serving)
+        web.serving.acquire()
     fail_interrupted()
     web.analysis = AnalysisThread()
     web.analysis.start()
@@ -109,7 +109,8 @@ def stop_analysis() -> None:
         web.analysis = None
     web.decoder.end()
     web.serving.release()
-    delete_all_if_unused()
+    with starting_lock():
+        delete_all_if_unused()
 
 
 def delete_all_if_unused() -> None:

@@ -20,7 +20,7 @@ from lib.networks.network_choice import SHIPPED_NETWORK, described_shipped_netwo
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from web import gunicorn_settings
-from web.start import check_one_network, migrate_database, model_file
+from web.start import check_one_network, migrate_database, model_file, starting_lock
 
 
 class Server(BaseApplication):
@@ -91,7 +91,8 @@ def _stop_at_once(number: int, frame: object) -> None:
 
 def _described(file: Path) -> str:
     network = read_onnx_network(file, engine=settings.ENGINE)
-    check_one_network(network, apps.get_app_config("web").serving)
+    with starting_lock():
+        check_one_network(network, apps.get_app_config("web").serving)
     return f"{network.name} ({network.architecture}), threshold {network.threshold:g}"
 
 

@@ -17,9 +17,14 @@ from lib.runtime.paths import PROJECT
 from web.shared_lock import SharedLock
 
 
+def starting_lock() -> FileLock:
+    """A lock that makes processes of one folder that start or end together wait for each other."""
+    return FileLock(settings.FOLDER / "starting")
+
+
 def migrate_database() -> None:
-    """Create or update the tables; a lock makes processes that start together wait for each other."""
-    with FileLock(settings.FOLDER / "starting"):
+    """Create or update the tables."""
+    with starting_lock():
         call_command("migrate", verbosity=0)
 
 
@@ -44,7 +49,8 @@ def model_file(given: str) -> Path:
 def check_one_network(network: TrainedNetwork, serving: SharedLock) -> None:
     """Keep in the folder which network serves it; if a process serves it already, compare.
 
-    All processes that serve a folder take images from one queue, so that each must give the same results.
+    All processes that serve a folder take images from one queue, so that each must give the same results. The
+    caller holds the `starting_lock`.
 
     Raises:
         UserError: a process serves the folder with another network.

@@ -173,17 +173,21 @@ def settings_not_used(experiment: Experiment, file: Path, overrides: Sequence[st
     """A warning, if a configuration file has other settings of the prediction than its experiment.
 
     A prediction uses those that are stored with the experiment, and `overrides`; a test uses those of the
-    file. Empty if they are equal, or if the file names another experiment.
+    file. Empty if they are equal, if `overrides` gives them, or if the file names another experiment.
     """
-    if experiment_named(file, overrides, None) != experiment:
+    names = [override for override in overrides if override.lstrip().startswith("experiment name.")]
+    given = read_configuration(file, names)
+    if Experiment.of(given) != experiment:
         return ""
-    given = read_configuration(file)
-    stored = read_configuration(experiment.configuration, overrides)
+    stored = read_configuration(experiment.configuration)
+    overridden = {override.partition("=")[0].strip() for override in overrides}
     keys = [("testing settings", key) for key in given.texts["testing settings"] if key not in SCORE_KEYS]
     differences = {
         f"{section}.{key}={given.texts[section][key]}": stored.texts[section][key]
         for section, key in [*keys, ("preparation", "info_banner")]
-        if given.texts[section][key] != stored.texts[section][key]
+        if f"{section}.{key}" not in overridden
+        and getattr(getattr(given, section.replace(" ", "_")), key)
+        != getattr(getattr(stored, section.replace(" ", "_")), key)
     }
     if not differences:
         return ""

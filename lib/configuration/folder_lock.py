@@ -28,7 +28,7 @@ def training_lock(experiment: Experiment) -> Iterator[None]:
 @contextmanager
 def results_lock(results: Path) -> Iterator[None]:
     """Keep other tests out of a folder of results; as `folder_lock`."""
-    with folder_lock(results, "testing.lock", "another test writes into it", "wait for it or end it"):
+    with folder_lock(results, "testing.lock", "a test writes into it", "wait for it or end it"):
         yield
 
 

@@ -131,8 +131,8 @@ def is_test_of(file: Path, configuration: Configuration, epochs: int) -> bool:
         and context.get(SETTINGS) == f"SHA-256 {configuration.score_sha256}"
         and str(context.get(EPOCHS)).split()[0] == str(epochs)
         and (here is None or context.get(IMAGES, here) == here)
-        # Earlier versions did not set these probabilities to 0.
-        and (OUTSIDE in context or not configuration.training_settings.loss_in_FOV)
+        # Earlier versions did not set these probabilities to 0; without the images, no test can.
+        and (here is None or OUTSIDE in context or not configuration.training_settings.loss_in_FOV)
     )
 
 

@@ -137,8 +137,8 @@ def _scored(
     """Predict, score and draw the test images; `context` says which network it is.
 
     `adapted` are the settings of the prediction; those of `configuration` are for scores and figures.
-    With `only_inside`, probabilities outside the field of view are set to 0, as run_prediction.py does: a
-    network whose loss ignored these pixels predicts anything there.
+    With `only_inside`, probabilities outside the field of view are set to 0, as run_prediction.py does: the
+    probabilities of a network whose loss ignored these pixels have no meaning there.
     """
     settings = configuration.testing_settings
     results = Experiment(configuration.results_folder, configuration.experiment_name.name)

@@ -169,7 +169,7 @@ def _refuse_settings_without_effect(
         if (current := _current_key(key, values.partition("|")[0])) in given:
             raise UserError(
                 f"{file}: [settings] or --set {current}: the plan varies this key (= {values}), so the "
-                "setting would have no effect; change [vary] in a copy of the plan"
+                "setting would have no effect; remove it, or change [vary] in a copy of the plan"
             )
     own = {"experiment name.name": "choose another [experiments] name"}
     if has_folds:
@@ -318,11 +318,12 @@ def _in_fold(configuration: Configuration, name: str, fold: Folds, without_vary:
 
 def _digest(texts: Texts, without: Sequence[str] = ("fold",)) -> str:
     """Eight hexadecimal digits that differ if the prepared images, or how they are prepared, differ."""
+    texts = {"preparation": {}, "data paths": {}} | dict(texts)  # the base of a plan may lack them
     one_line = {
         section: {k: " ".join(v.splitlines()).strip() for k, v in texts[section].items()} for section in texts
     }
     preparation = {k: v for k, v in one_line["preparation"].items() if k not in without}
-    paths = {key: one_line["data paths"][key] for key in ("path_images", "path_negatives")}
+    paths = {key: one_line["data paths"].get(key, "") for key in ("path_images", "path_negatives")}
     text = json.dumps([preparation, paths], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

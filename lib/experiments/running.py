@@ -151,9 +151,9 @@ def _is_tested_without_data(run: Run) -> bool:
 def _refuse_other_preparation(record: Path, settings: Mapping[str, str]) -> None:
     """Refuse a prepared fold whose record has other settings, or another content, than `settings`."""
     stored = read_json(record, f"delete {record.parent}: it is prepared again")
-    if CONTENT not in settings:  # the images were removed since
-        stored.pop(CONTENT, None)
-    keys = sorted((settings.keys() | stored.keys()) - ({SPLIT_CONTENT} - stored.keys()))
+    # Images, or the given split, were removed since; or the record is of an earlier version.
+    unknown = {CONTENT} - settings.keys() | {SPLIT_CONTENT} - (settings.keys() & stored.keys())
+    keys = sorted((settings.keys() | stored.keys()) - unknown)
     raise_all(
         [
             f"{key} = {settings.get(key, 'default')}, prepared with {stored.get(key, 'default')}"
@@ -176,7 +176,8 @@ def _settings_of_preparation(plan: Plan, configuration: Configuration) -> dict[s
         for item in dataclasses.fields(Preparation)
         if item.name != "fold" and texts[item.name] != item.metadata["absent"]
     }
-    if split_file := configuration.preparation.split_file:
+    split_file = configuration.preparation.split_file
+    if split_file and split_file.is_file():
         settings[SPLIT_CONTENT] = file_sha256(split_file)
     with suppress(UserError):  # a folder of images was removed
         files = _source_files(plan, configuration)

@@ -59,7 +59,7 @@ def refuse_outdated_export(file: Path, network: TrainedNetwork, experiment: Expe
     if weights.is_file() and file_sha256(weights) != network.weights_sha256:
         raise UserError(
             f"{file}: exported from other weights than {weights.name}: the training has gone on since; "
-            f"export again: python run_export.py {experiment.name}"
+            f"export {experiment.name} again with run_export.py and the same --config and --set"
         )
 
 

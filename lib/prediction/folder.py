@@ -92,7 +92,8 @@ def predict_images(
                     print_differences(image.file, outcome.measurements)
                     if outcome.image_sha256 in network.seen_images_sha256:
                         tqdm.write(
-                            f"{image.file}: it trained this network; expect worse results on other images"
+                            f"{image.file}: this image was used to train the network; results on new "
+                            "images are worse"
                         )
                     if outcome.dicom_fault:
                         failures.setdefault(image, outcome.dicom_fault)

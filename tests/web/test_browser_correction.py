@@ -16,7 +16,7 @@ DIAGONAL = [(30, 30), (220, 220)]
 
 @pytest.fixture
 def page(chromium, server, tmp_path):
-    """The page with two images; the first is shown, and a wide brush is in the hand."""
+    """The page with two images; the first is shown, and a wide brush is chosen."""
     page = chromium.new_page()
     page.goto(server)
     upload(page, tmp_path, ["1-1.png", "2-1.png"])
@@ -109,14 +109,18 @@ def test_leaving_while_a_file_is_sent_asks(page, tmp_path):
     assert dialogs == ["beforeunload"]
 
 
-def test_a_correction_whose_answer_was_lost_is_not_taken_for_that_of_another_tab(page):
+@pytest.mark.parametrize("by_a_proxy", [False, True])
+def test_a_correction_whose_answer_was_lost_is_not_taken_for_that_of_another_tab(page, by_a_proxy):
     def without_answer(route):
         route.fetch()
-        route.abort()
+        if by_a_proxy:
+            route.fulfill(status=502)
+        else:
+            route.abort()
 
     page.route(CORRECTION, without_answer, times=1)
     paint(page, DIAGONAL, 256)
-    page.wait_for_selector("#correction-fault:has-text('cannot be reached')")
+    page.wait_for_selector("#correction-fault:not(:empty)")
     paint(page, [(220, 30), (30, 220)], 256)
     page.wait_for_selector("#correction-fault:empty", state="attached")
     corrected = area(page)

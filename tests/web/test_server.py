@@ -156,6 +156,22 @@ def test_a_second_server_with_another_network_is_refused(onnx_file, tmp_path):
             server.terminate()
 
 
+def test_workers_that_start_together_serve_one_folder(onnx_file, tmp_path):
+    _, port = command_and_port(onnx_file)
+    command = [sys.executable, "-m", "gunicorn", "--config", "web/gunicorn_settings.py", "web.wsgi"]
+    command += ["--workers", "4", "--bind", f"127.0.0.1:{port}", "--env", f"CNP_WEB_MODEL={onnx_file}"]
+    log = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with started(command, tmp_path / "web", **log) as server:
+        try:
+            wait_for(lambda: request(port, "GET", "/"), (ConnectionError,))
+            wait_for(lambda: len((tmp_path / "web" / "serving_network.json").read_text()))
+            time.sleep(3)  # all workers have started
+            assert server.poll() is None
+        finally:
+            server.terminate()
+        assert "another network" not in server.communicate(timeout=30)[1] and server.returncode == 0
+
+
 def wait_for(result, errors=()):
     """Call `result` until it returns a true value; return this value."""
     for _ in range(200):

@@ -92,7 +92,7 @@ export class Correction {
     try {
       await this.send(this.#unanswered.pixels);
     } catch (error) {
-      if (error.status) this.#unanswered = null;
+      if (error.status && error.status < 500) this.#unanswered = null; // a proxy may have lost the answer
       throw error;
     }
     this.#savedVersion = this.#unanswered.version;

@@ -121,7 +121,7 @@ async function restore() {
 }
 
 function adopt(image, result) {
-  image.deadline = performance.now() + 1000 * result.secondsLeft; // the clock of this computer may be wrong
+  image.deadline = Date.now() + 1000 * result.secondsLeft; // the clock of this computer may be wrong
   if (result.state === "failed") {
     Object.assign(image, result);
     return fail(image, result.message);
@@ -288,8 +288,7 @@ function showFields() {
   at("banner").textContent = selected.banner ? fill(messages.banner, { banner: selected.banner }) : "";
   const { doubts } = selected;
   at("doubts").textContent = doubts ? fill(messages.doubts, { doubts }) : "";
-  const deletedAt = new Date(Date.now() + selected.deadline - performance.now());
-  const time = deletedAt.toLocaleTimeString(LANGUAGE, { timeStyle: "short" });
+  const time = new Date(selected.deadline).toLocaleTimeString(LANGUAGE, { timeStyle: "short" });
   at("kept").textContent = fill(messages.keptUntil, { time });
   showFieldFaults();
 }
@@ -466,7 +465,7 @@ function forget(image) {
 const isNotSent = ({ state, correction }) => state === "sending" || (correction && !correction.isSaved);
 
 function forgetExpired() {
-  const expired = list.all().filter(({ deadline }) => deadline < performance.now());
+  const expired = list.all().filter(({ deadline }) => deadline < Date.now());
   if (!expired.length) return;
   for (const image of expired) forget(image);
   showFault(expired.map(({ fileName: name }) => fill(messages.expired, { name })).join(" "));

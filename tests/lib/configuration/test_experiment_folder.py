@@ -50,6 +50,12 @@ def test_settings_that_were_edited_after_the_training_and_are_not_used_are_named
         '--set "testing settings.window=whole"'
     )
     assert settings_not_used(experiment, edited, ["testing settings.window=whole"]) == ""
+    assert settings_not_used(experiment, edited, ["testing settings.window=tiles"]) == ""
+    folder = experiment.folder.parent
+    unnamed = [line for line in text.splitlines() if not line.startswith("name = ")]
+    edited.write_text("\n".join(unnamed).replace("logit_shift = 0", "logit_shift = 0.0"))
+    names = [f"experiment name.path_experiments={folder}", f"experiment name.name={experiment.name}"]
+    assert settings_not_used(experiment, edited, names) == ""
     assert settings_not_used(Experiment(experiment.folder, "other"), experiment.configuration, []) == ""
 
 

@@ -157,6 +157,8 @@ def test_scores_of_other_images_are_not_those_of_a_run(prepared, tested, tmp_pat
     del content["context"]["outside the field of view"]  # earlier versions did not set it to 0
     file.write_text(json.dumps(content))
     assert not is_test_of(file, ignoring, epochs)
+    deleted = dataclasses.replace(ignoring.data_paths, path_test=tmp_path / "deleted")
+    assert is_test_of(file, dataclasses.replace(ignoring, data_paths=deleted), epochs)
 
 
 def test_scores_of_an_earlier_version_are_read_and_have_no_measures(tmp_path, evaluation):

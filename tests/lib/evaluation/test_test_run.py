@@ -242,7 +242,7 @@ def test_a_second_test_of_the_same_images_is_refused(prepared, tested):
     scores = experiment.performances.read_bytes()
     with (
         results_lock(experiment.folder),
-        pytest.raises(UserError, match=r"tested: another test writes into it \(process \d+ on .*\); wait"),
+        pytest.raises(UserError, match=r"tested: a test writes into it \(process \d+ on .*\); wait"),
     ):
         run_test(configuration)
     assert experiment.performances.read_bytes() == scores

@@ -232,14 +232,17 @@ def test_a_fold_of_a_given_split_is_refused_if_the_split_has_changed(prepared, t
     split = tmp_path / "folds.json"
     images = f"data paths.path_images={prepared / 'angiograms'}"
 
-    def fail(first):
+    def fail(first, *, removed=False):
         folds = [names[:first], names[first : first + 2], names[first + 2 :]]
         split.write_text(json.dumps({"source": "here", "folds": folds}))
+        if removed:
+            split.unlink()
         plan = read_plan(file, [images, f"preparation.split_file={split}"])
         return running.carry_out(plan, plan.runs[0])
 
     assert "split.json: no such file; expected [training settings] initial_weights" in fail(2)
     assert "content of split_file = " in fail(1)
+    assert "split.json: no such file; expected [training settings] initial_weights" in fail(1, removed=True)
     record = next(tmp_path.rglob("prepared_with.json"))
     stored = json.loads(record.read_text())
     del stored["[preparation] content of split_file"]

@@ -182,7 +182,9 @@ def test_the_export_of_an_earlier_epoch_is_refused(members, tmp_path):
     assert choice.read().name == experiment.name
     weights = experiment.weights("best")
     weights.write_bytes(weights.read_bytes() + b"1")  # as if the training had gone on
-    with pytest.raises(UserError, match=r"the training has gone on since; export again: .*run_export\.py"):
+    with pytest.raises(
+        UserError, match=r"the training has gone on since; export .* again with run_export\.py"
+    ):
         choice.read()
     assert NetworkChoice("onnx", experiment.onnx, (), ()).read().name == experiment.name
 

@@ -400,4 +400,4 @@ def test_an_image_that_trained_the_network_is_named(angiograms, tmp_path, capsys
     image, *_ = find_images([angiograms], tmp_path)
     seen = dataclasses.replace(network(), seen_images_sha256=frozenset([file_sha256(image.file)]))
     predict_images(seen, find_images([angiograms], tmp_path), tmp_path, {})
-    assert capsys.readouterr().out.count("it trained this network") == 1
+    assert capsys.readouterr().out.count("this image was used to train the network") == 1

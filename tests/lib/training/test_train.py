@@ -202,7 +202,7 @@ def test_fresh_is_refused_while_a_test_writes_its_results(prepared, results):
     experiment = Experiment.of(configuration)
     with (
         results_lock(experiment.folder / results),
-        pytest.raises(UserError, match=r"another test writes into it \(process"),
+        pytest.raises(UserError, match=r"a test writes into it \(process"),
     ):
         train(configuration, fresh=True)
 
