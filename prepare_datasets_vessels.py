@@ -33,7 +33,8 @@ def main() -> None:
         overrides.append(f"data paths.path_images={arguments.images.resolve()}")
     if arguments.split:
         file = vessels.named_split(arguments.set, arguments.split)
-        overrides.append(f"preparation.split_file={file}")
+        arguments.overrides.append(f"preparation.split_file={file}")  # also for the next command
+        overrides.append(arguments.overrides[-1])
     configuration = read_configuration(arguments.config, overrides)
     split = vessels.prepare(configuration, arguments.set)
 

@@ -353,8 +353,11 @@ def _read_by_simple_itk(path: Path) -> np.ndarray:
     if header.get("WindowCenter") is not None:
         centre, width = (np.atleast_1d(header[n].value)[0] for n in ("WindowCenter", "WindowWidth"))
         levels = ((levels - (float(centre) - 0.5)) / (float(width) - 1) + 0.5).clip(0, 1)
-    if rescaled.dtype == np.uint8 and header.BitsStored == 8 and header.get("WindowCenter") is None:
-        return rescaled
+    if rescaled.dtype == np.uint8 and header.BitsStored == 8:
+        if header.get("WindowCenter") is None:
+            return rescaled
+        levels = np.rint(255 * levels).astype(np.uint8)
+        return ~levels if inverted else levels
     return shown(-levels if inverted else levels)
 
 

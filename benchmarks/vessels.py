@@ -58,14 +58,15 @@ def figures_of(experiment: Experiment) -> list[dict]:
     given = configuration.preparation.split_file
     if given is None:
         raise UserError(f"{experiment.folder}: [preparation] split_file is empty; expected that of vessels")
-    trained_on, _ = data_set_and_split(given.stem)
+    own = read_json(experiment.split, "train again")["how"].partition(".json")[0]  # "STARE_15_5.json: ..."
+    trained_on, _ = data_set_and_split(own)
     about = {
         "trained_on": trained_on,
         "network": configuration.model.architecture,
         "configuration": configuration.experiment_name.name,
         "training_minutes": round(sum(row["seconds"] for row in experiment.history()) / 60, 1) or None,
     }
-    figures = figures_in(experiment.folder, given.stem, about)
+    figures = figures_in(experiment.folder, own, about)
     for results in sorted(experiment.folder.glob("on_*/")):
         tested = experiment.folder / (results / TESTED_FOLDER).read_text(encoding="utf-8").strip()
         how = read_json(tested / SPLIT, "prepare the data again")["how"]  # "STARE_all.json: ..."

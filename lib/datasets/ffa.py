@@ -19,7 +19,14 @@ from tqdm import tqdm
 from lib.configuration.banner import Banner
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import SPLIT, Preparation
-from lib.datasets.packing import CheckedImage, checked_image, duplicates, pack, read_mask_of
+from lib.datasets.packing import (
+    CheckedImage,
+    checked_image,
+    duplicates,
+    pack,
+    read_field_of_view_of,
+    read_mask_of,
+)
 from lib.datasets.patient_split import comparable_name, differently_written, patient_of
 from lib.datasets.prepared_hdf5 import PreparedImage
 from lib.datasets.split_file import Member, Split
@@ -79,11 +86,25 @@ def prepare(configuration: Configuration) -> tuple[Split, dict[str, Banner]]:
         files = (f for f in folder.iterdir() if f.is_file() and f.suffix.lower() != ".json")
         if line := passed_over(files):
             print(f"{folder}: {line}")
+        for line in _images_in_subfolders(folder):
+            print(line)
     labelled = [image.member.name for image, _ in checked if not image.member.negative]
     for line in differently_written(labelled, configuration.preparation.patient_pattern):
         print(line)
     split = pack(configuration, [image for image, _ in checked])
     return split, {image.member.name: banner for image, banner in checked if banner}
+
+
+def _images_in_subfolders(folder: Path) -> list[str]:
+    """One line for each subfolder with images, which are not read; those of masks are."""
+    read = ("masks", "field_of_view")
+    subfolders = sorted(f for f in folder.iterdir() if f.is_dir() and f.name not in read)
+    numbers = {subfolder: sum(map(is_image_file, _files(subfolder))) for subfolder in subfolders}
+    return [
+        f"{subfolder}: {number} image{'s' * (number != 1)} not read, because it is a subfolder"
+        for subfolder, number in numbers.items()
+        if number
+    ]
 
 
 def find_angiograms(folder: Path, *, negative: bool = False) -> tuple[list[Angiogram], list[str]]:
@@ -216,7 +237,9 @@ def _check_folders(configuration: Configuration) -> list[tuple[CheckedImage, Ban
         try:
             checked.append(_check(angiogram, configuration.preparation))
         except UserError as error:
-            faults.append(str(error))
+            files = (angiogram.image, angiogram.truth, angiogram.field_of_view)
+            is_named = any(file and file.name in str(error) for file in files)
+            faults.append(str(error) if is_named else f"{angiogram.image}: {error}")
     images = [image for image, _ in checked]
     faults += duplicates(images) + _labelled_negatives([image.member for image in images])
     faults += _missed_banners(checked)
@@ -318,7 +341,7 @@ def read_angiogram(
         image, truth = grey_if_equal(banner.cut(image)), banner.cut(truth)
         auxiliary = None if auxiliary is None else banner.cut(auxiliary)
     if field_of_view is None and angiogram.field_of_view:
-        field_of_view = read_mask_of(shape, angiogram.field_of_view)
+        field_of_view = read_field_of_view_of(shape, angiogram.field_of_view)
         field_of_view = banner.cut(field_of_view) if banner else field_of_view
     elif field_of_view is None:
         field_of_view = detect_field_of_view(image, angiogram.image)

@@ -123,6 +123,8 @@ def pack(configuration: Configuration, images: Sequence[CheckedImage]) -> Split:
     split, how = choose_split(configuration, [image.member for image in images])
     # `path_test` is a folder that was prepared before, for tests; nothing in it is replaced.
     paths = replace(configuration.data_paths, path_test=None)
+    if left_out := len(images) - sum(map(len, split.values())):
+        print(f"{left_out} image{'s' * (left_out != 1)} without truth left out")
     for line in (*_near_copies(images, split), *_replaced_split(configuration, split)):
         print(f"warning: {line}")
     by_name = {image.member.name: image for image in images}
@@ -229,6 +231,14 @@ def read_mask_of(shape: tuple[int, ...], file: Path) -> np.ndarray:
             f"{shape[1]}x{shape[0]}: expected the same size"
         )
     return mask
+
+
+def read_field_of_view_of(shape: tuple[int, ...], file: Path) -> np.ndarray:
+    """`read_mask_of`; an empty mask is refused too."""
+    field_of_view = read_mask_of(shape, file)
+    if not field_of_view.any():
+        raise UserError(f"{file}: is empty; expected white inside the field of view")
+    return field_of_view
 
 
 def _files(files: tuple[Path, Path, Path], members: Sequence[Member]) -> tuple[Path, Path | None, Path]:

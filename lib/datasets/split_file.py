@@ -156,6 +156,8 @@ def _read_parts(file: Path, fold: Folds | None) -> tuple[NamedParts, str]:
             ]
             for part in PARTS
         }
+        if not all(isinstance(name, str) for named in parts.values() for name, _ in named):
+            raise TypeError("a name is not text")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{file}: not a split ({type(error).__name__}: {error}); expected JSON with "

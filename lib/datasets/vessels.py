@@ -1,6 +1,7 @@
 """Prepare the data sets of `vessel_sets.py`: fundus photographs with vessels as truth."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.configuration.reading import Configuration
-from lib.datasets.packing import checked_image, duplicates, pack, read_mask_of
+from lib.datasets.packing import checked_image, duplicates, pack, read_field_of_view_of, read_mask_of
 from lib.datasets.prepared_hdf5 import PreparedImage
 from lib.datasets.split_file import Split
 from lib.datasets.vessel_sets import VESSEL_SETS
@@ -77,7 +78,7 @@ def _refuse_settings_of_angiograms(configuration: Configuration) -> None:
 
 
 def find_photographs(folder: Path, set_name: str) -> tuple[list[Photograph], list[str]]:
-    """The files of each image, and one line for each truth or second observer that is missing.
+    """The files of each image, and one line for each file of an image that is missing or occurs twice.
 
     More than one set numbers its patients from 1: a patient id starts with the name of the set.
 
@@ -104,13 +105,15 @@ def find_photographs(folder: Path, set_name: str) -> tuple[list[Photograph], lis
                 f"{files.truth.format(name=p.name, patient=p.patient.split()[-1])}.*"
                 for p in without
             ]
-        without_second = [p for p in found if p.second_observer is None]
-        if without_second != found:
-            faults += [
-                f"{p.image.relative_to(folder)}: no second observer, though others have one"
-                for p in without_second
-            ]
+        for missing, title in (("second_observer", "second observer"), ("field_of_view", "field of view")):
+            without = [p for p in found if getattr(p, missing) is None]
+            if without != found:
+                faults += [
+                    f"{p.image.relative_to(folder)}: no {title}, though others have one" for p in without
+                ]
         photographs += found
+    numbers = Counter(photograph.name for photograph in photographs)
+    faults += [f"two images are named {name}" for name, number in numbers.items() if number > 1]
     return photographs, faults
 
 
@@ -133,15 +136,17 @@ def read_photograph(photograph: Photograph) -> PreparedImage:
     """Read image, masks and field of view, which is detected if it has no file.
 
     Raises:
-        UserError: a file cannot be read, or masks have another size than the image.
+        UserError: a file cannot be read, masks have another size than the image, or that of the field of view
+            is empty.
     """
     original = read_image(photograph.image)
 
     def mask(file: Path | None) -> np.ndarray | None:
         return None if file is None else read_mask_of(original.shape, file)
 
-    field_of_view = mask(photograph.field_of_view)
-    if field_of_view is None:
+    if photograph.field_of_view:
+        field_of_view = read_field_of_view_of(original.shape, photograph.field_of_view)
+    else:
         field_of_view = detect_field_of_view(original, photograph.image)
     truth, second_observer = mask(photograph.truth), mask(photograph.second_observer)
     return PreparedImage(photograph.name, photograph.patient, original, truth, field_of_view, second_observer)

@@ -22,6 +22,8 @@ from lib.figures.style import (
     INK,
     NETWORKS,
     VERMILION,
+    drawable,
+    font_families,
     legend_right,
     new_figure,
     save_figure,
@@ -185,7 +187,8 @@ def bland_altman(file: Path, variants: Sequence[Variant], formats: Sequence[str]
         pixels = (tn + fp + fn + tp) / 100
         _draw_agreement(axes, variant.name, (tp + fp) / pixels, (tp + fn) / pixels)
     structure = variants[0].runs[0].configuration.data_attributes.structure
-    figure.supxlabel(f"Mean of predicted and true {structure} area, % of the field of view", size=10)
+    label = drawable(f"Mean of predicted and true {structure} area, % of the field of view")
+    figure.supxlabel(label, size=10, fontfamily=font_families())
     for axes in grid[:, 0]:
         axes.set_ylabel("Predicted − true, % points", size=10)
     figure.tight_layout()

@@ -11,6 +11,7 @@ from lib.figures.style import (
     FAINT,
     INK,
     VERMILION,
+    draw_legend,
     legend_inside,
     mark_operating_point,
     new_figure,
@@ -108,6 +109,6 @@ def bar_chart(
     axes.set_xticks(range(len(scores)), scores)
     axes.set(ylim=(0, 1.12), yticks=np.linspace(0, 1, 6), ylabel="Value", xlabel="Score")
     title_and_subtitle(axes, "Scores of the networks", subtitle)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3, frameon=False, fontsize=9)
+    draw_legend(axes, 9, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3, frameon=False)
     figure.set_layout_engine("tight")
     save_figure(figure, file, formats=formats)

@@ -14,6 +14,7 @@ from lib.figures.style import (
     INK,
     SKY,
     YELLOW,
+    draw_legend,
     drawable,
     font_families,
     new_figure,
@@ -85,7 +86,7 @@ def contact_sheet(
         Line2D([], [], color=YELLOW, linewidth=3, label=structure),
         Line2D([], [], color=SKY, linewidth=3, label="field of view (FOV)"),
     ]
-    figure.legend(handles=handles, loc="upper right", ncols=2, frameon=False, fontsize=11)
+    draw_legend(figure, 11, handles=handles, loc="upper right", ncols=2, frameon=False)
     save_with_canvas(figure, canvas, file)
 
 

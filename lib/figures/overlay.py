@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lib.figures.mosaics import to_rgb
-from lib.figures.style import pixel_axes, save_with_canvas, shortened, write
+from lib.figures.style import draw_legend, pixel_axes, save_with_canvas, shortened, write
 from lib.images.masks import without_small_areas
 from lib.images.outlines import draw_outlines
 
@@ -77,7 +77,7 @@ def overlay(
         handles.append(Patch(facecolor=fill, edgecolor=_hexadecimal(rgb), label=title))
     border = _hexadecimal(BORDER_COLOUR)
     handles.append(Line2D([], [], color=border, linewidth=1.5, label="field of view"))
-    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=10)
+    draw_legend(figure, 10, handles=handles, loc="lower center", ncols=4, frameon=False)
     save_with_canvas(figure, canvas, file)
 
 

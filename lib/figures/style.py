@@ -15,6 +15,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.legend import Legend
 
 from lib.images.png import COMPRESSION, write_png
 from lib.runtime.atomic_files import written_atomically
@@ -109,13 +110,23 @@ def title_and_subtitle(axes: Axes, title: str, subtitle: str) -> None:
     )
 
 
+def draw_legend(owner: Axes | Figure, size: float, **options: Any) -> Legend:
+    """Draw a legend, without math mode, in fonts that have its characters."""
+    legend = owner.legend(prop={"family": font_families(), "size": size}, **options)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+        text.set_text("\n".join(map(drawable, text.get_text().split("\n"))))
+    return legend
+
+
 def legend_right(axes: Axes, title: str) -> None:
     """Put the legend to the right of the axes."""
-    legend = axes.legend(
+    legend = draw_legend(
+        axes,
+        9,
         loc="upper left",
         bbox_to_anchor=(1.02, 1.02),
         frameon=False,
-        fontsize=9,
         labelcolor=INK,
         title=title,
         title_fontproperties={"size": 9, "weight": "bold"},
@@ -127,14 +138,14 @@ def legend_below(axes: Axes) -> None:
     """Put the legend below the axes, where it hides no curve."""
     if not axes.get_legend_handles_labels()[0]:
         return
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.1), fontsize=8.5, frameon=False, labelcolor=INK)
+    draw_legend(axes, 8.5, loc="upper left", bbox_to_anchor=(-0.02, -0.1), frameon=False, labelcolor=INK)
 
 
 def legend_inside(axes: Axes) -> bool:
     """Add a legend if there are labels; returns whether there are."""
     has_labels = bool(axes.get_legend_handles_labels()[0])
     if has_labels:
-        axes.legend(loc="best", fontsize=8.5, framealpha=0.9, edgecolor="none", labelcolor=INK)
+        draw_legend(axes, 8.5, loc="best", framealpha=0.9, edgecolor="none", labelcolor=INK)
     return has_labels
 
 

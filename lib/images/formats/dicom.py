@@ -213,11 +213,20 @@ def _as_displayed(array: np.ndarray, dataset: Dataset) -> np.ndarray:
         for name in {"WindowCenter", "WindowWidth"} & set(dataset.dir()):
             delattr(dataset, name)
     array = pixels.apply_voi_lut(pixels.apply_modality_lut(array, dataset), dataset)
+    if array.dtype.kind == "f" and _has_unsigned_bytes(dataset):  # a window gives 0 to 2**BitsStored - 1
+        array = np.rint(array).astype(np.uint8)
     if array.dtype == np.uint8 and dataset.BitsStored < 8:  # as other formats with fewer bits
         array = array * np.uint8(255 // (2**dataset.BitsStored - 1))
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         return ~array if array.dtype.kind in "iu" else -array
     return array
+
+
+def _has_unsigned_bytes(dataset: Dataset) -> bool:
+    """Whether the grey levels before a window are the stored ones, of at most 8 bits without a sign."""
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    is_rescaled = float(1 if slope in (None, "") else slope) != 1 or float(intercept or 0) != 0
+    return dataset.BitsStored <= 8 and dataset.PixelRepresentation == 0 and not is_rescaled
 
 
 def _has_window(dataset: Dataset) -> bool:

@@ -299,6 +299,22 @@ def test_faults_in_the_folders_of_masks_are_listed(folder):
     assert "0-1 _020: two truths" in message
     assert "field_of_view/ghost.png: no image of that name" in message
     assert "Thumbs" not in message
+    (images / "masks" / "0-1 _020.png").unlink()
+    (images / "field_of_view" / "ghost.png").unlink()
+    Image.new("L", (60, 60)).save(images / "field_of_view" / "1-1 _020.png")
+    assert "1-1 _020.png: is empty; expected white inside the field of view" in faults(folder)
+
+
+def test_an_image_smaller_than_the_banner_is_named(folder):
+    message = faults(folder, "preparation.info_banner=bottom:60")
+    for patient in range(5):
+        assert f"{patient}-1 _020.png: info_banner = bottom:60 leaves nothing of an image of 60x60" in message
+
+
+def test_images_in_subfolders_are_named(folder, capsys):
+    add(folder / "angiograms" / "patient 9", "9-1")
+    prepare(tiny_configuration(folder))
+    assert f"{folder / 'angiograms' / 'patient 9'}: 1 image not read" in capsys.readouterr().out
 
 
 def test_an_image_without_a_banner_among_others_with_one_is_named(folder):

@@ -42,7 +42,17 @@ def test_a_given_split_that_does_not_fit_lists_every_fault(tmp_path):
         assert fault in str(error.value)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"parts": 3}', '{"parts": {"train": [1]}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"parts": 3}',
+        '{"parts": {"train": [1]}}',
+        '{"parts": {"train": [{"name": ["a"]}]}}',
+        "[" * 100_000,
+    ],
+)
 def test_other_content_is_refused_with_the_file_name(tmp_path, content):
     file = tmp_path / "split.json"
     file.write_text(content)

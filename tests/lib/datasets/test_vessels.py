@@ -111,7 +111,7 @@ def test_missing_truths_are_listed_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "datasets").exists()
 
 
-def test_folds_of_present_drive_contain_only_images_with_truth(tmp_path):
+def test_folds_of_present_drive_contain_only_images_with_truth(tmp_path, capsys):
     folder = drive(tmp_path)
     for file in (folder / "angiograms" / "test" / "1st_manual").iterdir():
         file.unlink()
@@ -119,12 +119,33 @@ def test_folds_of_present_drive_contain_only_images_with_truth(tmp_path):
     split = prepare(configuration(folder, "DRIVE", *overrides), "DRIVE")
     names = [m.name for part in PARTS for m in split[part]]
     assert sorted(names) == [f"{n}_training" for n in range(21, 41)]
+    assert "20 images without truth left out" in capsys.readouterr().out
     content = json.loads(named_split("DRIVE", "20_20").read_text())
     content["parts"]["train"].append(content["parts"]["test"].pop())
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match="image 20_test of the train part has no truth"):
         prepare(configuration(folder, "DRIVE", f"preparation.split_file={file}"), "DRIVE")
+
+
+def test_an_image_that_occurs_twice_is_a_fault(tmp_path):
+    folder = drive(tmp_path)
+    images = folder / "angiograms" / "training" / "images"
+    Image.open(images / "21_training.tif").save(images / "21_training.jpg")
+    overrides = "preparation.split_file=", "preparation.split_ratio=6:2:2"
+    with pytest.raises(UserError, match="two images are named 21_training"):
+        prepare(configuration(folder, "DRIVE", *overrides), "DRIVE")
+
+
+def test_images_without_field_of_view_are_listed_if_others_have_one(tmp_path):
+    folder = drive(tmp_path)
+    masks = folder / "angiograms" / "test" / "mask"
+    (masks / "02_test_mask.gif").rename(masks / "2_test_mask.gif")
+    with pytest.raises(UserError, match=r"02_test\.tif: no field of view, though others have one"):
+        prepare(configuration(folder, "DRIVE"), "DRIVE")
+    save(masks / "02_test_mask.gif", np.zeros((60, 64), np.uint8))
+    with pytest.raises(UserError, match=r"02_test_mask\.gif: is empty; expected white inside"):
+        prepare(configuration(folder, "DRIVE"), "DRIVE")
 
 
 def test_images_without_second_observer_are_listed_if_others_have_one(tmp_path):
@@ -223,6 +244,15 @@ def test_zones_of_windows_are_no_images_and_endings_may_be_capital(tmp_path):
     save(chase / "Image_01L_2ndHO.png", mask(2))
     (photo,), faults = find_photographs(chase, "CHASE_DB1")
     assert (photo.patient, photo.truth.name, faults) == ("CHASE_DB1 01", "Image_01L_1stHO.png", [])
+
+
+def test_the_next_step_trains_with_the_split_that_was_chosen(tmp_path, monkeypatch, capsys):
+    paths = [f"data paths.path_local={tmp_path}/own", f"data paths.path_images={stare(tmp_path)}/angiograms"]
+    options = [word for path in paths for word in ("--set", path)]
+    monkeypatch.setattr("sys.argv", ["prepare", "STARE", "--split", "10_10", *options])
+    prepare_datasets_vessels.main()
+    *_, last = capsys.readouterr().out.splitlines()
+    assert f"--set preparation.split_file={named_split('STARE', '10_10')}" in last
 
 
 def test_after_split_all_the_next_step_is_a_test_of_another_network(tmp_path, monkeypatch, capsys):

@@ -14,6 +14,7 @@ from lib.figures.dataset_preview import ContactSheetEntry, contact_sheet, prepro
 from lib.figures.mosaics import ImageGrid, labelled_rows, sample_patches
 from lib.figures.overlay import OVERLAY_COLOURS, compare, overlay, paint
 from lib.figures.roc_and_precision_recall import Curve, Point, precision_recall_figure, roc_figure
+from lib.figures.style import legend_inside, new_figure, save_figure
 from lib.runtime.errors import UserError
 
 NETWORK_BLUE, DARKNESS_ORANGE, VALIDATION = (0, 114, 178), (230, 159, 0), (213, 94, 0)
@@ -294,6 +295,19 @@ def test_contact_sheet_outlines_truth_and_field_of_view(tmp_path):
         upper_field = thumbnail[above + round(10 * scale) - 1 :][:3, round(50 * scale)]
         assert count(upper_field, FIELD_SKY, tolerance=90) >= 1
         assert tuple(thumbnail[above + round(40 * scale), round(45 * scale)]) == (70, 70, 70)
+
+
+@pytest.mark.filterwarnings("error")  # Matplotlib warns of characters that a font does not have
+def test_a_legend_has_any_characters(tmp_path):
+    for name, structure in (("chinese", "无灌注区"), ("dollar", "$a$ $b")):
+        contact_sheet(tmp_path / f"{name}.png", {"train": [entry(1)]}, structure)
+    figure = new_figure(3, 3)
+    axes = figure.subplots()
+    axes.plot([0, 1], label="first line\nsecond, 无灌注区")
+    legend_inside(axes)
+    (text,) = axes.get_legend().get_texts()
+    assert text.get_text().startswith("first line\nsecond, ")
+    save_figure(figure, tmp_path / "curve.png")
 
 
 def test_contact_sheet_of_many_shows_some_of_each_part(tmp_path, monkeypatch):

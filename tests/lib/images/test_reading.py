@@ -212,6 +212,26 @@ def test_dicom_window_and_rescaling(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.dcm"), expected)
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize(
+    "elements",
+    [{}, {"RescaleSlope": 1, "RescaleIntercept": 0}, {"WindowCenter": 128, "WindowWidth": 256}],
+    ids=["plain", "rescaled by 1", "whole window"],
+)
+def test_dicom_of_eight_bits_has_the_stored_levels(tmp_path, elements, photometric):
+    levels = np.arange(20, 120, dtype=np.uint8).reshape(10, 10)  # not stretched to 0..255
+    write_dicom(tmp_path / "a.dcm", levels, PhotometricInterpretation=photometric, **elements)
+    expected = 255 - levels if photometric == "MONOCHROME1" else levels
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm"), expected)
+
+
+def test_dicom_window_of_eight_bits(tmp_path):
+    levels = np.arange(20, 120, dtype=np.uint8).reshape(10, 10)
+    write_dicom(tmp_path / "a.dcm", levels, WindowCenter=60, WindowWidth=81)  # 20 to 100
+    expected = np.rint(((levels - 59.5) / 80 + 0.5).clip(0, 1) * 255)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm"), expected)
+
+
 def test_dicom_ybr_becomes_rgb(tmp_path):
     ybr = cv2.cvtColor(COLOUR, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
     write_dicom(tmp_path / "a.dcm", np.ascontiguousarray(ybr), PhotometricInterpretation="YBR_FULL")
