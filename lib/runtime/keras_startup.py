@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ def start_keras() -> None:
         if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:  # before devices are listed
             keras.distribution.initialize()
         devices = keras.distribution.list_devices()  # TensorFlow prints warnings here
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns if images have several sizes
     gc.collect()
     gc.freeze()  # garbage collections, frequent with Matplotlib, skip the objects of the imports
     if not any("gpu" in str(d) or "cuda" in str(d) for d in devices):
