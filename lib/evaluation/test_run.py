@@ -79,10 +79,9 @@ def test(configuration: Configuration, members: Sequence[Experiment] = ()) -> Ev
     point = operating_point_for(model, configuration, members, precision)
     context = _context(experiment.name, members, networks)
     adapted = prediction_settings(model, settings)
-    arbitrary = any(read_configuration(m.configuration).training_settings.loss_in_FOV for m in members)
-    evaluation = _scored(
-        model.predict_on_batch, configuration, adapted, point, context, only_inside=arbitrary
-    )
+    only_inside = any(read_configuration(m.configuration).training_settings.loss_in_FOV for m in members)
+    predict = model.predict_on_batch
+    evaluation = _scored(predict, configuration, adapted, point, context, only_inside=only_inside)
     if configured_operating_point(settings) is None:
         write_operating_point(experiment.operating_point, point, settings, sha256)
     return evaluation

@@ -268,6 +268,11 @@ def test_delete_during_the_analysis(web, client, settings, angiogram):
     assert client.get("/results/").json() == {"results": []}
 
 
+def assert_gone(answer):
+    assert answer.status_code == 404
+    assert "no such result" in answer.json()["message"]
+
+
 @pytest.mark.parametrize("kind", ["measurement", "download/mask"])
 def test_delete_between_the_row_and_the_files_of_a_request(client, result, kind, monkeypatch):
     from web import views
@@ -280,9 +285,7 @@ def test_delete_between_the_row_and_the_files_of_a_request(client, result, kind,
         return row
 
     monkeypatch.setattr(views, "_done", found_and_deleted)
-    answer = client.get(f"{result['url']}{kind}", choice())
-    assert answer.status_code == 404
-    assert "no such result" in answer.json()["message"]
+    assert_gone(client.get(f"{result['url']}{kind}", choice()))
 
 
 @pytest.mark.parametrize("kind", ["overlay", "labelme"])
@@ -302,9 +305,7 @@ def test_delete_between_the_measurement_and_the_content_of_a_download(
         return measured
 
     monkeypatch.setattr(views, "measure_result", measured_and_deleted)
-    answer = client.get(f"{result['url']}download/{kind}", choice())
-    assert answer.status_code == 404
-    assert "no such result" in answer.json()["message"]
+    assert_gone(client.get(f"{result['url']}download/{kind}", choice()))
 
 
 def test_position_in_the_queue(client, angiogram):
