@@ -3,14 +3,15 @@
     python run_experiments.py configurations/cross_validation_ffa_recommended.txt
     python -m benchmarks.cnp_cross_validation
 
-Both take `--set "section.key=value"`. Writes docs/results/cnp_cross_validation.{json,md}, and an overlay of
-each image into the folder of the plan. All figures are of FOV pixels; each image is predicted by the ensemble
+Both take `--set "section.key=value"`; the second takes `--gpu` for cross_validation_ffa_recommended_gpu.txt.
+Writes docs/results/cnp_cross_validation.{json,md}, or cnp_cross_validation_gpu, and an overlay of each image
+into the folder of the plan. All figures are of FOV pixels; each image is predicted by the ensemble
 of the networks that were not trained on its fold.
 """
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,9 +52,15 @@ def finished_runs(plan: Plan) -> tuple[Run, ...]:
     if missing := [run.name for run in plan.runs if not run.is_tested]:
         raise UserError(
             f"{plan.folder}: {len(missing)} of {len(plan.runs)} runs are not finished, e.g. {missing[0]}; "
-            f"run: python run_experiments.py configurations/{PLAN.name}"
+            f"run: python run_experiments.py configurations/{plan.name}.txt"
         )
     return plan.runs
+
+
+def trained_by(runs: Iterable[Run]) -> str:
+    """Backends and devices on which the runs were trained, e.g. "tensorflow on cpu:0"."""
+    records = [run.experiment.training_record() for run in runs]
+    return ", ".join(sorted({f"{record['backend']} on {record['device']}" for record in records}))
 
 
 def image_auc(images: Sequence[ScoredImage]) -> tuple[float, list[float]]:
@@ -97,8 +104,10 @@ def measures_of(estimate: Estimate) -> dict[str, object]:
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--gpu", action="store_true", help="the plan for a GPU")
     arguments = parser.parse_args()
-    plan = read_plan(PLAN, arguments.overrides)
+    suffix = "_gpu" if arguments.gpu else ""
+    plan = read_plan(PLAN.with_stem(PLAN.stem + suffix), arguments.overrides)
     runs = finished_runs(plan)
     ensemble = read_variants(plan)[-1]  # with several seeds, that of all seeds
     darkness = ensemble.baselines[DARKNESS].estimate
@@ -115,6 +124,7 @@ def main() -> None:
         "patients": len({image.patient for image in images}),
         "seeds": len({run.seed for run in runs}),
         "folds": len({fold for run in runs for fold in run.folds}),
+        "trained_by": trained_by(runs),
         "date": datetime.date.today().isoformat(),
         "machine": machine("tensorflow"),
     }
@@ -122,9 +132,9 @@ def main() -> None:
     # For a network that is trained on all images: the threshold that all of them choose.
     content["threshold_of_all_images"] = choose_threshold(PooledPixels((i.scores, i.truth) for i in images))
     draw(plan.folder / "overlays", runs, images)
-    file = arguments.results / "cnp_cross_validation.json"
+    file = arguments.results / f"cnp_cross_validation{suffix}.json"
     write_text(file, json.dumps(content, indent=2) + "\n")
-    write_text(file.with_suffix(".md"), report(content, images))
+    write_text(file.with_suffix(".md"), report(content, images, gpu=arguments.gpu))
     print(file)
 
 
@@ -158,8 +168,8 @@ def by_size(images: Sequence[ScoredImage]) -> list[list[str]]:
     return rows
 
 
-def report(content: dict, images: Sequence[ScoredImage]) -> str:
-    """The tables for people."""
+def report(content: dict, images: Sequence[ScoredImage], *, gpu: bool) -> str:
+    """The tables for people; `gpu`: they are of the plan for a GPU."""
 
     def cell(name: str, sign: str = "") -> str:
         low, high = content[f"{name}_interval"]
@@ -183,10 +193,11 @@ def report(content: dict, images: Sequence[ScoredImage]) -> str:
             ]
         )
     lines = [
-        "# Cross-validation by patient of the recommended configuration",
+        f"# Cross-validation by patient of the recommended configuration{' for a GPU' if gpu else ''}",
         "",
-        f"Made by `python -m benchmarks.cnp_cross_validation`, {content['date']}, on "
-        f"{content['machine']['cores']} cores of {content['machine']['cpu']}.",
+        f"Made by `python -m benchmarks.cnp_cross_validation{' --gpu' if gpu else ''}`, {content['date']}, "
+        f"on {content['machine']['cores']} cores of {content['machine']['cpu']}. Trained by "
+        f"{content['trained_by']}.",
         "",
         f"{content['images']} angiograms of {content['patients']} patients, {content['folds']} folds, "
         f"{content['seeds']} seed(s). Pooled pixels of the FOV; in brackets: 95 % interval by a "

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 
 from scipy import stats
 
+from benchmarks.cnp_cross_validation import trained_by
 from benchmarks.measuring import benchmark_parser, machine
 from lib.evaluation.patient_statistics import SCORES, Estimate
 from lib.evaluation.pixel_scores import defined
@@ -118,6 +119,7 @@ def figures_of_seed(table: PaperTable, plan: Plan) -> dict:
         "darkness": _scores("", variants[0].baselines[DARKNESS].estimate),
         "rank_correlation": {score: rank_correlation(table, figures, score) for score in COMPARED_BY},
         "paired_tests": [asdict(test) for score in COMPARED_BY for test in compare(score, variants)],
+        "trained_by": trained_by(plan.runs),
         "machine": machine("tensorflow"),
         "date": datetime.date.today().isoformat(),
     }
@@ -151,8 +153,8 @@ def seed_lines(table: PaperTable, seed: str, content: Mapping) -> list[str]:
     return [
         f"### Seed {seed}",
         "",
-        f"{content['date']}, {content['machine']['cores']} cores of {content['machine']['cpu']}. "
-        f"{first['images']} angiograms of {first['patients']} patients.",
+        f"{content['date']}, {content['machine']['cores']} cores of {content['machine']['cpu']}. Trained by "
+        f"{content['trained_by']}. {first['images']} angiograms of {first['patients']} patients.",
         "",
         markdown_table(columns, rows),
         "",

@@ -44,10 +44,11 @@ class ProgressBar(keras.callbacks.Callback):
         if "val_loss" in row:
             best = " (best)" if state.best_epoch == row["epoch"] else ""
             validation = f"  validation: loss {row['val_loss']:.4f} AUC {row['val_auc']:.4f}{best}"
+        constant = "; all probabilities are equal: lower learning_rate" if row["auc"] == 0.5 else ""
         self._bar.write(
             f"epoch {row['epoch']:>3}/{self._settings.N_epochs}  loss {row['loss']:.4f} "
             f"AUC {row['auc']:.4f}{validation}  "
-            f"{row['seconds']:.0f} s, at most {left} left",
+            f"{row['seconds']:.0f} s, at most {left} left{constant}",
             file=sys.stdout,
         )
         sys.stdout.flush()

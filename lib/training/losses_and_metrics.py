@@ -18,10 +18,23 @@ SMOOTHING = 1.0
 """Added to numerator and denominator of the Dice coefficient: a batch without CNP has a gradient too."""
 
 
+LOWEST_PROBABILITY = 1e-37
+"""Lower limit of a probability in the cross-entropy; close to the smallest normal float32."""
+HIGHEST_PROBABILITY = 1 - 2**-24
+"""Its upper limit: the largest float32 below 1."""
+
+
 def binary_crossentropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
-    """Mean binary cross-entropy over the pixels of weight 1; 0 if there are none."""
+    """Mean binary cross-entropy over the pixels of weight 1; 0 if there are none.
+
+    Keras limits probabilities to 1e-7 and more, and below this limit there is no gradient: a network whose
+    probabilities all fall below it in the first steps would never change again.
+    """
     truth, weight = y_true[..., :1], y_true[..., 1:2]
-    return _weighted_mean(ops.binary_crossentropy(truth, ops.cast(y_pred, "float32")), weight)
+    probability = ops.cast(y_pred, "float32")
+    foreground = truth * ops.log(ops.maximum(probability, LOWEST_PROBABILITY))
+    background = (1 - truth) * ops.log1p(-ops.minimum(probability, HIGHEST_PROBABILITY))
+    return _weighted_mean(-(foreground + background), weight)
 
 
 def dice(y_true: Tensor, y_pred: Tensor) -> Tensor:
