@@ -19,6 +19,8 @@ from lib.networks.batches import BATCH_SIZES
 from lib.networks.keras_model import build_model, trained_model
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
+from lib.training.callbacks import ProgressBar
+from lib.training.early_stopping import TrainingState
 from lib.training.patch_sampler import PatchSampler
 from lib.training.train import train
 from lib.training.training_patches import training_images
@@ -185,6 +187,15 @@ def test_a_diverging_training_stops_without_a_checkpoint(prepared):
     with pytest.raises(UserError, match=where):
         train(tiny_configuration(prepared, *settings))
     assert not (prepared / "experiments" / "wild" / "wild_checkpoint.npz").exists()
+
+
+@pytest.mark.parametrize(("auc", "constant"), [(0.5, True), (0.501, False)])
+def test_the_line_of_an_epoch_says_if_all_probabilities_are_equal(prepared, capsys, auc, constant):
+    row = {"epoch": 1, "loss": 1.88, "auc": auc, "seconds": 3.0}
+    bar = ProgressBar(tiny_configuration(prepared).training_settings, 0)
+    bar.print_epoch(TrainingState([row], best_epoch=1))
+    line = capsys.readouterr().out
+    assert line.startswith("epoch   1/") and line.rstrip().endswith("lower learning_rate") == constant
 
 
 def test_a_second_training_in_the_folder_is_refused(prepared):
