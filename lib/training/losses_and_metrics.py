@@ -27,8 +27,10 @@ HIGHEST_PROBABILITY = 1 - 2**-24
 def binary_crossentropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean binary cross-entropy over the pixels of weight 1; 0 if there are none.
 
-    Keras limits probabilities to 1e-7 and more, and below this limit there is no gradient: a network whose
-    probabilities all fall below it in the first steps would never change again.
+    Keras limits probabilities to 1e-7 and more. Below, there is no gradient if the sigmoid is not the last
+    operation (ours are followed by a crop): a network whose probabilities all fall below 1e-7 in the first
+    steps would never change again. Near 1, float32 sets the limit: from a logit of 17 on, the probability is
+    1, without gradient.
     """
     truth, weight = y_true[..., :1], y_true[..., 1:2]
     probability = ops.cast(y_pred, "float32")

@@ -1,7 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 
-from benchmarks.cnp_cross_validation import finished_runs, measures_of
+from benchmarks.cnp_cross_validation import finished_runs, measures_of, trained_by
 from lib.evaluation.measures.image_measures import MEASURES
 from lib.evaluation.patient_statistics import Estimate
 from lib.experiments.plan import read_plan
@@ -16,10 +18,24 @@ def test_no_figures_of_a_plan_with_unfinished_runs(tmp_path):
     file.write_text(file.read_text().replace("[settings]\n", head))
     plan = read_plan(file)
     for run in plan.runs:
-        with pytest.raises(UserError, match=r"of 3 runs are not finished, e\.g\. fold"):
+        with pytest.raises(
+            UserError, match=rf"of 3 runs are not finished, e\.g\. fold.*configurations/{plan.name}\.txt"
+        ):
             finished_runs(plan)
         finish(run, [a_case(number, 2, 1) for number in run.folds or (1,)], 0.5)
     assert finished_runs(plan) == plan.runs
+
+
+def test_the_devices_of_all_runs_are_named_once(tmp_path):
+    file = plan_file(tmp_path)
+    file.write_text(file.read_text().replace("[settings]\n", "seeds = 1 2 3\n[settings]\n"))
+    runs = read_plan(file).runs
+    for run, backend, device in zip(
+        runs, ("jax", "tensorflow", "jax"), ("gpu:0", "cpu:0", "gpu:0"), strict=True
+    ):
+        run.experiment.folder.mkdir(parents=True)
+        run.experiment.versions.write_text(json.dumps({"backend": backend, "device": device}))
+    assert trained_by(runs) == "jax on gpu:0, tensorflow on cpu:0"
 
 
 def test_measures_that_are_not_defined_are_null():

@@ -51,6 +51,16 @@ def test_the_gradient_by_the_logit_is_probability_minus_truth(logit, truth):
     assert logit - float(pixel.bias.numpy()[0]) == pytest.approx(expected, rel=0.01, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("probability", "truth", "expected"),
+    [(0, 0, 0), (1, 1, 0), (0, 1, -np.log(1e-37)), (1, 0, 24 * np.log(2))],
+)
+def test_the_loss_of_a_saturated_probability_is_finite(probability, truth, expected):
+    y = np.array([truth, 1], np.float32).reshape(1, 1, 1, 2)
+    found = float(binary_crossentropy(y, np.full((1, 1, 1, 1), probability, np.float32)))
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
 def test_dice_loss_of_a_binary_prediction_is_one_minus_f1():
     binary = (PREDICTED > 0.5).astype(np.float32)
     found = float(dice(y_true(INSIDE), binary))
