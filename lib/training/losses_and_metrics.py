@@ -18,25 +18,10 @@ SMOOTHING = 1.0
 """Added to numerator and denominator of the Dice coefficient: a batch without CNP has a gradient too."""
 
 
-LOWEST_PROBABILITY = 1e-37
-"""Lower limit of a probability in the cross-entropy; close to the smallest normal float32."""
-HIGHEST_PROBABILITY = 1 - 2**-24
-"""Its upper limit: the largest float32 below 1."""
-
-
 def binary_crossentropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
-    """Mean binary cross-entropy over the pixels of weight 1; 0 if there are none.
-
-    Keras limits probabilities to 1e-7 and more. Below, there is no gradient if the sigmoid is not the last
-    operation (ours are followed by a crop): a network whose probabilities all fall below 1e-7 in the first
-    steps would never change again. Near 1, float32 sets the limit: from a logit of 17 on, the probability is
-    1, without gradient.
-    """
+    """Mean binary cross-entropy over the pixels of weight 1; 0 if there are none."""
     truth, weight = y_true[..., :1], y_true[..., 1:2]
-    probability = ops.cast(y_pred, "float32")
-    foreground = truth * ops.log(ops.maximum(probability, LOWEST_PROBABILITY))
-    background = (1 - truth) * ops.log1p(-ops.minimum(probability, HIGHEST_PROBABILITY))
-    return _weighted_mean(-(foreground + background), weight)
+    return _weighted_mean(ops.binary_crossentropy(truth, ops.cast(y_pred, "float32")), weight)
 
 
 def dice(y_true: Tensor, y_pred: Tensor) -> Tensor:
