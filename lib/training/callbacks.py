@@ -44,6 +44,7 @@ class ProgressBar(keras.callbacks.Callback):
         if "val_loss" in row:
             best = " (best)" if state.best_epoch == row["epoch"] else ""
             validation = f"  validation: loss {row['val_loss']:.4f} AUC {row['val_auc']:.4f}{best}"
+        # Exactly 0.5: every pair of pixels is a tie.
         constant = "; all probabilities are equal: lower learning_rate" if row["auc"] == 0.5 else ""
         self._bar.write(
             f"epoch {row['epoch']:>3}/{self._settings.N_epochs}  loss {row['loss']:.4f} "
