@@ -17,11 +17,21 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 SMOOTHING = 1.0
 """Added to numerator and denominator of the Dice coefficient: a batch without CNP has a gradient too."""
 
+SMALLEST_PROBABILITY = 1e-37
+"""Limit of probabilities in the logarithm, near the smallest normal float32.
+
+The limit of Keras, 1e-7, has no gradient below it: a network with lower probabilities only stops learning.
+"""
+
 
 def binary_crossentropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean binary cross-entropy over the pixels of weight 1; 0 if there are none."""
     truth, weight = y_true[..., :1], y_true[..., 1:2]
-    return _weighted_mean(ops.binary_crossentropy(truth, ops.cast(y_pred, "float32")), weight)
+    probability = ops.cast(y_pred, "float32")
+    of_truth, of_background = (
+        ops.log(ops.maximum(share, SMALLEST_PROBABILITY)) for share in (probability, 1 - probability)
+    )
+    return _weighted_mean(-(truth * of_truth + (1 - truth) * of_background), weight)
 
 
 def dice(y_true: Tensor, y_pred: Tensor) -> Tensor:

@@ -123,6 +123,8 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     configuration = _with_batch_size(configuration, experiment, resuming=resuming)
     settings = configuration.training_settings
     data = _TrainingData.of(configuration)
+    # TensorFlow adds gradients in an order that depends on the names of layers: begin their numbers again.
+    keras.backend.clear_session()
     # A resumed training takes the weights from its checkpoint.
     model = build_model(configuration) if resuming else _initial_model(configuration)
     keras_models, state = TrainingModels.of(model, configuration), TrainingState()

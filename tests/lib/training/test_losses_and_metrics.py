@@ -1,5 +1,8 @@
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf  # noqa: TID251 (gradients)
+from scipy.special import expit
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from lib.training.losses_and_metrics import (
@@ -34,6 +37,18 @@ def test_losses_agree_with_scikit_learn_over_the_pixels_of_weight_1(weight):
     assert both == pytest.approx(found + float(dice(y_true(weight), PREDICTED)), rel=1e-5)
     half = float(binary_crossentropy_and_half_dice(y_true(weight), PREDICTED))
     assert half == pytest.approx((found + both) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("logit", [-60.0, -20.0, 0.0, 14.0])
+@pytest.mark.parametrize("truth", [0.0, 1.0])
+def test_the_crossentropy_of_a_saturated_probability_has_the_gradient_of_its_logit(logit, truth):
+    logits = keras.Variable(np.float32([[[[logit]]]]))
+    with tf.GradientTape() as tape:
+        loss = binary_crossentropy(np.array([[[[truth, 1]]]], np.float32), keras.ops.sigmoid(logits))
+    assert float(loss) == pytest.approx(np.logaddexp(0, -logit if truth else logit), rel=0.01, abs=1e-6)
+    assert float(tf.squeeze(tape.gradient(loss, logits.value))) == pytest.approx(
+        expit(logit) - truth, rel=0.01, abs=1e-6
+    )
 
 
 def test_dice_loss_of_a_binary_prediction_is_one_minus_f1():
