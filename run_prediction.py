@@ -110,7 +110,9 @@ def _chosen(arguments: argparse.Namespace) -> NetworkChoice:
     if arguments.model:
         named = []  # the file need not be an export of an experiment here
     experiments = tuple((one.folder, one.name) for one in named)
-    for experiment in named if engine == "keras" else []:
+    for experiment in named:
+        if not experiment.configuration.is_file():  # an ONNX file was copied without it
+            continue
         if warning := settings_not_used(experiment, configuration, arguments.overrides):
             print(warning)
     return NetworkChoice(engine, file, experiments, tuple(arguments.overrides))

@@ -19,6 +19,7 @@ from lib.configuration.sections import SPLIT, TESTED_FOLDER
 from lib.evaluation.performance_report import read_performances
 from lib.experiments.statistics_report import markdown_table
 from lib.runtime.atomic_files import read_json, write_text
+from lib.runtime.command_line import run_script
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 
@@ -67,7 +68,7 @@ def figures_of(experiment: Experiment) -> list[dict]:
         "training_minutes": round(sum(row["seconds"] for row in experiment.history()) / 60, 1) or None,
     }
     figures = figures_in(experiment.folder, own, about)
-    for results in sorted(experiment.folder.glob("on_*/")):
+    for results in sorted(file.parent for file in experiment.folder.glob(f"on_*/{PERFORMANCES}")):
         tested = experiment.folder / (results / TESTED_FOLDER).read_text(encoding="utf-8").strip()
         how = read_json(tested / SPLIT, "prepare the data again")["how"]  # "STARE_all.json: ..."
         figures += figures_in(results, how.partition(".json")[0], about)
@@ -76,7 +77,10 @@ def figures_of(experiment: Experiment) -> list[dict]:
 
 def data_set_and_split(name: str) -> tuple[str, str]:
     """The parts of the name of a split file, e.g. STARE_15_5."""
-    return re.fullmatch(r"(DRIVE|STARE|CHASE_DB1)_(\w+)", name).groups()
+    found = re.fullmatch(r"(DRIVE|STARE|CHASE_DB1)_(\w+)", name)
+    if found is None:
+        raise UserError(f"split {name}: expected a split of DRIVE, STARE or CHASE_DB1")
+    return found[1], found[2]
 
 
 def figures_in(results: Path, split: str, about: dict) -> list[dict]:
@@ -128,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

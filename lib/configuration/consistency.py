@@ -25,6 +25,7 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
     both = sorted(set(preparation.labels) & set(preparation.ignore_labels))
     names = [one.name for part in ("train", "validation", "test") for one in paths.hdf5(part)]
     uses_training = by_validation(testing) and training.validation != "images"
+    own_split = preparation.split_file and os.path.realpath(preparation.split_file)
     same_folder = os.path.realpath(paths.path_local) == os.path.realpath(paths.path_images)
     checks = {
         f"[testing settings] stride_{side} = {stride}: expected at most "
@@ -62,6 +63,8 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
         "[preparation] labels is empty: expected at least one, e.g. NP": not preparation.labels,
         f"[data paths] path_local and path_images are both {paths.path_images}: expected two folders, "
         "so that nothing is written among the images": same_folder,
+        f"[preparation] split_file = {preparation.split_file}: the preparation of a fold writes this file; "
+        "expected another one": preparation.fold is not None and own_split == os.path.realpath(paths.split),
     }
     checks |= {
         f"[data paths] names {name} twice: expected nine different files": names.count(name) > 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.configuration.ini_file import current_key
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import FIGURE_FORMATS, SPLIT
 from lib.runtime.atomic_files import read_json
@@ -73,11 +74,21 @@ class Experiment:
         return self.file(f"_{which}.weights.h5")
 
     def history(self) -> list[dict[str, float]]:
-        """The rows of history.csv; none for imported weights or before the first epoch has ended."""
+        """The rows of history.csv; none for imported weights or before the first epoch has ended.
+
+        Raises:
+            UserError: the file was changed and is not readable.
+        """
         if not self.history_file.is_file():
             return []
-        with self.history_file.open(encoding="utf-8", newline="") as stream:
-            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+        try:
+            with self.history_file.open(encoding="utf-8", newline="") as stream:
+                return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+        except (ValueError, TypeError) as error:  # TypeError: a row is longer or shorter than the header
+            raise UserError(
+                f"{self.history_file}: not as run_training.py wrote it ({error}); restore it, or train again "
+                "with run_training.py --fresh"
+            ) from None
 
     def training_record(self) -> dict[str, Any]:
         """The content of `versions`: parameters, batch size, device, versions of the packages."""
@@ -97,10 +108,11 @@ class Experiment:
             shutil.rmtree(results)
 
     def remove_unfinished(self) -> None:
-        """Remove the temporary files of a killed training; the caller holds the lock."""
+        """Remove the temporary files of a killed training; the caller holds its lock, but a test may run."""
         name = glob.escape(self.name)
         names = (self.checkpoint.name, self.history_file.name)
-        for pattern in (f"{name}_*.weights.h5", *map(glob.escape, names), "*.png"):
+        pictures = ("learning_curves.png", "sample_input_*.png")
+        for pattern in (f"{name}_*.weights.h5", *map(glob.escape, names), *pictures):
             for file in self.folder.glob(f".[0-9]*-{pattern}"):
                 file.unlink()
 
@@ -180,7 +192,7 @@ def settings_not_used(experiment: Experiment, file: Path, overrides: Sequence[st
     if Experiment.of(given) != experiment:
         return ""
     stored = read_configuration(experiment.configuration)
-    overridden = {override.partition("=")[0].strip() for override in overrides}
+    overridden = {current_key(*override.partition("=")[::2]) for override in overrides}
     keys = [("testing settings", key) for key in given.texts["testing settings"] if key not in SCORE_KEYS]
     differences = {
         f"{section}.{key}={given.texts[section][key]}": stored.texts[section][key]

@@ -93,3 +93,9 @@ def current_name(section: str, name: str, value: str) -> tuple[str, str]:
     if (section, name) == ("testing settings", "average_mode") and value.lower() in windows:
         return "window", windows[value.lower()]
     return name, value
+
+
+def current_key(key: str, value: str) -> str:
+    """The same for "section.key"; the value decides whether it is a key of retina-unet."""
+    section, _, name = key.strip().rpartition(".")
+    return f"{section}.{current_name(section, name, value.strip())[0]}"

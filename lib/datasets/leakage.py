@@ -202,11 +202,17 @@ def near_copies(images: Sequence[Fingerprint], others: Sequence[Fingerprint] | N
 
 def _images_seen(checked: Split, part: str, trained: Split, members: Sequence[Member]) -> list[str]:
     """One line for each image of a part that is one of `members` of another split, or of their patients."""
+    seen = _members_seen(checked, part, trained, members)
+    return [f"{part} image {m.name}, patient {m.patient}" for m in seen]
+
+
+def _members_seen(checked: Split, part: str, trained: Split, members: Sequence[Member]) -> list[Member]:
+    """The images of a part that are one of `members` of another split, or of their patients."""
     images = _hashes(members)
     patients = _patients(members)
     same_set = _are_of_one_set(checked, trained)
     return [
-        f"{part} image {m.name}, patient {m.patient}"
+        m
         for m in checked[part]
         if images & _hashes([m]) or (same_set and comparable_name(m.patient) in patients)
     ]
@@ -278,14 +284,19 @@ def _warn_of_near_copies(tested: Sequence[Fingerprint], configuration: Configura
 
 
 def validation_images_used_for_training(experiment: Experiment, configuration: Configuration) -> list[str]:
-    """Names of the validation images on which the experiment's network was trained."""
+    """Names of the validation images on which the network, or its initial weights, were trained."""
     split = read_split(experiment.split, EXPERIMENT)
     trained = split["train"]
     settings = read_configuration(experiment.configuration).training_settings
     if settings.validation == "patches":  # then training uses most validation images too
         trained = trained + split["validation"]
     images = _fingerprints(configuration.data_paths.hdf5("validation")[0])
-    return [image.name for image in _shared_images(images, trained)]
+    used = {image.name for image in _shared_images(images, trained)}
+    for weights in chain_of_initial_weights(read_configuration(experiment.configuration)):
+        before, prepared = read_split(weights.parent / SPLIT, INITIAL_WEIGHTS), configuration.data_paths.split
+        seen = _members_seen(read_split(prepared, PREPARED), "validation", before, before["train"])
+        used |= {member.name for member in seen}
+    return [image.name for image in images if image.name in used]
 
 
 def _shared_images(images: Iterable[Fingerprint], members: Collection[Member]) -> list[Fingerprint]:
@@ -300,17 +311,22 @@ def _shared_images(images: Iterable[Fingerprint], members: Collection[Member]) -
 def _trained_images_of_another_set(folder: Path, split: Split, images: Sequence[Fingerprint]) -> list[str]:
     """Compare content: in another data set, the same name or patient id may be another person.
 
-    Compared are the images of its HDF5 file and those that its split lists. Patient ids of the public data
-    sets start with the name of the set; they are compared too.
+    Compared are the images of its HDF5 file and those that its split lists. Patient ids are compared if the
+    two splits share an image, and those of the public data sets, which start with the name of the set.
     """
-    tested = read_split(folder / SPLIT, PREPARED)["test"]
-    hashes = [(m.name, m.patient, _hashes([m])) for m in tested]
+    tested = read_split(folder / SPLIT, PREPARED)
+    same_set = _are_of_one_set(tested, split)
+    hashes = [(m.name, m.patient, _hashes([m])) for m in tested["test"]]
     faults = []
     for part in ("train", "validation"):
         seen = _hashes(split[part])
-        patients = {m.patient for m in split[part] if m.patient.startswith(tuple(VESSEL_SETS))}
+        patients = _patients(m for m in split[part] if same_set or m.patient.startswith(tuple(VESSEL_SETS)))
         packed = {image.name: image.patient for image in images if image.pixels in seen}
-        found = {name: patient for name, patient, own in hashes if seen & own or patient in patients}
+        found = {
+            name: patient
+            for name, patient, own in hashes
+            if seen & own or comparable_name(patient) in patients
+        }
         faults += [
             f"test image {name}, patient {patient}: in the {part} part of the training"
             for name, patient in (found | packed).items()

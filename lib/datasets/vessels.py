@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.configuration.banner import Banner
 from lib.configuration.reading import Configuration
 from lib.datasets.packing import checked_image, duplicates, pack, read_field_of_view_of, read_mask_of
 from lib.datasets.prepared_hdf5 import PreparedImage
@@ -69,7 +70,10 @@ def named_split(set_name: str, name: str) -> Path:
 
 
 def _refuse_settings_of_angiograms(configuration: Configuration) -> None:
-    for section, key in (("data paths", "path_negatives"), ("preparation", "auxiliary_labels")):
+    keys = [("data paths", "path_negatives"), ("preparation", "auxiliary_labels")]
+    if isinstance(configuration.preparation.info_banner, Banner):
+        keys.append(("preparation", "info_banner"))
+    for section, key in keys:
         if value := configuration.texts[section][key]:
             raise UserError(
                 f"[{section}] {key} = {value}: expected nothing, since prepare_datasets_vessels.py does not "

@@ -12,7 +12,7 @@ from itertools import combinations, product
 from pathlib import Path, PurePath
 
 from lib.configuration.experiment_folder import Experiment
-from lib.configuration.ini_file import current_name, ini_sections
+from lib.configuration.ini_file import current_key, ini_sections
 from lib.configuration.reading import Configuration, completed_texts, read_configuration
 from lib.configuration.values import Folds, experiment_name
 from lib.datasets.vessel_sets import VESSEL_SETS
@@ -164,9 +164,9 @@ def _refuse_settings_without_effect(
     file: Path, vary: Mapping[str, str], settings: Sequence[str], *, has_folds: bool
 ) -> None:
     """Refuse keys of [settings] or `--set` that are in [vary] too, and those that the plan itself sets."""
-    given = [_current_key(*setting.partition("=")[::2]) for setting in settings]
+    given = [current_key(*setting.partition("=")[::2]) for setting in settings]
     for key, values in vary.items():
-        if (current := _current_key(key, values.partition("|")[0])) in given:
+        if (current := current_key(key, values.partition("|")[0])) in given:
             raise UserError(
                 f"{file}: [settings] or --set {current}: the plan varies this key (= {values}), so the "
                 "setting would have no effect; remove it, or change [vary] in a copy of the plan"
@@ -179,11 +179,6 @@ def _refuse_settings_without_effect(
             raise UserError(f"{file}: {key}: the plan sets this key in each run; {remedy}")
     if "experiment name.path_experiments" in vary:
         raise UserError(f"{file}: [vary] experiment name.path_experiments: all runs have one folder")
-
-
-def _current_key(key: str, value: str) -> str:
-    section, _, name = key.strip().rpartition(".")
-    return f"{section}.{current_name(section, name, value.strip())[0]}"
 
 
 def _refuse_variants_of_the_same_data(file: Path, vary: Mapping[str, str]) -> None:

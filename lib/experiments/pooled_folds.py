@@ -105,9 +105,11 @@ def best_in_each_fold(plan: Plan) -> list[Variant]:
     cross-validation; Varma and Simon, BMC Bioinformatics 7:91, 2006). A fold counts as soon as the runs of
     all variants are finished. Empty if each training leaves out two folds: then several trainings test an
     image, and no image is left for validation. Empty also if the variants differ in the images of a fold, or
-    in their truth.
+    in their truth, or if no patients of their own validate (`validation` is not `images`).
     """
-    if any(len(run.folds) > 1 for run in plan.runs):
+    if any(
+        len(run.folds) > 1 or run.configuration.training_settings.validation != "images" for run in plan.runs
+    ):
         return []
     scores = {
         run: _validation_auc(run, history)

@@ -12,6 +12,7 @@ from lib.evaluation.patient_statistics import (
     SCORES,
     Estimate,
     PairedTest,
+    PatientCounts,
     paired_tests,
     patient_scores,
 )
@@ -52,18 +53,24 @@ def estimate_rows(variant: Variant) -> Iterator[dict]:
 
 
 def compare(score: str, variants: Sequence[Variant]) -> list[PairedTest]:
-    """Test every two networks on their common patients.
+    """Test every two networks on their common patients, if these have the same pixels.
 
     An ensemble of all seeds, and the choice by validation, are left out: they consist of the networks of
     other variants.
     """
     row = SCORES.index(score)
     values = {
-        v.name: dict(zip(v.network.counts[0].patients, patient_scores(v.network.counts)[row], strict=True))
+        v.name: dict(zip(_pixels(v.network.counts[0]), patient_scores(v.network.counts)[row], strict=True))
         for v in variants
         if not v.ensemble_of_seeds and v.name != CHOSEN
     }
     return paired_tests(score, values)
+
+
+def _pixels(counts: PatientCounts) -> list[str]:
+    """Patient and numbers of pixels: in another data set, the same patient id may be another person."""
+    numbers = zip(counts.patients, counts.positives.sum(1), counts.negatives.sum(1), strict=True)
+    return [f"{patient}: {positive:g} of {positive + negative:g}" for patient, positive, negative in numbers]
 
 
 def statistics_text(variants: Sequence[Variant], tests: Sequence[PairedTest]) -> list[str]:

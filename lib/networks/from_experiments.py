@@ -72,8 +72,8 @@ def read_keras_ensemble(experiments: Sequence[Experiment], overrides: Sequence[s
     """Several trained networks as one, which predicts one channel for each. They must have the same settings.
 
     Raises:
-        UserError: as `read_keras_network`; settings of the preprocessing or of the prediction differ between
-            the experiments (all are listed); the threshold is not a number.
+        UserError: as `read_keras_network`; structures, or settings of the preprocessing or of the prediction,
+            differ between the experiments (all are listed); the threshold is not a number.
     """
     name = ensemble_name([experiment.name for experiment in experiments])
     configurations = [experiment_configuration(e, overrides) for e in experiments]
@@ -85,6 +85,15 @@ def read_keras_ensemble(experiments: Sequence[Experiment], overrides: Sequence[s
         )
     for experiment in experiments[1:]:
         refuse_other_settings(experiment, first, SECTIONS_EQUAL_IN_ENSEMBLE)
+    raise_all(
+        [
+            f"[data attributes] structure = {structure} in {e.name}, {first.data_attributes.structure} in "
+            f"{experiments[0].name}"
+            for e, c in zip(experiments, configurations, strict=True)
+            if (structure := c.data_attributes.structure) != first.data_attributes.structure
+        ],
+        f"{name}: one ensemble outlines one structure",
+    )
     raise_all(
         [
             f"[testing settings] {key} = {getattr(c.testing_settings, key)} in {e.name}, "

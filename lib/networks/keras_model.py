@@ -143,12 +143,16 @@ def write_experiment_record(experiment: Experiment, configuration: Configuration
 
 
 def _described_training_images(configuration: Configuration) -> dict[str, int | bool] | None:
-    """`TrainingImages` of the prepared training part as a dict; None if there is no such part."""
-    files = configuration.data_paths.hdf5("train")
-    if not all(file.is_file() for file in files):  # weights from elsewhere
+    """`TrainingImages` of the prepared images that train, as a dict; None if there are none."""
+    # With validation = patches, images of both parts train.
+    parts = ("train", "validation") if configuration.training_settings.validation == "patches" else ("train",)
+    packed = [configuration.data_paths.hdf5(part) for part in parts]
+    packed = [files for files in packed if all(file.is_file() for file in files)]
+    if not packed:  # weights from elsewhere
         return None
     seen = [
         (field_of_view_diameter(image.field_of_view), is_in_colour(image.original, image.field_of_view))
+        for files in packed
         for image in read_part(files)
     ]
     diameters, colours = zip(*seen, strict=True)

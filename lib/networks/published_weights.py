@@ -8,11 +8,12 @@ import h5py
 import numpy as np
 
 from lib.configuration.experiment_folder import Experiment
+from lib.configuration.folder_lock import training_lock
 from lib.configuration.reading import Configuration
 from lib.datasets.split_file import Split, read_split, write_split
 from lib.images.checked_files import file_sha256
 from lib.networks.keras_model import build_model, save_weights, write_experiment_record
-from lib.runtime.atomic_files import write_text
+from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.errors import UserError
 from lib.runtime.safe_hdf5 import plain_datasets
 
@@ -32,11 +33,25 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
 
     Raises:
         UserError: another file, another network, DRIVE is not prepared, or the experiment exists and holds
-            a training.
+            a training or the weights of another file.
     """
     experiment = Experiment.of(configuration)
-    if experiment.weights("best").is_file() and not experiment.source.is_file():
+    with training_lock(experiment):
+        _refuse_other_weights(experiment, file_sha256(file))
+        _import(experiment, configuration, file)
+    return experiment.folder
+
+
+def _refuse_other_weights(experiment: Experiment, sha256: str) -> None:
+    if not experiment.weights("best").is_file():
+        return
+    if not experiment.source.is_file():
         raise UserError(f"{experiment.folder} holds a training; choose another --experiment")
+    if read_json(experiment.source, "choose another --experiment").get("sha256") != sha256:
+        raise UserError(f"{experiment.folder} holds the weights of another file; choose another --experiment")
+
+
+def _import(experiment: Experiment, configuration: Configuration, file: Path) -> None:
     split = configuration.data_paths.split
     trained = _split_trained_on(split)
     published = list(retina_unet_weights(file))
@@ -57,7 +72,6 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
     write_text(experiment.source, json.dumps(source, indent=2) + "\n")
     for which in ("best", "last"):
         save_weights(model, experiment.weights(which))
-    return experiment.folder
 
 
 def _split_trained_on(prepared: Path) -> Split:

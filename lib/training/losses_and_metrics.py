@@ -17,8 +17,8 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 SMOOTHING = 1.0
 """Added to numerator and denominator of the Dice coefficient: a batch without CNP has a gradient too."""
 
-SMALLEST_PROBABILITY = 1e-37
-"""Limit of probabilities in the logarithm, near the smallest normal float32.
+SMALLEST_PROBABILITY, SMALLEST_COMPLEMENT = 1e-37, 2.0**-24
+"""Limits in the logarithm of a probability and of 1 minus it: near their smallest values in float32 above 0.
 
 The limit of Keras, 1e-7, has no gradient below it: a network with lower probabilities only stops learning.
 """
@@ -28,9 +28,8 @@ def binary_crossentropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean binary cross-entropy over the pixels of weight 1; 0 if there are none."""
     truth, weight = y_true[..., :1], y_true[..., 1:2]
     probability = ops.cast(y_pred, "float32")
-    of_truth, of_background = (
-        ops.log(ops.maximum(share, SMALLEST_PROBABILITY)) for share in (probability, 1 - probability)
-    )
+    of_truth = ops.log(ops.maximum(probability, SMALLEST_PROBABILITY))
+    of_background = ops.log(ops.maximum(1 - probability, SMALLEST_COMPLEMENT))
     return _weighted_mean(-(truth * of_truth + (1 - truth) * of_background), weight)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.configuration.experiment_folder import Experiment, refuse_other_settings, refuse_other_split
 from lib.configuration.folder_lock import results_lock, training_lock
-from lib.configuration.reading import Configuration
+from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import TrainingSettings
 from lib.datasets.leakage import refuse_initial_weights
 from lib.figures.charts import learning_curves
@@ -38,7 +38,7 @@ from lib.training.checkpoint import (
 )
 from lib.training.compiled_model import TrainingModels, set_drop_block_rate, training_step
 from lib.training.data_parallel import is_first_process
-from lib.training.early_stopping import TrainingState, last_epoch_is_best, reason_to_stop
+from lib.training.early_stopping import TrainingState, has_ended, last_epoch_is_best, reason_to_stop
 from lib.training.losses_and_metrics import LOSSES, accuracy, auc_roc
 from lib.training.patch_sampler import PatchSampler, TrainingImage
 from lib.training.training_patches import (
@@ -88,7 +88,7 @@ def train(configuration: Configuration, *, fresh: bool = False) -> Experiment:
         try:
             resuming = checkpoint_exists(experiment.checkpoint) and not fresh
             if not (resuming or fresh):
-                _refuse_to_replace_weights(experiment)
+                _refuse_to_replace_weights(experiment, configuration.training_settings)
             print(_train(experiment, configuration, resuming=resuming))
         except Exception as error:
             if is_out_of_memory(error):
@@ -120,6 +120,7 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     if resuming:
         refuse_other_settings(experiment, configuration, SECTIONS_FIXED_DURING_TRAINING)
         refuse_other_split(experiment, configuration)
+        _refuse_other_auxiliary_truth(experiment, configuration)
     configuration = _with_batch_size(configuration, experiment, resuming=resuming)
     settings = configuration.training_settings
     data = _TrainingData.of(configuration)
@@ -128,6 +129,7 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     # A resumed training takes the weights from its checkpoint.
     model = build_model(configuration) if resuming else _initial_model(configuration)
     keras_models, state = TrainingModels.of(model, configuration), TrainingState()
+    set_drop_block_rate(keras_models.trained, settings, 0)  # refuses a wrong setting before files are removed
     if resuming:
         with keras_models.scope():
             state = load_checkpoint(experiment.checkpoint, keras_models.compiled)
@@ -156,18 +158,32 @@ def _clear(experiment: Experiment) -> None:
         experiment.clear()
 
 
-def _refuse_to_replace_weights(experiment: Experiment) -> None:
-    """Refuse to begin a training where weights are: imported ones, or of a training without checkpoint.
+def _refuse_to_replace_weights(experiment: Experiment, settings: TrainingSettings) -> None:
+    """Refuse to begin a training where weights are: imported or copied, or of a training without checkpoint.
 
-    A kill in the first epoch may leave its weights without a checkpoint: that epoch is repeated.
+    A kill in the first epoch may leave its history and weights without a checkpoint: that epoch is repeated.
     """
-    is_valuable = experiment.source.is_file() or len(experiment.history()) > 1
+    history = experiment.history()
+    was_killed = len(history) == 1 and not has_ended(history, settings)
+    is_valuable = experiment.source.is_file() or not was_killed
     for which in ("best", "last") if is_valuable else ():
         if experiment.weights(which).is_file():
             raise UserError(
                 f"{experiment.weights(which)} exists, but no checkpoint to continue from; choose another "
                 "[experiment name] name, or replace the experiment with --fresh"
             )
+
+
+def _refuse_other_auxiliary_truth(experiment: Experiment, configuration: Configuration) -> None:
+    """The split does not say which labels the auxiliary truth has."""
+    now = configuration.preparation.auxiliary_labels
+    before = read_configuration(experiment.configuration).preparation.auxiliary_labels
+    if configuration.training_settings.auxiliary_loss_weight and now != before:
+        raise UserError(
+            f"[preparation] auxiliary_labels = {' '.join(now)}: {experiment.folder} was trained with "
+            f"{' '.join(before)}; restore it and prepare again, choose another [experiment name] name, or "
+            "start again with run_training.py --fresh"
+        )
 
 
 def _with_batch_size(

@@ -1,6 +1,9 @@
 import json
 
-from benchmarks.vessels import FIGURES, IDENTITY, PAGE, table, with_new
+import pytest
+
+from benchmarks.vessels import FIGURES, IDENTITY, PAGE, data_set_and_split, table, with_new
+from lib.runtime.errors import UserError
 
 
 def figure(network, auc_roc, **changes):
@@ -17,6 +20,11 @@ def test_a_new_figure_replaces_only_that_of_the_same_identity():
     earlier = [figure("b", 0.1), figure("a", 0.2), figure("a", 0.3, counted="whole_image")]
     found = with_new(earlier, [figure("a", 0.9)])
     assert [(one["network"], one["auc_roc"]) for one in found] == [("a", 0.9), ("a", 0.3), ("b", 0.1)]
+
+
+def test_the_error_for_a_split_of_other_images():
+    with pytest.raises(UserError, match="split clinic_1: expected a split of DRIVE, STARE or CHASE_DB1"):
+        data_set_and_split("clinic_1")
 
 
 def test_the_page_shows_the_table_of_the_stored_figures():

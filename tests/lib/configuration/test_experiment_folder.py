@@ -10,6 +10,7 @@ from lib.configuration.experiment_folder import (
 )
 from lib.configuration.reading import read_configuration
 from lib.configuration.sections import TESTED_FOLDER
+from lib.runtime.atomic_files import written_atomically
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 from tests.conftest import tiny_configuration
@@ -51,6 +52,7 @@ def test_settings_that_were_edited_after_the_training_and_are_not_used_are_named
     )
     assert settings_not_used(experiment, edited, ["testing settings.window=whole"]) == ""
     assert settings_not_used(experiment, edited, ["testing settings.window=tiles"]) == ""
+    assert settings_not_used(experiment, edited, ["testing settings.average_mode=True"]) == ""
     folder = experiment.folder.parent
     unnamed = [line for line in text.splitlines() if not line.startswith("name = ")]
     edited.write_text("\n".join(unnamed).replace("logit_shift = 0", "logit_shift = 0.0"))
@@ -91,6 +93,27 @@ def test_a_new_training_removes_the_curves_in_all_formats_and_no_file_of_a_perso
         (experiment.folder / name).touch()
     experiment.clear()
     assert {file.name for file in experiment.folder.iterdir()} == {"notes.pdf", "my_figure.svg", "split.json"}
+
+
+@pytest.mark.parametrize("content", ["epoch;loss\n1;0.5\n", "epoch,loss\n1\n", "epoch,loss\n1,2,3\n"])
+def test_a_history_that_was_changed_is_an_error_of_one_line(trained, content):
+    _, experiment = trained
+    experiment.history_file.write_text(content)
+    with pytest.raises(
+        UserError, match=r"^[^\n]*history\.csv: not as run_training\.py wrote it [^\n]*--fresh$"
+    ):
+        experiment.history()
+
+
+def test_a_training_that_begins_leaves_the_temporary_files_of_a_running_test(trained):
+    _, experiment = trained
+    with written_atomically(experiment.file("_overlay0.png")) as (beside,):
+        beside.touch()
+        abandoned = experiment.folder / ".1-learning_curves.png"
+        abandoned.touch()
+        experiment.remove_unfinished()
+        assert not abandoned.exists()
+    assert experiment.file("_overlay0.png").is_file()
 
 
 def test_results_on_two_folders_of_one_name_are_in_two_folders(tmp_path):

@@ -430,6 +430,13 @@ def test_folders_of_negatives_start_at_the_project_and_are_none_in_older_files()
     assert older.negatives_share is None and older.auxiliary_loss_weight == 0
 
 
+def test_a_preparation_does_not_replace_the_file_of_its_folds(tmp_path):
+    overrides = [f"data paths.path_local={tmp_path}", f"preparation.split_file={tmp_path / 'split.json'}"]
+    read_configuration(DEFAULT_CONFIGURATION, overrides)
+    with pytest.raises(UserError, match=r"the preparation of a fold writes this file; expected another one"):
+        read_configuration(DEFAULT_CONFIGURATION, [*overrides, "preparation.fold=1/5"])
+
+
 @pytest.mark.parametrize(
     "other", ["preparation.fold=1/5", "preparation.split_file=a.json", "data paths.path_negatives=negatives"]
 )

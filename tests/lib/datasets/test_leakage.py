@@ -260,6 +260,16 @@ def test_images_that_another_set_lists_are_compared(tmp_path, part, change, refu
         refuse_trained_images(experiment, configuration, validation=False)
 
 
+def test_patients_are_compared_with_another_folder_of_the_same_set(tmp_path):
+    override = f"data paths.path_test={tmp_path / 'other'}"
+    members = [trained_member("7-1", "7", B), trained_member("9-1", "9", C)]
+    experiment, configuration = trained_here(tmp_path, override, train=members)
+    split(tmp_path / "other", train=[members[1]], test=[trained_member("7-2", "7", A)])
+    packed(configuration, "test", ("7-2", "7", A))
+    with pytest.raises(UserError, match="test image 7-2, patient 7: in the train part"):
+        refuse_trained_images(experiment, configuration, validation=False)
+
+
 @pytest.mark.parametrize("image", [("x", "3", C), ("x", "other", B), ("3-1", "other", C)])
 def test_validation_images_that_were_trained_on_choose_no_threshold(tmp_path, image):
     settings = ("testing settings.threshold=validation",)
@@ -348,6 +358,20 @@ def test_near_copies_of_images_of_another_set_are_printed(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("warning") == 1
     assert "test image x-1, patient x, and validation-1, patient validation, look alike" in printed
+
+
+def test_validation_images_that_trained_the_initial_weights_choose_no_threshold(tmp_path):
+    members = {name: trained_member(name, patient, B) for name, patient in (("3-1", "3"), ("x", "other"))}
+    weights = f"training settings.initial_weights={tmp_path / 'before' / 'w_best.weights.h5'}"
+    experiment, configuration = trained_here(tmp_path, weights)
+    images = [("x", "other", B), ("3-2", "3", C), ("4-1", "4", D)]
+    packed(configuration, "validation", *images)
+    (tmp_path / "data").rename(tmp_path / "packed")
+    split(tmp_path / "data", validation=[trained_member(*image) for image in images])
+    for file in (tmp_path / "packed").iterdir():
+        file.rename(tmp_path / "data" / file.name)
+    split(tmp_path / "before", train=[members["3-1"]])
+    assert validation_images_used_for_training(experiment, configuration) == ["x", "3-2"]
 
 
 @pytest.mark.parametrize(("validation", "used"), [("patches", ["x"]), ("images", [])])

@@ -155,6 +155,13 @@ def test_images_without_second_observer_are_listed_if_others_have_one(tmp_path):
         prepare(configuration(folder, "STARE"), "STARE")
 
 
+def test_a_strip_to_cut_off_is_refused_since_photographs_have_none(tmp_path):
+    with pytest.raises(
+        UserError, match=r"info_banner = bottom:9: expected nothing, since prepare_datasets_v"
+    ):
+        prepare(configuration(drive(tmp_path), "DRIVE", "preparation.info_banner=bottom:9"), "DRIVE")
+
+
 def test_compressed_stare_is_read_and_its_field_of_view_is_detected(tmp_path):
     settings = configuration(stare(tmp_path), "STARE")
     prepare(settings, "STARE")

@@ -290,6 +290,11 @@ def test_folds_that_test_an_image_twice_are_refused(plan):
 
 def test_variants_with_other_folds_or_other_truth_give_no_choice_by_validation(plan):
     assert best_in_each_fold(plan)
+    run = plan.runs[0]
+    settings = dataclasses.replace(run.configuration.training_settings, validation="patches")
+    other = dataclasses.replace(run.configuration, training_settings=settings)
+    runs = (dataclasses.replace(run, configuration=other), *plan.runs[1:])
+    assert best_in_each_fold(dataclasses.replace(plan, runs=runs)) == []
     split = plan.runs[0].experiment.split
     before = split.read_text()
     for old, new in (('"name": "0-1"', '"name": "3-1"'), ('"truth_fraction": 0.1', '"truth_fraction": 0.2')):
@@ -316,6 +321,14 @@ def test_the_choice_by_validation_is_no_network_of_the_paired_tests(plan, varian
     monkeypatch.setattr(intervals, "RESAMPLES", 10)
     both = [*variants, *best_in_each_fold(plan)]
     assert len(both) == 3 and compare("f1", both) == compare("f1", variants) != []
+
+
+def test_patients_of_one_name_are_paired_only_if_they_have_the_same_pixels(variants):
+    first, second = variants
+    counts = [dataclasses.replace(c, positives=2 * c.positives) for c in second.network.counts]
+    other = dataclasses.replace(second, network=dataclasses.replace(second.network, counts=counts))
+    assert [test.patients for test in compare("f1", [first, second])] == [8]
+    assert [test.patients for test in compare("f1", [first, other])] == [0]
 
 
 def test_below_six_patients_the_table_says_why_there_is_no_test(plan, monkeypatch):

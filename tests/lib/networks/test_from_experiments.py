@@ -176,3 +176,6 @@ def test_members_that_predict_in_different_ways_are_refused(members, tmp_path):
     other.configuration.write_text(text.replace("window = overlap", "window = whole"))
     with pytest.raises(UserError, match="window = whole in second, overlap in first"):
         read_keras_ensemble([members[0], other], [NUMBER])
+    other.configuration.write_text(text.replace("structure = CNP", "structure = leakage"))
+    with pytest.raises(UserError, match="structure = leakage in second, CNP in first"):
+        read_keras_ensemble([members[0], other], [NUMBER])

@@ -1,16 +1,24 @@
+import dataclasses
 import json
 import shutil
 import zipfile
 
+import cv2
 import h5py
 import keras
 import numpy as np
 import pytest
 
 from lib.configuration.experiment_folder import Experiment
-from lib.datasets.prepared_hdf5 import read_part
+from lib.datasets.prepared_hdf5 import PreparedImage, read_part, write_part
 from lib.networks.from_experiments import read_keras_network
-from lib.networks.keras_model import build_model, recorded_training_images, save_weights, trained_model
+from lib.networks.keras_model import (
+    build_model,
+    recorded_training_images,
+    save_weights,
+    trained_model,
+    write_experiment_record,
+)
 from lib.networks.trained_network import TrainingImages, joined
 from lib.runtime.errors import UserError
 from tests.conftest import tiny_configuration
@@ -134,6 +142,20 @@ def test_scale_and_colour_of_the_training_images_are_recorded(tested):
     assert recorded_training_images(experiment) == TrainingImages(min(sizes), max(sizes), colour=False)
     network, _ = read_keras_network(experiment)
     assert network.training_images == recorded_training_images(experiment)
+
+
+def test_with_validation_by_patches_the_images_of_both_parts_are_recorded(tmp_path, configuration):
+    settings = dataclasses.replace(configuration.training_settings, validation="patches")
+    configuration = dataclasses.replace(configuration, training_settings=settings)
+    experiment = Experiment.of(configuration)
+    for part, diameter in (("train", 40), ("validation", 60)):
+        inside = cv2.circle(np.zeros((64, 64), np.uint8), (32, 32), diameter // 2, 1, -1)
+        image = PreparedImage("a", "a", 100 * inside, 0 * inside, inside)
+        configuration.data_paths.hdf5(part)[0].parent.mkdir(exist_ok=True)
+        write_part(configuration.data_paths.hdf5(part), [image], (1, 64, 64, 3))
+    configuration.data_paths.split.touch()
+    write_experiment_record(experiment, configuration, build_model(configuration))
+    assert recorded_training_images(experiment) == TrainingImages(41, 61, colour=False)
 
 
 def test_an_experiment_of_an_earlier_version_has_no_record_of_its_images(tested, tmp_path):

@@ -89,6 +89,13 @@ def test_an_import_is_an_experiment_with_its_source_and_its_training_images(publ
     trained_on = json.loads(experiment.split.read_text())["parts"]["train"]
     assert sorted(m["name"] for m in trained_on) == [f"{n}_training" for n in range(21, 41)]
     assert experiment.weights("best").is_file() and experiment.configuration.is_file()
+    import_published_weights(settings, published)  # the same file again
+    with h5py.File(published, "a") as store:
+        store["convolution2d_1/convolution2d_1_b"][0] = 1
+    before = experiment.weights("best").read_bytes()
+    with pytest.raises(UserError, match="holds the weights of another file; choose another --experiment"):
+        import_published_weights(settings, published)
+    assert experiment.weights("best").read_bytes() == before
 
 
 def test_the_error_for_another_file(published, tmp_path):

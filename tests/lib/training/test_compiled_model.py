@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
 from lib.networks.keras_model import build_model
 from lib.runtime.errors import UserError
@@ -30,12 +31,16 @@ def test_the_rate_of_drop_block_grows_with_the_epochs(prepared):
 
 
 def test_the_error_for_growing_dropout_in_a_network_without_drop_block(prepared):
+    configuration = tiny_configuration(
+        prepared, "experiment name.name=none", "training settings.dropout_growth_epochs=2"
+    )
+    weights = Experiment.of(configuration).weights("best")
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    weights.write_bytes(b"trained before")
     with pytest.raises(UserError, match="dropout_growth_epochs = 2: unet has no DropBlock"):
-        train(
-            tiny_configuration(
-                prepared, "experiment name.name=none", "training settings.dropout_growth_epochs=2"
-            )
-        )
+        train(configuration, fresh=True)
+    assert weights.read_bytes() == b"trained before"
+    weights.unlink()
 
 
 def test_the_error_for_a_loss_on_a_missing_rough_map(prepared):

@@ -51,6 +51,14 @@ def test_the_crossentropy_of_a_saturated_probability_has_the_gradient_of_its_log
     )
 
 
+def test_a_background_pixel_of_probability_1_costs_what_the_next_lower_float_costs():
+    ones = np.float32([1, np.nextafter(np.float32(1), np.float32(0))])
+    costs = [
+        float(binary_crossentropy(np.float32([[[[0, 1]]]]), one[None, None, None, None])) for one in ones
+    ]
+    assert costs == pytest.approx([24 * np.log(2)] * 2)
+
+
 def test_dice_loss_of_a_binary_prediction_is_one_minus_f1():
     binary = (PREDICTED > 0.5).astype(np.float32)
     found = float(dice(y_true(INSIDE), binary))

@@ -322,6 +322,23 @@ def test_a_training_starts_with_the_given_weights(prepared, trained):
     assert own.is_file()
 
 
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_weights_without_a_checkpoint_are_kept_whatever_their_history(tmp_path, epochs):
+    configuration = tiny_configuration(tmp_path, f"training settings.N_epochs={max(epochs, 1)}")
+    experiment = Experiment.of(configuration)
+    experiment.folder.mkdir(parents=True)
+    experiment.weights("best").touch()
+    if epochs:
+        experiment.history_file.write_text("epoch\n" + "".join(f"{n + 1}\n" for n in range(epochs)))
+    for part in ("train", "validation"):
+        for file in configuration.data_paths.hdf5(part):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    with pytest.raises(UserError, match=r"best\.weights\.h5 exists, but no checkpoint"):
+        train(configuration)
+    assert experiment.weights("best").is_file()
+
+
 def test_a_resumed_training_with_negatives_and_an_auxiliary_loss_gives_the_same_result(
     with_negatives, capsys
 ):
@@ -338,6 +355,8 @@ def test_a_resumed_training_with_negatives_and_an_auxiliary_loss_gives_the_same_
     # The weights for prediction are those of the network alone.
     configuration = tiny_configuration(folder, *settings)
     trained_model(configuration, whole.weights("best"))
+    with pytest.raises(UserError, match=r"auxiliary_labels = other: .* was trained with BRVO"):
+        train(tiny_configuration(folder, *settings, "preparation.auxiliary_labels=other"))
     with_loss = [float(row["loss"]) for row in history(whole.folder)]
     settings += ["experiment name.name=without", "training settings.auxiliary_loss_weight=0"]
     without = train(tiny_configuration(folder, *settings, "training settings.N_epochs=1"))
