@@ -21,7 +21,7 @@ def main() -> None:
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "web.settings",
         "CNP_WEB_ACCESS": "local" if is_local else "network",
-        "CNP_WEB_TLS": "yes" if has_tls else "no",
+        "CNP_WEB_TLS": "yes" if has_tls else os.environ.get("CNP_WEB_TLS", "no"),
     }
     if arguments.engine:
         os.environ["CNP_WEB_ENGINE"] = arguments.engine

@@ -155,7 +155,11 @@ def analyse_next(network: TrainedNetwork) -> bool:
         prediction = predict_file(network, result.upload_file)
         _save(result, prediction, network)
     except UserError as error:
-        _fail(result, without_path(error, result.upload_file))
+        if str(error).startswith(f"{model_file(settings.MODEL)}: "):  # not a fault of the image
+            _log.error("the analysis failed: %s", error)
+            _fail(result, FAILED)
+        else:
+            _fail(result, without_path(error, result.upload_file))
     except Exception:
         _log.exception("the analysis failed")
         _fail(result, FAILED)

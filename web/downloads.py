@@ -124,11 +124,10 @@ def overlay_png(measured: MeasuredResult) -> bytes:
 
 
 def labelme_json(measured: MeasuredResult) -> bytes:
-    """Annotation to correct in LabelMe; for a DICOM file it contains the picture."""
-    result, image_png = measured.result, None
-    image_path = result.file_name
+    """Annotation to correct in LabelMe. It contains the picture: two images may have one file name."""
+    result = measured.result
+    image_path, image_png = result.file_name, result.picture_file.read_bytes()
     if result.is_dicom:  # LabelMe cannot read it
-        image_png = result.picture_file.read_bytes()
         image_path = f"{image_name(PurePath(image_path))}.png"
     document = labelme_document(measured.mask, result.label, image_path, image_png=image_png)
     return json.dumps(document, ensure_ascii=False).encode()
@@ -136,8 +135,8 @@ def labelme_json(measured: MeasuredResult) -> bytes:
 
 def measurements_csv(measured: MeasuredResult) -> bytes:
     """Header and row as run_prediction.py writes them; with a BOM, spreadsheets read the text as UTF-8."""
-    name = not_a_formula(measured.result.file_name)
-    values = {"image": name, **measured.measurement, **measured.provenance}
+    cells = {"image": measured.result.file_name, **measured.measurement, **measured.provenance}
+    values = {key: not_a_formula(cell) if isinstance(cell, str) else cell for key, cell in cells.items()}
     text = StringIO()
     writer = csv.DictWriter(text, list(values))
     writer.writeheader()

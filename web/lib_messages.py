@@ -59,6 +59,13 @@ TEMPLATES = (
     # the analysis
     gettext_noop("its field of view is empty (a black image?)"),
     gettext_noop(
+        "info_banner = {banner} leaves nothing of an image of {size} pixels; expected a smaller number"
+    ),
+    gettext_noop(
+        "not enough memory for {number} of {size} pixels at once: lower [testing settings] test_batch_size, "
+        "choose window = tiles with a smaller tile_size, or end other programs that use the memory"
+    ),
+    gettext_noop(
         "its field of view is only {found} pixels of {size} (text or a light in a dark image?); expected at "
         "least {share} of the image: leave it out, or crop it to the retina"
     ),

@@ -30,6 +30,7 @@ def script_messages(structure: str = "CNP") -> dict[str, str]:
         "spacingOfFile": _("{height} × {width} (from the file)"),
         "invalidSpacing": _("Pixel spacing: expected 0.0001 to 1 mm; what was typed is not used."),
         "invalidMinArea": _("Smallest area: expected a whole number; the network's own, {number}, is used."),
+        "invalidFovea": _("Fovea: expected a row and a column inside the image; what was typed is not used."),
         "unknown": _("unknown"),
         "notSaved": _("The correction is not saved: {reason}"),
         "yes": _("yes"),

@@ -10,6 +10,7 @@ CNP_WEB_TLS      yes (default) | no: pages are sent unencrypted
 CNP_WEB_DEBUG    yes: Django's error pages; only with local access
 """
 
+import hashlib
 import os
 import socket
 from datetime import timedelta
@@ -130,6 +131,8 @@ AXES_LOCKOUT_CALLABLE = "web.views.locked_out"
 AXES_RESET_ON_SUCCESS = AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 
+# Cookies do not differ by port: two servers of one machine would replace each other's sessions.
+SESSION_COOKIE_NAME = f"sessionid_{hashlib.sha256(str(FOLDER).encode()).hexdigest()[:8]}"
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = TLS

@@ -11,6 +11,7 @@ from lib.configuration.experiment_folder import trained_experiments
 from lib.networks.from_onnx import newest_export
 from lib.networks.network_choice import SHIPPED_NETWORK, shipped_network
 from lib.networks.trained_network import TrainedNetwork
+from lib.prediction.folder import settings_sha256
 from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
@@ -55,17 +56,13 @@ def check_one_network(network: TrainedNetwork, serving: SharedLock) -> None:
     Raises:
         UserError: a process serves the folder with another network.
     """
-    own = {
-        "weights_sha256": network.weights_sha256,
-        "threshold": network.threshold,
-        "min_area_px": network.min_area_px,
-    }
+    own = {"settings_sha256": settings_sha256(network, None)}
     file = settings.FOLDER / "serving_network.json"
     with serving.alone() as alone:
         if alone:
             write_text(file, json.dumps(own))
     if read_json(file, "stop the server that uses this folder") != own:
         raise UserError(
-            f"another network serves {settings.FOLDER}; stop that server, or set CNP_WEB_FOLDER to another "
-            "folder for this one"
+            f"another network, or the same with other settings, serves {settings.FOLDER}; stop that server, "
+            "or set CNP_WEB_FOLDER to another folder for this one"
         )

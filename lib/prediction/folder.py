@@ -78,7 +78,7 @@ def predict_images(
     with folder_lock(output, "results.lock", "another prediction is writing into it", REMEDY):
         remove_abandoned(output)
         record = ResultsRecord(output, overwrite=overwrite, report=report)
-        settings = {image: _settings_sha256(network, foveae.get(image.file)) for image in images}
+        settings = {image: settings_sha256(network, foveae.get(image.file)) for image in images}
         left = _images_to_predict(record, settings, overwrite=overwrite, dicom=bool(dicom_objects))
         record.begin([image.text for image in left])
         one_by_one = ((i, predict_one(network, i, foveae.get(i.file), dicom_objects)) for i in left)
@@ -135,7 +135,8 @@ def _images_to_predict(
         changed = record.changed_files(image.text, names)
         entry = record.entry(image.text)
         complete = entry and all((record.output / name).exists() for name, _ in entry["files"].values())
-        if entry and dicom and "segmentation" not in entry["files"]:
+        # A LabelMe file that a person has corrected is kept, although its image has no DICOM objects then.
+        if entry and dicom and not changed and "segmentation" not in entry["files"]:
             complete = complete and not _is_dicom(image.file)
         if entry and complete and not (changed and overwrite) and _is_of(entry, image, settings[image]):
             kept += changed
@@ -208,7 +209,7 @@ def _entry(image: FoundImage, result: Result, settings: str) -> Entry:
     }
 
 
-def _settings_sha256(network: TrainedNetwork, fovea: tuple[float, float] | None) -> str:
+def settings_sha256(network: TrainedNetwork, fovea: tuple[float, float] | None) -> str:
     """SHA-256 of everything, except the image, that changes a row."""
     changes_nothing = {"predict", "seen_images_sha256"}
     names = [f.name for f in dataclasses.fields(network) if f.name not in changes_nothing]

@@ -45,6 +45,14 @@ def test_an_invalid_value_is_told_and_no_earlier_one_is_used(page, faults):
     assert "the network's own, 20, is used" in page.inner_text("#fields-fault")
     assert page.inner_text("#areas") == own != "0"
     assert table(page)["min_area_px"] == "20"
+    page.fill("#min-area", "20")
+    page.fill("#fovea-row", "100")
+    assert "Fovea: expected a row and a column" in page.inner_text("#fields-fault")
+    page.fill("#fovea-column", "4000")
+    assert "Fovea: expected a row and a column" in page.inner_text("#fields-fault")
+    page.fill("#fovea-column", "100")
+    assert page.inner_text("#fields-fault") == ""
+    page.fill("#fovea-column", "4000")
     page.click("#list li:nth-child(2) .show")
     assert page.inner_text("#fields-fault") == ""
     assert faults == []

@@ -16,7 +16,9 @@ from PIL import Image
 
 from lib.images.labelme import rasterise, read_labelme
 from lib.images.masks import without_small_areas
+from lib.networks.batches import HalfBatchRetry
 from lib.prediction.certainty.image_quality import ImageQuality
+from lib.runtime.errors import UserError
 from lib.runtime.paths import PROJECT
 from tests.web.conftest import (
     analyse_all,
@@ -412,6 +414,15 @@ def test_messages_of_lib_are_translated():
         for text in messages_of_lib()
     }
     shown |= {TOO_LARGE, _HIDDEN, *(text for _, text in _REFUSED_KINDS)}
+    with pytest.raises(UserError) as cut:
+        Banner("bottom", 9).cut(np.zeros((9, 9), np.uint8))
+
+    def too_large(_images):
+        raise MemoryError("std::bad_alloc")
+
+    with pytest.raises(UserError) as memory:
+        HalfBatchRetry(too_large)(np.zeros((1, 64, 64, 1), np.float32))
+    shown |= {str(cut.value), str(memory.value)}
     shown |= {str(Banner(side, 44)) for side in ("top", "bottom", "left", "right")}
     masks = {text for text in shown if "a mask has two" in text or "0 background" in text}
     with override("zh-hans"):
@@ -533,18 +544,19 @@ def test_start_and_stop_delete_all_images_unless_another_process_serves(web, cli
 def test_processes_of_one_folder_have_one_network(web, settings):
     from dataclasses import replace
 
-    from lib.runtime.errors import UserError
     from web.shared_lock import SharedLock
     from web.start import check_one_network
 
     own = network()
     other = SharedLock(settings.FOLDER / "serving")
     others = [replace(own, weights_sha256="1" * 64), replace(own, threshold=0.4), replace(own, min_area_px=3)]
+    spacing = replace(own.testing_settings, pixel_spacing_mm=0.01)
+    others += [replace(own, testing_settings=spacing), replace(own, info_banner=None)]
     check_one_network(own, web.serving)
     other.acquire()
     check_one_network(own, web.serving)
     for another in others:
-        with pytest.raises(UserError, match="another network serves"):
+        with pytest.raises(UserError, match="another network, or the same with other settings, serves"):
             check_one_network(another, web.serving)
     other.release()
     for another in others:  # nobody serves the folder now

@@ -307,6 +307,9 @@ function showFieldFaults() {
   const faults = [];
   if (!at("spacing").validity.valid) faults.push(messages.invalidSpacing);
   if (!at("min-area").validity.valid) faults.push(fill(messages.invalidMinArea, { number: selected.minAreaPx }));
+  const fovea = [at("fovea-row"), at("fovea-column")];
+  const isEmpty = fovea.every((field) => field.value === "" && field.validity.valid);
+  if (!isEmpty && !selected.fovea) faults.push(messages.invalidFovea);
   at("fields-fault").textContent = faults.join(" ");
 }
 
@@ -333,6 +336,7 @@ function typedFovea() {
   const [row, column] = [at("fovea-row"), at("fovea-column")];
   const isWhole = row.value !== "" && column.value !== "" && row.checkValidity() && column.checkValidity();
   selected.fovea = isWhole ? { row: row.valueAsNumber, column: column.valueAsNumber } : null;
+  showFieldFaults();
   show();
 }
 

@@ -15,7 +15,7 @@ from lib.configuration.reading import read_configuration
 from lib.datasets.ffa import find_angiograms, read_angiogram
 from lib.images.checked_files import file_sha256
 from lib.images.masks import binary_mask
-from lib.prediction.folder import CHANGES_NO_RESULT, _keep, _settings_sha256, predict_images
+from lib.prediction.folder import CHANGES_NO_RESULT, _keep, predict_images, settings_sha256
 from lib.prediction.found_images import find_images
 from lib.prediction.image_file import predict_file
 from lib.prediction.results_record import ResultsRecord
@@ -373,22 +373,22 @@ def test_an_error_of_the_settings_or_of_the_network_names_the_file(angiograms, t
         assert failure.startswith(f"{image.file}: {said}")
 
 
-def settings_sha256(**changes):
+def sha256_with(**changes):
     settings = dataclasses.replace(CONFIGURATION.testing_settings, **changes)
-    return _settings_sha256(weightless_network(darkness, CONFIGURATION, testing_settings=settings), None)
+    return settings_sha256(weightless_network(darkness, CONFIGURATION, testing_settings=settings), None)
 
 
 def test_settings_that_change_no_result_do_not_make_earlier_results_invalid():
     others = {"test_batch_size": 64, "full_images_to_test": 2, "N_group_visual": 3}
     others |= {"connectivity": True, "nohup": True}
     assert others.keys() == CHANGES_NO_RESULT.keys()
-    assert {settings_sha256(**{key: value}) for key, value in others.items()} == {settings_sha256()}
-    assert settings_sha256(tta="mirrors") != settings_sha256()
+    assert {sha256_with(**{key: value}) for key, value in others.items()} == {sha256_with()}
+    assert sha256_with(tta="mirrors") != sha256_with()
 
 
 def test_the_hash_of_the_default_settings_is_that_of_earlier_versions():
     """It changes with a default of `configuration.txt`; a new key must leave it as it is (`repr=False`)."""
-    assert settings_sha256() == "fc3c32255b2d1d1beca98fdff3b329548749891b76b7e34f497b6d5a7fef4d42"
+    assert sha256_with() == "fc3c32255b2d1d1beca98fdff3b329548749891b76b7e34f497b6d5a7fef4d42"
 
 
 def test_the_formats_of_figures_do_not_make_earlier_results_invalid():

@@ -255,3 +255,17 @@ def test_the_script_names_the_requirements_if_highdicom_is_missing(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.returncode == 2 and "pip install -r requirements/dicom_output.txt" in done.stderr
+
+
+def test_objects_of_other_images_are_added_although_an_outline_was_corrected(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        write_source(tmp_path / "in" / f"{name}.dcm")
+    out = tmp_path / "out"
+    predict(tmp_path / "in", out, dicom=False)
+    corrected, other = sorted(out.glob("*.json"))
+    corrected.write_text("{}")
+    predict(tmp_path / "in", out)
+    assert corrected.read_text() == "{}"
+    objects = {f"{other.stem}_seg.dcm", f"{other.stem}_sr.dcm"}
+    assert {file.name for file in out.glob("*.dcm")} == objects
