@@ -46,6 +46,7 @@ def test_an_invalid_value_is_told_and_no_earlier_one_is_used(page, faults):
     assert page.inner_text("#areas") == own != "0"
     assert table(page)["min_area_px"] == "20"
     page.fill("#min-area", "20")
+    page.fill("#spacing", "0.0114")
     page.fill("#fovea-row", "100")
     assert "Fovea: expected a row and a column" in page.inner_text("#fields-fault")
     page.fill("#fovea-column", "4000")
