@@ -16,6 +16,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from lib.images.png import write_png
@@ -46,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class QueueFullError(Exception):
-    """The queue, the number of stored results or the disk is full."""
+    """The queue is full, or, with a text for the user, the number of stored results or the disk."""
 
 
 class AnalysisThread(threading.Thread):
@@ -125,12 +126,10 @@ def delete_all_if_unused() -> None:
 
 def check_room() -> None:
     """Raise QueueFullError if the server cannot accept another image."""
-    waiting = Result.kept().filter(state=Result.State.WAITING).count()
-    if (
-        waiting >= settings.MAX_WAITING
-        or Result.objects.count() >= settings.MAX_RESULTS
-        or shutil.disk_usage(settings.FOLDER).free < settings.MIN_FREE_BYTES
-    ):
+    free = shutil.disk_usage(settings.FOLDER).free
+    if Result.objects.count() >= settings.MAX_RESULTS or free < settings.MIN_FREE_BYTES:
+        raise QueueFullError(_("The server has no room for another image; ask the person who runs it."))
+    if Result.kept().filter(state=Result.State.WAITING).count() >= settings.MAX_WAITING:
         raise QueueFullError
 
 

@@ -15,7 +15,7 @@ def script_messages(structure: str = "CNP") -> dict[str, str]:
         "sending": _("Sending"),
         "waiting": _("Waiting, number {position} in the queue"),
         "running": _("Being analysed"),
-        "busy": _("The server is busy; next attempt in {seconds} s"),
+        "nextAttempt": _("Next attempt in {seconds} s."),
         "interrupted": _(INTERRUPTED),
         "tooLarge": _("The file is too large."),
         "unreachable": _("The server cannot be reached."),

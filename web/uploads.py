@@ -45,8 +45,8 @@ def receive_upload(request: HttpRequest, owner: str) -> Result:
     try:
         with _upload_slot():
             return _received(request, owner, form.cleaned_data["name"])
-    except QueueFullError:
-        raise Refused(503, _("The server is full; try again shortly.")) from None
+    except QueueFullError as error:
+        raise Refused(503, str(error) or _("The server is full; try again shortly.")) from None
 
 
 @contextlib.contextmanager

@@ -219,6 +219,9 @@ def test_full_queue_returns_retry_after(client, settings):
     answer = send(client, png(GREY))
     assert answer.status_code == 503
     assert answer["Retry-After"] == "5"
+    assert answer.json()["message"] == "The server is full; try again shortly."
+    settings.MAX_RESULTS = settings.MAX_WAITING
+    assert "no room for another image" in send(client, png(GREY)).json()["message"]
     assert files_kept(settings) == before
 
 

@@ -68,7 +68,7 @@ async function sendOne(image) {
     } catch (error) {
       if (error.status !== 503) return fail(image, error.message);
       const seconds = error.retrySeconds || 5;
-      list.update(image, { message: fill(messages.busy, { seconds }) });
+      list.update(image, { message: `${error.message} ${fill(messages.nextAttempt, { seconds })}` });
       await wait(1000 * seconds);
     }
   }
