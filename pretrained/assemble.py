@@ -21,7 +21,7 @@ import numpy as np
 from lib.configuration.experiment_folder import Experiment, experiment_named, refuse_untrained
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import SPLIT
-from lib.datasets.leakage import EXPERIMENT, chain_of_initial_weights
+from lib.datasets.leakage import EXPERIMENT, splits_of_initial_weights
 from lib.datasets.split_file import read_split, union_of_splits, write_split
 from lib.images.checked_files import file_sha256
 from lib.networks.network_choice import SHA256SUMS, SHIPPED_NETWORK
@@ -98,7 +98,7 @@ def _settings_for_fine_tuning(trained: Configuration) -> str:
 
 def _splits_before(experiment: Experiment) -> list[Path]:
     configuration = read_configuration(experiment.configuration)
-    return [weights.parent / SPLIT for weights in chain_of_initial_weights(configuration)]
+    return [file for _, file in splits_of_initial_weights(configuration, experiment)]
 
 
 def main() -> None:

@@ -51,6 +51,7 @@ class Experiment:
 
     configuration = _File("{}_configuration.txt")  # of the training
     split = _File(SPLIT)  # the split by patient that the training used
+    initial_split = _File("{}_initial_split.json")  # the images that its initial weights have seen
     history_file = _File("history.csv")  # one row for each epoch of the training
     checkpoint = _File("{}_checkpoint.npz")  # the state of the training after the last complete epoch
     versions = _File("{}_versions.json")  # versions of Python and packages, device, parameters, batch size

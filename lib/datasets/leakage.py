@@ -14,7 +14,7 @@ from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import SPLIT, by_validation
 from lib.datasets.patient_split import comparable_name
 from lib.datasets.prepared_hdf5 import read_originals
-from lib.datasets.split_file import Member, Split, read_split
+from lib.datasets.split_file import Member, Split, read_split, union_of_splits, write_split
 from lib.datasets.vessel_sets import VESSEL_SETS
 from lib.runtime.errors import raise_all
 
@@ -34,12 +34,15 @@ INITIAL_WEIGHTS = (
 )
 
 
-def refuse_initial_weights(configuration: Configuration, *, validation: bool = False) -> None:
+def refuse_initial_weights(
+    configuration: Configuration, trained: Experiment | None = None, *, validation: bool = False
+) -> None:
     """Refuse initial weights that were trained on a test image or its patient, directly or indirectly.
 
     Indirectly: their training itself started from such weights. Patient ids are compared only if the two
     splits share an image; otherwise the same id may be two persons. With `validation`, the training part of
     the weights is also compared with the validation part, which chooses the epoch, threshold or area.
+    `trained` is the experiment that began with the weights, if it is trained already.
 
     Raises:
         UserError: names the images; or the split on which the weights were trained is not known.
@@ -48,11 +51,11 @@ def refuse_initial_weights(configuration: Configuration, *, validation: bool = F
         return
     paths = configuration.data_paths
     tested = read_split(paths.tested_split, PREPARED)
-    for weights in chain_of_initial_weights(configuration):
-        trained = read_split(weights.parent / SPLIT, INITIAL_WEIGHTS)
-        faults = _images_seen(tested, "test", trained, _used_for_training(trained))
+    for weights, file in splits_of_initial_weights(configuration, trained):
+        split = read_split(file, INITIAL_WEIGHTS)
+        faults = _images_seen(tested, "test", split, _used_for_training(split))
         if validation:
-            faults += _images_seen(read_split(paths.split, PREPARED), "validation", trained, trained["train"])
+            faults += _images_seen(read_split(paths.split, PREPARED), "validation", split, split["train"])
         raise_all(
             faults,
             f"[training settings] initial_weights: {weights} was trained on test or validation images; "
@@ -103,23 +106,39 @@ def _splits_beside(file: Path) -> list[Split]:
     files = [file.with_name(SPLIT)]
     stored = file.with_name(f"{file.stem}_configuration.txt")
     if stored.is_file():
-        files += [w.parent / SPLIT for w in chain_of_initial_weights(read_configuration(stored))]
+        exported = Experiment(file.parent, file.stem)
+        files += [split for _, split in splits_of_initial_weights(read_configuration(stored), exported)]
     return [read_split(split, "the split of a training") for split in files if split.is_file()]
 
 
-def chain_of_initial_weights(configuration: Configuration) -> Iterator[Path]:
-    """The initial weights of a training, the initial weights of their training, and so on.
+def keep_initial_split(experiment: Experiment, configuration: Configuration) -> None:
+    """Write what the initial weights have seen: their folder may hold another training later."""
+    files = [file for _, file in splits_of_initial_weights(configuration)]
+    if files:
+        seen = union_of_splits([read_split(file, INITIAL_WEIGHTS) for file in files])
+        write_split(experiment.initial_split, seen, "union of the splits of the initial weights")
+
+
+def splits_of_initial_weights(
+    configuration: Configuration, trained: Experiment | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """The initial weights of a training, those of their training, and so on, each with its split file.
 
     The shipped network is the last one: its folder has no `<name>_configuration.txt`, and its split holds the
-    images of all trainings before it.
+    images of all trainings before it. So does the file that `keep_initial_split` has written for `trained`.
     """
     weights, found = configuration.training_settings.initial_weights, set[Path]()
+    kept = trained and trained.initial_split
     while isinstance(weights, Path) and weights not in found:
+        if kept and kept.is_file():
+            yield weights, kept
+            return
         found.add(weights)
-        yield weights
+        yield weights, weights.parent / SPLIT
         stored = list(weights.parent.glob("*_configuration.txt"))
         if not stored:
             return
+        kept = next(weights.parent.glob("*_initial_split.json"), None)
         weights = read_configuration(stored[0]).training_settings.initial_weights
 
 
@@ -130,10 +149,8 @@ def seen_images(experiment: Experiment, configuration: Configuration) -> frozens
     that of one of its initial weights, has no split: some networks were trained elsewhere, and a part of the
     images would look like all of them.
     """
-    files = [
-        experiment.split,
-        *(weights.parent / SPLIT for weights in chain_of_initial_weights(configuration)),
-    ]
+    before = [file for _, file in splits_of_initial_weights(configuration, experiment)]
+    files = [experiment.split, *before]
     if not all(file.is_file() for file in files):
         return frozenset()
     return frozenset(
@@ -292,8 +309,9 @@ def validation_images_used_for_training(experiment: Experiment, configuration: C
         trained = trained + split["validation"]
     images = _fingerprints(configuration.data_paths.hdf5("validation")[0])
     used = {image.name for image in _shared_images(images, trained)}
-    for weights in chain_of_initial_weights(read_configuration(experiment.configuration)):
-        before, prepared = read_split(weights.parent / SPLIT, INITIAL_WEIGHTS), configuration.data_paths.split
+    stored = read_configuration(experiment.configuration)
+    for _, file in splits_of_initial_weights(stored, experiment):
+        before, prepared = read_split(file, INITIAL_WEIGHTS), configuration.data_paths.split
         seen = _members_seen(read_split(prepared, PREPARED), "validation", before, before["train"])
         used |= {member.name for member in seen}
     return [image.name for image in images if image.name in used]

@@ -209,6 +209,7 @@ def _networks(
         trained = read_configuration(member.configuration)
         refuse_initial_weights(
             dataclasses.replace(trained, data_paths=configuration.data_paths),
+            member,
             validation=not is_ensemble and by_validation(configuration.testing_settings),
         )
         networks.append((trained if is_ensemble else configuration, weights))

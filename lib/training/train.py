@@ -14,7 +14,7 @@ from lib.configuration.experiment_folder import Experiment, refuse_other_setting
 from lib.configuration.folder_lock import results_lock, training_lock
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import TrainingSettings
-from lib.datasets.leakage import refuse_initial_weights
+from lib.datasets.leakage import keep_initial_split, refuse_initial_weights
 from lib.figures.charts import learning_curves
 from lib.figures.mosaics import sample_patches
 from lib.networks.batches import fastest_batch_size
@@ -136,6 +136,7 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     elif is_first_process():
         _clear(experiment)
         write_experiment_record(experiment, configuration, model)
+        keep_initial_split(experiment, configuration)
         _draw_sample_patches(experiment, data.of_epoch(configuration, 0))
     if is_first_process():
         write_text(experiment.configuration, configuration.as_text())  # N_epochs may have changed

@@ -10,6 +10,7 @@ from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
 from lib.datasets.leakage import (
     Fingerprint,
+    keep_initial_split,
     near_copies,
     perceptual_hash,
     refuse_initial_weights,
@@ -106,6 +107,23 @@ def test_the_initial_weights_of_the_initial_weights_are_checked_too(folder):
     started_from(folder, "second", "first")
     with pytest.raises(UserError, match=r"first.*was trained on test or validation images.*"):
         refuse_initial_weights(started_from(folder, "now", "second"))
+
+
+def test_the_images_of_the_initial_weights_are_kept_when_their_folder_holds_another_training(folder):
+    split(folder / "first", train=[member("2", 1)])
+    split(folder / "second", train=[member("7", 1, "synthetic")])
+    configuration, trained = started_from(folder, "second", "first"), Experiment(folder / "second", "w")
+    keep_initial_split(trained, configuration)
+    (folder / "first").rename(folder / "earlier")
+    for another in ([member("8", 1)], None):
+        if another:
+            split(folder / "first", train=another)
+        else:
+            (folder / "first" / "split.json").unlink()
+        for now, experiment in ((configuration, trained), (started_from(folder, "now", "second"), None)):
+            with pytest.raises(UserError, match=r"was trained on test or validation images.*test image 2-1"):
+                refuse_initial_weights(now, experiment)
+        assert "a21" in seen_images(trained, configuration)
 
 
 def test_a_cycle_of_initial_weights_ends(folder):

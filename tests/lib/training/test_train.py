@@ -334,6 +334,7 @@ def test_weights_without_a_checkpoint_are_kept_whatever_their_history(tmp_path, 
         for file in configuration.data_paths.hdf5(part):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
+    configuration.data_paths.split.touch()
     with pytest.raises(UserError, match=r"best\.weights\.h5 exists, but no checkpoint"):
         train(configuration)
     assert experiment.weights("best").is_file()
