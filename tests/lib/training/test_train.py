@@ -323,20 +323,15 @@ def test_a_training_starts_with_the_given_weights(prepared, trained):
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 3])
-def test_weights_without_a_checkpoint_are_kept_whatever_their_history(tmp_path, epochs):
-    configuration = tiny_configuration(tmp_path, f"training settings.N_epochs={max(epochs, 1)}")
-    experiment = Experiment.of(configuration)
+def test_weights_without_a_checkpoint_are_kept_whatever_their_history(prepared, epochs):
+    settings = [f"experiment name.name=copied{epochs}", f"training settings.N_epochs={max(epochs, 1)}"]
+    experiment = Experiment.of(tiny_configuration(prepared, *settings))
     experiment.folder.mkdir(parents=True)
     experiment.weights("best").touch()
     if epochs:
         experiment.history_file.write_text("epoch\n" + "".join(f"{n + 1}\n" for n in range(epochs)))
-    for part in ("train", "validation"):
-        for file in configuration.data_paths.hdf5(part):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
-    configuration.data_paths.split.touch()
     with pytest.raises(UserError, match=r"best\.weights\.h5 exists, but no checkpoint"):
-        train(configuration)
+        train(tiny_configuration(prepared, *settings))
     assert experiment.weights("best").is_file()
 
 
