@@ -329,7 +329,8 @@ def test_weights_without_a_checkpoint_are_kept_whatever_their_history(prepared, 
     experiment.folder.mkdir(parents=True)
     experiment.weights("best").touch()
     if epochs:
-        experiment.history_file.write_text("epoch\n" + "".join(f"{n + 1}\n" for n in range(epochs)))
+        rows = "".join(f"{epoch + 1},0.7\n" for epoch in range(epochs))
+        experiment.history_file.write_text(f"epoch,val_auc\n{rows}")
     with pytest.raises(UserError, match=r"best\.weights\.h5 exists, but no checkpoint"):
         train(tiny_configuration(prepared, *settings))
     assert experiment.weights("best").is_file()
