@@ -134,7 +134,8 @@ def _decoded(file: Path, picture: Path, most_pixels: int, *, burned_in_text: boo
     except Exception:  # a damaged header can raise nearly any exception
         return {"refused": NO_IMAGE}
     try:
-        pixels, spacing = read_image(file), pixel_spacing_mm(file)
+        pixels = read_image(file, None if burned_in_text else "auto")
+        spacing = pixel_spacing_mm(file)
         refuse_segmentation(file)  # the PNG file keeps no header
         if not burned_in_text:
             banner_to_cut(pixels, file, "auto")  # refuses such text, for the same reason

@@ -333,7 +333,7 @@ def read_angiogram(
     Raises:
         UserError: a file cannot be read or does not fit, or text is burned into the image.
     """
-    image = read_image(angiogram.image)
+    image = read_image(angiogram.image, settings.info_banner)
     shape = image.shape[:2]
     truth, auxiliary = _read_truth(angiogram, settings, shape)
     banner = banner_to_cut(image, angiogram.image, settings.info_banner)

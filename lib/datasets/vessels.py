@@ -143,7 +143,7 @@ def read_photograph(photograph: Photograph) -> PreparedImage:
         UserError: a file cannot be read, masks have another size than the image, or that of the field of view
             is empty.
     """
-    original = read_image(photograph.image)
+    original = read_image(photograph.image, banner=None)
 
     def mask(file: Path | None) -> np.ndarray | None:
         return None if file is None else read_mask_of(original.shape, file)

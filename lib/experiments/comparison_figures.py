@@ -27,6 +27,7 @@ from lib.figures.style import (
     legend_right,
     new_figure,
     save_figure,
+    shortened,
     style_axes,
     title_and_subtitle,
 )
@@ -161,8 +162,9 @@ def box_plot(file: Path, variants: Sequence[Variant], formats: Sequence[str]) ->
         )
         heights = -number + scatter.uniform(-0.16, 0.16, dice.size)
         axes.plot(dice, heights, "o", color=INK, markersize=3.5, alpha=0.55)
-    axes.set_yticks(-np.arange(len(variants)), [variant.name for variant in variants])
-    label = "Dice (box: median and quartiles; whiskers: up to 1.5 box lengths)"
+    names = [drawable(variant.name) for variant in variants]
+    axes.set_yticks(-np.arange(len(variants)), names, parse_math=False, fontfamily=font_families())
+    label = "Dice (box: quartiles; whiskers: 1.5 box lengths)"
     axes.set(xlim=(-0.02, 1.02), ylim=(0.6 - len(variants), 0.6), xlabel=label)
     title_and_subtitle(axes, "Dice of each image", _subtitle(variants))
     figure.tight_layout()
@@ -207,7 +209,8 @@ def _draw_agreement(axes: Axes, name: str, predicted: np.ndarray, true: np.ndarr
             axes.axhline(limit, color=VERMILION, linewidth=1.1, linestyle="--")
         about += f", 95 % limits {limits.lower:+.1f} to {limits.upper:+.1f}"
     about = about.replace("-", "−")
-    axes.set_title(name, loc="left", color=INK, fontsize=10, fontweight="bold", pad=18)
+    title = axes.set_title(shortened(drawable(name), 40), loc="left", color=INK, fontsize=10, pad=18)
+    title.set(fontweight="bold", fontfamily=font_families(), parse_math=False)
     axes.text(0, 1.03, about, transform=axes.transAxes, fontsize=8.5, color=INK)
 
 

@@ -77,7 +77,7 @@ def contact_sheet(
                 left, entry = gap + column * (side + gap), read()
                 canvas[top + label : top + label + side, left : left + side] = 0
                 place_in_middle(canvas, _outlined_thumbnail(entry, side), top + label, left, side, side)
-                texts.append((shortened(entry.title, 38), left, top + label / 2, 9, "normal"))
+                texts.append((shortened(entry.title, 32), left, top + label / 2, 9, "normal"))
             top += side + label + gap
     figure, axes = pixel_axes(*canvas.shape[:2])
     for text, x, y, size, weight in texts:

@@ -5,6 +5,7 @@ Okabe and Ito (2008), which people with colour blindness can distinguish.
 """
 
 import functools
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,10 @@ def draw_legend(owner: Axes | Figure, size: float, **options: Any) -> Legend:
     return legend
 
 
+LEGEND_CHARACTERS = 40
+"""Length of a line in the legend to the right of the axes."""
+
+
 def legend_right(axes: Axes, title: str) -> None:
     """Put the legend to the right of the axes."""
     legend = draw_legend(
@@ -132,6 +137,8 @@ def legend_right(axes: Axes, title: str) -> None:
         title_fontproperties={"size": 9, "weight": "bold"},
     )
     legend.set_alignment("left")
+    for text in legend.get_texts():
+        text.set_text(textwrap.fill(text.get_text(), LEGEND_CHARACTERS))
 
 
 def legend_below(axes: Axes) -> None:

@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
+from lib.configuration.banner import Banner
 from lib.images.checked_files import (
     MAX_PIXELS,
     ONE_FRAME,
@@ -26,6 +27,7 @@ from lib.images.checked_files import (
     open_regular_file,
 )
 from lib.images.formats import tiff
+from lib.images.info_banner import find_banner
 from lib.runtime.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
@@ -77,13 +79,18 @@ def passed_over(files: Iterable[Path]) -> str:
     return f"{number} file{'s' * (number != 1)} passed over, no images: {'; '.join(kinds)}" if kinds else ""
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, banner: Banner | Literal["auto"] | None = "auto") -> np.ndarray:
     """Read a photograph or angiogram as a viewer shows it.
 
     EXIF orientation is applied. Transparent pixels are blended with black, the surround of a fundus
     image. More than 8 bits, and floating point, are scaled linearly from the image's own minimum
-    and maximum to 0..255 (a constant image becomes 0). Colour profiles are not applied. The modality
-    and VOI tables of DICOM are applied, and MONOCHROME1 is inverted.
+    and maximum to 0..255 (a constant image becomes 0). These are of the pixels outside an information
+    banner, whose white text may have many times the levels of the retina. Colour profiles are not applied.
+    The modality and VOI tables of DICOM are applied, and MONOCHROME1 is inverted.
+
+    Args:
+        path: the file.
+        banner: the strip, which stays in the image; "auto" searches for one, None: there is none.
 
     Returns:
         uint8, (H, W) if the file is grey or its colour channels are equal, else (H, W, 3) RGB.
@@ -93,8 +100,11 @@ def read_image(path: Path) -> np.ndarray:
             compressed in a way that needs another package.
     """
     with errors_naming(path):
-        pixels = _scaled_to_uint8(_read(path))
-    return np.ascontiguousarray(grey_if_equal(pixels))
+        pixels = _read(path)
+        scaled = _scaled_to_uint8(pixels, pixels)
+        if pixels.dtype != np.uint8 and (strip := find_banner(scaled) if banner == "auto" else banner):
+            scaled = _scaled_to_uint8(pixels, strip.cut(pixels))
+    return np.ascontiguousarray(grey_if_equal(scaled))
 
 
 def grey_if_equal(pixels: np.ndarray) -> np.ndarray:
@@ -290,16 +300,17 @@ def _blended_with_black(pixels: np.ndarray) -> np.ndarray:
     return blended
 
 
-def _scaled_to_uint8(pixels: np.ndarray) -> np.ndarray:
+def _scaled_to_uint8(pixels: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """`pixels` from the minimum and maximum of `image`, a part of them, to 0..255."""
     if pixels.dtype == np.uint8:
         return pixels
-    low, high = float(pixels.min()), float(pixels.max())
+    low, high = float(image.min()), float(image.max())
     if not np.isfinite([low, high]).all():
         raise UserError("has pixels that are NaN or infinite; export it as 8 or 16 bit")
     if low == high:
         return np.zeros(pixels.shape, np.uint8)
     scaled = (pixels.astype(np.float64) - low) * (255 / (high - low))
-    return np.rint(scaled).astype(np.uint8)
+    return np.rint(scaled.clip(0, 255)).astype(np.uint8)
 
 
 def _two_levels(pixels: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def predict_file(network: TrainedNetwork, path: Path) -> Prediction:
 
 
 def _predict_file(network: TrainedNetwork, path: Path) -> Prediction:
-    image = read_image(path)
+    image = read_image(path, network.info_banner)
     if dicom := dicom_functions(path):
         dicom.refuse_segmentation(path)
     banner = banner_to_cut(image, path, network.info_banner)

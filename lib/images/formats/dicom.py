@@ -124,8 +124,8 @@ def decode_dicom(path: Path) -> np.ndarray:
 
 
 _INTERPRETATIONS = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422"}
-_INTERPRETATIONS |= {"YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_422"}
-"""Other terms are retired (HSV, ARGB, CMYK) or private."""
+_INTERPRETATIONS |= {"YBR_ICT", "YBR_RCT"}
+"""Other terms are retired (YBR_PARTIAL_422, HSV, ARGB, CMYK), of videos (YBR_PARTIAL_420), or private."""
 
 
 def _check_length(dataset: Dataset) -> None:

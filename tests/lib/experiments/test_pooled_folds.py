@@ -249,7 +249,7 @@ def test_a_precision_recall_curve_begins_at_the_first_marked_pixels(variants):
 
 
 def test_roc_says_whether_the_thresholds_differ_by_fold(variants, tmp_path):
-    shown = "\n".join(texts(roc_curves, tmp_path, variants))
+    shown = " ".join(texts(roc_curves, tmp_path, variants)).replace("\n", " ")  # long lines are wrapped
     assert "(0.4 to 0.55, differ by fold)" in shown  # threshold_of(0) and threshold_of(3)
     seeds = np.array(SEEDS)[:, None] / 10 * np.ones(8)
     by_seed = [dataclasses.replace(v, thresholds=seeds) for v in variants]

@@ -59,6 +59,19 @@ def test_square_frame(side, background, ink, radius, quality):
         np.testing.assert_array_equal(banner.cut(image), frame)
 
 
+@pytest.mark.parametrize("highest", [4095, 65535])
+def test_white_text_of_a_banner_does_not_compress_the_levels_of_the_retina(tmp_path, highest):
+    frame = angiogram(480, 480, 235).astype(np.uint16) * 4
+    whole = np.vstack([frame, strip(480, 64, 0, 1) * np.uint16(highest)])
+    cv2.imwrite(str(tmp_path / "frame.png"), frame)
+    cv2.imwrite(str(tmp_path / "whole.png"), whole)
+    found = read_image(tmp_path / "whole.png")
+    banner = find_banner(found)
+    assert banner == Banner("bottom", 64)
+    np.testing.assert_array_equal(banner.cut(found), read_image(tmp_path / "frame.png", banner=None))
+    np.testing.assert_array_equal(read_image(tmp_path / "whole.png", banner), found)
+
+
 @pytest.mark.parametrize("colour", [False, True])
 def test_heidelberg(colour):
     image = np.vstack([angiogram(768, 768, 390), strip(768, 100, 0, 255)])
