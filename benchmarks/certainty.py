@@ -38,7 +38,7 @@ from lib.runtime.keras_startup import start_keras
 
 SYMMETRIES, SIZE, SEED = 8, 512, 31
 LEAST_RATIO = 2.0
-POINT = ("testing settings.threshold=0.108", "testing settings.min_area_px=20")
+POINT = ("testing settings.threshold=0.096", "testing settings.min_area_px=20")
 """The operating point of the shipped network."""
 
 

@@ -20,7 +20,7 @@ def published_sizes() -> Iterator[tuple[str, tuple[int, ...], int, int]]:
         elif name == "w_net":
             yield name, (8, 16, 32), 512, 3
         elif name == "efficientnet_unet":
-            yield name, (16, 24, 40, 64, 96), 224, 3
+            yield name, (16, 24, 40, 64, 96), 320, 3
         else:
             yield name, (64, 128, 256, 512), 48, 1
 
