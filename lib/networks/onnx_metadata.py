@@ -204,7 +204,7 @@ def network_fields(content: dict[str, Any], file: Path, overrides: Sequence[str]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{source} cannot be read ({error}); export it again") from None
     exported = {section: dict(keys) for section, keys in texts.items()}
-    _refuse_other_network(overrides, file)
+    _refuse_other_architecture(fields["architecture"], overrides, file)
     apply_overrides(texts, overrides, file)
     _refuse_other_outlines(fields, texts, file)
     try:
@@ -256,11 +256,14 @@ def _refuse_other_outlines(fields: dict[str, Any], texts: dict[str, dict[str, st
             )
 
 
-def _refuse_other_network(overrides: Sequence[str], file: Path) -> None:
+def _refuse_other_architecture(exported: str, overrides: Sequence[str], file: Path) -> None:
     for override in overrides:
-        section, _, key = override.partition("=")[0].strip().partition(".")
-        if section == "model":
-            raise UserError(f"--set over {file}: [{section}] {key} cannot be set for an exported network")
+        key, _, value = override.partition("=")
+        if key.strip() == "model.architecture" and value.strip() not in exported.split(" + "):
+            raise UserError(
+                f"--set over {file}: [model] architecture = {value.strip()}: the exported network is "
+                f"{exported}, which cannot change"
+            )
 
 
 def overrides_of_network(overrides: Sequence[str], file: Path) -> list[str]:
@@ -270,10 +273,9 @@ def overrides_of_network(overrides: Sequence[str], file: Path) -> list[str]:
         UserError: one changes the architecture, or the name of the results, which is that of the file.
     """
     found = []
-    _refuse_other_network(overrides, file)
     for override in overrides:
         section, _, key = override.partition("=")[0].strip().partition(".")
-        if (section, key) == ("experiment name", "name"):
+        if section == "model" or (section, key) == ("experiment name", "name"):
             raise UserError(f"--set over {file}: [{section}] {key} cannot be set for an exported network")
         if section == "preprocessing" or (section == "testing settings" and key not in SCORE_KEYS):
             found.append(override)

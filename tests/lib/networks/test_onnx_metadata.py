@@ -337,6 +337,7 @@ def test_some_settings_may_change_after_the_export(override, changed):
         ("testing settings.threshold=7", "--set over a.onnx"),
         ("testing settings.thresh=7", "over a.onnx"),
         ("preparation.labels=XY", "a.onnx: [preparation] labels = XY: the network outlines NP, which cannot"),
+        ("model.architecture=Res_Unet", "a.onnx: [model] architecture = Res_Unet: the exported network is"),
         ("data attributes.structure=vessels", "a.onnx: [data attributes] structure = vessels: the network"),
         ("testing settings.test_field_of_view_degrees=30", "= 30: found no [preprocessing] field_of"),
     ],
