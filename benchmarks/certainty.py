@@ -177,8 +177,9 @@ def report(found: dict[str, dict[str, float]]) -> list[str]:
         "threshold, that of the shipped network, and the pixels over which the disagreement is averaged were "
         "chosen on the same sixteen images: their figures are too good by an unknown amount.",
         "",
-        "On the real angiograms, the disagreement shows the large errors; on the drawn ones it does not, but "
-        "the width of the range (`ischaemic_index_high` minus `ischaemic_index_low`) does.",
+        "On the real angiograms, the disagreement shows the large errors. On the drawn ones, it has no rank "
+        "correlation with the error, but the width of the range (`ischaemic_index_high` minus "
+        "`ischaemic_index_low`) has.",
     ]
 
 
