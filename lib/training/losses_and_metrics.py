@@ -20,7 +20,7 @@ SMOOTHING = 1.0
 SMALLEST_PROBABILITY, SMALLEST_COMPLEMENT = 1e-37, 2.0**-24
 """Limits in the logarithm of a probability and of 1 minus it: near their smallest values in float32 above 0.
 
-Below the limit of Keras, 1e-7, there is no gradient: a network whose probabilities are all lower stops learning.
+Below the limit of Keras, 1e-7, there is no gradient: a network with only such probabilities stops learning.
 """
 
 
