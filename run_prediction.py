@@ -111,9 +111,9 @@ def _chosen(arguments: argparse.Namespace) -> NetworkChoice:
         named = []  # the file need not be an export of an experiment here
     experiments = tuple((one.folder, one.name) for one in named)
     for experiment in named:
-        if not experiment.configuration.is_file():  # an ONNX file was copied without it
-            continue
-        if warning := settings_not_used(experiment, configuration, arguments.overrides):
+        # An ONNX file may have been copied without its configuration.
+        is_stored = experiment.configuration.is_file()
+        if is_stored and (warning := settings_not_used(experiment, configuration, arguments.overrides)):
             print(warning)
     return NetworkChoice(engine, file, experiments, tuple(arguments.overrides))
 

@@ -304,12 +304,11 @@ def validation_images_used_for_training(experiment: Experiment, configuration: C
     """Names of the validation images on which the network, or its initial weights, were trained."""
     split = read_split(experiment.split, EXPERIMENT)
     trained = split["train"]
-    settings = read_configuration(experiment.configuration).training_settings
-    if settings.validation == "patches":  # then training uses most validation images too
+    stored = read_configuration(experiment.configuration)
+    if stored.training_settings.validation == "patches":  # then training uses most validation images too
         trained = trained + split["validation"]
     images = _fingerprints(configuration.data_paths.hdf5("validation")[0])
     used = {image.name for image in _shared_images(images, trained)}
-    stored = read_configuration(experiment.configuration)
     for _, file in splits_of_initial_weights(stored, experiment):
         before, prepared = read_split(file, INITIAL_WEIGHTS), configuration.data_paths.split
         seen = _members_seen(read_split(prepared, PREPARED), "validation", before, before["train"])

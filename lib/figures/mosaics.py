@@ -86,9 +86,8 @@ def labelled_rows(
     figure, axes = pixel_axes(*canvas.shape[:2])
     for row, title in enumerate(rows):
         y = head + gap / 2 + (row + 0.5) * (mosaic.shape[0] - gap) / len(rows)
-        write(
-            axes, shortened(title, side // 12), margin / 2, y, 13, rotation=90, ha="center", fontweight="bold"
-        )
+        fitting = shortened(title, side // 12)
+        write(axes, fitting, margin / 2, y, 13, rotation=90, ha="center", fontweight="bold")
     for column, title in enumerate(columns):
         x = margin + gap / 2 + (column + 0.5) * (mosaic.shape[1] - gap) / len(columns)
         write(axes, shortened(title, side // 10), x, head / 2, 12, ha="center")

@@ -69,14 +69,8 @@ def overlay(
     left = (canvas.shape[1] - picture.shape[1]) // 2
     canvas[head : head + picture.shape[0], left : left + picture.shape[1]] = picture
     figure, axes = pixel_axes(*canvas.shape[:2])
-    write(
-        axes,
-        shortened(name, min(60, (canvas.shape[1] - left) // 13)),
-        left + 6,
-        24,
-        size=13,
-        fontweight="bold",
-    )
+    fitting = shortened(name, min(60, (canvas.shape[1] - left) // 13))
+    write(axes, fitting, left + 6, 24, size=13, fontweight="bold")
     write(axes, caption, left + 6, 52, size=11)
     handles: list[Patch | Line2D] = []
     for title, rgb in OVERLAY_COLOURS.items():

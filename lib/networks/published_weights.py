@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 
 from lib.configuration.experiment_folder import Experiment
@@ -36,9 +37,21 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
             a training or the weights of another file.
     """
     experiment = Experiment.of(configuration)
+    trained = _split_trained_on(configuration.data_paths.split)
+    model = _published_network(configuration, file)
+    source = {
+        "file": file.name,
+        "sha256": file_sha256(file),
+        "of": "https://github.com/orobix/retina-unet (MIT)",
+    }
     with training_lock(experiment):
-        _refuse_other_weights(experiment, file_sha256(file))
-        _import(experiment, configuration, file)
+        _refuse_other_weights(experiment, source["sha256"])
+        write_experiment_record(experiment, configuration, model)
+        write_split(experiment.split, trained, TRAINED_ON)
+        write_text(experiment.configuration, configuration.as_text())
+        write_text(experiment.source, json.dumps(source, indent=2) + "\n")
+        for which in ("best", "last"):
+            save_weights(model, experiment.weights(which))
     return experiment.folder
 
 
@@ -51,9 +64,7 @@ def _refuse_other_weights(experiment: Experiment, sha256: str) -> None:
         raise UserError(f"{experiment.folder} holds the weights of another file; choose another --experiment")
 
 
-def _import(experiment: Experiment, configuration: Configuration, file: Path) -> None:
-    split = configuration.data_paths.split
-    trained = _split_trained_on(split)
+def _published_network(configuration: Configuration, file: Path) -> keras.Model:
     published = list(retina_unet_weights(file))
     model = build_model(configuration)
     # Our network has its convolutions in the order of the original.
@@ -61,17 +72,7 @@ def _import(experiment: Experiment, configuration: Configuration, file: Path) ->
     if found != expected:
         raise UserError(f"{file}: holds weights of the shapes {found}; the network has {expected}")
     model.set_weights(published)
-    write_experiment_record(experiment, configuration, model)
-    write_split(experiment.split, trained, TRAINED_ON)
-    write_text(experiment.configuration, configuration.as_text())
-    source = {
-        "file": file.name,
-        "sha256": file_sha256(file),
-        "of": "https://github.com/orobix/retina-unet (MIT)",
-    }
-    write_text(experiment.source, json.dumps(source, indent=2) + "\n")
-    for which in ("best", "last"):
-        save_weights(model, experiment.weights(which))
+    return model
 
 
 def _split_trained_on(prepared: Path) -> Split:

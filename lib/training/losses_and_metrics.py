@@ -17,20 +17,26 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 SMOOTHING = 1.0
 """Added to numerator and denominator of the Dice coefficient: a batch without CNP has a gradient too."""
 
-SMALLEST_PROBABILITY, SMALLEST_COMPLEMENT = 1e-37, 2.0**-24
-"""Limits in the logarithm of a probability and of 1 minus it: near their smallest values in float32 above 0.
 
-Below the limit of Keras, 1e-7, there is no gradient: a network with only such probabilities stops learning.
-"""
+LOWEST_PROBABILITY = 1e-37
+"""Lower limit of a probability in the cross-entropy; close to the smallest normal float32."""
+HIGHEST_PROBABILITY = 1 - 2**-24
+"""Its upper limit: the largest float32 below 1."""
 
 
 def binary_crossentropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
-    """Mean binary cross-entropy over the pixels of weight 1; 0 if there are none."""
+    """Mean binary cross-entropy over the pixels of weight 1; 0 if there are none.
+
+    Keras limits probabilities to 1e-7 and more. Below, there is no gradient if the sigmoid is not the last
+    operation (ours are followed by a crop): a network whose probabilities all fall below 1e-7 in the first
+    steps would never change again. Near 1, float32 sets the limit: from a logit of 17 on, the probability is
+    1, without gradient.
+    """
     truth, weight = y_true[..., :1], y_true[..., 1:2]
     probability = ops.cast(y_pred, "float32")
-    of_truth = ops.log(ops.maximum(probability, SMALLEST_PROBABILITY))
-    of_background = ops.log(ops.maximum(1 - probability, SMALLEST_COMPLEMENT))
-    return _weighted_mean(-(truth * of_truth + (1 - truth) * of_background), weight)
+    foreground = truth * ops.log(ops.maximum(probability, LOWEST_PROBABILITY))
+    background = (1 - truth) * ops.log1p(-ops.minimum(probability, HIGHEST_PROBABILITY))
+    return _weighted_mean(-(foreground + background), weight)
 
 
 def dice(y_true: Tensor, y_pred: Tensor) -> Tensor:

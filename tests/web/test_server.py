@@ -144,12 +144,8 @@ def test_a_second_server_with_another_network_is_refused(onnx_file, tmp_path):
                 finally:
                     second.kill()  # only if the test has failed: it has ended otherwise
             assert second.returncode == 2
-            assert (
-                errors.startswith(
-                    f"error: another network, or the same with other settings, serves {folder}; "
-                )
-                and errors.count("\n") == 1
-            )
+            message = f"error: another network, or the same with other settings, serves {folder}; "
+            assert errors.startswith(message) and errors.count("\n") == 1
             assert "CNP_WEB_FOLDER" in errors
             command, port = command_and_port(onnx_file)
             with started(command, folder, **quiet) as same:

@@ -379,16 +379,12 @@ def test_near_copies_of_images_of_another_set_are_printed(tmp_path, capsys):
 
 
 def test_validation_images_that_trained_the_initial_weights_choose_no_threshold(tmp_path):
-    members = {name: trained_member(name, patient, B) for name, patient in (("3-1", "3"), ("x", "other"))}
     weights = f"training settings.initial_weights={tmp_path / 'before' / 'w_best.weights.h5'}"
     experiment, configuration = trained_here(tmp_path, weights)
     images = [("x", "other", B), ("3-2", "3", C), ("4-1", "4", D)]
-    packed(configuration, "validation", *images)
-    (tmp_path / "data").rename(tmp_path / "packed")
     split(tmp_path / "data", validation=[trained_member(*image) for image in images])
-    for file in (tmp_path / "packed").iterdir():
-        file.rename(tmp_path / "data" / file.name)
-    split(tmp_path / "before", train=[members["3-1"]])
+    packed(configuration, "validation", *images)
+    split(tmp_path / "before", train=[trained_member("3-1", "3", B)])
     assert validation_images_used_for_training(experiment, configuration) == ["x", "3-2"]
 
 

@@ -81,6 +81,7 @@ def test_an_import_is_an_experiment_with_its_source_and_its_training_images(publ
         match=r"split\.json: no such file; expected the prepared set DRIVE; run prepare_datasets_vessels",
     ):
         import_published_weights(settings, published)
+    assert not Experiment.of(settings).folder.exists()
     prepare(settings, "DRIVE")
     import_published_weights(settings, published)
     experiment = Experiment.of(settings)
