@@ -45,6 +45,11 @@ this limit it has at most 25 times the square of the diameter.
 """
 
 
+def _length(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """As `np.hypot`, which takes three times as long."""
+    return np.sqrt(x * x + y * y)
+
+
 @dataclass(frozen=True)
 class _Circle:
     x: float
@@ -69,7 +74,7 @@ class _Circle:
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Distance of each point from the circle in pixels, negative inside."""
-        return np.hypot(x - self.x, y - self.y) - self.radius
+        return _length(x - self.x, y - self.y) - self.radius
 
     def scaled(self, factor: float) -> "_Circle":
         """This circle in an image that is `factor` times as large (pixel centres at whole numbers)."""
@@ -285,7 +290,7 @@ def _consensus(points: np.ndarray, side: int) -> _Circle | None:
     if not plausible.any():
         return None
     x, y, radius = (a[plausible, None] for a in (x, y, radius))
-    near = np.abs(np.hypot(points[:, 0] - x, points[:, 1] - y) - radius) < _NEAR
+    near = np.abs(_length(points[:, 0] - x, points[:, 1] - y) - radius) < _NEAR
     best = near[near.sum(axis=1).argmax()]
     return _Circle.fitted(points[best]) if best.sum() >= 20 else None
 

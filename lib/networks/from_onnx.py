@@ -99,6 +99,8 @@ def _onnxruntime_predict(data: bytes, file: Path, precision: str) -> Predict:
     options = onnxruntime.SessionOptions()
     options.enable_mem_pattern = False  # it is for images of one size
     options.log_severity_level = 3
+    # Threads that wait actively for the next operator take time from encoding and preprocessing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has many types of errors, without a common one

@@ -2,8 +2,11 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from lib.images.checked_files import dicom_functions, file_sha256
 from lib.networks.trained_network import TrainedNetwork
 from lib.prediction.found_images import FoundImage
 from lib.prediction.fovea import Foveae
-from lib.prediction.image_file import predict_file
+from lib.prediction.image_file import Prediction, predict_file
 from lib.prediction.measurements_table import MEASUREMENTS, print_differences
 from lib.prediction.result_files import DicomObjects, Result, encode_result, file_names
 from lib.prediction.results_record import Entry, FilesChanged, ResultsRecord
@@ -62,7 +65,7 @@ def predict_images(
         images: with different paths; found for this `output`.
         output: folder of the results.
         foveae: positions of the fovea, for images that have one.
-        predict_many: predicts the images that are not skipped; None predicts them one by one in this process.
+        predict_many: predicts the images that are not skipped; None predicts them in this process.
         overwrite: replace files that are not our own, or were changed since they were written.
         dicom_objects: also write the DICOM objects of images that are DICOM files.
         report: also write `report.html`, with all images whose results are in the folder.
@@ -81,11 +84,10 @@ def predict_images(
         settings = {image: settings_sha256(network, foveae.get(image.file)) for image in images}
         left = _images_to_predict(record, settings, overwrite=overwrite, dicom=bool(dicom_objects))
         record.begin([image.text for image in left])
-        one_by_one = ((i, predict_one(network, i, foveae.get(i.file), dicom_objects)) for i in left)
-        outcomes = predict_many(left) if predict_many else one_by_one
+        predict_many = predict_many or partial(_predict_here, network, foveae, dicom_objects)
         failures: dict[FoundImage, str] = {}
         try:
-            for image, outcome in progress(outcomes, "predicting", len(left)):
+            for image, outcome in progress(predict_many(left), "predicting", len(left)):
                 fault = _keep(record, image, outcome, settings[image])
                 failures |= {image: fault} if fault else {}
                 if isinstance(outcome, Result):
@@ -111,14 +113,61 @@ def predict_one(
     dicom_objects: DicomObjects | None = None,
 ) -> Outcome:
     """Predict one image; no file is written."""
+    return _encode(network, image, _predict(network, image), fovea, dicom_objects)
+
+
+def _predict_here(
+    network: TrainedNetwork, foveae: Foveae, dicom_objects: DicomObjects | None, images: Sequence[FoundImage]
+) -> Iterator[tuple[FoundImage, Outcome]]:
+    """Predict the images in order. A thread encodes the files of an image while the next one is predicted."""
+    encoding: deque[tuple[FoundImage, Future[Outcome]]] = deque()
+
+    def encoded(most_left: int) -> Iterator[tuple[FoundImage, Outcome]]:
+        while len(encoding) > most_left:
+            image, outcome = encoding.popleft()
+            yield image, outcome.result()
+
+    with ThreadPoolExecutor(1) as encoder:
+        for image in images:
+            try:
+                predicted = _predict(network, image)
+            except BaseException:  # Ctrl-C, too: the results of the image before are kept
+                yield from encoded(0)
+                raise
+            fovea = foveae.get(image.file)
+            encoding.append((image, encoder.submit(_encode, network, image, predicted, fovea, dicom_objects)))
+            yield from encoded(1)
+        yield from encoded(0)
+
+
+def _predict(network: TrainedNetwork, image: FoundImage) -> tuple[str, Prediction] | str:
+    """SHA-256 of the file and its prediction, or the reason why it could not be predicted."""
     try:
-        image_sha256 = file_sha256(image.file)
-        prediction = predict_file(network, image.file)
-        return encode_result(network, image, image_sha256, prediction, fovea, dicom_objects)
-    except UserError as error:
+        return file_sha256(image.file), predict_file(network, image.file)
+    except (UserError, OSError) as error:
+        return _fault(image, error)
+
+
+def _encode(
+    network: TrainedNetwork,
+    image: FoundImage,
+    predicted: tuple[str, Prediction] | str,
+    fovea: tuple[float, float] | None,
+    dicom_objects: DicomObjects | None,
+) -> Outcome:
+    if isinstance(predicted, str):
+        return predicted
+    try:
+        return encode_result(network, image, *predicted, fovea, dicom_objects)
+    except (UserError, OSError) as error:
+        return _fault(image, error)
+
+
+def _fault(image: FoundImage, error: UserError | OSError) -> str:
+    if isinstance(error, UserError):
         return str(error)
-    except OSError as error:  # the file was moved, or a network folder was lost, since it was found
-        return f"{image.file}: cannot be read ({error.strerror or error})"
+    # The file was moved, or a network folder was lost, since it was found.
+    return f"{image.file}: cannot be read ({error.strerror or error})"
 
 
 def _images_to_predict(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,9 +119,6 @@ def _encoded(
     network: TrainedNetwork, image: FoundImage, prediction: Prediction, mask: np.ndarray
 ) -> dict[str, bytes]:
     """The bytes of each picture and of the LabelMe file, by kind."""
-    # With the picture in it, LabelMe opens the file wherever it is moved, and for all kinds of images.
-    picture = encode_png(prediction.original)
-    document = labelme_document(mask, network.label, image.path, image_png=picture)
     overlay = draw_prediction(
         prediction.original,
         mask,
@@ -129,13 +127,18 @@ def _encoded(
         share_column=network.share_column,
         pixel_spacing_mm=prediction.pixel_spacing_mm,
     )
-    contents = {
-        "probability": encode_png(np.rint(prediction.probability * 65535).astype(np.uint16)),
-        "mask": encode_png(mask.astype(np.uint8) * 255),
-        "overlay": encode_png(overlay),
-        # Bytes of a path that are not UTF-8 are written as escapes, which JSON can read.
-        "labelme": (json.dumps(document, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
+    pictures = {
+        "overlay": overlay,
+        "original": prediction.original,
+        "probability": np.rint(prediction.probability * 65535).astype(np.uint16),
+        "mask": mask.astype(np.uint8) * 255,
     }
     if prediction.disagreement is not None:
-        contents["disagreement"] = encode_png(disagreement_picture(prediction.disagreement))
-    return contents
+        pictures["disagreement"] = disagreement_picture(prediction.disagreement)
+    with ThreadPoolExecutor(2) as pool:
+        contents = dict(zip(pictures, pool.map(encode_png, pictures.values()), strict=True))
+    # With the picture in it, LabelMe opens the file wherever it is moved, and for all kinds of images.
+    document = labelme_document(mask, network.label, image.path, image_png=contents.pop("original"))
+    # Bytes of a path that are not UTF-8 are written as escapes, which JSON can read.
+    text = json.dumps(document, ensure_ascii=False) + "\n"
+    return contents | {"labelme": text.encode("utf-8", "backslashreplace")}
