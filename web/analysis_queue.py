@@ -154,11 +154,11 @@ def analyse_next(network: TrainedNetwork) -> bool:
         prediction = predict_file(network, result.upload_file)
         _save(result, prediction, network)
     except UserError as error:
-        if str(error).startswith(f"{model_file(settings.MODEL)}: "):  # not a fault of the image
-            _log.error("the analysis failed: %s", error)
-            _fail(result, FAILED)
-        else:
-            _fail(result, without_path(error, result.upload_file))
+        reason = without_path(error, result.upload_file)
+        if reason.startswith(f"{model_file(settings.MODEL)}: "):  # not a fault of the image
+            _log.error("the analysis failed: %s", reason)
+            reason = FAILED
+        _fail(result, reason)
     except Exception:
         _log.exception("the analysis failed")
         _fail(result, FAILED)

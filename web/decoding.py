@@ -16,6 +16,7 @@ from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from lib.configuration.banner import parse_info_banner
 from lib.images.checked_files import has_dicom_signature
 from lib.images.formats.dicom import pixel_spacing_mm, refuse_segmentation
 from lib.images.info_banner import banner_to_cut
@@ -45,7 +46,7 @@ class Decoder:
             self._started()
 
     def decode(
-        self, file: Path, picture: Path, most_pixels: int, seconds: float, *, burned_in_text: bool = False
+        self, file: Path, picture: Path, most_pixels: int, seconds: float, info_banner: str = "auto"
     ) -> dict:
         """Decode a file and write its pixels as PNG.
 
@@ -54,7 +55,8 @@ class Decoder:
             picture: the PNG file to write.
             most_pixels: a larger image is refused.
             seconds: time after which the process is ended.
-            burned_in_text: accept a DICOM file whose header says that text is burned in.
+            info_banner: the setting of the network. With "auto", a DICOM file whose header says that text is
+                burned in is refused if no banner is found.
 
         Returns:
             "height", "width", "spacing" (mm, two numbers or None) and "is_dicom"; or "refused", one of the
@@ -67,7 +69,7 @@ class Decoder:
                     "file": str(file),
                     "picture": str(picture),
                     "most_pixels": most_pixels,
-                    "burned_in_text": burned_in_text,
+                    "info_banner": info_banner,
                 }
             )
             limit = threading.Timer(seconds, process.kill)
@@ -118,7 +120,7 @@ class Decoder:
             self._process = None
 
 
-def _decoded(file: Path, picture: Path, most_pixels: int, *, burned_in_text: bool) -> dict:
+def _decoded(file: Path, picture: Path, most_pixels: int, info_banner: str) -> dict:
     if not file.stat().st_size:
         return {"refused": EMPTY}
     with file.open("rb") as stream:
@@ -134,11 +136,12 @@ def _decoded(file: Path, picture: Path, most_pixels: int, *, burned_in_text: boo
     except Exception:  # a damaged header can raise nearly any exception
         return {"refused": NO_IMAGE}
     try:
-        pixels = read_image(file, None if burned_in_text else "auto")
+        banner = parse_info_banner(info_banner)
+        pixels = read_image(file, banner)
         spacing = pixel_spacing_mm(file)
         refuse_segmentation(file)  # the PNG file keeps no header
-        if not burned_in_text:
-            banner_to_cut(pixels, file, "auto")  # refuses such text, for the same reason
+        if banner == "auto":
+            banner_to_cut(pixels, file, banner)  # refuses such text, for the same reason
     except UserError as error:
         reason = str(error).removeprefix(f"{file}: ")
         return {"refused": NO_IMAGE} if reason.startswith("is not an image") else {"unreadable": reason}
@@ -181,7 +184,7 @@ def _serve() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         file, picture = Path(asked["file"]), Path(asked["picture"])
-        answer = _decoded(file, picture, asked["most_pixels"], burned_in_text=asked["burned_in_text"])
+        answer = _decoded(file, picture, asked["most_pixels"], asked["info_banner"])
         answers.write(f"{json.dumps(answer)}\n")
         answers.flush()
 

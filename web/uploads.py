@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from lib.configuration.banner import Banner
 from web.analysis_queue import QueueFullError, check_room, enqueue
 from web.decoding import DEFLATED, EMPTY, NO_IMAGE, NO_ROOM, TOO_COSTLY, TOO_MANY_PIXELS
 from web.lib_messages import translated
@@ -95,12 +96,13 @@ def _decode(file: Path, result: Result) -> None:
         Refused: 400 if the file is no image or costs too much time or memory, 413 if it has too many pixels.
     """
     web = apps.get_app_config("web")
+    banner = web.network.info_banner
     found = web.decoder.decode(
         file,
         result.upload_file,
         settings.MAX_PIXELS,
         settings.MAX_DECODING_SECONDS,
-        burned_in_text=web.network.info_banner != "auto",  # then the network's settings say what is cut off
+        banner.setting if isinstance(banner, Banner) else banner or "none",
     )
     if found.get("refused") == NO_ROOM:
         raise QueueFullError

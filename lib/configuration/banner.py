@@ -24,6 +24,11 @@ class Banner:
     side: str
     size: int
 
+    @property
+    def setting(self) -> str:
+        """The text that `parse_info_banner` reads as this strip."""
+        return f"{self.side}:{self.size}"
+
     def cut(self, array: np.ndarray) -> np.ndarray:
         """Return a copy of an image or mask, (H, W) or (H, W, C), without the strip.
 
@@ -33,7 +38,7 @@ class Banner:
         axis = 0 if self.side in {"top", "bottom"} else 1
         if self.size >= array.shape[axis]:
             raise UserError(
-                f"info_banner = {self.side}:{self.size} leaves nothing of an image of "
+                f"info_banner = {self.setting} leaves nothing of an image of "
                 f"{array.shape[1]}x{array.shape[0]} pixels; expected a smaller number"
             )
         kept = slice(self.size, None) if self.side in {"top", "left"} else slice(None, -self.size)

@@ -234,7 +234,11 @@ def read_mask_of(shape: tuple[int, ...], file: Path) -> np.ndarray:
 
 
 def read_field_of_view_of(shape: tuple[int, ...], file: Path) -> np.ndarray:
-    """`read_mask_of`; an empty mask is refused too."""
+    """Read the mask of a field of view: (H, W) uint8 in {0, 1}.
+
+    Raises:
+        UserError: as `read_mask_of`, or the mask is empty.
+    """
     field_of_view = read_mask_of(shape, file)
     if not field_of_view.any():
         raise UserError(f"{file}: is empty; expected white inside the field of view")

@@ -22,7 +22,12 @@ def write_png(path: Path, array: np.ndarray) -> None:
 
 
 def encode_png(array: np.ndarray) -> bytes:
-    """The content of a PNG file of uint8 or uint16 grey (H, W), or uint8 RGB (H, W, 3)."""
+    """The content of a PNG file of uint8 or uint16 grey (H, W), or uint8 RGB (H, W, 3).
+
+    Raises:
+        ValueError: an array of another dtype or shape.
+        OSError: a PNG file cannot have so many pixels.
+    """
     rgb = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
     if not rgb and not (array.ndim == 2 and array.dtype in (np.uint8, np.uint16)):
         raise ValueError(

@@ -2,9 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -120,24 +119,24 @@ def _predict_here(
     network: TrainedNetwork, foveae: Foveae, dicom_objects: DicomObjects | None, images: Sequence[FoundImage]
 ) -> Iterator[tuple[FoundImage, Outcome]]:
     """Predict the images in order. A thread encodes the files of an image while the next one is predicted."""
-    encoding: deque[tuple[FoundImage, Future[Outcome]]] = deque()
-
-    def encoded(most_left: int) -> Iterator[tuple[FoundImage, Outcome]]:
-        while len(encoding) > most_left:
-            image, outcome = encoding.popleft()
-            yield image, outcome.result()
-
+    if (
+        dicom_objects
+    ):  # not in a thread: Python can suppress warnings, which quote patients, in one thread only
+        yield from ((i, predict_one(network, i, foveae.get(i.file), dicom_objects)) for i in images)
+        return
+    encoding: list[tuple[FoundImage, Future[Outcome]]] = []  # of the image before
     with ThreadPoolExecutor(1) as encoder:
         for image in images:
             try:
                 predicted = _predict(network, image)
-            except BaseException:  # Ctrl-C, too: the results of the image before are kept
-                yield from encoded(0)
-                raise
+                wait(outcome for _, outcome in encoding)
+            finally:  # after Ctrl-C, too
+                for before, outcome in encoding:
+                    yield before, outcome.result()
             fovea = foveae.get(image.file)
-            encoding.append((image, encoder.submit(_encode, network, image, predicted, fovea, dicom_objects)))
-            yield from encoded(1)
-        yield from encoded(0)
+            encoding = [(image, encoder.submit(_encode, network, image, predicted, fovea, None))]
+        for before, outcome in encoding:
+            yield before, outcome.result()
 
 
 def _predict(network: TrainedNetwork, image: FoundImage) -> tuple[str, Prediction] | str:

@@ -141,4 +141,5 @@ def _encoded(
     document = labelme_document(mask, network.label, image.path, image_png=contents.pop("original"))
     # Bytes of a path that are not UTF-8 are written as escapes, which JSON can read.
     text = json.dumps(document, ensure_ascii=False) + "\n"
-    return contents | {"labelme": text.encode("utf-8", "backslashreplace")}
+    contents["labelme"] = text.encode("utf-8", "backslashreplace")
+    return {kind: contents[kind] for kind in ENDINGS if kind in contents}  # the order of the columns

@@ -255,6 +255,22 @@ def test_failed_analysis_does_not_stop_the_queue(web, client, settings, angiogra
     assert len(list(settings.RESULTS_FOLDER.iterdir())) == 1
 
 
+def test_a_fault_of_the_network_is_logged_and_its_path_is_not_shown(web, client, settings, angiogram, caplog):
+    from web.start import model_file
+
+    fault = f"{model_file(settings.MODEL)}: gives values from nan to nan"
+
+    def damaged(images):
+        raise UserError(fault)
+
+    send(client, png(angiogram.image))
+    web.network = network(damaged)
+    analyse_all(web)
+    (failed,) = client.get("/results/").json()["results"]
+    assert failed["message"] == "The analysis failed; see the server's log."
+    assert fault in caplog.text
+
+
 def test_delete_during_the_analysis(web, client, settings, angiogram):
     from tests.web.conftest import darkness
 

@@ -15,6 +15,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from lib.configuration.banner import Banner
+from lib.images.reading import read_image
 from tests.web.conftest import SlowBody, analyse_all, content, encoded, files_kept, page_client, png, send
 
 GREY = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
@@ -334,6 +336,22 @@ def test_burned_in_text_is_accepted_if_the_network_has_another_banner_setting(cl
     assert send(client, data, "1-1.dcm").status_code == 400
     web.network = dataclasses.replace(web.network, info_banner=None)
     assert send(client, data, "1-1.dcm").status_code == 201
+
+
+def test_the_strip_of_the_network_does_not_change_the_scaling_of_16_bit_images(client, web, tmp_path):
+    from web.models import Result
+
+    pixels = np.tile(np.arange(2000, 3000, 10, dtype=np.uint16), (100, 1))
+    pixels[70:, ::2] = 65535
+    stream = BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    (tmp_path / "a.png").write_bytes(stream.getvalue())
+    banner = Banner("bottom", 30)
+    web.network = dataclasses.replace(web.network, info_banner=banner)
+    assert send(client, stream.getvalue()).status_code == 201
+    decoded = np.asarray(Image.open(Result.objects.get().upload_file))
+    assert np.array_equal(decoded, read_image(tmp_path / "a.png", banner))
+    assert decoded[:70].max() == 255
 
 
 def test_a_file_whose_decoder_dies_is_refused(web, tmp_path):

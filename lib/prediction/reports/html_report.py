@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 
 import cv2
+import numpy as np
 
 from lib.prediction.certainty.disagreement import RANGE_DEVIATIONS
 
@@ -147,7 +148,9 @@ def _both(english: str, chinese: str) -> str:
 
 
 def _thumbnail(overlay: Path) -> str:
-    picture = cv2.imread(str(overlay), cv2.IMREAD_COLOR)
+    # cv2.imread ends Python if the path is not UTF-8.
+    content = np.frombuffer(overlay.read_bytes() if overlay.is_file() else b"", np.uint8)
+    picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     if picture is None:
         return ""
     size = (THUMBNAIL_WIDTH, max(1, round(picture.shape[0] * THUMBNAIL_WIDTH / picture.shape[1])))

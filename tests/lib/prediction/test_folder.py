@@ -124,6 +124,12 @@ def test_written_labelme_files_are_read_as_truth(angiograms, tmp_path):
         assert (truth & mask[:-24]).sum() >= 0.99 * (truth | mask[:-24]).sum()
 
 
+def test_the_columns_of_the_files_have_the_order_of_the_docs(angiograms, tmp_path):
+    table, _ = predict_images(network(tta="mirrors"), find_images([angiograms], tmp_path), tmp_path, {})
+    columns = [name for name in rows_of(table)[0] if name.endswith("_file")]
+    assert columns == [f"{k}_file" for k in ("probability", "mask", "overlay", "labelme", "disagreement")]
+
+
 def test_an_interruption_keeps_the_finished_rows(angiograms, tmp_path):
     calls = []
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import os
 import shutil
 from html.parser import HTMLParser
 
@@ -163,3 +164,10 @@ def test_the_table_is_sorted_and_the_language_changed_in_a_browser(tmp_path):
         assert orders == ["cdab", "adcb"]
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         browser.close()
+
+
+def test_the_report_of_a_folder_whose_name_is_not_utf8_has_its_pictures(tmp_path):
+    write_png(tmp_path / "1.png", synthetic_angiogram(4, 1, 160).image)
+    out = tmp_path / os.fsdecode("病人".encode("gbk"))
+    predict_images(network(), find_images([tmp_path / "1.png"], out), out, {}, report=True)
+    assert len(Page(out / "report.html").attributes("img")) == 1
