@@ -19,6 +19,8 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.measuring import benchmark_parser, machine
+from lib.datasets.leakage import EXPERIMENT
+from lib.datasets.split_file import read_split
 from lib.evaluation.measures.image_measures import MEASURES
 from lib.evaluation.patient_statistics import RESAMPLES, SCORES, SEED, Estimate, ScoredImage
 from lib.evaluation.pixel_scores import choose_threshold, defined, f1_score, score_pixels
@@ -122,6 +124,11 @@ def main() -> None:
         **measures_of(ensemble.measures),
         "images": len(images),
         "patients": len({image.patient for image in images}),
+        "negatives": sum(
+            member.negative for member in read_split(runs[0].experiment.split, EXPERIMENT)["train"]
+        ),
+        "each_image": each_image(images),
+        "by_size": by_size(images),
         "seeds": len({run.seed for run in runs}),
         "folds": len({fold for run in runs for fold in run.folds}),
         "trained_by": trained_by(runs),
@@ -134,7 +141,7 @@ def main() -> None:
     draw(plan.folder / "overlays", runs, images)
     file = arguments.results / f"cnp_cross_validation{suffix}.json"
     write_text(file, json.dumps(content, indent=2) + "\n")
-    write_text(file.with_suffix(".md"), report(content, images, gpu=arguments.gpu))
+    write_text(file.with_suffix(".md"), report(content, gpu=arguments.gpu))
     print(file)
 
 
@@ -155,20 +162,43 @@ def draw(folder: Path, runs: Sequence[Run], images: Sequence[ScoredImage]) -> No
         )
 
 
-def by_size(images: Sequence[ScoredImage]) -> list[list[str]]:
-    """Pooled Dice of the images whose truth covers less than 5 %, 5 to 15 % and more of the FOV."""
+def each_image(images: Sequence[ScoredImage]) -> list[dict[str, object]]:
+    """Scores of each image, and the shares of its FOV that are outlined, largest truth first."""
+    rows = []
+    for image in sorted(images, key=lambda i: -i.truth.mean()):
+        tn, fp, fn, tp = image.confusion()
+        rows.append(
+            {
+                "image": image.name,
+                "truth": float(image.truth.mean()),
+                "predicted": float((tp + fp) / (tn + fp + fn + tp)),
+                "auc_roc": auc_roc(image.scores, image.truth),
+                "dice": f1_score(tp, fp, fn),
+            }
+        )
+    return rows
+
+
+def by_size(images: Sequence[ScoredImage]) -> list[dict[str, object]]:
+    """Dice of the images whose truth covers less than 5 %, 5 to 15 % and more of the FOV."""
     rows = []
     for low, high in ((0.0, 0.05), (0.05, 0.15), (0.15, 1.0)):
         chosen = [image for image in images if low <= image.truth.mean() < high]
         if chosen:
             _, fp, fn, tp = np.sum([image.confusion() for image in chosen], axis=0)
             each = [f1_score(c[3], c[1], c[2]) for c in (image.confusion() for image in chosen)]
-            size = f"{100 * low:.0f} to {100 * high:.0f} %"
-            rows.append([size, str(len(chosen)), f"{f1_score(tp, fp, fn):.3f}", f"{np.median(each):.3f}"])
+            rows.append(
+                {
+                    "truth": f"{100 * low:.0f} to {100 * high:.0f} %",
+                    "images": len(chosen),
+                    "pooled_dice": f1_score(tp, fp, fn),
+                    "median_dice": float(np.median(each)),
+                }
+            )
     return rows
 
 
-def report(content: dict, images: Sequence[ScoredImage], *, gpu: bool) -> str:
+def report(content: dict, *, gpu: bool) -> str:
     """The tables for people; `gpu`: they are of the plan for a GPU."""
 
     def cell(name: str, sign: str = "") -> str:
@@ -180,18 +210,18 @@ def report(content: dict, images: Sequence[ScoredImage], *, gpu: bool) -> str:
         ["blurred darkness", *(cell(f"darkness_{score}") for score in REPORTED)],
         ["difference", *(cell(f"difference_{score}", "+") for score in REPORTED)],
     ]
-    each = []
-    for image in sorted(images, key=lambda i: -i.truth.mean()):
-        tn, fp, fn, tp = image.confusion()
-        each.append(
-            [
-                image.name,
-                f"{100 * image.truth.mean():.1f} %",
-                f"{100 * (tp + fp) / (tn + fp + fn + tp):.1f} %",
-                f"{auc_roc(image.scores, image.truth):.3f}",
-                f"{f1_score(tp, fp, fn):.3f}",
-            ]
-        )
+    each = [
+        [
+            row["image"],
+            *(f"{100 * row[share]:.1f} %" for share in ("truth", "predicted")),
+            *(f"{row[score]:.3f}" for score in ("auc_roc", "dice")),
+        ]
+        for row in content["each_image"]
+    ]
+    sizes = [
+        [row["truth"], row["images"], f"{row['pooled_dice']:.3f}", f"{row['median_dice']:.3f}"]
+        for row in content["by_size"]
+    ]
     lines = [
         f"# Cross-validation by patient of the recommended configuration{' for a GPU' if gpu else ''}",
         "",
@@ -200,8 +230,9 @@ def report(content: dict, images: Sequence[ScoredImage], *, gpu: bool) -> str:
         f"{content['trained_by']}.",
         "",
         f"{content['images']} angiograms of {content['patients']} patients, {content['folds']} folds, "
-        f"{content['seeds']} seed(s). Pooled pixels of the FOV; in brackets: 95 % interval by a "
-        "patient-level bootstrap.",
+        f"{content['seeds']} seed(s); {content['negatives']} further angiograms without non-perfusion train "
+        "in every fold ([how to repeat it](../how-to/repeat-the-results.md)). Pooled pixels of the FOV; in "
+        "brackets: 95 % interval by a patient-level bootstrap.",
         "",
         markdown_table(["", *REPORTED.values()], rows),
         "",
@@ -215,7 +246,7 @@ def report(content: dict, images: Sequence[ScoredImage], *, gpu: bool) -> str:
         "",
         "## By the size of the area",
         "",
-        markdown_table(["truth in the FOV", "images", "pooled Dice", "median Dice"], by_size(images)),
+        markdown_table(["truth in the FOV", "images", "pooled Dice", "median Dice"], sizes),
         "",
         "## Boundaries, single areas and index",
         "",

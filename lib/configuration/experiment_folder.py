@@ -17,8 +17,9 @@ from lib.configuration.sections import FIGURE_FORMATS, SPLIT
 from lib.runtime.atomic_files import read_json
 from lib.runtime.errors import UserError, raise_all
 
-FREE_TO_CHANGE = {"N_epochs", "patience", "devices", "nohup", "path_test"}
-"""Settings that may change when a training continues."""
+FREE_TO_CHANGE = {"N_epochs", "patience", "devices", "nohup", "path_test", "path_images", "path_negatives"}
+"""Settings that may change when a training continues. No training reads the folders of images: the prepared
+images are compared by `refuse_other_split`."""
 
 
 SCORE_KEYS = ("full_images_to_test", "N_group_visual", "connectivity", "figure_formats", "nohup")

@@ -146,8 +146,14 @@ def title(value: str) -> str:
     return value
 
 
+def _refuse_line_break(value: str) -> None:
+    if "\n" in value:
+        raise ValueError("one line; the next line begins with a blank, so it counts as a part of this value")
+
+
 def experiment_name(value: str) -> str:
     """The name of a folder, not a path: results must stay inside `path_experiments`."""
+    _refuse_line_break(value)
     if not value or value in {".", ".."} or re.search(r'[/\\\0:*?"<>|]', value):
         raise ValueError('a plain folder name without / \\ : * ? " < > |')
     return value
@@ -155,6 +161,7 @@ def experiment_name(value: str) -> str:
 
 def path(value: str) -> Path:
     """A path; a relative path starts at the folder of the project, not at the working directory."""
+    _refuse_line_break(value)
     if not value or "\0" in value:
         raise ValueError("a path")
     return PROJECT / Path(value).expanduser()
@@ -167,6 +174,7 @@ def paths(value: str) -> tuple[Path, ...]:
 
 def file_name(value: str) -> str:
     """The name of a file in the folder `path_local`."""
+    _refuse_line_break(value)
     if not value or Path(value).name != value:
         raise ValueError("a file name without folders (the folder is path_local)")
     return value

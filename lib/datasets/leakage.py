@@ -16,7 +16,8 @@ from lib.datasets.patient_split import comparable_name
 from lib.datasets.prepared_hdf5 import read_originals
 from lib.datasets.split_file import Member, Split, read_split, union_of_splits, write_split
 from lib.datasets.vessel_sets import VESSEL_SETS
-from lib.runtime.errors import raise_all
+from lib.images.checked_files import file_sha256
+from lib.runtime.errors import UserError, raise_all
 
 HASH_SIDE = 16
 """Rows and columns of differences in a perceptual hash, of 2 * 16 * 16 = 512 bits."""
@@ -32,6 +33,10 @@ INITIAL_WEIGHTS = (
     "[training settings] initial_weights in the folder of an experiment that was trained here: only then "
     "its training images are known"
 )
+
+
+INITIAL_WEIGHTS_SHA256 = "initial_weights_sha256"
+"""Key of the record of a training."""
 
 
 def refuse_initial_weights(
@@ -52,7 +57,7 @@ def refuse_initial_weights(
     paths = configuration.data_paths
     tested = read_split(paths.tested_split, PREPARED)
     for weights, file in splits_of_initial_weights(configuration, trained):
-        split = read_split(file, INITIAL_WEIGHTS)
+        split = _split_of_training(file)
         faults = _images_seen(tested, "test", split, _used_for_training(split))
         if validation:
             faults += _images_seen(read_split(paths.split, PREPARED), "validation", split, split["train"])
@@ -111,11 +116,32 @@ def _splits_beside(file: Path) -> list[Split]:
     return [read_split(split, "the split of a training") for split in files if split.is_file()]
 
 
+def initial_weights_sha256(configuration: Configuration) -> str | None:
+    """SHA-256 of the file of initial weights; None if there is no such file, or none is set."""
+    weights = configuration.training_settings.initial_weights
+    return file_sha256(weights) if isinstance(weights, Path) and weights.is_file() else None
+
+
+def refuse_other_initial_weights(experiment: Experiment, configuration: Configuration) -> None:
+    """Refuse a trained experiment if the file of its initial weights has other content now.
+
+    Raises:
+        UserError: names the experiment and the file.
+    """
+    recorded = experiment.training_record().get(INITIAL_WEIGHTS_SHA256)
+    if recorded and initial_weights_sha256(configuration) not in (None, recorded):
+        raise UserError(
+            f"{experiment.folder} began with other weights than "
+            f"{configuration.training_settings.initial_weights} holds now: delete this folder, so that it is "
+            "trained again, or restore the weights"
+        )
+
+
 def keep_initial_split(experiment: Experiment, configuration: Configuration) -> None:
     """Write what the initial weights have seen: their folder may hold another training later."""
     files = [file for _, file in splits_of_initial_weights(configuration)]
     if files:
-        seen = union_of_splits([read_split(file, INITIAL_WEIGHTS) for file in files])
+        seen = union_of_splits([_split_of_training(file) for file in files])
         write_split(experiment.initial_split, seen, "union of the splits of the initial weights")
 
 
@@ -140,6 +166,21 @@ def splits_of_initial_weights(
             return
         kept = next(weights.parent.glob("*_initial_split.json"), None)
         weights = read_configuration(stored[0]).training_settings.initial_weights
+
+
+def _split_of_training(file: Path) -> Split:
+    """The split in the folder of initial weights; its part "train" holds all images that have trained.
+
+    With `validation = patches`, most images of the validation part train.
+
+    Raises:
+        UserError: as `read_split`.
+    """
+    split = read_split(file, INITIAL_WEIGHTS)
+    stored = next(file.parent.glob("*_configuration.txt"), None) if file.name == SPLIT else None
+    if stored and read_configuration(stored).training_settings.validation == "patches":
+        return {**split, "train": _used_for_training(split), "validation": []}
+    return split
 
 
 def seen_images(experiment: Experiment, configuration: Configuration) -> frozenset[str]:
@@ -310,7 +351,7 @@ def validation_images_used_for_training(experiment: Experiment, configuration: C
     images = _fingerprints(configuration.data_paths.hdf5("validation")[0])
     used = {image.name for image in _shared_images(images, trained)}
     for _, file in splits_of_initial_weights(stored, experiment):
-        before, prepared = read_split(file, INITIAL_WEIGHTS), configuration.data_paths.split
+        before, prepared = _split_of_training(file), configuration.data_paths.split
         seen = _members_seen(read_split(prepared, PREPARED), "validation", before, before["train"])
         used |= {member.name for member in seen}
     return [image.name for image in images if image.name in used]

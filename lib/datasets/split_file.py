@@ -2,13 +2,13 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lib.configuration.values import Folds
-from lib.runtime.atomic_files import write_text
+from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.errors import UserError, raise_all
 
 PARTS = ("train", "validation", "test")
@@ -39,10 +39,18 @@ Split = dict[str, list[Member]]
 """The images of each part."""
 
 
-def write_split(file: Path, split: Split, how: str) -> None:
-    """Write the split as JSON; `how` describes in words how it was made."""
-    content = {"how": how, "parts": {part: [_entry(m) for m in members] for part, members in split.items()}}
+def write_split(file: Path, split: Split, how: str, settings: Mapping[str, str] | None = None) -> None:
+    """Write the split as JSON; `how` describes in words how it was made, from which `settings`."""
+    content: dict[str, Any] = {"how": how}
+    if settings:
+        content["settings"] = dict(settings)
+    content["parts"] = {part: [_entry(m) for m in members] for part, members in split.items()}
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def settings_of_split(file: Path) -> dict[str, str]:
+    """The settings from which a split was made; empty if it holds none, as those of earlier versions."""
+    return read_json(file, "prepare the data again").get("settings", {})
 
 
 def _entry(member: Member) -> dict[str, Any]:

@@ -103,14 +103,8 @@ def test_exported(configuration: Configuration, file: Path, overrides: Sequence[
     if degrees := configuration.testing_settings.test_field_of_view_degrees:
         of_network.insert(0, f"testing settings.test_field_of_view_degrees={degrees:g}")
     network = read_onnx_network(file, of_network)
-    structure = configuration.data_attributes.structure
-    both_non_perfusion = is_non_perfusion(structure) and is_non_perfusion(network.structure)
-    if structure.lower() != network.structure.lower() and not both_non_perfusion:
-        raise UserError(
-            f"{file}: outlines {network.structure}, but [data attributes] structure = {structure}; expected "
-            "a network of the structure of the data set"
-        )
-    _refuse_missing_truth(configuration)
+    _refuse_other_structure(configuration, network.structure, file)
+    _refuse_missing_parts(configuration)
     compared = refuse_images_seen(file, network.seen_images_sha256, configuration)
     source = f"{network.threshold_source}, {file.name}"
     point = OperatingPoint(network.threshold, source, network.min_area_px)  # onnxruntime has float32 only
@@ -198,8 +192,8 @@ def _networks(
     configuration: Configuration, members: Sequence[Experiment]
 ) -> list[tuple[Configuration, Path]]:
     """Configuration and weights of each network; none was trained on a test image or its patient."""
-    _refuse_missing_truth(configuration)
     networks, is_ensemble = [], len(members) > 1
+    _refuse_missing_parts(configuration, validation=not is_ensemble)
     for member in members:
         weights = member.weights(configuration.testing_settings.best_last)
         refuse_untrained(member, weights)
@@ -207,6 +201,7 @@ def _networks(
         refuse_other_settings(member, configuration, fixed)
         refuse_trained_images(member, configuration, validation=not is_ensemble)
         trained = read_configuration(member.configuration)
+        _refuse_other_structure(configuration, trained.data_attributes.structure, member.name)
         refuse_initial_weights(
             dataclasses.replace(trained, data_paths=configuration.data_paths),
             member,
@@ -216,8 +211,36 @@ def _networks(
     return networks
 
 
-def _refuse_missing_truth(configuration: Configuration) -> None:
-    images, truth, _ = configuration.data_paths.hdf5("test")
+def _refuse_other_structure(configuration: Configuration, outlined: str, network: Path | str) -> None:
+    structure = configuration.data_attributes.structure
+    both_non_perfusion = is_non_perfusion(structure) and is_non_perfusion(outlined)
+    if structure.lower() != outlined.lower() and not both_non_perfusion:
+        raise UserError(
+            f"{network}: outlines {outlined}, but [data attributes] structure = {structure}; expected "
+            "a network of the structure of the data set"
+        )
+
+
+def _refuse_missing_parts(configuration: Configuration, *, validation: bool = False) -> None:
+    """Refuse a test without test images or their truth, or without the validation images that it needs."""
+    paths = configuration.data_paths
+    images, truth, _ = paths.hdf5("test")
+    if paths.tested_split.is_file() and not images.is_file():
+        raise UserError(
+            f"{images.parent} has no test part: prepare again with another [preparation] split_ratio, or "
+            "name a folder with prepared test images as [data paths] path_test"
+        )
+    if (
+        validation
+        and by_validation(configuration.testing_settings)
+        and paths.split.is_file()
+        and not paths.hdf5("validation")[0].is_file()
+    ):
+        raise UserError(
+            f"{paths.path_local} has no validation part, which chooses threshold and smallest area: give "
+            "[testing settings] threshold and min_area_px as numbers, or prepare again with another "
+            "[preparation] split_ratio"
+        )
     if images.is_file() and not truth.is_file():
         raise UserError(
             f"{truth}: no such file; the test images were packed without truth and cannot be scored"

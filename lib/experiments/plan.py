@@ -20,6 +20,9 @@ from lib.evaluation.performance_report import is_test_of
 from lib.runtime.errors import UserError
 from lib.training.early_stopping import has_ended
 
+_NOT_IN_NAMES = re.compile(r"[^\w.-]+")
+"""Characters of values that are replaced in the names of runs."""
+
 DATA_SETS = ("FFA", *VESSEL_SETS)
 
 Texts = Mapping[str, Mapping[str, str]]
@@ -108,30 +111,7 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
             f"{file}: unknown section [{unknown.pop()}]; known: experiments, settings, vary, reference"
         )
     head = sections.get("experiments", {})
-    if missing := {"name", "base"} - set(head):
-        raise UserError(f"{file}: [experiments] key '{missing.pop()}' is missing")
-    if unknown := set(head) - {"name", "base", "data_set", "folds", "left_out", "seeds"}:
-        raise UserError(f"{file}: [experiments] unknown key '{unknown.pop()}'")
-    folds = _whole_number(head.get("folds") or "0", f"{file}: [experiments] folds")
-    left_out = _whole_number(head.get("left_out") or "1", f"{file}: [experiments] left_out")
-    if left_out not in (1, 2):
-        raise UserError(f"{file}: [experiments] left_out = {left_out}: expected 1 or 2 folds")
-    if folds < 3 and (folds, left_out) != (0, 1):
-        found = f"folds = {folds}" + (f" with left_out = {left_out}" if "left_out" in head else "")
-        raise UserError(
-            f"{file}: [experiments] {found}: expected at least 3 folds, for training, validation and test; "
-            "or no folds"
-        )
-    data_set = head.get("data_set", "")
-    if folds and data_set not in DATA_SETS:
-        raise UserError(
-            f"{file}: [experiments] data_set = {data_set!r}: expected one of {', '.join(DATA_SETS)}, "
-            "since each fold is prepared separately"
-        )
-    try:
-        experiment_name(head["name"])
-    except ValueError as error:
-        raise UserError(f"{file}: [experiments] name = {head['name']!r}: expected {error}") from None
+    data_set, folds, left_out = _checked_head(file, head)
     reference = sections.get("reference", {})
     if "plan" in reference:
         reference = _reference_of(file, reference)
@@ -158,6 +138,35 @@ def read_plan(file: Path, overrides: Sequence[str] = ()) -> Plan:
         _refuse_variants_of_the_same_data(file, vary)
     values = {image: _number(v, f"{file}: [reference] {image}") for image, v in reference.items()}
     return Plan(head["name"], data_set, runs, values, source)
+
+
+def _checked_head(file: Path, head: Mapping[str, str]) -> tuple[str, int, int]:
+    """Check [experiments]; returns data set, folds and how many folds are left out."""
+    if missing := {"name", "base"} - set(head):
+        raise UserError(f"{file}: [experiments] key '{missing.pop()}' is missing")
+    if unknown := set(head) - {"name", "base", "data_set", "folds", "left_out", "seeds"}:
+        raise UserError(f"{file}: [experiments] unknown key '{unknown.pop()}'")
+    folds = _whole_number(head.get("folds") or "0", f"{file}: [experiments] folds")
+    left_out = _whole_number(head.get("left_out") or "1", f"{file}: [experiments] left_out")
+    if left_out not in (1, 2):
+        raise UserError(f"{file}: [experiments] left_out = {left_out}: expected 1 or 2 folds")
+    if folds < 3 and (folds, left_out) != (0, 1):
+        found = f"folds = {folds}" + (f" with left_out = {left_out}" if "left_out" in head else "")
+        raise UserError(
+            f"{file}: [experiments] {found}: expected at least 3 folds, for training, validation and test; "
+            "or no folds"
+        )
+    data_set = head.get("data_set", "")
+    if folds and data_set not in DATA_SETS:
+        raise UserError(
+            f"{file}: [experiments] data_set = {data_set!r}: expected one of {', '.join(DATA_SETS)}, "
+            "since each fold is prepared separately"
+        )
+    try:
+        experiment_name(head["name"])
+    except ValueError as error:
+        raise UserError(f"{file}: [experiments] name = {head['name']!r}: expected {error}") from None
+    return data_set, folds, left_out
 
 
 def _refuse_settings_without_effect(
@@ -256,7 +265,7 @@ def _runs(
         # A weight file is named without its folder and ending.
         shown = [", ".join(map(_without_folder, value.split(","))) for _, value in chosen]
         varied = [
-            f"{key.rpartition('.')[2]}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', value)}"
+            f"{key.rpartition('.')[2]}-{_NOT_IN_NAMES.sub('-', value)}"
             for (key, _), value in zip(chosen, shown, strict=True)
         ]
         variant = ", ".join(shown) or name

@@ -88,7 +88,8 @@ def _write_csv(file: Path, rows: Sequence[Mapping], columns: Sequence[str]) -> N
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(file, text.getvalue())
+    # Excel reads the names as UTF-8 only with a byte order mark.
+    write_text(file, f"\ufeff{text.getvalue()}")
 
 
 def write_comparison(plan: Plan, variants: Sequence[Variant]) -> None:

@@ -15,6 +15,7 @@ from lib.configuration.experiment_folder import refuse_other_split
 from lib.configuration.folder_lock import FolderLocked
 from lib.configuration.sections import Configuration, Preparation
 from lib.datasets import ffa, vessels
+from lib.datasets.leakage import refuse_other_initial_weights
 from lib.experiments.plan import Plan, Run
 from lib.experiments.pooled_folds import best_in_each_fold, read_variants
 from lib.experiments.results_table import write_comparison, write_table
@@ -105,6 +106,8 @@ def _carry_out(plan: Plan, run: Run) -> None:
     if _is_tested_without_data(run):
         return
     _prepare_fold(plan, run)
+    if run.experiment.versions.is_file():
+        refuse_other_initial_weights(run.experiment, run.configuration)
     if run.is_tested:
         refuse_other_split(run.experiment, run.configuration)
         return

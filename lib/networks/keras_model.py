@@ -17,6 +17,7 @@ import models
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TestingSettings
+from lib.datasets.leakage import INITIAL_WEIGHTS_SHA256, initial_weights_sha256
 from lib.datasets.prepared_hdf5 import read_part
 from lib.images.preprocessing import field_of_view_diameter, is_in_colour
 from lib.networks.batches import with_batch_size, with_tile_size
@@ -136,6 +137,7 @@ def write_experiment_record(experiment: Experiment, configuration: Configuration
         "device": ", ".join(devices()),
         "platform": platform.platform(),
         TRAINING_IMAGES: _described_training_images(configuration),
+        INITIAL_WEIGHTS_SHA256: initial_weights_sha256(configuration),
         "versions": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy")},
     }
     write_text(experiment.versions, json.dumps(about, indent=2) + "\n")

@@ -15,6 +15,7 @@ class TrainingImage:
     """A preprocessed image: `levels` (H, W, C); `truth`, `field_of_view` and `auxiliary` (H, W); all uint8.
 
     `auxiliary` is None without `auxiliary_loss_weight`. `negative`: the image is of `path_negatives`.
+    `patient` is "" if it is not known.
     """
 
     name: str
@@ -23,6 +24,7 @@ class TrainingImage:
     field_of_view: np.ndarray
     auxiliary: np.ndarray | None = None
     negative: bool = False
+    patient: str = ""
 
     def at_least(self, height: int, width: int, outside: np.ndarray) -> "TrainingImage":
         """The image, padded at the bottom and the right to at least (height, width).

@@ -44,6 +44,7 @@ from lib.training.patch_sampler import PatchSampler, TrainingImage
 from lib.training.training_patches import (
     FixedPatches,
     PatchBatches,
+    changed_preparation,
     fixed_patches,
     patch_sampler,
     refuse_unprepared,
@@ -141,6 +142,8 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     if is_first_process():
         write_text(experiment.configuration, configuration.as_text())  # N_epochs may have changed
     _print_start(experiment, model, state, settings)
+    for line in changed_preparation(configuration):
+        print(f"warning: {line}; prepare again, or restore it")
     _print_validation_images(data.images, settings)
     _print_negatives(data.images["train"], settings)
     return _train_epochs(experiment, configuration, data, keras_models, state)
@@ -335,12 +338,13 @@ def _print_start(
 
 
 def _print_validation_images(images: dict[str, list[TrainingImage]], settings: TrainingSettings) -> None:
-    """With `validation = patches`, print which images validate, and warn if one also trains."""
+    """With `validation = patches`, print which images validate, and warn if a patient also trains."""
     if settings.validation != "patches":
         return
     validating = {image.name for image in images["validation"]}
-    both = validating & {image.name for image in images["train"]}
-    leakage = f"LEAKY: {', '.join(both)} trains as well" if both else "none of them trains"
+    patients = {image.patient for image in images["validation"]}
+    both = [f"{i.name}, patient {i.patient}," for i in images["train"] if i.patient in patients]
+    leakage = f"LEAKY: {' and '.join(both)} train as well" if both else "none of their patients trains"
     print(f"validation = patches, as in retina-unet, of {', '.join(sorted(validating))}; {leakage}")
 
 

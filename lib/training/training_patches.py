@@ -10,8 +10,9 @@ import numpy as np
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
 from lib.datasets.leakage import PREPARED
+from lib.datasets.packing import preparation_settings
 from lib.datasets.prepared_hdf5 import PreparedImage, read_part
-from lib.datasets.split_file import read_split
+from lib.datasets.split_file import read_split, settings_of_split
 from lib.images.preprocessing import (
     intensity_channels,
     network_input,
@@ -32,7 +33,8 @@ def refuse_unprepared(configuration: Configuration) -> None:
     """Check that the prepared data are there.
 
     Raises:
-        UserError: the data are not prepared, or a part is missing; or `negatives_share` without negatives.
+        UserError: the data are not prepared, or a part is missing; they are those of another fold; or
+            `negatives_share` without negatives.
     """
     paths, settings = configuration.data_paths, configuration.training_settings
     split = paths.split
@@ -47,12 +49,30 @@ def refuse_unprepared(configuration: Configuration) -> None:
                 f"{paths.path_local} has no {part} part, which the training needs: prepare again with "
                 "another [preparation] split_ratio"
             )
+    prepared_with, configured = settings_of_split(split), preparation_settings(configuration)
+    fold = "[preparation] fold"
+    if prepared_with and prepared_with.get(fold) != configured[fold]:
+        raise UserError(
+            f"{fold} = {configured[fold] or '(empty)'}: {paths.path_local} was prepared with "
+            f"{prepared_with.get(fold) or '(empty)'}; prepare again, into another [data paths] path_local, "
+            "or restore the fold"
+        )
     trained = read_split(split, PREPARED)["train"]
     if settings.negatives_share is not None and not any(member.negative for member in trained):
         raise UserError(
             f"[training settings] negatives_share = {settings.negatives_share:g}: {paths.path_local} has no "
             "negatives; set [data paths] path_negatives and prepare again, or leave negatives_share empty"
         )
+
+
+def changed_preparation(configuration: Configuration) -> list[str]:
+    """One line for each setting that differs from those with which the data were prepared."""
+    prepared_with = settings_of_split(configuration.data_paths.split)
+    return [
+        f"{name} = {text or '(empty)'}, prepared with {prepared_with[name] or '(empty)'}"
+        for name, text in preparation_settings(configuration).items()
+        if prepared_with.get(name, text) != text
+    ]
 
 
 def training_images(configuration: Configuration) -> dict[str, list[TrainingImage]]:
@@ -217,6 +237,7 @@ def _read_images(configuration: Configuration, part: str) -> list[TrainingImage]
             resample_mask(image.field_of_view, shape),
             None if auxiliary is None else resample_mask(auxiliary, shape),
             image.name in negatives,
+            image.patient,
         )
         images.append(unpadded.at_least(attributes.patch_height, attributes.patch_width, outside))
     return images

@@ -3,11 +3,12 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.cnp_cross_validation import finished_runs, measures_of, trained_by
+from benchmarks.cnp_cross_validation import finished_runs, measures_of, report, trained_by
 from lib.evaluation.measures.image_measures import MEASURES
 from lib.evaluation.patient_statistics import Estimate
 from lib.experiments.plan import read_plan
 from lib.runtime.errors import UserError
+from lib.runtime.paths import PROJECT
 from tests.lib.experiments.test_pooled_folds import a_case, finish
 from tests.lib.experiments.test_running import NO_VALIDATION, plan_file
 
@@ -44,3 +45,22 @@ def test_measures_that_are_not_defined_are_null():
     found = measures_of(Estimate(values, np.tile(values[:, None] + [0, 0.25], 20)))
     assert (found["nsd_2_px"], found["nsd_2_px_interval"]) == (0.5, [0.5, 0.75])
     assert (found["presence_auc"], found["presence_auc_interval"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu"), [("cnp_cross_validation", False), ("cnp_cross_validation_gpu", True)]
+)
+def test_the_page_is_made_from_the_figures(name, gpu):
+    file = PROJECT / "docs" / "results" / f"{name}.json"
+    assert file.with_suffix(".md").read_text(encoding="utf-8") == report(
+        json.loads(file.read_text()), gpu=gpu
+    )
+
+
+def test_the_readme_states_the_figures():
+    content = json.loads((PROJECT / "docs" / "results" / "cnp_cross_validation.json").read_text())
+    low, high = content["difference_dice_interval"]
+    difference = f"in Dice is {content['difference_dice']:+.3f} (95 % interval {low:+.3f} to {high:+.3f}"
+    scores = " | ".join(f"{content[score]:.3f}".lstrip("0") for score in ("auc_roc", "auc_pr", "dice"))
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert difference in readme and f"| {content['date']} | {scores} |" in readme

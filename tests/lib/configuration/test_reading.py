@@ -218,6 +218,8 @@ def test_a_file_that_is_older_than_a_key_keeps_its_meaning(tmp_path):
         ("patient_pattern = ^([^-_]+)", "patient_pattern = (", "patient_pattern = '(': expected a regular expression"),
         ("info_banner = auto", "info_banner = left", "info_banner = 'left'"),
         ("name = enhance_laddernet\n", "name = ../x\n", "name = '../x': expected a plain folder name"),
+        ("name = enhance_laddernet\n", "name = mine\n  seed = 3\n", "name = 'mine\\nseed = 3': expected one line; the next line begins with a blank"),
+        ("path_images = ./FFA", "path_images = ./FFA\n path_test = a", "path_images = './FFA\\npath_test = a': expected one line"),
         ("train_border_masks = FFA_dataset_borderMasks_train.hdf5", "train_border_masks = FFA_dataset_imgs_train.hdf5", "names FFA_dataset_imgs_train.hdf5 twice"),
         ("labels = NP, CNP", "labels = NP, BRVO", "labels and ignore_labels both hold BRVO"),
         ("split_ratio = 6:2:2", "split_ratio = 0:1:1", "e.g. 6:2:2; without training images 0:0:1"),

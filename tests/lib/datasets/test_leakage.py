@@ -126,6 +126,27 @@ def test_the_images_of_the_initial_weights_are_kept_when_their_folder_holds_anot
         assert "a21" in seen_images(trained, configuration)
 
 
+def test_the_validation_images_of_weights_that_trained_on_patches_are_training_images(folder):
+    split(folder / "before", train=[member("5", 1)], validation=[member("3", 1)])
+    (folder / "before" / "w_configuration.txt").write_text(
+        read_configuration(
+            DEFAULT_CONFIGURATION, ["training settings.validation=patches", "testing settings.threshold=0.5"]
+        ).as_text()
+    )
+    split(folder / "with_validation", validation=[member("3", 1)], test=[member("2", 1)])
+    configuration = started_from(folder, "now", "before")
+    paths = dataclasses.replace(configuration.data_paths, path_local=folder / "with_validation")
+    configuration = dataclasses.replace(configuration, data_paths=paths)
+    (folder / "now").mkdir()
+    now = Experiment(folder / "now", "w")
+    keep_initial_split(now, configuration)
+    assert [m.name for m in read_split(now.initial_split, "")["train"]] == ["5-1", "3-1"]
+    for trained in (None, now):
+        refuse_initial_weights(configuration, trained)
+        with pytest.raises(UserError, match="validation image 3-1, patient 3"):
+            refuse_initial_weights(configuration, trained, validation=True)
+
+
 def test_a_cycle_of_initial_weights_ends(folder):
     split(folder / "first", train=[member("7", 1, "synthetic")])
     started_from(folder, "first", "first")

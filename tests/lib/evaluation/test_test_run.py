@@ -140,6 +140,24 @@ def test_an_untrained_or_otherwise_trained_network_is_refused(prepared, tested):
         run_test(tiny_configuration(prepared, "experiment name.name=tested", "preprocessing.gamma=1.1"))
 
 
+def test_a_network_of_another_structure_is_refused(prepared, tested):
+    settings = ["experiment name.name=tested", "data attributes.structure=vessels"]
+    with pytest.raises(UserError, match=r"tested: outlines CNP, but \[data attributes\] structure = vessels"):
+        run_test(tiny_configuration(prepared, *settings))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [("test", "has no test part: prepare again"), ("validation", "no validation part, which chooses thresh")],
+)
+def test_a_missing_part_is_named(prepared, tested, tmp_path, part, message):
+    there = shutil.copytree(prepared / "datasets", tmp_path / "datasets")
+    (there / f"FFA_dataset_imgs_{part}.hdf5").unlink()
+    settings = ["experiment name.name=tested", f"data paths.path_local={there}"]
+    with pytest.raises(UserError, match=message):
+        run_test(tiny_configuration(prepared, *settings, "testing settings.threshold=validation"))
+
+
 def test_weights_of_another_network_are_refused_by_name(prepared, tested):
     _, experiment, _ = tested
     other = train(

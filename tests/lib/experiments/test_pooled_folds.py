@@ -207,7 +207,7 @@ def test_tables_and_pictures_hold_the_statistics(plan, variants):
     dice, area = content["paired_tests"]
     assert (dice["first"], dice["second"], dice["score"], area["score"]) == (*NETWORKS, "f1", "auc_roc")
     assert dice["patients"] == 8 and 0 < dice["p_value"] == dice["p_holm"] < 0.05
-    rows = (table.parent / "results_estimates.csv").read_text().splitlines()
+    rows = (table.parent / "results_estimates.csv").read_text(encoding="utf-8-sig").splitlines()
     assert rows[0].startswith("variant,estimate,images,patients,seeds,score,value,interval_low")
     assert len(rows) == 1 + len(content["estimates"]) == 1 + 2 * (5 * 6 + len(MEASURES))
     error = estimates["unet", "network", "index_mae"]

@@ -198,6 +198,27 @@ def test_what_changes_no_score_leaves_a_run_finished_and_what_the_scores_belong_
     assert not run.is_tested
 
 
+def test_runs_that_began_with_weights_that_were_replaced_fail(prepared, tested, tmp_path):
+    weights = tmp_path / "before" / "a.weights.h5"
+    weights.parent.mkdir()
+    shutil.copy(tested[1].weights("best"), weights)
+    (weights.parent / "split.json").write_text('{"parts": {"train": []}}')
+    file = plan_file(tmp_path, f"[vary]\ntraining settings.initial_weights = {weights}\n")
+    file.write_text(file.read_text().replace(str(tmp_path / "datasets"), str(prepared / "datasets")))
+    plan = read_plan(file)
+    assert run_plan(plan)[1] == []
+    assert run_plan(plan)[1] == []
+    weights.write_bytes(weights.read_bytes() + b"0")
+    assert "began with other weights than" in run_plan(plan)[1][0]
+    weights.unlink()
+    assert run_plan(plan)[1] == []
+
+
+def test_names_of_runs_keep_letters_of_all_languages(tmp_path):
+    plan = read_plan(plan_file(tmp_path, "[vary]\ndata paths.path_local = /数据一 | /数据二\n"))
+    assert [run.name for run in plan.runs] == ["path_local-数据一", "path_local-数据二"]
+
+
 def test_a_fold_prepared_with_other_settings_is_refused(prepared, tmp_path):
     def fail(*overrides):
         """Why the first run of the plan fails: its initial weights do not exist."""

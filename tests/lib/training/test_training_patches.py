@@ -3,10 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lib.configuration.reading import read_configuration
 from lib.datasets.prepared_hdf5 import read_part
 from lib.images.preprocessing import preprocess
 from lib.runtime.errors import UserError
-from lib.training.train import train
+from lib.runtime.paths import DEFAULT_CONFIGURATION
+from lib.training.patch_sampler import TrainingImage
+from lib.training.train import _print_validation_images, train
 from lib.training.training_patches import (
     PatchBatches,
     bounds_of_the_last_tenth,
@@ -15,6 +18,8 @@ from lib.training.training_patches import (
     training_images,
 )
 from tests.conftest import tiny_configuration
+
+CONFIGURATION = read_configuration(DEFAULT_CONFIGURATION)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +43,32 @@ def test_validation_on_patches_uses_the_last_tenth_of_the_images(prepared, capsy
     assert [i.name for i in images["train"]] == pooled
     assert [i.name for i in images["validation"]] == pooled[-1:]
     train(configuration)
-    assert f"LEAKY: {pooled[-1]} trains as well" in capsys.readouterr().out
+    assert (
+        f"LEAKY: {pooled[-1]}, patient {images['train'][-1].patient}, train as well"
+        in capsys.readouterr().out
+    )
+
+
+def test_two_images_of_one_patient_in_both_parts_are_leaky(capsys):
+    empty = np.zeros((1, 1, 1), np.uint8)
+    first, second = (TrainingImage(f"7-{n}", empty, empty, empty, patient="7") for n in (1, 2))
+    settings = replace(CONFIGURATION.training_settings, validation="patches")
+    _print_validation_images({"train": [first], "validation": [second]}, settings)
+    assert "of 7-2; LEAKY: 7-1, patient 7, train as well" in capsys.readouterr().out
+    _print_validation_images({"train": [first], "validation": [replace(second, patient="8")]}, settings)
+    assert "none of their patients trains" in capsys.readouterr().out
+
+
+def test_data_that_were_prepared_as_another_fold_are_refused_and_other_settings_are_named(prepared, capsys):
+    settings = ["experiment name.name=another_fold", "training settings.N_epochs=1"]
+    with pytest.raises(
+        UserError, match=r"\[preparation\] fold = 2/5: .*datasets was prepared with \(empty\)"
+    ):
+        train(tiny_configuration(prepared, *settings, "preparation.fold=2/5"))
+    train(tiny_configuration(prepared, *settings, "preparation.labels=NP"))
+    assert (
+        "warning: [preparation] labels = NP, prepared with NP, CNP; prepare again" in capsys.readouterr().out
+    )
 
 
 def test_the_error_for_patches_without_non_perfusion(prepared):
