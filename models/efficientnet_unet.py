@@ -99,7 +99,11 @@ def _inverted_residual(x: Tensor, stage: _Stage, stride: int, name: str) -> Tens
     if stage.expansion > 1:
         y = layers.ReLU(6.0)(_convolution(width * stage.expansion, 1, name=f"{name}_expand")(y))
     depthwise = layers.DepthwiseConv2D(
-        stage.kernel, stride, padding="same", depthwise_initializer="he_normal", name=f"{name}_depthwise"
+        stage.kernel,
+        stride,
+        padding="same",
+        depthwise_initializer=blocks.depthwise_initializer(),
+        name=f"{name}_depthwise",
     )
     y = layers.ReLU(6.0)(depthwise(y))
     y = _convolution(stage.filters, 1, name=f"{name}_project")(y)

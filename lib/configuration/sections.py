@@ -198,7 +198,7 @@ class TrainingSettings:
     N_subimgs_validation: int = key(number(int, least=1))
     inside_FOV: bool = key(boolean)
     truth_centred_share: float = key(number(float, least=0, most=1))
-    negatives_share: float | None = key(optional(number(float, least=0, most=1)), absent="")
+    negatives_share: float | None = key(optional(number(float, least=0, most=0.99)), absent="")
     N_epochs: int = key(number(int, least=1))
     batch_size: int | Literal["auto"] = key(either("auto", number(int, least=1)))
     loss: str = key(

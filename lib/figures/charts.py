@@ -13,6 +13,7 @@ from lib.figures.style import (
     VERMILION,
     draw_legend,
     legend_inside,
+    legend_text,
     mark_operating_point,
     new_figure,
     save_figure,
@@ -100,7 +101,7 @@ def bar_chart(
     for number, ((name, rows), colour) in enumerate(zip(groups.items(), colours, strict=True)):
         values, low, high = rows.T
         at = np.arange(len(scores)) + (number - (len(groups) - 1) / 2) * width
-        axes.bar(at, values, width * 0.9, label=name, color=colour)
+        axes.bar(at, values, width * 0.9, label=legend_text(name), color=colour)
         axes.vlines(at, low, high, color=INK, linewidth=1.2)
         for x, value, top in zip(at, np.nan_to_num(values), np.fmax(values, high), strict=True):
             label = "n/a" if np.isnan(top) else f"{value:.3f}"

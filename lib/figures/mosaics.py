@@ -58,6 +58,10 @@ class ImageGrid:
         write_png(file, self._canvas)
 
 
+LEAST_WIDTH = 420
+"""Pixels of a picture with a scale of the probability, so that its texts fit."""
+
+
 def sample_patches(file: Path, patches: np.ndarray, columns: int = 10) -> None:
     """Training patches (N, h, w) or (N, h, w, 1), float in [0, 1] or {0, 1}, enlarged to about 96 pixels."""
     factor = max(1, round(96 / max(patches.shape[1:3])))
@@ -81,7 +85,8 @@ def labelled_rows(
     fitted = [scale_to_side(to_rgb(image), side) for images in rows.values() for image in images]
     margin, head, gap = 44, 40, 10
     mosaic = place_in_grid(fitted, len(columns), gap, background=255)
-    canvas = np.pad(mosaic, ((head, 0), (margin, 0), (0, 0)), constant_values=255)
+    right = max(0, LEAST_WIDTH - margin - mosaic.shape[1])  # for the texts of the scale
+    canvas = np.pad(mosaic, ((head, 0), (margin, right), (0, 0)), constant_values=255)
     canvas = np.concatenate([canvas, _probability_scale(canvas.shape[1], threshold)])
     figure, axes = pixel_axes(*canvas.shape[:2])
     for row, title in enumerate(rows):
@@ -90,7 +95,8 @@ def labelled_rows(
         write(axes, fitting, margin / 2, y, 13, rotation=90, ha="center", fontweight="bold")
     for column, title in enumerate(columns):
         x = margin + gap / 2 + (column + 0.5) * (mosaic.shape[1] - gap) / len(columns)
-        write(axes, shortened(title, side // 10), x, head / 2, 12, ha="center")
+        width = (mosaic.shape[1] - gap) // len(columns)
+        write(axes, shortened(title, width // 12), x, head / 2, 12, ha="center")
     save_with_canvas(figure, canvas, file)
 
 

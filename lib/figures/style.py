@@ -60,6 +60,11 @@ def drawable(text: str) -> str:
     return "".join(c if ord(c) in known and c.isprintable() else "?" for c in text)
 
 
+def legend_text(text: str) -> str:
+    """The text as a label of a legend: Matplotlib leaves out labels that begin with "_"."""
+    return f" {text}" if text.startswith("_") else text
+
+
 def shortened(text: str, length: int) -> str:
     """The text, cut in its middle to at most `length` characters."""
     if len(text) <= length:

@@ -316,7 +316,9 @@ def _scaled_to_uint8(pixels: np.ndarray, image: np.ndarray) -> np.ndarray:
 def _two_levels(pixels: np.ndarray) -> np.ndarray:
     if not np.isfinite(pixels).all():
         raise UserError("has pixels that are NaN or infinite; save it as PNG: 0 background, 255 foreground")
+    brightness = pixels
     if pixels.ndim == 3:  # encode each colour as one number
+        brightness = pixels[..., :3] @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
         red, green, blue = (pixels[..., c].astype(np.uint64) for c in range(3))
         pixels = red << 32 | green << 16 | blue
     levels = np.unique(pixels)
@@ -325,5 +327,5 @@ def _two_levels(pixels: np.ndarray) -> np.ndarray:
             f"has {len(levels)} levels, a mask has two; "
             "save it as PNG (not JPEG) without smoothing: 0 background, 255 foreground"
         )
-    background = levels[0] if len(levels) == 2 else 0
+    background = min(levels, key=lambda level: brightness[pixels == level][0]) if len(levels) == 2 else 0
     return (pixels != background).astype(np.uint8)

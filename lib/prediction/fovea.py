@@ -51,6 +51,8 @@ def _read_table(file: Path, images: Sequence[FoundImage]) -> Foveae:
     lines: dict[Path, int] = {}
     faults = []
     for row in reader:
+        if not any(row.values()):  # Excel leaves lines of commas
+            continue
         try:
             image = _named(row["image"] or "", by_name)
             if image in positions:

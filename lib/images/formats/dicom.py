@@ -37,6 +37,8 @@ _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg (or expo
 
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 
+_MAY_BE_EMPTY = ("VOILUTFunction", "RescaleSlope", "RescaleIntercept")
+
 _LARGEST_PALETTE = 65536
 """Entries; the table that describes a palette has 16 bits for their number."""
 
@@ -209,24 +211,41 @@ def _check_segments(words: np.ndarray, entries: int) -> None:
 
 def _as_displayed(array: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Grey levels after modality and VOI lookup table; more is brighter."""
-    if not _has_window(dataset):
-        for name in {"WindowCenter", "WindowWidth"} & set(dataset.dir()):
-            delattr(dataset, name)
-    array = pixels.apply_voi_lut(pixels.apply_modality_lut(array, dataset), dataset)
+    window = {"WindowCenter", "WindowWidth"}
+    unused = set() if _has_window(dataset) else window
+    # An empty element means that there is none; pydicom fails at it.
+    unused |= {name for name in _MAY_BE_EMPTY if dataset.get(name) in (None, "")}
+    for name in unused & set(dataset.dir()):
+        delattr(dataset, name)
+    array = _with_voi_table(pixels.apply_modality_lut(array, dataset), dataset)
     if array.dtype.kind == "f" and _has_unsigned_bytes(dataset):  # a window gives 0 to 2**BitsStored - 1
         array = np.rint(array).astype(np.uint8)
-    if array.dtype == np.uint8 and dataset.BitsStored < 8:  # as other formats with fewer bits
+    tables = dataset.get("ModalityLUTSequence") or dataset.get("VOILUTSequence")
+    if array.dtype == np.uint8 and dataset.BitsStored < 8 and not tables:  # as other formats with fewer bits
         array = array * np.uint8(255 // (2**dataset.BitsStored - 1))
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         return ~array if array.dtype.kind in "iu" else -array
     return array
 
 
+def _with_voi_table(array: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Rescaled levels after the VOI lookup table or window; a larger level stays the larger one."""
+    if float(dataset.get("RescaleSlope", 1)) < 0:  # pydicom would exchange dark and bright (PS3.3 C.11.2.1.2)
+        dataset.RescaleSlope = -dataset.RescaleSlope
+    tables = dataset.get("VOILUTSequence")
+    if not tables or tables[0].LUTDescriptor[2] != 8:
+        return pixels.apply_voi_lut(array, dataset)
+    # pydicom stores the indices of a table of 8 bits as bytes, so that those above 255 are wrong.
+    entries, first, _ = tables[0].LUTDescriptor
+    tables[0].LUTDescriptor = [entries, first, 16]
+    return pixels.apply_voi_lut(array, dataset).astype(np.uint8)
+
+
 def _has_unsigned_bytes(dataset: Dataset) -> bool:
     """Whether the grey levels before a window are the stored ones, of at most 8 bits without a sign."""
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    is_rescaled = float(1 if slope in (None, "") else slope) != 1 or float(intercept or 0) != 0
-    return dataset.BitsStored <= 8 and dataset.PixelRepresentation == 0 and not is_rescaled
+    is_rescaled = dataset.get("RescaleSlope", 1) != 1 or dataset.get("RescaleIntercept", 0) != 0
+    changed = is_rescaled or dataset.get("ModalityLUTSequence")
+    return dataset.BitsStored <= 8 and dataset.PixelRepresentation == 0 and not changed
 
 
 def _has_window(dataset: Dataset) -> bool:

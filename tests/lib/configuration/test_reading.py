@@ -415,7 +415,7 @@ def test_any_wrong_name_of_a_base_is_an_error(tmp_path):
         (["data paths.path_negatives=a/x, b/X"], "more than one folder named x"),
         (["data paths.path_negatives=./FFA"], "which is path_images: expected another folder"),
         (["data paths.path_negatives=/x\0y"], "path_negatives"),
-        (["training settings.negatives_share=1.5"], "expected a number at least 0 and at most 1"),
+        (["training settings.negatives_share=1"], "expected a number at least 0 and at most 0.99"),
         (["training settings.auxiliary_loss_weight=-1"], "expected a number at least 0"),
     ],
 )

@@ -222,11 +222,20 @@ def test_labelled_rows_place_each_image_in_its_row_and_column(tmp_path, case):
     assert tuple(pixels[truth + step + 256, second]) == (26, 26, 26)
 
 
+def test_titles_of_narrow_columns_do_not_overlap(tmp_path):
+    portrait = np.zeros((512, 256), np.uint8)
+    rows = {"Original": [portrait, portrait]}
+    labelled_rows(tmp_path / "rows.png", rows, ["a" * 50, "b" * 50])
+    heading = (read(tmp_path / "rows.png")[:40] < 128).any(axis=(0, 2))
+    assert heading.any() and not heading[313:318].any(), "the gap between the columns"
+
+
 @pytest.mark.parametrize(("threshold", "shape"), [(0.25, (40, 40)), (0.0, (40, 40)), (None, (200, 12))])
 def test_labelled_rows_have_a_scale_of_probability_with_the_threshold(tmp_path, threshold, shape):
     image = np.zeros(shape, np.float32)
     labelled_rows(tmp_path / "rows.png", {"Prediction": [image]}, ["1"], threshold=threshold)
     pixels = read(tmp_path / "rows.png")
+    assert pixels.shape[1] >= 420, "room for the texts"
     scale = pixels[-43]  # through the middle of the bar
     width = min(256, len(scale) // 3)
     left = (len(scale) - width) // 2
@@ -254,7 +263,7 @@ def test_bars_have_title_axes_intervals_and_a_word_for_scores_that_are_not_defin
     nan = np.nan
     groups = {
         "unet": np.array([[0.8, 0.7, 0.85], [nan, nan, nan]]),
-        "darkness": np.array([[0.6, nan, nan], [0.5, 0.51, 0.6]]),
+        "_darkness": np.array([[0.6, nan, nan], [0.5, 0.51, 0.6]]),
     }
     colours = ["#0072B2", "#9A9A9A"]
     file = tmp_path / "bars.png"
@@ -262,7 +271,7 @@ def test_bars_have_title_axes_intervals_and_a_word_for_scores_that_are_not_defin
     for ends, rows in zip(drawn, groups.values(), strict=True):
         np.testing.assert_array_equal(np.column_stack(ends), rows[:, 1:])
     texts = re.findall("<!-- (.*) -->", file.with_suffix(".svg").read_text())
-    for text in ("Scores of the networks", "95 %", "Score", "Value", "AUC", "F1", *groups):
+    for text in ("Scores of the networks", "95 %", "Score", "Value", "AUC", "F1", "unet", " _darkness"):
         assert text in texts
     assert [text for text in texts if text in ("0.800", "0.600", "0.500", "n/a")] == [
         "0.800", "n/a", "0.600", "0.500",

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 import tifffile
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
 from benchmarks.image_formats import all_kinds, dicom_files, outcome
@@ -232,6 +232,40 @@ def test_dicom_window_of_eight_bits(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.dcm"), expected)
 
 
+def lookup_table(keyword, first, depth, entries):
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [len(entries), first, depth])
+    table.add_new("LUTData", "US", list(entries))
+    return {keyword: [table]}
+
+
+RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+BYTES = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+@pytest.mark.parametrize(
+    ("array", "elements", "expected"),
+    [
+        (RAMP, lookup_table("VOILUTSequence", 0, 8, [i // 16 for i in range(4096)]), RAMP // 16),
+        (RAMP, lookup_table("VOILUTSequence", 1000, 8, range(256)), np.clip(RAMP.astype(int) - 1000, 0, 255)),
+        (
+            BYTES,
+            lookup_table("ModalityLUTSequence", 0, 16, [16 * i for i in range(256)])
+            | {"WindowCenter": 2048, "WindowWidth": 4096},
+            BYTES,
+        ),
+        (BYTES % 64, lookup_table("VOILUTSequence", 0, 8, range(64)) | {"BitsStored": 6, "HighBit": 5}, BYTES % 64),
+        (BYTES, {"RescaleSlope": -1, "RescaleIntercept": 255, "WindowCenter": 128, "WindowWidth": 256}, 255 - BYTES),
+        (BYTES, {"RescaleSlope": None, "RescaleIntercept": None}, BYTES),
+        (BYTES, {"VOILUTFunction": "", "WindowCenter": 128, "WindowWidth": 256}, BYTES),
+    ],
+    ids=["8 bit table", "last entry", "modality table", "6 bit", "negative slope", "no slope", "no function"],
+)  # fmt: skip
+def test_dicom_tables_and_windows(tmp_path, array, elements, expected):
+    write_dicom(tmp_path / "a.dcm", array, **elements)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm"), expected)
+
+
 def test_dicom_ybr_becomes_rgb(tmp_path):
     ybr = cv2.cvtColor(COLOUR, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
     write_dicom(tmp_path / "a.dcm", np.ascontiguousarray(ybr), PhotometricInterpretation="YBR_FULL")
@@ -365,6 +399,12 @@ def test_mask_of_two_levels(tmp_path, suffix, array):
     mask = read_mask(path)
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, MASK)
+
+
+def test_the_darker_colour_is_the_background(tmp_path):
+    colours = np.array([[32, 32, 32], [0, 255, 0]], np.uint8)
+    Image.fromarray(colours[MASK]).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), MASK)
 
 
 def test_palette_mask(tmp_path):

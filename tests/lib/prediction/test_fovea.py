@@ -20,6 +20,7 @@ def read(tmp_path, text, images, encoding="utf-8"):
 
 def test_foveae_of_many_images_come_from_a_table(tmp_path):
     assert read(tmp_path, "image,row,column\nb.png,12,34\n", IMAGES) == {IMAGES[1].file: (12.0, 34.0)}
+    assert read(tmp_path, "image,row,column\nb.png,12,34\n,,\n\n", IMAGES) == {IMAGES[1].file: (12.0, 34.0)}
     with pytest.raises(UserError, match=r"fovea\.csv: line 2: other\.png: no such image"):
         read(tmp_path, "image,row,column\nother.png,12,34\n", IMAGES)
 
