@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from axes.models import AccessAttempt
 from django.apps import apps
 from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
@@ -73,8 +75,8 @@ class AnalysisThread(threading.Thread):
                 if time.monotonic() - cleaned > SECONDS_BETWEEN_CLEANINGS:
                     delete_expired()
                     cleaned = time.monotonic()
-                while analyse_next(web.network):
-                    pass
+                if analyse_next(web.network):
+                    continue
             except Exception:
                 _log.exception("the queue cannot be processed")
             connection.close()
@@ -199,6 +201,7 @@ def delete_expired() -> None:
             if left.stat().st_mtime < too_old:
                 _remove(left)
     SessionStore.clear_expired()
+    AccessAttempt.objects.filter(attempt_time__lt=timezone.now() - settings.AXES_COOLOFF_TIME).delete()
     empty_write_ahead_log()
 
 

@@ -172,8 +172,9 @@ def _is_deflated(file: Path) -> bool:
 
 
 def _dicom_size(file: Path) -> tuple[int, int]:
+    """Height and width by the header; 0 if there are none, which `read_image` names."""
     dataset = dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
-    return dataset.Rows, dataset.Columns
+    return dataset.get("Rows") or 0, dataset.get("Columns") or 0
 
 
 def _serve() -> None:

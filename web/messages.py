@@ -19,6 +19,8 @@ def script_messages(structure: str = "CNP") -> dict[str, str]:
         "interrupted": _(INTERRUPTED),
         "tooLarge": _("The file is too large."),
         "unreachable": _("The server cannot be reached."),
+        "unreadable": _("The file cannot be read; choose it again (folders cannot be sent)."),
+        "serverError": _("The server answered with an error ({status})."),
         "deleting": _("Being deleted"),
         "deleted": _("{name} was deleted."),
         "allDeleted": _("All images were deleted."),

@@ -53,6 +53,9 @@ UPLOAD_FOLDER = FILE_UPLOAD_TEMP_DIR = FOLDER / "uploads"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 2**10
 for folder in (FOLDER, RESULTS_FOLDER, UPLOAD_FOLDER):
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+DATABASE = FOLDER / "database.sqlite3"
+DATABASE.touch()
+DATABASE.chmod(0o600)  # a folder that was there before may be open to all; SQLite's other files have its mode
 
 if LOCAL:  # no other name, to prevent DNS rebinding attacks
     ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
@@ -105,7 +108,7 @@ WHITENOISE_ALLOW_ALL_ORIGINS = False
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": FOLDER / "database.sqlite3",
+        "NAME": DATABASE,
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",  # makes check_room and save in enqueue() one step
             "timeout": 20,
@@ -127,6 +130,7 @@ AXES_ENABLED = ACCOUNTS_REQUIRED
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_CALLABLE = "web.views.locked_out"
 AXES_RESET_ON_SUCCESS = AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
@@ -139,7 +143,9 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = TLS
 CSRF_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "web.views.csrf_failure"
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if TLS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = TLS
+# Other servers of the host may have no certificate; so the two warnings that ask for this are off.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = False
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 X_FRAME_OPTIONS = "DENY"
 
 LANGUAGE_CODE = "en"

@@ -69,6 +69,7 @@ class Results(View):
         if _has_ended(request.session):  # log-out deleted only the images that had arrived
             delete(Result.objects.filter(pk=result.pk))
             raise Refused(403, _("You are logged out; log in again."))
+        request.session.modified = True  # the session ends after the images that it owns
         return JsonResponse(_described(result), status=201)
 
     def delete(self, request: HttpRequest) -> HttpResponse:

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def one_line_error(finished: subprocess.CompletedProcess) -> str:
 def test_default_settings_pass_djangos_deployment_check(tmp_path):
     finished = command(tmp_path, "web/manage.py", "check", "--deploy", "--fail-level", "INFO")
     assert finished.returncode == 0, finished.stderr
-    assert "no issues (0 silenced)" in finished.stdout
+    assert "no issues (2 silenced)" in finished.stdout
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,13 @@ def test_secret_key_is_created_once_and_private(tmp_path):
         kept_secret_key(tmp_path / "web")
 
 
+def test_the_database_is_private_in_a_folder_that_was_open_before(tmp_path):
+    (tmp_path / "web").mkdir(mode=0o755)
+    command(tmp_path, "web/manage.py", "migrate", CNP_WEB_FOLDER=str(tmp_path / "web"))
+    files = list((tmp_path / "web").glob("database.sqlite3*"))
+    assert files and {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
 def test_missing_onnx_file_is_one_line_error(tmp_path):
     error = one_line_error(command(tmp_path, "run_web.py", "--model", str(tmp_path / "no.onnx")))
     assert "no.onnx: no such file" in error
@@ -86,7 +94,11 @@ def on_the_network(web, settings):
 def test_wrong_passwords_lock_a_user_name_for_one_address(on_the_network):
     from axes.models import AccessAttempt
     from django.contrib.auth.models import User
+    from django.db.models import F
     from django.test import Client
+    from django.utils import timezone
+
+    from web.analysis_queue import delete_expired
 
     User.objects.create_user("nurse", password="a long enough one")
     stranger = Client(headers={"host": "127.0.0.1"})
@@ -104,6 +116,14 @@ def test_wrong_passwords_lock_a_user_name_for_one_address(on_the_network):
         assert kept.username == "nurse" and "password=no" not in kept.post_data
         elsewhere = log_in("a long enough one", "10.0.0.8")
         assert elsewhere.status_code == 302  # the lock holds for one address only
+        AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=14))
+        assert log_in("a long enough one").status_code == 429
+        delete_expired()
+        assert AccessAttempt.objects.count() == 1
+        AccessAttempt.objects.update(attempt_time=F("attempt_time") - timedelta(minutes=1))
+        delete_expired()
+        assert not AccessAttempt.objects.exists()
+        assert log_in("a long enough one").status_code == 302, "attempts meanwhile do not extend the lock"
     finally:
         AccessAttempt.objects.all().delete()
         User.objects.all().delete()
@@ -179,6 +199,16 @@ def test_log_out_ends_the_session_before_it_deletes_the_images(doctor):
     finally:
         user_logged_out.disconnect(upload)
     assert statuses == [403]
+
+
+def test_an_upload_extends_the_session(client, settings):
+    from django.contrib.sessions.models import Session
+    from django.utils import timezone
+
+    session = Session.objects.filter(session_key=client.session.session_key)
+    session.update(expire_date=timezone.now() + timedelta(minutes=5))
+    assert send(client, IMAGE).status_code == 201
+    assert session.get().expire_date > timezone.now() + timedelta(seconds=settings.KEPT_SECONDS)
 
 
 def test_files_outside_the_static_folder_are_not_served(client):

@@ -56,6 +56,49 @@ def test_a_deletion_that_fails_is_told(chromium, server, tmp_path, button):
     assert page.inner_text("#fault") == ""
 
 
+def test_a_short_interruption_of_the_connection_loses_no_image(chromium, server, tmp_path):
+    page, names, failed = chromium.new_page(), ["1-1.png", "2-1.png"], []
+
+    def fails_once(route):
+        address = route.request.url
+        if address in failed:
+            return route.continue_()
+        failed.append(address)
+        if "name=2-1" in address:
+            return route.fulfill(status=502, body="<html>")
+        return route.abort()
+
+    page.clock.install()
+    page.goto(server)
+    page.route(re.compile(r"name=|/picture$"), fails_once)
+    for index, name in enumerate(names):
+        write_png(tmp_path / name, synthetic_angiogram(3, index, 256).image)
+    page.set_input_files("#files", [tmp_path / name for name in names])
+    page.wait_for_selector(":text('The server cannot be reached. Next attempt in 5 s.')")
+    page.clock.fast_forward(6000)
+    page.wait_for_selector(":text('The server answered with an error (502). Next attempt in 5 s.')")
+    for row in (1, 2):
+        while page.get_attribute(f"#list li:nth-child({row})", "data-state") != "done":
+            page.clock.fast_forward(1000)
+            page.wait_for_timeout(50)
+    assert len(failed) == 4
+
+
+def test_a_file_that_was_removed_is_told(chromium, server, tmp_path):
+    page, file = chromium.new_page(), tmp_path / "1.png"
+    write_png(file, synthetic_angiogram(3, 0, 256).image)
+    page.goto(server)
+    held = []
+    page.route(re.compile(r"name=0\.png"), lambda route: held.append(route))
+    write_png(tmp_path / "0.png", synthetic_angiogram(3, 1, 256).image)
+    with page.expect_request(re.compile(r"name=0\.png")):
+        page.set_input_files("#files", [tmp_path / "0.png", file])
+    page.wait_for_selector("#list li:nth-child(2)")
+    file.unlink()
+    held.pop().continue_()
+    page.wait_for_selector("#list li:nth-child(2):has-text('The file cannot be read; choose it again')")
+
+
 def test_images_that_cannot_be_restored_are_told(chromium, server, tmp_path):
     page = chromium.new_page()
     page.goto(server)

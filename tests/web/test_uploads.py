@@ -11,6 +11,7 @@ from io import BytesIO
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 from PIL import Image
@@ -329,6 +330,20 @@ def test_kinds_that_pillow_does_not_know_are_decoded_and_their_size_is_limited(w
     assert (found["height"], found["width"]) == (64, 48)
     refused = web.decoder.decode(tmp_path / "a.tif", tmp_path / "c.png", 1000, 30)
     assert refused == {"refused": "too many pixels"} and not (tmp_path / "c.png").exists()
+
+
+def test_a_dicom_file_without_an_image_is_named(client):
+    data = dicom(GREY)
+    document = pydicom.dcmread(BytesIO(data))
+    for name in ("Rows", "Columns", "PixelData"):
+        delattr(document, name)
+    stream = BytesIO()
+    document.save_as(stream)
+    assert (
+        send(client, stream.getvalue(), "1.dcm")
+        .json()["message"]
+        .startswith("The image is a DICOM file without")
+    )
 
 
 def test_burned_in_text_is_accepted_if_the_network_has_another_banner_setting(client, web):

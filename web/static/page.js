@@ -3,7 +3,7 @@ import { Brush } from "./brush.js";
 import { forgetChoicesExcept, keepChoice, keptChoice, keptSelection } from "./choices.js";
 import { Correction } from "./correction.js";
 import { ImageList } from "./list.js";
-import { Server } from "./server.js";
+import { isTemporary, Server } from "./server.js";
 import { joinedTables, saveFile, tableRow } from "./summary.js";
 import { disagreementPicture, fillPicture, Viewer } from "./viewer.js";
 
@@ -57,16 +57,33 @@ async function send(files) {
 }
 
 async function sendOne(image) {
+  await repeat(image, async () => {
+    if (image.file.size > maxBytes) throw new Error(messages.tooLarge);
+    await refuseUnreadable(image.file);
+    image.sending = server.send(image.file);
+    adopt(image, await image.sending);
+    image.file = null;
+    poll();
+  });
+}
+
+// A folder, or a file that was removed: a request would fail as if there were no server.
+async function refuseUnreadable(file) {
+  try {
+    await file.arrayBuffer(); // a slice of a removed file is empty, without an error
+  } catch {
+    throw new Error(messages.unreadable);
+  }
+}
+
+// Try again, with the reason in the list, until the step succeeds or fails for good.
+async function repeat(image, step) {
   while (list.has(image)) {
     try {
-      if (image.file.size > maxBytes) throw new Error(messages.tooLarge);
-      image.sending = server.send(image.file);
-      adopt(image, await image.sending);
-      image.file = null;
-      poll();
-      return;
+      return await step();
     } catch (error) {
-      if (error.status !== 503) return fail(image, error.message);
+      if (!list.has(image)) return;
+      if (!isTemporary(error)) return fail(image, error.message);
       const seconds = error.retrySeconds || 5;
       list.update(image, { message: `${error.message} ${fill(messages.nextAttempt, { seconds })}` });
       await wait(1000 * seconds);
@@ -128,7 +145,7 @@ function adopt(image, result) {
   }
   const isDone = result.state === "done";
   list.update(image, { ...result, state: isDone ? "loading" : result.state });
-  if (isDone) load(image).catch((error) => list.has(image) && fail(image, error.message));
+  if (isDone) repeat(image, () => load(image));
 }
 
 async function load(image) {
@@ -145,7 +162,7 @@ async function load(image) {
   for (const value of probability) gradable += !Number.isNaN(value);
   const fieldOfView = outlinePath((i) => !Number.isNaN(probability[i]), width, height);
   list.update(image, {
-    ...{ picture, probability, correction, gradable, fieldOfView, state: "done" },
+    ...{ picture, probability, correction, gradable, fieldOfView, state: "done", message: "" },
     disagreement: disagreement && disagreementPicture(disagreement, width, height),
     ...{ ownThreshold: threshold, minArea: minAreaPx, spacingGiven: null, fovea: null, saveFault: "" },
     ...keptChoice(image.key),

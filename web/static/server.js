@@ -8,6 +8,9 @@ export class Refusal extends Error {
   }
 }
 
+// The server, or a proxy before it, may answer again soon.
+export const isTemporary = (error) => [0, 502, 503, 504].includes(error.status);
+
 export class Server {
   constructor(results, messages) {
     this.results = results;
@@ -77,7 +80,8 @@ export class Server {
       throw new Refusal(0, this.messages.unreachable);
     }
     if (response.ok) return response;
-    const { message } = await response.json().catch(() => ({ message: response.statusText }));
+    const unknown = { message: this.messages.serverError.replace("{status}", response.status) };
+    const { message } = await response.json().catch(() => unknown);
     throw new Refusal(response.status, message, Number(response.headers.get("Retry-After")));
   }
 }
