@@ -205,11 +205,6 @@ def bare_convolution(
     return layers.Conv2D(filters, 3, padding="same", kernel_initializer=kernel_initializer, **kwargs)
 
 
-def depthwise_initializer() -> keras.Initializer:
-    """He et al. (ICCV 2015) for kernels (k, k, C, 1): an output sums k * k products, not k * k * C."""
-    return keras.initializers.HeNormal(input_axes=(0, 1), output_axes=(0, 1, 3))
-
-
 def normalised(x: Tensor) -> Tensor:
     """Batch normalisation of x."""
     return BatchNormalization(momentum=_NORMALISATION_MOMENTUM)(x)

@@ -98,12 +98,10 @@ def _inverted_residual(x: Tensor, stage: _Stage, stride: int, name: str) -> Tens
     y, width = x, x.shape[-1]
     if stage.expansion > 1:
         y = layers.ReLU(6.0)(_convolution(width * stage.expansion, 1, name=f"{name}_expand")(y))
+    # He et al. (ICCV 2015): an output sums k * k products. Keras would count the channels as well.
+    initializer = keras.initializers.HeNormal(input_axes=(0, 1), output_axes=(0, 1, 3))
     depthwise = layers.DepthwiseConv2D(
-        stage.kernel,
-        stride,
-        padding="same",
-        depthwise_initializer=blocks.depthwise_initializer(),
-        name=f"{name}_depthwise",
+        stage.kernel, stride, padding="same", depthwise_initializer=initializer, name=f"{name}_depthwise"
     )
     y = layers.ReLU(6.0)(depthwise(y))
     y = _convolution(stage.filters, 1, name=f"{name}_project")(y)

@@ -48,11 +48,7 @@ def build(
         y = x
         for _ in range(2):
             y = layers.SeparableConv2D(
-                width,
-                3,
-                padding="same",
-                depthwise_initializer=blocks.depthwise_initializer(),
-                pointwise_initializer="he_normal",
+                width, 3, padding="same", depthwise_initializer="he_normal", pointwise_initializer="he_normal"
             )(y)
             y = layers.ReLU()(normalised(DropBlock(dropout)(y)))
         if not residual:

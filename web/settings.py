@@ -54,8 +54,12 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 2**10
 for folder in (FOLDER, RESULTS_FOLDER, UPLOAD_FOLDER):
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 DATABASE = FOLDER / "database.sqlite3"
-DATABASE.touch()
-DATABASE.chmod(0o600)  # a folder that was there before may be open to all; SQLite's other files have its mode
+DATABASE.touch(mode=0o600)
+for file in FOLDER.glob(
+    f"{DATABASE.name}*"
+):  # of an earlier version, perhaps in a folder that is open to all
+    if file.stat().st_mode & 0o077:
+        file.chmod(0o600)
 
 if LOCAL:  # no other name, to prevent DNS rebinding attacks
     ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]

@@ -123,17 +123,21 @@ def initial_weights_sha256(configuration: Configuration) -> str | None:
 
 
 def refuse_other_initial_weights(experiment: Experiment, configuration: Configuration) -> None:
-    """Refuse a trained experiment if the file of its initial weights has other content now.
+    """Refuse to go on with an experiment if the file of its initial weights has other content now.
+
+    Another file is not compared: `refuse_other_settings` names it.
 
     Raises:
         UserError: names the experiment and the file.
     """
+    weights = configuration.training_settings.initial_weights
+    if read_configuration(experiment.configuration).training_settings.initial_weights != weights:
+        return
     recorded = experiment.training_record().get(INITIAL_WEIGHTS_SHA256)
     if recorded and initial_weights_sha256(configuration) not in (None, recorded):
         raise UserError(
-            f"{experiment.folder} began with other weights than "
-            f"{configuration.training_settings.initial_weights} holds now: delete this folder, so that it is "
-            "trained again, or restore the weights"
+            f"{experiment.folder} began with other weights than {weights} holds now: delete this "
+            "folder, so that it is trained again, or restore the weights"
         )
 
 

@@ -147,18 +147,11 @@ def pack(configuration: Configuration, images: Sequence[CheckedImage]) -> Split:
                 (len(split[part]), *largest),
             )
         _draw(configuration, by_name, split, beside[-3], beside[-2])
-        write_split(beside[-1], split, how, preparation_settings(configuration))
+        write_split(beside[-1], split, how, configuration.texts["preparation"])
     for part in PARTS:  # remove files of an earlier preparation
         for file in set(paths.hdf5(part)) - set(written):
             file.unlink(missing_ok=True)
     return split
-
-
-def preparation_settings(configuration: Configuration) -> dict[str, str]:
-    """The settings that decide which images are prepared, and in which part: name, and text on one line."""
-    texts = {f"[preparation] {key}": text for key, text in configuration.texts["preparation"].items()}
-    texts["[data paths] path_negatives"] = configuration.texts["data paths"]["path_negatives"]
-    return {name: " ".join(text.split()) for name, text in texts.items()}
 
 
 def _near_copies(images: Sequence[CheckedImage], split: Split) -> list[str]:

@@ -39,18 +39,25 @@ Split = dict[str, list[Member]]
 """The images of each part."""
 
 
-def write_split(file: Path, split: Split, how: str, settings: Mapping[str, str] | None = None) -> None:
-    """Write the split as JSON; `how` describes in words how it was made, from which `settings`."""
+def write_split(file: Path, split: Split, how: str, preparation: Mapping[str, str] | None = None) -> None:
+    """Write the split as JSON.
+
+    Args:
+        file: the JSON file.
+        split: the images of each part.
+        how: how the split was made, in words.
+        preparation: the texts of [preparation] with which the images were prepared; None if not known.
+    """
     content: dict[str, Any] = {"how": how}
-    if settings:
-        content["settings"] = dict(settings)
+    if preparation:
+        content["preparation"] = dict(preparation)
     content["parts"] = {part: [_entry(m) for m in members] for part, members in split.items()}
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def settings_of_split(file: Path) -> dict[str, str]:
-    """The settings from which a split was made; empty if it holds none, as those of earlier versions."""
-    return read_json(file, "prepare the data again").get("settings", {})
+def preparation_of_split(file: Path) -> dict[str, str]:
+    """The texts of [preparation] in a split file; empty if it holds none, as those of earlier versions."""
+    return read_json(file, "prepare the data again").get("preparation", {})
 
 
 def _entry(member: Member) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _carry_out(plan: Plan, run: Run) -> None:
     if _is_tested_without_data(run):
         return
     _prepare_fold(plan, run)
-    if run.experiment.versions.is_file():
+    if run.experiment.history():
         refuse_other_initial_weights(run.experiment, run.configuration)
     if run.is_tested:
         refuse_other_split(run.experiment, run.configuration)

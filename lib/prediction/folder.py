@@ -119,24 +119,22 @@ def _predict_here(
     network: TrainedNetwork, foveae: Foveae, dicom_objects: DicomObjects | None, images: Sequence[FoundImage]
 ) -> Iterator[tuple[FoundImage, Outcome]]:
     """Predict the images in order. A thread encodes the files of an image while the next one is predicted."""
-    if (
-        dicom_objects
-    ):  # not in a thread: Python can suppress warnings, which quote patients, in one thread only
+    if dicom_objects:
+        # Not in a thread: Python suppresses warnings, which quote patients, safely in one thread only.
         yield from ((i, predict_one(network, i, foveae.get(i.file), dicom_objects)) for i in images)
         return
     encoding: list[tuple[FoundImage, Future[Outcome]]] = []  # of the image before
     with ThreadPoolExecutor(1) as encoder:
-        for image in images:
+        for image in [*images, None]:
             try:
-                predicted = _predict(network, image)
+                predicted = _predict(network, image) if image else ""
                 wait(outcome for _, outcome in encoding)
             finally:  # after Ctrl-C, too
                 for before, outcome in encoding:
                     yield before, outcome.result()
-            fovea = foveae.get(image.file)
-            encoding = [(image, encoder.submit(_encode, network, image, predicted, fovea, None))]
-        for before, outcome in encoding:
-            yield before, outcome.result()
+            if image:
+                fovea = foveae.get(image.file)
+                encoding = [(image, encoder.submit(_encode, network, image, predicted, fovea, None))]
 
 
 def _predict(network: TrainedNetwork, image: FoundImage) -> tuple[str, Prediction] | str:

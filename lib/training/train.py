@@ -15,6 +15,7 @@ from lib.configuration.folder_lock import results_lock, training_lock
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import TrainingSettings
 from lib.datasets.leakage import keep_initial_split, refuse_initial_weights
+from lib.datasets.patient_split import comparable_name
 from lib.figures.charts import learning_curves
 from lib.figures.mosaics import sample_patches
 from lib.networks.batches import fastest_batch_size
@@ -142,8 +143,8 @@ def _train(experiment: Experiment, configuration: Configuration, *, resuming: bo
     if is_first_process():
         write_text(experiment.configuration, configuration.as_text())  # N_epochs may have changed
     _print_start(experiment, model, state, settings)
-    for line in changed_preparation(configuration):
-        print(f"warning: {line}; prepare again, or restore it")
+    for changed in changed_preparation(configuration).values():
+        print(f"warning: {changed}: prepare again, or restore it")
     _print_validation_images(data.images, settings)
     _print_negatives(data.images["train"], settings)
     return _train_epochs(experiment, configuration, data, keras_models, state)
@@ -342,9 +343,15 @@ def _print_validation_images(images: dict[str, list[TrainingImage]], settings: T
     if settings.validation != "patches":
         return
     validating = {image.name for image in images["validation"]}
-    patients = {image.patient for image in images["validation"]}
-    both = [f"{i.name}, patient {i.patient}," for i in images["train"] if i.patient in patients]
-    leakage = f"LEAKY: {' and '.join(both)} train as well" if both else "none of their patients trains"
+    patients = {comparable_name(image.patient) for image in images["validation"]}
+    both = [
+        f"{image.name} (patient {image.patient})"
+        for image in images["train"]
+        if comparable_name(image.patient) in patients
+    ]
+    leakage = (
+        f"LEAKY: their patients also train: {', '.join(both)}" if both else "none of their patients trains"
+    )
     print(f"validation = patches, as in retina-unet, of {', '.join(sorted(validating))}; {leakage}")
 
 

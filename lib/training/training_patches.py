@@ -1,5 +1,6 @@
 """Training and validation patches: from the prepared images to the batches that Keras trains on."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +11,8 @@ import numpy as np
 from lib.configuration.reading import Configuration
 from lib.configuration.sections import TrainingSettings
 from lib.datasets.leakage import PREPARED
-from lib.datasets.packing import preparation_settings
 from lib.datasets.prepared_hdf5 import PreparedImage, read_part
-from lib.datasets.split_file import read_split, settings_of_split
+from lib.datasets.split_file import preparation_of_split, read_split
 from lib.images.preprocessing import (
     intensity_channels,
     network_input,
@@ -49,13 +49,10 @@ def refuse_unprepared(configuration: Configuration) -> None:
                 f"{paths.path_local} has no {part} part, which the training needs: prepare again with "
                 "another [preparation] split_ratio"
             )
-    prepared_with, configured = settings_of_split(split), preparation_settings(configuration)
-    fold = "[preparation] fold"
-    if prepared_with and prepared_with.get(fold) != configured[fold]:
+    if changed := changed_preparation(configuration).get("fold"):
         raise UserError(
-            f"{fold} = {configured[fold] or '(empty)'}: {paths.path_local} was prepared with "
-            f"{prepared_with.get(fold) or '(empty)'}; prepare again, into another [data paths] path_local, "
-            "or restore the fold"
+            f"{changed}: prepare {paths.path_local} again, prepare another [data paths] path_local, or "
+            "restore the fold"
         )
     trained = read_split(split, PREPARED)["train"]
     if settings.negatives_share is not None and not any(member.negative for member in trained):
@@ -65,14 +62,19 @@ def refuse_unprepared(configuration: Configuration) -> None:
         )
 
 
-def changed_preparation(configuration: Configuration) -> list[str]:
-    """One line for each setting that differs from those with which the data were prepared."""
-    prepared_with = settings_of_split(configuration.data_paths.split)
-    return [
-        f"{name} = {text or '(empty)'}, prepared with {prepared_with[name] or '(empty)'}"
-        for name, text in preparation_settings(configuration).items()
-        if prepared_with.get(name, text) != text
-    ]
+def changed_preparation(configuration: Configuration) -> dict[str, str]:
+    """The keys of [preparation] whose values differ from those of the prepared data, each with both texts."""
+    prepared_with = preparation_of_split(configuration.data_paths.split)
+    given, texts = configuration.preparation, configuration.texts["preparation"]
+    without_effect = {"split_ratio"} if given.split_file or given.fold else set()
+    without_effect |= {"split_seed"} if given.split_file else set()
+    return {
+        key.name: f"[preparation] {key.name} = {texts[key.name] or '(empty)'}, prepared with "
+        f"{prepared_with[key.name] or '(empty)'}"
+        for key in dataclasses.fields(given)
+        if key.name in prepared_with.keys() - without_effect
+        and key.metadata["read"](prepared_with[key.name]) != getattr(given, key.name)
+    }
 
 
 def training_images(configuration: Configuration) -> dict[str, list[TrainingImage]]:

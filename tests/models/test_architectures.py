@@ -58,7 +58,7 @@ INITIAL_WEIGHTS = {
     "resunet": 342.048,
     "unet": 264.466,
     "unet_vgg": 651.189,
-    "efficientnet_unet": 2574.971,
+    "efficientnet_unet": 3421.308,
     "retina_unet": 186.595,
     "retina_gnet": 300.546,
     "ldpc_net": 842.909,
@@ -68,6 +68,12 @@ INITIAL_WEIGHTS = {
     "w_net": 847.249,
 }
 """Sum of the magnitudes of the initial weights for seed 3; a published figure names its seed."""
+
+
+def test_depthwise_kernels_begin_with_the_variance_of_he():
+    layers = [x for x in build("efficientnet_unet").layers if isinstance(x, keras.layers.DepthwiseConv2D)]
+    ratios = [np.std(x.kernel) / (2 / x.kernel_size[0] ** 2) ** 0.5 for x in layers]
+    np.testing.assert_allclose(ratios, 1, atol=0.15)
 
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)

@@ -67,6 +67,8 @@ def test_secret_key_is_created_once_and_private(tmp_path):
 
 def test_the_database_is_private_in_a_folder_that_was_open_before(tmp_path):
     (tmp_path / "web").mkdir(mode=0o755)
+    for ending in ("", "-wal"):
+        (tmp_path / "web" / f"database.sqlite3{ending}").touch(mode=0o644)
     command(tmp_path, "web/manage.py", "migrate", CNP_WEB_FOLDER=str(tmp_path / "web"))
     files = list((tmp_path / "web").glob("database.sqlite3*"))
     assert files and {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}

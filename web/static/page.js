@@ -60,6 +60,7 @@ async function sendOne(image) {
   await repeat(image, async () => {
     if (image.file.size > maxBytes) throw new Error(messages.tooLarge);
     await refuseUnreadable(image.file);
+    if (!list.has(image)) return; // removed meanwhile
     image.sending = server.send(image.file);
     adopt(image, await image.sending);
     image.file = null;

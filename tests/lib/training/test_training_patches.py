@@ -43,32 +43,30 @@ def test_validation_on_patches_uses_the_last_tenth_of_the_images(prepared, capsy
     assert [i.name for i in images["train"]] == pooled
     assert [i.name for i in images["validation"]] == pooled[-1:]
     train(configuration)
-    assert (
-        f"LEAKY: {pooled[-1]}, patient {images['train'][-1].patient}, train as well"
-        in capsys.readouterr().out
-    )
+    assert f"LEAKY: their patients also train: {pooled[-1]} (patient" in capsys.readouterr().out
 
 
 def test_two_images_of_one_patient_in_both_parts_are_leaky(capsys):
     empty = np.zeros((1, 1, 1), np.uint8)
-    first, second = (TrainingImage(f"7-{n}", empty, empty, empty, patient="7") for n in (1, 2))
+    first, second = (
+        TrainingImage(f"7-{n}", empty, empty, empty, patient=p) for n, p in ((1, "7"), (2, "７"))
+    )
     settings = replace(CONFIGURATION.training_settings, validation="patches")
     _print_validation_images({"train": [first], "validation": [second]}, settings)
-    assert "of 7-2; LEAKY: 7-1, patient 7, train as well" in capsys.readouterr().out
+    assert "of 7-2; LEAKY: their patients also train: 7-1 (patient 7)" in capsys.readouterr().out
     _print_validation_images({"train": [first], "validation": [replace(second, patient="8")]}, settings)
     assert "none of their patients trains" in capsys.readouterr().out
 
 
 def test_data_that_were_prepared_as_another_fold_are_refused_and_other_settings_are_named(prepared, capsys):
     settings = ["experiment name.name=another_fold", "training settings.N_epochs=1"]
-    with pytest.raises(
-        UserError, match=r"\[preparation\] fold = 2/5: .*datasets was prepared with \(empty\)"
-    ):
+    with pytest.raises(UserError, match=r"\[preparation\] fold = 2/5, prepared with \(empty\): prepare "):
         train(tiny_configuration(prepared, *settings, "preparation.fold=2/5"))
-    train(tiny_configuration(prepared, *settings, "preparation.labels=NP"))
-    assert (
-        "warning: [preparation] labels = NP, prepared with NP, CNP; prepare again" in capsys.readouterr().out
-    )
+    train(tiny_configuration(prepared, *settings, "preparation.labels=NP", "preparation.ignore_labels=BRVO "))
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: [prep")]
+    assert warnings == [
+        "warning: [preparation] labels = NP, prepared with NP, CNP: prepare again, or restore it"
+    ]
 
 
 def test_the_error_for_patches_without_non_perfusion(prepared):
