@@ -75,12 +75,13 @@ class AnalysisThread(threading.Thread):
                 if time.monotonic() - cleaned > SECONDS_BETWEEN_CLEANINGS:
                     delete_expired()
                     cleaned = time.monotonic()
-                if analyse_next(web.network):
-                    continue
+                waiting = analyse_next(web.network)
             except Exception:
                 _log.exception("the queue cannot be processed")
-            connection.close()
-            web.uploaded.wait(SECONDS_BETWEEN_POLLS)
+                waiting = False
+            connection.close()  # an open one can delay the deletion of the images when the server ends
+            if not waiting:
+                web.uploaded.wait(SECONDS_BETWEEN_POLLS)
 
 
 def start_analysis() -> None:
