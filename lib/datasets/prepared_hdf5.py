@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from lib.configuration.sections import DataPaths
 from lib.images.checked_files import MAX_PIXELS
 from lib.runtime.errors import UserError
 from lib.runtime.safe_hdf5 import plain_datasets, written_hdf5
@@ -161,6 +162,30 @@ def read_part(files: tuple[Path, Path, Path], limit: int | None = None) -> Itera
             patient = stores[0]["patient"].asstr()[index]
             original = original[..., 0] if original.shape[2] == 1 else original
             yield PreparedImage(name, patient, original, truth[..., 0], field_of_view[..., 0], **further)
+
+
+def refuse_missing_parts(paths: DataPaths, *, validation: bool = False) -> None:
+    """Refuse a test without test images or their truth, or without the validation images that it needs.
+
+    Raises:
+        UserError: says which part is missing, and what to do. A folder that is not prepared passes.
+    """
+    images, truth, _ = paths.hdf5("test")
+    if paths.tested_split.is_file() and not images.is_file():
+        raise UserError(
+            f"{images.parent} has no test part: prepare again with another [preparation] split_ratio, or "
+            "name a folder with prepared test images as [data paths] path_test"
+        )
+    if validation and paths.split.is_file() and not paths.hdf5("validation")[0].is_file():
+        raise UserError(
+            f"{paths.path_local} has no validation part, which chooses threshold and smallest area: give "
+            "[testing settings] threshold and min_area_px as numbers, or prepare again with another "
+            "[preparation] split_ratio"
+        )
+    if images.is_file() and not truth.is_file():
+        raise UserError(
+            f"{truth}: no such file; the test images were packed without truth and cannot be scored"
+        )
 
 
 def _open(file: Path) -> h5py.File:

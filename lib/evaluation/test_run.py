@@ -15,6 +15,7 @@ from lib.configuration.folder_lock import results_lock
 from lib.configuration.reading import Configuration, read_configuration
 from lib.configuration.sections import TESTED_FOLDER, TestingSettings, by_validation
 from lib.datasets.leakage import refuse_images_seen, refuse_initial_weights, refuse_trained_images
+from lib.datasets.prepared_hdf5 import refuse_missing_parts
 from lib.evaluation.measures.boundary import TOLERANCES_PX
 from lib.evaluation.performance_report import (
     EPOCHS,
@@ -44,11 +45,10 @@ from lib.networks.from_onnx import read_onnx_network
 from lib.networks.keras_model import prediction_settings, trained_model
 from lib.networks.onnx_metadata import overrides_of_network
 from lib.networks.operating_point import OperatingPoint, configured_operating_point, write_operating_point
-from lib.networks.trained_network import Predict, is_non_perfusion
+from lib.networks.trained_network import Predict, refuse_other_structure
 from lib.prediction.sliding_window import described_window
 from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.background import BackgroundThread
-from lib.runtime.errors import UserError
 from lib.runtime.progress import progress
 from models.folding import fold_for_prediction
 
@@ -103,8 +103,8 @@ def test_exported(configuration: Configuration, file: Path, overrides: Sequence[
     if degrees := configuration.testing_settings.test_field_of_view_degrees:
         of_network.insert(0, f"testing settings.test_field_of_view_degrees={degrees:g}")
     network = read_onnx_network(file, of_network)
-    _refuse_other_structure(configuration, network.structure, file)
-    _refuse_missing_parts(configuration)
+    refuse_other_structure(configuration.data_attributes.structure, network.structure, file)
+    refuse_missing_parts(configuration.data_paths)
     compared = refuse_images_seen(file, network.seen_images_sha256, configuration)
     source = f"{network.threshold_source}, {file.name}"
     point = OperatingPoint(network.threshold, source, network.min_area_px)  # onnxruntime has float32 only
@@ -193,7 +193,9 @@ def _networks(
 ) -> list[tuple[Configuration, Path]]:
     """Configuration and weights of each network; none was trained on a test image or its patient."""
     networks, is_ensemble = [], len(members) > 1
-    _refuse_missing_parts(configuration, validation=not is_ensemble)
+    structure = configuration.data_attributes.structure
+    by_images = not is_ensemble and by_validation(configuration.testing_settings)
+    refuse_missing_parts(configuration.data_paths, validation=by_images)
     for member in members:
         weights = member.weights(configuration.testing_settings.best_last)
         refuse_untrained(member, weights)
@@ -201,50 +203,12 @@ def _networks(
         refuse_other_settings(member, configuration, fixed)
         refuse_trained_images(member, configuration, validation=not is_ensemble)
         trained = read_configuration(member.configuration)
-        _refuse_other_structure(configuration, trained.data_attributes.structure, member.name)
+        refuse_other_structure(structure, trained.data_attributes.structure, member.name)
         refuse_initial_weights(
-            dataclasses.replace(trained, data_paths=configuration.data_paths),
-            member,
-            validation=not is_ensemble and by_validation(configuration.testing_settings),
+            dataclasses.replace(trained, data_paths=configuration.data_paths), member, validation=by_images
         )
         networks.append((trained if is_ensemble else configuration, weights))
     return networks
-
-
-def _refuse_other_structure(configuration: Configuration, outlined: str, network: Path | str) -> None:
-    structure = configuration.data_attributes.structure
-    both_non_perfusion = is_non_perfusion(structure) and is_non_perfusion(outlined)
-    if structure.lower() != outlined.lower() and not both_non_perfusion:
-        raise UserError(
-            f"{network}: outlines {outlined}, but [data attributes] structure = {structure}; expected "
-            "a network of the structure of the data set"
-        )
-
-
-def _refuse_missing_parts(configuration: Configuration, *, validation: bool = False) -> None:
-    """Refuse a test without test images or their truth, or without the validation images that it needs."""
-    paths = configuration.data_paths
-    images, truth, _ = paths.hdf5("test")
-    if paths.tested_split.is_file() and not images.is_file():
-        raise UserError(
-            f"{images.parent} has no test part: prepare again with another [preparation] split_ratio, or "
-            "name a folder with prepared test images as [data paths] path_test"
-        )
-    if (
-        validation
-        and by_validation(configuration.testing_settings)
-        and paths.split.is_file()
-        and not paths.hdf5("validation")[0].is_file()
-    ):
-        raise UserError(
-            f"{paths.path_local} has no validation part, which chooses threshold and smallest area: give "
-            "[testing settings] threshold and min_area_px as numbers, or prepare again with another "
-            "[preparation] split_ratio"
-        )
-    if images.is_file() and not truth.is_file():
-        raise UserError(
-            f"{truth}: no such file; the test images were packed without truth and cannot be scored"
-        )
 
 
 def _mean_network(networks: Sequence[tuple[Configuration, Path]], precision: str) -> keras.Model:

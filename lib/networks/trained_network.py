@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from lib.configuration.banner import Banner
 from lib.configuration.sections import Preprocessing, TestingSettings
+from lib.runtime.errors import UserError
 
 NON_PERFUSION = frozenset({"cnp", "np", "nonperfusion", "non-perfusion", "capillary non-perfusion"})
 """Names of capillary non-perfusion, in lower case, as [data attributes] structure and as a label."""
@@ -47,6 +49,20 @@ def joined(several: Sequence[TrainingImages | None]) -> TrainingImages | None:
 def is_non_perfusion(structure: str) -> bool:
     """Whether a network of this [data attributes] structure outlines capillary non-perfusion."""
     return structure.lower() in NON_PERFUSION
+
+
+def refuse_other_structure(expected: str, outlined: str, network: Path | str) -> None:
+    """Refuse a network that outlines another structure than that of the data set.
+
+    Raises:
+        UserError: names the network and both structures.
+    """
+    both_non_perfusion = is_non_perfusion(expected) and is_non_perfusion(outlined)
+    if expected.lower() != outlined.lower() and not both_non_perfusion:
+        raise UserError(
+            f"{network}: outlines {outlined}, but [data attributes] structure = {expected}; expected "
+            "a network of the structure of the data set"
+        )
 
 
 def label_of(structure: str, label: str) -> str:
