@@ -55,9 +55,8 @@ for folder in (FOLDER, RESULTS_FOLDER, UPLOAD_FOLDER):
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 DATABASE = FOLDER / "database.sqlite3"
 DATABASE.touch(mode=0o600)
-for file in FOLDER.glob(
-    f"{DATABASE.name}*"
-):  # of an earlier version, perhaps in a folder that is open to all
+# An earlier version may have made these files readable for all users, in a folder that was there before.
+for file in FOLDER.glob(f"{DATABASE.name}*"):
     if file.stat().st_mode & 0o077:
         file.chmod(0o600)
 
