@@ -14,6 +14,9 @@ from models import Tensor
 from models.dropout import SpatialDropout
 from models.normalisation import BatchNormalization
 
+if keras.config.backend() == "tensorflow":
+    from models import tensorflow_operations
+
 # With Keras' default, 0.99, the statistics are useful in validation only after hundreds of steps.
 _NORMALISATION_MOMENTUM = 0.9
 
@@ -82,7 +85,7 @@ class CropToImage(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="retina")
 class LeakyReLU(layers.LeakyReLU):
-    """Leaky ReLU; in training as a maximum, for slopes below 1.
+    """Leaky ReLU; in training with TensorFlow as a maximum, for slopes below 1.
 
     TensorFlow 2.21 with oneDNN prints an error, and does not optimise the graph, if it finds a convolution, a
     leaky ReLU and its gradient in it.
@@ -90,7 +93,9 @@ class LeakyReLU(layers.LeakyReLU):
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Return x where it is positive, and `negative_slope` times x elsewhere; same shape."""
-        return ops.maximum(x, x * self.negative_slope) if training else super().call(x)
+        if training and keras.config.backend() == "tensorflow":
+            return tensorflow_operations.leaky_relu(x, self.negative_slope)
+        return super().call(x)
 
 
 @keras.saving.register_keras_serializable(package="retina")

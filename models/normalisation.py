@@ -7,30 +7,43 @@ from keras import layers, ops
 
 from models import Tensor
 
+if keras.config.backend() == "tensorflow":
+    from models import tensorflow_operations
+
 
 @keras.saving.register_keras_serializable(package="retina")
 class BatchNormalization(layers.BatchNormalization):
     """Batch normalisation (Ioffe and Szegedy, ICML 2015) over N, H and W, with the weights of Keras' layer.
 
-    TensorFlow sums and repeats values faster along long rows than along a few channels. So all channels of
-    an image row form one row here. The gradient is that of the paper, in two passes. Other
-    backends use Keras' layer. The arguments `momentum`, `epsilon`, `name`, `dtype` and the
-    initialisers have an effect, other arguments of Keras' layer have none.
+    If TensorFlow uses oneDNN, its fused operation is the fastest: a third of the time of `by_rows`, which is
+    otherwise the fastest. Other backends use Keras' layer. The arguments `momentum`, `epsilon`, `name`,
+    `dtype` and the initialisers have an effect, other arguments of Keras' layer have none.
     """
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Return (N, H, W, C): in training, each channel has mean beta and standard deviation gamma."""
         if not training or not self.trainable or keras.config.backend() != "tensorflow":
             return super().call(x, training=training)
-        number, height, width, channels = ops.shape(x)
-        rows = ops.reshape(ops.cast(x, "float32"), (number, height, width * channels))
-        normalised, mean, variance = _row_normalisation(self.epsilon, channels)(
-            rows, ops.copy(self.gamma), ops.copy(self.beta)
-        )
+        onednn = tensorflow_operations.onednn_is_used()
+        normalise = tensorflow_operations.fused_batch_normalisation if onednn else by_rows
+        # In bfloat16, the fused operation of oneDNN takes five times as long.
+        x = ops.cast(x, "float32")
+        normalised, mean, variance = normalise(x, ops.copy(self.gamma), ops.copy(self.beta), self.epsilon)
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + value * (1 - self.momentum))
-        normalised = ops.reshape(normalised, (number, height, width, channels))
         return ops.cast(normalised, self.compute_dtype)
+
+
+def by_rows(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise x (N, H, W, C) float32: y, mean (C,) and variance (C,) of this batch.
+
+    TensorFlow sums and repeats values faster along long rows than along a few channels. So all channels of
+    an image row form one row here. The gradient is that of the paper, in two passes.
+    """
+    number, height, width, channels = ops.shape(x)
+    rows = ops.reshape(x, (number, height, width * channels))
+    normalised, mean, variance = _row_normalisation(epsilon, channels)(rows, gamma, beta)
+    return ops.reshape(normalised, (number, height, width, channels)), mean, variance
 
 
 def _row_normalisation(epsilon: float, channels: int) -> Callable:

@@ -167,6 +167,7 @@ class Augmentation:
     shear: float = key(number(float, least=0, most=1), absent="0")
     shift: float = key(number(float, least=0, most=0.5), absent="0")
     elastic: float = key(number(float, least=0, most=0.1), absent="0")
+    moved_share: float = key(number(float, least=0, most=1), absent="1")
     illumination: float = key(number(float, least=0, most=2), absent="0")
     blur: float = key(number(float, least=0, most=20), absent="0")
     noise: float = key(number(float, least=0, most=0.5), absent="0")

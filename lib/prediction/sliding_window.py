@@ -268,28 +268,28 @@ class SlidingWindow:
         tiles: bool = False,
         grid: int = 1,
     ) -> None:
-        self.shape, self.patch = shape, patch
+        self.shape, self.patch = tuple(shape), patch
         self.padded = tuple(max(s, p) for s, p in zip(shape, patch, strict=True))
         starts = partial(even_starts, grid=grid) if tiles else strided_starts
         sides = [starts(*side) for side in zip(self.padded, patch, stride, strict=True)]
         self.starts = np.stack([g.ravel() for g in np.meshgrid(*sides, indexing="ij")], axis=1)
         self._sum = np.zeros(self.padded, np.float32)
-        # The weights are separable: they and their sums are outer products of rows and columns.
         weights = [
             _weights(p, p - s, grid) if tiles else np.ones(p) for p, s in zip(patch, stride, strict=True)
         ]
-        covers = [
-            np.sum([np.pad(w, (at, s - at - w.size)) for at in ats], axis=0)
+        self._weights = np.outer(*weights).astype(np.float32)
+        # The sums of the weights of all patches along each side; at a pixel, the sum is the product of both.
+        self._covers = [
+            np.sum([np.pad(w, (at, s - at - w.size)) for at in ats], axis=0).astype(np.float32)
             for s, w, ats in zip(self.padded, weights, sides, strict=True)
         ]
-        self._weights = np.outer(*weights).astype(np.float32)
-        self._sum_of_weights = np.outer(*covers).astype(np.float32)
 
     def extract(self, image: np.ndarray, chosen: slice = slice(None)) -> np.ndarray:
         """(n, *patch, C) of `image` (H, W, C) at the chosen starts; a small image is padded by its edge."""
-        margins = [(0, p - s) for s, p in zip(self.shape, self.padded, strict=True)]
-        padded = np.pad(image, [*margins, (0, 0)], mode="edge")
-        windows = sliding_window_view(padded, self.patch, axis=(0, 1))
+        if self.padded != self.shape:  # np.pad copies the image in any case
+            margins = [(0, p - s) for s, p in zip(self.shape, self.padded, strict=True)]
+            image = np.pad(image, [*margins, (0, 0)], mode="edge")
+        windows = sliding_window_view(image, self.patch, axis=(0, 1))
         # The view has the axes of a patch after the channels.
         return np.ascontiguousarray(np.moveaxis(windows[tuple(self.starts[chosen].T)], 1, -1))
 
@@ -306,7 +306,10 @@ class SlidingWindow:
         The two sums are rounded differently: without the limit, the mean of ones can be 1.0000005.
         """
         height, width = self.shape
-        return np.minimum(self._sum / self._sum_of_weights, np.float32(1))[:height, :width]
+        rows, columns = self._covers
+        mean = self._sum / rows[:, None]
+        mean /= columns
+        return np.minimum(mean, np.float32(1), out=mean)[:height, :width]
 
 
 def strided_starts(size: int, patch: int, stride: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Augmentation: random changes of geometry, intensity, sharpness and noise of patches."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -83,9 +85,15 @@ def _moved(
     generator: np.random.Generator,
     outside: np.ndarray | float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rotate, scale, shear, shift and deform each patch in one interpolation."""
+    """Rotate, scale, shear, shift and deform `moved_share` of the patches in one interpolation."""
     s = settings
     if not (s.rotation or s.scale or s.shear or s.shift or s.elastic):
+        return images, aligned
+    if s.moved_share < 1:
+        chosen = generator.random(len(images)) < s.moved_share
+        if chosen.any():
+            moved = _moved(images[chosen], aligned[chosen], replace(s, moved_share=1), generator, outside)
+            images[chosen], aligned[chosen] = moved
         return images, aligned
     columns, rows = _source_positions(images.shape[:3], settings, generator)
     if settings.elastic:

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf  # noqa: TID251 (the gradient of one layer)
 
 from models import blocks
 
@@ -84,3 +85,11 @@ def test_leaky_relu_is_the_same_in_training_and_in_prediction():
     for training in (False, True):
         found = keras.ops.convert_to_numpy(layer(x, training=training))
         np.testing.assert_allclose(found, [[-2.0, -0.005, 0.0, 3.0]], rtol=1e-6)
+
+
+def test_the_gradient_of_leaky_relu_is_one_or_the_slope():
+    x = tf.constant([[-200.0, -0.5, 0.5, 3.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = 2 * blocks.LeakyReLU(0.01)(x, training=True)
+    np.testing.assert_allclose(tape.gradient(y, x), [[0.02, 0.02, 2, 2]], rtol=1e-6)

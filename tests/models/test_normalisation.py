@@ -1,15 +1,24 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf  # noqa: TID251 (other backends use the layer of Keras)
 
-from models.normalisation import BatchNormalization
+from models.normalisation import BatchNormalization, by_rows
+from models.tensorflow_operations import fused_batch_normalisation
+
+PROJECT = Path(__file__).parents[2]
 
 
-def trained_once(kind, x, wanted, dtype):
+# All operations of the layer, whichever of them this processor uses.
+IMPLEMENTATIONS = {"by rows": by_rows, "fused": fused_batch_normalisation}
+
+
+def trained_once(layer, x, wanted):
     """Output, gradients and moving statistics of one layer after one step of training."""
-    layer = kind(momentum=0.9, dtype=dtype, gamma_initializer=keras.initializers.Constant(1.7))
-    layer.build(x.shape)
 
     # The sizes are unknown when the step is traced, as in a training whose batches differ in size.
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, x.shape[-1]))])
@@ -24,6 +33,20 @@ def trained_once(kind, x, wanted, dtype):
     return [y, *gradients, *layer.non_trainable_variables]
 
 
+def new_layer(kind, channels, dtype="float32"):
+    layer = kind(momentum=0.9, dtype=dtype, gamma_initializer=keras.initializers.Constant(1.7))
+    layer.build((None, None, None, channels))
+    return layer
+
+
+def assert_close(ours, reference):
+    for found, expected in zip(ours, reference, strict=True):
+        assert found.dtype == expected.dtype
+        found, expected = (np.asarray(tf.cast(v, tf.float32)) for v in (found, expected))
+        scale = np.abs(expected).max() or 1
+        np.testing.assert_allclose(found / scale, expected / scale, atol=2e-4)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("shape", [(4, 7, 5, 3), (9, 1, 1, 6), (1, 6, 9, 1)])
 def test_training_agrees_with_the_layer_of_keras(shape, dtype):
@@ -31,13 +54,47 @@ def test_training_agrees_with_the_layer_of_keras(shape, dtype):
     # Values far from zero: a variance computed from sums of squares would be inexact.
     x = (100 + 3 * random.standard_normal(shape)).astype(np.float32)
     wanted = random.standard_normal(shape).astype(np.float32)
-    ours = trained_once(BatchNormalization, x, wanted, dtype)
-    reference = trained_once(keras.layers.BatchNormalization, x, wanted, dtype)
-    for found, expected in zip(ours, reference, strict=True):
-        assert found.dtype == expected.dtype
-        found, expected = (np.asarray(tf.cast(v, tf.float32)) for v in (found, expected))
-        scale = np.abs(expected).max() or 1
-        np.testing.assert_allclose(found / scale, expected / scale, atol=2e-4)
+    ours = trained_once(new_layer(BatchNormalization, shape[-1], dtype), x, wanted)
+    assert_close(ours, trained_once(new_layer(keras.layers.BatchNormalization, shape[-1], dtype), x, wanted))
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("shape", [(4, 7, 5, 3), (9, 1, 1, 6), (1, 6, 9, 1), (1, 1, 1, 2)])
+def test_each_implementation_agrees_with_the_layer_of_keras(shape, name):
+    random = np.random.default_rng(1)
+    x = (100 + 3 * random.standard_normal(shape)).astype(np.float32)
+    wanted = random.standard_normal(shape).astype(np.float32)
+    reference = new_layer(keras.layers.BatchNormalization, shape[-1])
+    expected = trained_once(reference, x, wanted)
+
+    @tf.function
+    def step(x, gamma, beta):
+        with tf.GradientTape() as tape:
+            tape.watch([x, gamma, beta])
+            y, mean, variance = IMPLEMENTATIONS[name](x, gamma, beta, reference.epsilon)
+            loss = tf.reduce_sum(y * wanted)
+        return [y, *tape.gradient(loss, [x, gamma, beta]), 0.1 * mean, 0.9 + 0.1 * variance]
+
+    gamma, beta = (tf.convert_to_tensor(v) for v in reference.trainable_variables)
+    assert_close(step(tf.constant(x), gamma, beta), expected)
+
+
+def test_the_layer_uses_the_fused_operation_if_tensorflow_uses_onednn():
+    program = """
+import os, sys
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = sys.argv[1]
+import tensorflow as tf
+from models.normalisation import BatchNormalization
+layer = BatchNormalization()
+step = tf.function(lambda x: layer(x, training=True)).get_concrete_function(tf.ones((2, 3, 3, 4)))
+names = {node.op for node in step.graph.as_graph_def().node}
+names |= {node.op for function in step.graph.as_graph_def().library.function for node in function.node_def}
+print("FusedBatchNormV3" in names)
+"""
+    for onednn, fused in (("1", "True"), ("0", "False")):
+        command = [sys.executable, "-c", program, onednn]
+        found = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+        assert found.stdout.split()[-1] == fused
 
 
 def test_a_layer_that_is_not_trained_uses_the_moving_statistics():

@@ -10,7 +10,9 @@ from skimage.transform import AffineTransform, warp
 from lib.configuration.sections import Augmentation
 from lib.training.augmentation import augment
 
-OFF = Augmentation(False, False, False, **{field.name: 0 for field in fields(Augmentation)[3:]})
+OFF = Augmentation(
+    False, False, False, **{field.name: 0 for field in fields(Augmentation)[3:]} | {"moved_share": 1}
+)
 FLIPS_AND_ROTATIONS = replace(OFF, flip_horizontal=True, flip_vertical=True, rotate_90=True)
 GEOMETRY = {"rotation": 180, "scale": 0.3, "shear": 0.3, "shift": 0.2, "elastic": 0.02}
 ALL = replace(
@@ -203,6 +205,21 @@ def test_the_drawn_shift_is_uniform_and_up_to_its_share_of_the_side():
     centre = positions("shift", 0.2)[:, 25, 25]
     assert centre.min() == pytest.approx(-10, abs=0.1) and centre.max() == pytest.approx(10, abs=0.1)
     assert centre.std(axis=0) == pytest.approx([10 / np.sqrt(3)] * 2, rel=0.05)
+
+
+def test_only_the_wanted_share_of_the_patches_is_moved():
+    images = np.random.default_rng(0).random((400, 16, 16, 1)).astype(np.float32)
+    aligned = (images > 0.5).astype(np.uint8)
+    some = replace(OFF, rotation=180, shift=0.1, moved_share=0.25)
+    moved, along = augment(images, aligned, some, np.random.default_rng(2), ONE_CHANNEL)
+    same = (moved == images).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(same, (along == aligned).all(axis=(1, 2, 3)))
+    assert 260 < same.sum() < 340
+    # With a share of 0, no patch is moved, and none is an error.
+    none = replace(some, moved_share=0)
+    np.testing.assert_array_equal(
+        augment(images, aligned, none, np.random.default_rng(2), ONE_CHANNEL)[0], images
+    )
 
 
 def test_illumination_is_smooth_within_its_bounds_and_for_intensity_channels_only():
