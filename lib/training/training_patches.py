@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -63,7 +65,11 @@ def refuse_unprepared(configuration: Configuration) -> None:
 
 
 def changed_preparation(configuration: Configuration) -> dict[str, str]:
-    """The keys of [preparation] whose values differ from those of the prepared data, each with both texts."""
+    """The keys of [preparation] whose values differ from those of the prepared data, each with both texts.
+
+    Raises:
+        UserError: a value of the prepared data is not one that its key can have.
+    """
     prepared_with = preparation_of_split(configuration.data_paths.split)
     given, texts = configuration.preparation, configuration.texts["preparation"]
     without_effect = {"split_ratio"} if given.split_file or given.fold else set()
@@ -73,8 +79,18 @@ def changed_preparation(configuration: Configuration) -> dict[str, str]:
         f"{prepared_with[key.name] or '(empty)'}"
         for key in dataclasses.fields(given)
         if key.name in prepared_with.keys() - without_effect
-        and key.metadata["read"](prepared_with[key.name]) != getattr(given, key.name)
+        and _stored_value(configuration.data_paths.split, key, prepared_with) != getattr(given, key.name)
     }
+
+
+def _stored_value(file: Path, key: dataclasses.Field, prepared_with: Mapping[str, str]) -> Any:
+    text = prepared_with[key.name]
+    try:
+        return key.metadata["read"](text)
+    except (ValueError, AttributeError) as expected:  # AttributeError: not a text
+        raise UserError(
+            f"{file}: preparation, {key.name} = {text}: expected {expected}; prepare the data again"
+        ) from None
 
 
 def training_images(configuration: Configuration) -> dict[str, list[TrainingImage]]:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from lib.configuration.reading import read_configuration
 from lib.datasets.prepared_hdf5 import read_part
 from lib.images.preprocessing import preprocess
+from lib.runtime.atomic_files import read_json
 from lib.runtime.errors import UserError
 from lib.runtime.paths import DEFAULT_CONFIGURATION
 from lib.training.patch_sampler import TrainingImage
@@ -13,6 +15,7 @@ from lib.training.train import _print_validation_images, train
 from lib.training.training_patches import (
     PatchBatches,
     bounds_of_the_last_tenth,
+    changed_preparation,
     fixed_patches,
     patch_sampler,
     training_images,
@@ -67,6 +70,18 @@ def test_data_that_were_prepared_as_another_fold_are_refused_and_other_settings_
     assert warnings == [
         "warning: [preparation] labels = NP, prepared with NP, CNP: prepare again, or restore it"
     ]
+
+
+@pytest.mark.parametrize("text", ["", "many", 3])
+def test_a_split_that_was_changed_by_hand_is_an_error_of_one_line(prepared, tmp_path, text):
+    configuration = tiny_configuration(prepared, f"data paths.path_local={tmp_path}")
+    split = read_json(tiny_configuration(prepared).data_paths.split, "")
+    split["preparation"]["split_ratio"] = text
+    configuration.data_paths.split.write_text(json.dumps(split))
+    with pytest.raises(
+        UserError, match=r"^[^\n]*split\.json: preparation, split_ratio = [^\n]*: expected [^\n]*again$"
+    ):
+        changed_preparation(configuration)
 
 
 def test_the_error_for_patches_without_non_perfusion(prepared):
