@@ -85,13 +85,7 @@ class Experiment:
             return []
         try:
             with self.history_file.open(encoding="utf-8", newline="") as stream:
-                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
-            for row in rows:
-                validated = any(name.startswith("val") for name in row)
-                needed = ("loss", "seconds", *(("val_loss", "val_auc") if validated else ()))
-                if missing := [name for name in needed if name not in row]:
-                    raise ValueError(f"no column {missing[0]}")
-            return rows
+                return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
         except (ValueError, TypeError) as error:  # TypeError: a row is longer or shorter than the header
             raise UserError(
                 f"{self.history_file}: not as run_training.py wrote it ({error}); restore it, or train again "

@@ -56,8 +56,15 @@ def write_split(file: Path, split: Split, how: str, preparation: Mapping[str, st
 
 
 def preparation_of_split(file: Path) -> dict[str, str]:
-    """The texts of [preparation] in a split file; empty if it holds none, as those of earlier versions."""
-    return read_json(file, "prepare the data again").get("preparation", {})
+    """The texts of [preparation] in a split file; empty if it holds none, as those of earlier versions.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    texts = read_json(file, "prepare the data again").get("preparation", {})
+    if not isinstance(texts, dict):
+        raise UserError(f"{file}: preparation = {texts}: expected keys and texts; prepare the data again")
+    return texts
 
 
 def _entry(member: Member) -> dict[str, Any]:

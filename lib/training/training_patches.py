@@ -86,8 +86,10 @@ def changed_preparation(configuration: Configuration) -> dict[str, str]:
 def _stored_value(file: Path, key: dataclasses.Field, prepared_with: Mapping[str, str]) -> Any:
     text = prepared_with[key.name]
     try:
+        if not isinstance(text, str):
+            raise ValueError("a text")
         return key.metadata["read"](text)
-    except (ValueError, AttributeError) as expected:  # AttributeError: not a text
+    except ValueError as expected:
         raise UserError(
             f"{file}: preparation, {key.name} = {text}: expected {expected}; prepare the data again"
         ) from None

@@ -97,6 +97,16 @@ print("FusedBatchNormV3" in names)
         assert found.stdout.split()[-1] == fused
 
 
+def test_the_statistics_of_a_large_batch_are_exact():
+    # 8 million values in each channel, of which all have almost the same value.
+    x = (0.513 + 0.03 * np.random.default_rng(0).standard_normal((8, 1024, 1024, 1))).astype(np.float32)
+    layer = BatchNormalization(momentum=0)
+    layer.build(x.shape)
+    tf.function(lambda x: layer(x, training=True)[0, 0, 0])(x)
+    np.testing.assert_allclose(layer.moving_mean, x.mean(dtype=float), rtol=1e-4)
+    np.testing.assert_allclose(layer.moving_variance, x.var(dtype=float), rtol=1e-3)
+
+
 def test_a_layer_that_is_not_trained_uses_the_moving_statistics():
     x = np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype(np.float32)
     layer = BatchNormalization()

@@ -184,6 +184,7 @@ def test_a_file_that_is_older_than_a_key_keeps_its_meaning(tmp_path):
     lines += ["channels = preprocessed", "field_of_view_diameter = 0"]
     lines += [f"{key} = 0" for key in ("rotation", "scale", "shear", "shift", "elastic", "illumination")]
     lines += [f"{key} = 0" for key in ("blur", "noise", "weight_decay", "weight_average")]
+    lines += ["moved_share = 1"]
     for line in lines:
         assert f"{line}\n" in text
         text = text.replace(f"{line}\n", "")

@@ -33,7 +33,14 @@ def test_a_resumed_training_with_weight_average_and_all_augmentation_gives_the_s
     ]
     settings += [f"augmentation.{name}=True" for name in ("flip_horizontal", "flip_vertical", "rotate_90")]
     amounts = {"gamma_jitter": 0.2, "contrast_jitter": 0.2, "rotation": 180, "scale": 0.2, "shear": 0.1}
-    amounts |= {"shift": 0.1, "elastic": 0.02, "illumination": 0.2, "blur": 1, "noise": 0.05}
+    amounts |= {
+        "shift": 0.1,
+        "elastic": 0.02,
+        "illumination": 0.2,
+        "blur": 1,
+        "noise": 0.05,
+        "moved_share": 0.5,
+    }
     settings += [f"augmentation.{name}={amount}" for name, amount in amounts.items()]
     whole = train(tiny_configuration(prepared, *settings, "experiment name.name=averaged"))
     settings.append("experiment name.name=averaged_cut")

@@ -72,15 +72,29 @@ def test_data_that_were_prepared_as_another_fold_are_refused_and_other_settings_
     ]
 
 
-@pytest.mark.parametrize("text", ["", "many", 3])
-def test_a_split_that_was_changed_by_hand_is_an_error_of_one_line(prepared, tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "train:validation:test"),
+        ("many", "train:validation:test"),
+        (3, "a text"),
+        (None, "a text"),
+        (["1"], "a text"),
+    ],
+)
+def test_a_split_that_was_changed_by_hand_is_an_error_of_one_line(prepared, tmp_path, text, expected):
     configuration = tiny_configuration(prepared, f"data paths.path_local={tmp_path}")
     split = read_json(tiny_configuration(prepared).data_paths.split, "")
     split["preparation"]["split_ratio"] = text
     configuration.data_paths.split.write_text(json.dumps(split))
     with pytest.raises(
-        UserError, match=r"^[^\n]*split\.json: preparation, split_ratio = [^\n]*: expected [^\n]*again$"
+        UserError,
+        match=rf"^[^\n]*split\.json: preparation, split_ratio = [^\n]*: expected {expected}[^\n]*again$",
     ):
+        changed_preparation(configuration)
+    split["preparation"] = None
+    configuration.data_paths.split.write_text(json.dumps(split))
+    with pytest.raises(UserError, match="preparation = None: expected keys and texts; prepare"):
         changed_preparation(configuration)
 
 
