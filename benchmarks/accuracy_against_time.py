@@ -246,8 +246,9 @@ def main() -> None:
     report = PROJECT / "docs" / "results" / "accuracy_against_time"
     draw(report.with_suffix(".png"), rows)
     lines = [
-        "Test images of DRIVE, field of view pooled; F1 at the threshold that EXPERIMENT chose (`w_net`),",
-        "at .5 for retina-unet; seconds: median of an image, without preprocessing, all ways in turn.",
+        "Test images of DRIVE, field of view pooled; F1 at the threshold that EXPERIMENT chose, with mirror",
+        "images, in all rows of `w_net`, at .5 for retina-unet; seconds: median of an image, without",
+        "preprocessing, all ways in turn.",
         "",
         "![AUC against seconds](accuracy_against_time.png)",
         "",

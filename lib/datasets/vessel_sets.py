@@ -3,12 +3,14 @@
 * DRIVE: Staal et al., IEEE Trans. Med. Imaging 23(4), 2004. 40 images with fields of view; two
   observers annotated the test half. The present download has no truth for the test half.
 * STARE: Hoover, Kouznetsova, Goldbaum, IEEE Trans. Med. Imaging 19(3), 2000. 20 images, two observers
-  (`ah`, `vk`), no field of view.
+  (`ah`, `vk`), no field of view, no names of patients. im0162 and im0163 show the same eye, and so do im0235
+  and im0236: the same pattern of vessels, shifted.
 * CHASE_DB1: Fraz et al., IEEE Trans. Biomed. Eng. 59(9), 2012. Both eyes of 14 children, two
   observers, no field of view.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class VesselSet:
         configuration: file in `configurations` that is used if the user names none.
         truth_may_be_missing: part of a pattern in `images`; these images may all lack truth, and
             cannot be scored then.
+        same_patient: for what `patient` finds, the patient, if another name says who it is.
     """
 
     images: tuple[str, ...]
@@ -36,6 +39,7 @@ class VesselSet:
     field_of_view: str
     configuration: str
     truth_may_be_missing: str = ""
+    same_patient: Mapping[str, str] = field(default_factory=dict)
 
 
 VESSEL_SETS = {
@@ -55,6 +59,7 @@ VESSEL_SETS = {
         second_observer="../labels-vk/{name}.vk",
         field_of_view="../masks/{name}",
         configuration="stare_retina_unet.txt",
+        same_patient={"im0163": "im0162", "im0236": "im0235"},
     ),
     "CHASE_DB1": VesselSet(
         images=("Image_[0-9][0-9][LR].*",),

@@ -1,7 +1,7 @@
 """Prepare the data sets of `vessel_sets.py`: fundus photographs with vessels as truth."""
 
 import re
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,8 @@ def prepare(configuration: Configuration, set_name: str) -> Split:
     _refuse_settings_of_angiograms(configuration)
     folder = configuration.data_paths.path_images
     photographs, faults = find_photographs(folder, set_name)
+    if all(photograph.field_of_view is None for photograph in photographs):
+        print("fields of view: no files of masks, detected in the images")
     images = []
     for photograph in progress(photographs, "checking"):
         try:
@@ -116,8 +118,14 @@ def find_photographs(folder: Path, set_name: str) -> tuple[list[Photograph], lis
                     f"{p.image.relative_to(folder)}: no {title}, though others have one" for p in without
                 ]
         photographs += found
-    numbers = Counter(photograph.name for photograph in photographs)
-    faults += [f"two images are named {name}" for name, number in numbers.items() if number > 1]
+    files_of: dict[str, list[str]] = defaultdict(list)
+    for photograph in photographs:
+        files_of[photograph.name].append(str(photograph.image.relative_to(folder)))
+    faults += [
+        f"{' and '.join(names)} have the same name; remove all but one"
+        for names in files_of.values()
+        if len(names) > 1
+    ]
     return photographs, faults
 
 
@@ -129,7 +137,7 @@ def _photograph(image: Path, set_name: str, patient: str) -> Photograph:
         return min(filter(_is_image, wanted.parent.glob(f"{wanted.name}.*")), default=None)
 
     masks = map(beside, (files.truth, files.second_observer, files.field_of_view))
-    return Photograph(image, name, f"{set_name} {patient}", *masks)
+    return Photograph(image, name, f"{set_name} {files.same_patient.get(patient, patient)}", *masks)
 
 
 def _is_image(file: Path) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.folder_lock import training_lock
-from lib.configuration.reading import Configuration
+from lib.configuration.reading import Configuration, read_configuration
 from lib.datasets.split_file import Split, read_split, write_split
 from lib.images.checked_files import file_sha256
 from lib.networks.keras_model import build_model, save_weights, write_experiment_record
@@ -34,7 +34,7 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
 
     Raises:
         UserError: another file, another network, DRIVE is not prepared, or the experiment exists and holds
-            a training or the weights of another file.
+            a training, the weights of another file, or an import with another [preprocessing].
     """
     experiment = Experiment.of(configuration)
     trained = _split_trained_on(configuration.data_paths.split)
@@ -45,7 +45,7 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
         "of": "https://github.com/orobix/retina-unet (MIT)",
     }
     with training_lock(experiment):
-        _refuse_other_weights(experiment, source["sha256"])
+        _refuse_other_import(experiment, configuration, source["sha256"])
         write_experiment_record(experiment, configuration, model)
         write_split(experiment.split, trained, TRAINED_ON)
         write_text(experiment.configuration, configuration.as_text())
@@ -55,13 +55,20 @@ def import_published_weights(configuration: Configuration, file: Path) -> Path:
     return experiment.folder
 
 
-def _refuse_other_weights(experiment: Experiment, sha256: str) -> None:
+def _refuse_other_import(experiment: Experiment, configuration: Configuration, sha256: str) -> None:
     if not experiment.weights("best").is_file():
         return
     if not experiment.source.is_file():
         raise UserError(f"{experiment.folder} holds a training; choose another --experiment")
     if read_json(experiment.source, "choose another --experiment").get("sha256") != sha256:
         raise UserError(f"{experiment.folder} holds the weights of another file; choose another --experiment")
+    if experiment.configuration.is_file():
+        imported = read_configuration(experiment.configuration)
+        if imported.preprocessing != configuration.preprocessing:
+            raise UserError(
+                f"{experiment.folder} holds the same weights with another [preprocessing]; choose another "
+                "--experiment"
+            )
 
 
 def _published_network(configuration: Configuration, file: Path) -> keras.Model:

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 
@@ -91,6 +92,9 @@ def test_an_import_is_an_experiment_with_its_source_and_its_training_images(publ
     assert sorted(m["name"] for m in trained_on) == [f"{n}_training" for n in range(21, 41)]
     assert experiment.weights("best").is_file() and experiment.configuration.is_file()
     import_published_weights(settings, published)  # the same file again
+    other_scale = dataclasses.replace(settings.preprocessing, field_of_view_diameter=540)
+    with pytest.raises(UserError, match=r"the same weights with another \[preprocessing\]; choose another"):
+        import_published_weights(dataclasses.replace(settings, preprocessing=other_scale), published)
     with h5py.File(published, "a") as store:
         store["convolution2d_1/convolution2d_1_b"][0] = 1
     before = experiment.weights("best").read_bytes()
