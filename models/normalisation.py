@@ -14,8 +14,8 @@ if keras.config.backend() == "tensorflow":
 
 # With more values of a channel, the sums of the fused operation are inexact.
 _MOST_FUSED = 2**20
-# Feature maps of at most so many pixels are taken for small: in a batch of up to 32, they are.
-_SMALL_MAP = 2**15
+# Feature maps of at most so many pixels are taken for small: in a batch of up to 256, they are.
+_SMALL_MAP = 2**12
 
 
 @keras.saving.register_keras_serializable(package="retina")

@@ -50,7 +50,7 @@ def contradictions(configuration: Configuration, file: Path) -> list[str]:
             and training.validation == "images"
         ),
         "[testing settings] threshold or min_area_px = 'validation': expected a number, since "
-        "[training settings] validation is not 'images', so that no image is kept for it": uses_training,
+        "[training settings] validation is not 'images', so that no image validates": uses_training,
         f"[model] encoder_weights = {model.encoder_weights}: expected none for architecture = "
         f"{model.architecture}, or architecture = efficientnet_unet": model.encoder_weights != "none"
         and model.architecture != "efficientnet_unet",

@@ -195,7 +195,7 @@ def _networks(
     networks, is_ensemble = [], len(members) > 1
     structure = configuration.data_attributes.structure
     by_images = not is_ensemble and by_validation(configuration.testing_settings)
-    refuse_missing_parts(configuration.data_paths, validation=by_images)
+    refuse_missing_parts(configuration.data_paths, validation=by_validation(configuration.testing_settings))
     for member in members:
         weights = member.weights(configuration.testing_settings.best_last)
         refuse_untrained(member, weights)

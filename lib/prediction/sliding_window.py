@@ -104,12 +104,14 @@ def _continued_outside(probability: np.ndarray, field_of_view: np.ndarray) -> np
     """Replace the probability outside the field of view, and in its last pixels, by that of the others.
 
     What a network predicts outside is arbitrary, and resampling would carry it into the field of view. Its
-    last two pixels, (h, w), are a mixture of retina and surround: networks take them for non-perfusion.
+    last two pixels, (h, w), are a mixture of retina and surround: networks take them for non-perfusion. At
+    the edge of the image there is no surround, and nothing is replaced.
     """
     share = resample(field_of_view.astype(np.float32), probability.shape)
-    inside = cv2.erode((share > 0.999).astype(np.float32), np.ones((3, 3)), borderValue=0)
+    inside = cv2.erode((share > 0.999).astype(np.float32), np.ones((3, 3)))
     total = cv2.blur(inside, (7, 7))
     continued = cv2.blur(probability * inside, (7, 7)) / np.maximum(total, 1e-6)
+    continued = np.clip(continued, 0, 1)  # cv2.blur has rounding errors
     return np.where((inside > 0) | (total == 0), probability, continued)
 
 

@@ -35,7 +35,12 @@ def last_epoch_is_best(state: TrainingState, settings: TrainingSettings) -> bool
 
 
 def has_ended(history: Sequence[dict[str, float]], settings: TrainingSettings) -> bool:
-    """Whether a training with these rows of history.csv has ended."""
+    """Whether a training with these rows of history.csv has ended.
+
+    Rows without the measure of the validation are of other settings, with which the training had ended.
+    """
+    if history and settings.validation != "none" and f"val_{settings.best_by}" not in history[0]:
+        return True
     state = TrainingState()
     for row in history:
         state.history.append(row)

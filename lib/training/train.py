@@ -328,10 +328,10 @@ def _print_start(
 ) -> None:
     device = f"{keras.backend.backend()} on {', '.join(devices())}"
     print(f"{experiment.name}: {model.count_params():,} parameters; {device}; {settings.precision}")
-    print(
-        "AUC: AUC-ROC over the pixels in the field of view, of the validation patches and of as many "
-        "training patches"
-    )
+    patches = "training patches"
+    if settings.validation != "none":
+        patches = f"the validation patches and of as many {patches}"
+    print(f"AUC: AUC-ROC over the pixels in the field of view, of {patches}")
     if model.count_params() > SLOW_ON_A_CPU and not has_gpu():
         print("a network of this size needs weeks on a CPU; configurations/*_cpu.txt have smaller networks")
     if state.history and not reason_to_stop(state, settings):

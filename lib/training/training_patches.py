@@ -46,7 +46,13 @@ def refuse_unprepared(configuration: Configuration) -> None:
         )
     by_images = settings.validation == "images"
     for part in ("train", "validation") if by_images else ("train",):
-        if not paths.hdf5(part)[0].is_file():
+        images, truth, _ = paths.hdf5(part)
+        if images.is_file() and not truth.is_file():
+            raise UserError(
+                f"{truth}: no such file; the images of the {part} part were packed without truth: choose "
+                "another [preparation] split_file, and prepare again"
+            )
+        if not images.is_file():
             raise UserError(
                 f"{paths.path_local} has no {part} part, which the training needs: prepare again with "
                 "another [preparation] split_ratio"

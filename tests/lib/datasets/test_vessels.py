@@ -133,7 +133,10 @@ def test_an_image_that_occurs_twice_is_a_fault(tmp_path):
     images = folder / "angiograms" / "training" / "images"
     Image.open(images / "21_training.tif").save(images / "21_training.jpg")
     overrides = "preparation.split_file=", "preparation.split_ratio=6:2:2"
-    with pytest.raises(UserError, match="21_training.jpg and training/images/21_training.tif have the same name; remove all but one"):
+    with pytest.raises(
+        UserError,
+        match=r"21_training\.jpg and training/images/21_training\.tif have the same name; remove all but one",
+    ):
         prepare(configuration(folder, "DRIVE", *overrides), "DRIVE")
 
 

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from scipy.special import logit
 
 from lib.configuration.reading import read_configuration
+from lib.images.preprocessing import resample
 from lib.networks.batches import LEAST_TILE, TILE_OVERLAP
 from lib.prediction.sliding_window import (
     GRID,
     SlidingWindow,
+    at_stored_size,
     cheapest_tiles,
     described_window,
     even_starts,
@@ -274,6 +276,22 @@ def test_what_is_predicted_outside_the_field_of_view_does_not_reach_into_it():
     found = predict_stored_size(lambda _: np.where(inside, 0.1, 0.9).astype(np.float32), levels, view, whole)
     assert found.shape == (128, 128)
     np.testing.assert_allclose(found[view > 0], 0.1, atol=1e-6)
+
+
+def test_a_resampled_probability_is_one_even_if_the_network_is_saturated():
+    # cv2.blur subtracts what leaves its window: beside large values, a sum of tiny ones can be negative.
+    random = np.random.default_rng(0)
+    logits = np.where(cv2.GaussianBlur(random.standard_normal((320, 320)), (0, 0), 9) > 0.03, 3.0, -39.0)
+    probability = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    view = (np.hypot(*np.mgrid[:480, :480] - 239.5) < 220).astype(np.uint8)
+    found = at_stored_size(probability, view, SETTINGS)
+    assert found.min() >= 0 and found.max() <= 1
+
+
+def test_pixels_at_the_edge_of_an_image_whose_field_of_view_reaches_it_are_resampled_only():
+    probability = np.random.default_rng(0).random((64, 64), np.float32)
+    found = at_stored_size(probability, np.ones((128, 128), np.uint8), SETTINGS)
+    np.testing.assert_array_equal(found, resample(probability, (128, 128)))
 
 
 def blurred_after_pooling(images: np.ndarray) -> np.ndarray:

@@ -37,3 +37,12 @@ def test_a_training_has_ended_without_a_better_epoch_or_with_the_last_one(values
     settings = read_configuration(DEFAULT_CONFIGURATION).training_settings
     settings = dataclasses.replace(settings, N_epochs=4, patience=2, best_by="auc", validation="images")
     assert has_ended([{"val_auc": value} for value in values], settings) == ended
+
+
+def test_a_training_without_the_wanted_validation_counts_as_ended():
+    """So that its weights are kept."""
+    settings = read_configuration(DEFAULT_CONFIGURATION).training_settings
+    assert has_ended([{"epoch": 1, "loss": 0.5, "auc": 0.7}], settings)
+    assert not has_ended(
+        [{"epoch": 1, "loss": 0.5, "auc": 0.7}], dataclasses.replace(settings, validation="none")
+    )

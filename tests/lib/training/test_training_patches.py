@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from lib.training.training_patches import (
     changed_preparation,
     fixed_patches,
     patch_sampler,
+    refuse_unprepared,
     training_images,
 )
 from tests.conftest import tiny_configuration
@@ -96,6 +98,19 @@ def test_a_split_that_was_changed_by_hand_is_an_error_of_one_line(prepared, tmp_
     configuration.data_paths.split.write_text(json.dumps(split))
     with pytest.raises(UserError, match="preparation = None: expected keys and texts; prepare"):
         changed_preparation(configuration)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [(0, "has no validation part, which the training needs"), (1, "packed without truth")],
+)
+def test_a_part_that_is_missing_or_has_no_truth_is_refused(prepared, tmp_path, file, message):
+    folder = tiny_configuration(prepared).data_paths.path_local
+    shutil.copytree(folder, tmp_path / "data")
+    configuration = tiny_configuration(prepared, f"data paths.path_local={tmp_path / 'data'}")
+    configuration.data_paths.hdf5("validation")[file].unlink()
+    with pytest.raises(UserError, match=message):
+        refuse_unprepared(configuration)
 
 
 def test_the_error_for_patches_without_non_perfusion(prepared):
