@@ -236,6 +236,11 @@ def perceptual_hash(original: np.ndarray) -> np.ndarray:
     return np.packbits([np.diff(rows, axis=1) > 0, np.diff(columns, axis=0).T > 0])
 
 
+def different_bits(first: np.ndarray, second: np.ndarray) -> int:
+    """The number of bits in which two perceptual hashes differ."""
+    return int(np.bitwise_count(first ^ second).sum(dtype=np.int64))
+
+
 def near_copies(images: Sequence[Fingerprint], others: Sequence[Fingerprint] | None = None) -> list[str]:
     """One line for each pair of near-copies among images, or of an image and one of others.
 

@@ -96,12 +96,14 @@ def find_photographs(folder: Path, set_name: str) -> tuple[list[Photograph], lis
     files = VESSEL_SETS[set_name]
     photographs, faults = [], []
     for pattern in files.images:
-        found = [
-            _photograph(image, set_name, match[1])
-            for image in sorted(folder.glob(pattern))
-            if _is_image(image) and (match := re.search(files.patient, image.name))
-        ]
-        if not found:
+        found = []
+        for image in filter(_is_image, sorted(folder.glob(pattern))):
+            if match := re.search(files.patient, image.name):
+                try:
+                    found.append(_photograph(image, set_name, match[1]))
+                except UserError as error:
+                    faults.append(str(error))
+        if not (found or faults):
             raise UserError(f"{folder}: contains no image {pattern}, as in the download of {set_name}")
         without = [p for p in found if p.truth is None]
         may_be_missing = files.truth_may_be_missing and files.truth_may_be_missing in pattern
@@ -134,7 +136,10 @@ def _photograph(image: Path, set_name: str, patient: str) -> Photograph:
 
     def beside(template: str) -> Path | None:
         wanted = image.parent / template.format(name=name, patient=patient)
-        return min(filter(_is_image, wanted.parent.glob(f"{wanted.name}.*")), default=None)
+        found = sorted(filter(_is_image, wanted.parent.glob(f"{wanted.name}.*")))
+        if len(found) > 1:
+            raise UserError(f"{found[0]} and {found[1].name}: two masks of {image.name}; remove one")
+        return found[0] if found else None
 
     masks = map(beside, (files.truth, files.second_observer, files.field_of_view))
     return Photograph(image, name, f"{set_name} {files.same_patient.get(patient, patient)}", *masks)

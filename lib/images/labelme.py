@@ -8,10 +8,11 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -83,6 +84,7 @@ class Annotation:
         shapes: all shapes in the order of the file.
         embedded_size: height and width of the picture in the file, on which the shapes were drawn; None if
             there is none, or it cannot be read.
+        embedded: the bytes of this picture, or None.
     """
 
     path: Path
@@ -91,6 +93,11 @@ class Annotation:
     width: int | None
     shapes: tuple[Shape, ...]
     embedded_size: tuple[int, int] | None = None
+    embedded: bytes | None = field(default=None, repr=False)
+
+    def embedded_picture(self) -> np.ndarray | None:
+        """The picture in the file, as it is stored: (H, W, 3) uint8 RGB; None if it cannot be read."""
+        return _of_picture(self.embedded, lambda picture: np.asarray(picture.convert("RGB")))
 
 
 def read_labelme(path: Path) -> Annotation:
@@ -123,7 +130,9 @@ def read_labelme(path: Path) -> Annotation:
         except UserError as error:
             faults.append(str(error))
     raise_all(faults, str(path))
-    return Annotation(path, name, height, width, tuple(shapes), _embedded_size(content.get("imageData")))
+    embedded = _decoded(content.get("imageData"))
+    size = _of_picture(embedded, lambda picture: (picture.height, picture.width))
+    return Annotation(path, name, height, width, tuple(shapes), size, embedded)
 
 
 def rasterise(
@@ -299,15 +308,20 @@ def _other_program(content: object) -> str | None:
     return None
 
 
-def _embedded_size(encoded: object) -> tuple[int, int] | None:
-    """Height and width in the header of an embedded picture, as it is stored: LabelMe shows it so."""
-    if not isinstance(encoded, str):
+def _decoded(encoded: object) -> bytes | None:
+    try:
+        return base64.b64decode(encoded) if isinstance(encoded, str) else None
+    except ValueError:
+        return None
+
+
+def _of_picture(embedded: bytes | None, read: Callable[[Image.Image], Any]) -> Any:
+    """What `read` returns for an embedded picture, as it is stored: LabelMe shows it so; None without one."""
+    if embedded is None:
         return None
     try:
-        with errors_naming("imageData"):
-            stream = BytesIO(base64.b64decode(encoded))
-            with Image.open(stream, formats=PILLOW_FORMATS) as picture:
-                return picture.height, picture.width
+        with errors_naming("imageData"), Image.open(BytesIO(embedded), formats=PILLOW_FORMATS) as picture:
+            return read(picture)
     except UserError:
         return None
 

@@ -6,6 +6,7 @@ Only the pixels of a file are used: no patient's name, no date, no thumbnail.
 import gzip
 import re
 import struct
+import unicodedata
 import zlib
 from collections.abc import Iterable
 from io import BytesIO
@@ -50,9 +51,9 @@ def is_image_file(path: Path) -> bool:
         return False
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
-    if not path.is_file():
-        return False
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as stream:
             return has_dicom_signature(stream) and path.name.upper() != "DICOMDIR"
     except OSError:
@@ -62,6 +63,11 @@ def is_image_file(path: Path) -> bool:
 def image_name(path: PurePath) -> str:
     """The name of an image file without its ending; a DICOM file named by its UID, `1.2.840.1`, has none."""
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+
+
+def composed(name: str) -> str:
+    """A name with composed accents (Unicode NFC): macOS writes them decomposed."""
+    return unicodedata.normalize("NFC", name)
 
 
 def passed_over(files: Iterable[Path]) -> str:

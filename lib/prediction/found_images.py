@@ -159,10 +159,18 @@ def _shortened(name: str) -> str:
     return name
 
 
+def _is_of_the_system(folder: str) -> bool:
+    """Whether deleted files, snapshots or thumbnails are in a folder of this name (Linux, Windows, NAS)."""
+    return folder.startswith((".", "@eaDir", "#")) or folder in {"$RECYCLE.BIN", "System Volume Information"}
+
+
 def _images_below(
     folder: Path, results_in: ResultsIn, unreadable: Callable[[OSError], None]
 ) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=unreadable):
+        for hidden in sorted(name for name in folders if _is_of_the_system(name)):
+            print(f"{Path(parent, hidden)}: a hidden folder or one of the system, not searched")
+            folders.remove(hidden)
         for linked in sorted(name for name in folders if Path(parent, name).is_symlink()):
             print(f"{Path(parent, linked)}: a link to a folder, which is not followed")
         files = [Path(parent, name) for name in names]

@@ -3,10 +3,11 @@
 import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path, PurePosixPath
 
+from lib.images.reading import composed
 from lib.prediction.found_images import FoundImage
 from lib.runtime.errors import UserError, raise_all
 
@@ -50,10 +51,12 @@ def _read_table(file: Path, images: Sequence[FoundImage]) -> Foveae:
     positions: dict[Path, tuple[float, float]] = {}
     lines: dict[Path, int] = {}
     faults = []
-    for row in reader:
+    for row in _rows(reader, file):
         if not any(row.values()):  # Excel leaves lines of commas
             continue
         try:
+            if None in row:
+                raise UserError(f"more than {len(reader.fieldnames or ())} fields; write 1.5, not 1,5")
             image = _named(row["image"] or "", by_name)
             if image in positions:
                 raise UserError(f"{image}: already in line {lines[image]}")
@@ -63,6 +66,13 @@ def _read_table(file: Path, images: Sequence[FoundImage]) -> Foveae:
             faults.append(f"line {reader.line_num}: {error}")
     raise_all(faults, str(file))
     return positions
+
+
+def _rows(reader: csv.DictReader, file: Path) -> Iterator[dict]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise UserError(f"{file}: line {reader.line_num}: not a CSV file ({error})") from None
 
 
 def _text_of(file: Path) -> str:
@@ -81,13 +91,14 @@ def _text_of(file: Path) -> str:
 def _by_name(images: Sequence[FoundImage]) -> dict[str, list[FoundImage]]:
     found: dict[str, list[FoundImage]] = {}
     for image in images:
-        found.setdefault(PurePosixPath(image.text).name, []).append(image)
+        found.setdefault(composed(PurePosixPath(image.text).name), []).append(image)
     return found
 
 
 def _named(text: str, by_name: Mapping[str, Sequence[FoundImage]]) -> Path:
     """The image that a name or path means; folders are compared from the last one backwards."""
-    parts = [p for p in PurePosixPath(text.strip().replace("\\", "/")).parts if p not in {"/", "..", "."}]
+    path = PurePosixPath(composed(text.strip()).replace("\\", "/"))
+    parts = [p for p in path.parts if p not in {"/", "..", "."}]
     candidates = by_name.get(parts[-1], ()) if parts else ()
     exact = [image for image in candidates if text in {image.text, str(image.file)}]
     ending = [image for image in candidates if _parts(image)[-len(parts) :] == parts]
@@ -102,7 +113,7 @@ def _named(text: str, by_name: Mapping[str, Sequence[FoundImage]]) -> Path:
 
 def _parts(image: FoundImage) -> list[str]:
     *folders, _ = Path(os.path.normpath(image.file.absolute())).parts[1:]
-    return [*folders, PurePosixPath(image.text).name]
+    return [*map(composed, folders), composed(PurePosixPath(image.text).name)]
 
 
 def _position(row: Mapping[str, str | None]) -> tuple[float, float]:

@@ -93,7 +93,7 @@ def run_script(main: Callable[[], None]) -> None:
     except OSError as error:
         message = (
             f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}; "
-            "check the paths in [data paths] and path_experiments"
+            "check the path and its permissions"
         )
     except KeyboardInterrupt:
         print(f"\nstopped by {'SIGTERM' if sigterms else 'Ctrl-C'}", file=sys.stderr)

@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
+from tqdm import tqdm
 
 from lib.images.checked_files import (
     MAX_PIXELS,
@@ -43,8 +44,13 @@ _LARGEST_PALETTE = 65536
 """Entries; the table that describes a palette has 16 bits for their number."""
 
 
+SMALLEST_FIELD_MM, LARGEST_FIELD_MM = 0.02, 75
+"""Limits of a side of an image of the retina; the circumference of an eye of 24 mm is 75 mm."""
+
+
 def pixel_spacing_mm(path: Path) -> tuple[float, float] | None:
-    """Height and width of a pixel on the retina in mm (PixelSpacing); None if the file does not give them.
+    """Height and width of a pixel on the retina in mm (PixelSpacing); None if the file does not give
+    them, or if they are not of a retina (then with a warning).
 
     Enhanced objects give it in functional groups (PS3.3 C.7.6.16.2.1), of all frames or of the only one.
     """
@@ -57,9 +63,21 @@ def pixel_spacing_mm(path: Path) -> tuple[float, float] | None:
         except (TypeError, ValueError):  # not numbers
             return None
     spacing: list[float] = next(filter(None, spacings), [])
-    if len(spacing) == 2 and all(0 < length < 1 for length in spacing):
-        return spacing[0], spacing[1]
-    return None
+    if len(spacing) != 2 or not all(0 < length < 1 for length in spacing):
+        return None
+    with errors_naming(path):
+        header = _header(path, "Rows", "Columns")
+        sides = [
+            length * float(header.get(name) or 0)
+            for length, name in zip(spacing, ("Rows", "Columns"), strict=True)
+        ]
+    if not all(SMALLEST_FIELD_MM <= side <= LARGEST_FIELD_MM for side in sides):
+        tqdm.write(
+            f"warning: {path}: its PixelSpacing makes the image {sides[0]:.3g} mm high and {sides[1]:.3g} mm "
+            "wide, which no retina is (that of a screen?): it is ignored, and areas have no mm"
+        )
+        return None
+    return spacing[0], spacing[1]
 
 
 def _measures(group: Dataset) -> list[Dataset]:

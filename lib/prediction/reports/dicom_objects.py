@@ -84,6 +84,9 @@ def dicom_objects(file: Path, image_sha256: str, mask: np.ndarray, row: Measurem
 
 def _source_header(file: Path, shape: tuple[int, ...]) -> Dataset:
     source = dcmread(file, stop_before_pixels=True)
+    # highdicom refuses an empty first character set, which Japanese, Korean and Chinese headers have.
+    source.decode()
+    source.SpecificCharacterSet = "ISO_IR 192"
     if missing := [name for name in _NEEDED if not source.get(name)]:
         raise UserError(f"its header lacks {', '.join(missing)}; export it again")
     if shape != (source.Rows, source.Columns):

@@ -1,9 +1,12 @@
+import base64
 import dataclasses
+import io
 import json
 import os
 import shutil
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -57,6 +60,33 @@ def faults(folder: Path, *overrides: str) -> str:
         prepare(tiny_configuration(folder, *overrides))
     assert not (folder / "datasets").exists() or not list((folder / "datasets").iterdir())
     return str(error.value)
+
+
+def embedded(pixels: np.ndarray) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=60)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def test_outlines_that_were_drawn_on_another_image_are_refused(folder):
+    pixels = np.array(Image.open(folder / "angiograms" / "0-1 _020.png"))
+    add(folder / "angiograms", "0-1 _020", imageData=embedded(pixels))
+    prepare(tiny_configuration(folder))
+    other = np.array(Image.open(folder / "angiograms" / "1-1 _020.png"))
+    add(folder / "angiograms", "0-1 _020", imageData=embedded(other))
+    add(folder / "angiograms", "2-1 _020", imagePath="3-1 _020.png")
+    with pytest.raises(UserError) as error:
+        prepare(tiny_configuration(folder))
+    assert "0-1 _020.json: was drawn on another image than 0-1 _020.png" in str(error.value)
+    assert "2-1 _020.json: is of the image 3-1 _020.png (imagePath), not of 2-1 _020.png" in str(error.value)
+
+
+def test_truth_and_image_match_although_macos_decomposed_a_name(folder):
+    add(folder / "angiograms", "7-1 Müller")
+    for file in (folder / "angiograms").glob("7-1*.json"):
+        file.rename(file.with_name(unicodedata.normalize("NFD", file.name)))
+    prepare(tiny_configuration(folder))
+    assert "7-1 Müller" in written_images(folder)
 
 
 def test_synthetic_angiograms_are_written_with_their_exact_truth(prepared):
@@ -159,7 +189,8 @@ def test_all_faults_of_a_folder_are_listed_and_nothing_is_written(folder):
     (images / "8-1.png").write_bytes(b"not an image")
     shutil.copy(images / "5-1.json", images / "8-1.json")
     shutil.copy(images / "0-1 _020.png", images / "9-1.png")
-    shutil.copy(images / "0-1 _020.json", images / "9-1.json")
+    copied = json.loads((images / "0-1 _020.json").read_text("utf-8"))
+    (images / "9-1.json").write_text(json.dumps(copied | {"imagePath": "9-1.png"}))
     message = faults(folder)
     for expected in (
         "5-1",

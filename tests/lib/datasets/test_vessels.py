@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,17 @@ def test_an_image_that_occurs_twice_is_a_fault(tmp_path):
     with pytest.raises(
         UserError,
         match=r"21_training\.jpg and training/images/21_training\.tif have the same name; remove all but one",
+    ):
+        prepare(configuration(folder, "DRIVE", *overrides), "DRIVE")
+
+
+def test_two_masks_of_one_image_are_a_fault(tmp_path):
+    folder = drive(tmp_path)
+    masks = folder / "angiograms" / "training" / "1st_manual"
+    shutil.copy(masks / "21_manual1.gif", masks / "21_manual1.bak.gif")
+    overrides = "preparation.split_file=", "preparation.split_ratio=6:2:2"
+    with pytest.raises(
+        UserError, match=r"21_manual1\.bak\.gif and 21_manual1\.gif: two masks of 21_training"
     ):
         prepare(configuration(folder, "DRIVE", *overrides), "DRIVE")
 

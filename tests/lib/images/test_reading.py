@@ -503,6 +503,13 @@ def test_only_dicom_files_have_a_pixel_spacing(tmp_path):
     assert found == [(0.0114, 0.0118), None, None, None]
 
 
+@pytest.mark.parametrize("spacing", [[0.264583, 0.264583], [1.17e-5, 1.17e-5]])
+def test_the_pixel_spacing_of_a_screen_or_in_metres_is_ignored_with_a_warning(tmp_path, capsys, spacing):
+    write_dicom(tmp_path / "a", np.zeros((768, 768), np.uint8), PixelSpacing=spacing)
+    assert pixel_spacing_mm(tmp_path / "a") is None
+    assert "its PixelSpacing makes the image " in capsys.readouterr().out
+
+
 def test_a_run_length_encoded_bmp_is_refused_before_it_is_decoded(tmp_path):
     """Found by fuzzing: 229 bytes of 74 million pixels, which take Pillow seconds."""
     header = struct.pack("<IiiHHIIiiII", 40, 8_257_543, 9, 1, 8, 1, 0, 2835, 2835, 256, 0)

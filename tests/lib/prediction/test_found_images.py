@@ -24,6 +24,17 @@ def test_images_are_found_once_and_their_results_have_different_names(tmp_path):
     assert len({f.name for f in found}) == 3
 
 
+def test_deleted_images_snapshots_and_thumbnails_are_not_searched(tmp_path, capsys):
+    folders = (".Trash-1000/files", "$RECYCLE.BIN", ".snapshot/daily.0", "P1/@eaDir/OD.png", "#recycle")
+    for folder in (*folders, "P1"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "OS.png").write_bytes(b"x")
+    (found,) = find_images([tmp_path], tmp_path / "out")
+    assert found.file == tmp_path / "P1" / "OS.png"
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.endswith("a hidden folder or one of the system, not searched") for line in lines) == 5
+
+
 def test_a_name_follows_from_the_path_alone(tmp_path):
     """However the image is named, and whatever other images there are."""
     (tmp_path / "P01" / "deep").mkdir(parents=True)

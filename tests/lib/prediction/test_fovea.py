@@ -1,5 +1,6 @@
 import codecs
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,22 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "fovea.csv").write_bytes(codecs.BOM_UTF16_LE + "image".encode("utf-16-le") + b"\xff\xff")
     with pytest.raises(UserError, match=file):
         read_foveae(str(tmp_path / "fovea.csv"), EYES)
+
+
+def test_decimal_commas_are_no_further_column(tmp_path):
+    with pytest.raises(UserError, match=r"fovea\.csv: line 2: more than 3 fields; write 1\.5, not 1,5"):
+        read(tmp_path, "image,row,column\nb.png,384,5,400,2\n", IMAGES)
+
+
+def test_an_unclosed_quote_is_an_error_of_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"^[^\n]*fovea\.csv: line \d+: not a CSV file \([^\n]*$"):
+        read(tmp_path, 'image,row,column\n"b.png,12,34\n' + "c.png,1,2\n" * 20_000, IMAGES)
+
+
+def test_names_of_macos_are_found(tmp_path):
+    image = FoundImage.of(Path(unicodedata.normalize("NFD", "/data/Müller/é.png")), Path("/out"))
+    name = unicodedata.normalize("NFC", "Müller/é.png")
+    assert read(tmp_path, f"image,row,column\n{name},1,2\n", [image]) == {image.file: (1, 2)}
 
 
 @pytest.mark.parametrize("text", ["12", "a,b", "1,2,3", "nan,1", "no.csv"])

@@ -154,6 +154,22 @@ def test_a_de_identified_image_stays_so(tmp_path):
         assert b"Mustermann" not in file.read_bytes() and read.ContentDate == "19000101"
 
 
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [(["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"), (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞")],
+)
+def test_a_header_in_japanese_or_korean_is_written_as_utf8(tmp_path, character_set, name):
+    (tmp_path / "in").mkdir()
+    write_source(tmp_path / "in" / "eye.dcm", SpecificCharacterSet=character_set, PatientName=name)
+    _, failures = predict(tmp_path / "in", tmp_path / "out")
+    assert not failures
+    written = list((tmp_path / "out").glob("*.dcm"))
+    assert len(written) == 2
+    for file in written:
+        read = dcmread(file)
+        assert read.SpecificCharacterSet == "ISO_IR 192" and str(read.PatientName) == name
+
+
 def test_a_header_without_uids_or_with_invalid_values_is_refused_without_the_name(tmp_path):
     (tmp_path / "in").mkdir()
     write_source(tmp_path / "in" / "a.dcm", StudyInstanceUID="")
