@@ -232,8 +232,8 @@ def report(content: dict, *, gpu: bool) -> str:
         f"{content['images']} angiograms of {content['patients']} patients, {content['folds']} folds, "
         f"{content['seeds']} seed(s); {content['negatives']} further angiograms without non-perfusion train "
         "in every fold ([how to repeat it](../how-to/repeat-the-results.md)). Pooled pixels of the FOV; in "
-        "brackets: 95 % interval by a patient-level bootstrap. The threshold of an image comes from the other "
-        "folds ([decision 39](../decisions/0039-two-folds-left-out.md)). The settings were chosen by "
+        "brackets: 95 % interval by a patient-level bootstrap. The threshold of an image comes from the "
+        "other folds ([decision 39](../decisions/0039-two-folds-left-out.md)). The settings were chosen by "
         "out-of-fold scores of the same images ([search](cnp_search.md)), so the scores are too high, by an "
         "unknown amount.",
         "",

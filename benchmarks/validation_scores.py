@@ -15,6 +15,8 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from lib.configuration.experiment_folder import Experiment
 from lib.configuration.reading import read_configuration
+from lib.runtime.command_line import run_script
+from lib.runtime.errors import UserError
 from lib.runtime.keras_startup import start_keras
 
 
@@ -24,6 +26,10 @@ def validation_scores(experiment: Experiment, tta: str) -> tuple[float, float]:
     from lib.networks.keras_model import prediction_settings, trained_model
 
     configuration = read_configuration(experiment.configuration)
+    if configuration.training_settings.validation != "images":
+        raise UserError(
+            f"{experiment.folder}: its validation images may have trained; expected validation = images"
+        )
     settings = dataclasses.replace(configuration.testing_settings, tta=tta)
     model = trained_model(configuration, experiment.weights(settings.best_last))
     settings = prediction_settings(model, settings)
@@ -49,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

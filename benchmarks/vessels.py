@@ -13,10 +13,10 @@ import re
 from datetime import date
 from pathlib import Path
 
-from lib.configuration.experiment_folder import PERFORMANCES, Experiment
+from lib.configuration.experiment_folder import PER_IMAGE, PERFORMANCES, Experiment
 from lib.configuration.reading import read_configuration
 from lib.configuration.sections import SPLIT, TESTED_FOLDER
-from lib.evaluation.performance_report import read_performances
+from lib.evaluation.performance_report import EPOCHS, read_performances
 from lib.experiments.statistics_report import markdown_table
 from lib.runtime.atomic_files import read_json, write_text
 from lib.runtime.command_line import run_script
@@ -56,6 +56,7 @@ def figures_of(experiment: Experiment) -> list[dict]:
     if not experiment.performances.is_file():
         raise UserError(f"{experiment.folder}: not tested; run run_testing.py first")
     configuration = read_configuration(experiment.configuration)
+    _refuse_stale_test(experiment)
     given = configuration.preparation.split_file
     if given is None:
         raise UserError(f"{experiment.folder}: [preparation] split_file is empty; expected that of vessels")
@@ -73,6 +74,19 @@ def figures_of(experiment: Experiment) -> list[dict]:
         how = read_json(tested / SPLIT, "prepare the data again")["how"]  # "STARE_all.json: ..."
         figures += figures_in(results, how.partition(".json")[0], about)
     return figures
+
+
+def _refuse_stale_test(experiment: Experiment) -> None:
+    """Refuse scores of an earlier epoch, or of some of the test images only."""
+    context = read_json(experiment.performances, "test again")["context"]
+    epochs = len(experiment.history())
+    tested = len((experiment.folder / PER_IMAGE).read_text(encoding="utf-8-sig").splitlines()) - 1
+    images = len(read_json(experiment.split, "train again")["parts"]["test"])
+    if (epochs and context[EPOCHS].split()[0] != str(epochs)) or tested != images:
+        raise UserError(
+            f"{experiment.folder}: tested {tested} of {images} images with {context[EPOCHS].split()[0]} of "
+            f"{epochs} epochs; run run_testing.py again, with full_images_to_test = all"
+        )
 
 
 def data_set_and_split(name: str) -> tuple[str, str]:

@@ -81,12 +81,13 @@ def _curves_and_points(
     if not np.isfinite(darkness.estimate.values[SCORES.index(area)]):
         return [], []
     curves, points = [], []
-    for number, variant in enumerate(variants):
+    names, name_of_darkness = _names(variants)
+    for number, (name, variant) in enumerate(zip(names, variants, strict=True)):
         colour, dashed = _line(number)
-        curves.append(_mean_curve(variant.name, variant.network, area, rates, colour, dashed=dashed))
+        curves.append(_mean_curve(name, variant.network, area, rates, colour, dashed=dashed))
         label = "" if number else _thresholds(variants)
         points.append(Point(label, *_mean_point(variant.network, rates), colour))
-    curves.append(_mean_curve(DARKNESS, darkness, area, rates, FAINT, dashed=True))
+    curves.append(_mean_curve(name_of_darkness, darkness, area, rates, FAINT, dashed=True))
     if HUMAN in baselines:
         points.append(Point(HUMAN, *_mean_point(baselines[HUMAN], rates), INK, "D"))
     return curves, points
@@ -131,12 +132,14 @@ def _mean_point(pooled: Pooled, rates: Rates) -> tuple[float, float]:
 def results(file: Path, variants: Sequence[Variant], formats: Sequence[str]) -> None:
     """Scores of all variants and of blurred darkness as bars, with their 95 % intervals over patients."""
     titles = [ROWS[score].split(" (")[0] for score in SCORES]
-    estimates = {variant.name: variant.network.estimate for variant in variants}
-    estimates[DARKNESS] = variants[0].baselines[DARKNESS].estimate
+    names, name_of_darkness = _names(variants)
+    estimates = dict(zip(names, (variant.network.estimate for variant in variants), strict=True))
+    estimates[name_of_darkness] = variants[0].baselines[DARKNESS].estimate
     groups = {name: np.column_stack([e.values, e.interval()]) for name, e in estimates.items()}
-    colours = [*(_line(number)[0] for number in range(len(variants))), FAINT]
+    colours, dashed = zip(*map(_line, range(len(variants))), strict=True)
     subtitle = f"{_subtitle(variants)}, pixels pooled; lines: 95 % intervals, bootstrap of patients"
-    bar_chart(file, titles, groups, colours, subtitle=subtitle, formats=formats)
+    hatched = (*dashed, False)
+    bar_chart(file, titles, groups, (*colours, FAINT), hatched=hatched, subtitle=subtitle, formats=formats)
 
 
 def box_plot(file: Path, variants: Sequence[Variant], formats: Sequence[str]) -> None:
@@ -162,7 +165,7 @@ def box_plot(file: Path, variants: Sequence[Variant], formats: Sequence[str]) ->
         )
         heights = -number + scatter.uniform(-0.16, 0.16, dice.size)
         axes.plot(dice, heights, "o", color=INK, markersize=3.5, alpha=0.55)
-    names = [drawable(variant.name) for variant in variants]
+    names = [drawable(name) for name in _names(variants)[0]]
     axes.set_yticks(-np.arange(len(variants)), names, parse_math=False, fontfamily=font_families())
     label = "Dice (box: quartiles; whiskers: 1.5 box lengths)"
     axes.set(xlim=(-0.02, 1.02), ylim=(0.6 - len(variants), 0.6), xlabel=label)
@@ -184,12 +187,14 @@ def bland_altman(file: Path, variants: Sequence[Variant], formats: Sequence[str]
         axes.set_axis_off()
     for axes in grid.flat[len(variants) - columns :]:
         axes.tick_params(labelbottom=True)  # also above an empty panel
-    for axes, variant in zip(grid.flat, variants, strict=False):
-        tn, fp, fn, tp = np.moveaxis(variant.confusion.reshape(-1, 4), -1, 0) * 100
+    for axes, name, variant in zip(grid.flat, _names(variants)[0], variants, strict=False):
+        tn, fp, fn, tp = np.moveaxis(variant.confusion, -1, 0) * 100
         pixels = (tn + fp + fn + tp) / 100
-        _draw_agreement(axes, variant.name, (tp + fp) / pixels, (tp + fn) / pixels)
+        _draw_agreement(axes, name, (tp + fp) / pixels, (tp + fn) / pixels)
     structure = variants[0].runs[0].configuration.data_attributes.structure
     label = drawable(f"Mean of predicted and true {structure} area, % of the field of view")
+    if any(len(variant.confusion) > 1 for variant in variants):
+        label += "\n(one point for each image and seed of the training; lines: means over the seeds)"
     figure.supxlabel(label, size=10, fontfamily=font_families())
     for axes in grid[:, 0]:
         axes.set_ylabel("Predicted − true, % points", size=10)
@@ -198,16 +203,26 @@ def bland_altman(file: Path, variants: Sequence[Variant], formats: Sequence[str]
 
 
 def _draw_agreement(axes: Axes, name: str, predicted: np.ndarray, true: np.ndarray) -> None:
+    """Draw the areas (seeds, images); bias and limits are means over the seeds, as in results.md."""
     style_axes(axes)
-    limits = limits_of_agreement(predicted, true)
-    axes.plot((predicted + true) / 2, predicted - true, "o", color=BLUE, markersize=4.5, alpha=0.7)
+    each = [limits_of_agreement(*areas) for areas in zip(predicted, true, strict=True)]
+    axes.plot(
+        ((predicted + true) / 2).ravel(),
+        (predicted - true).ravel(),
+        "o",
+        color=BLUE,
+        markersize=4.5,
+        alpha=0.7,
+    )
     axes.axhline(0, color=FAINT, linewidth=0.8)
-    about = f"bias {limits.bias:+.1f}"
-    axes.axhline(limits.bias, color=VERMILION, linewidth=1.6)
-    if limits.lower is not None and limits.upper is not None:
-        for limit in (limits.lower, limits.upper):
+    bias = float(np.mean([limits.bias for limits in each]))
+    about = f"bias {bias:+.1f}"
+    axes.axhline(bias, color=VERMILION, linewidth=1.6)
+    if all(limits.lower is not None and limits.upper is not None for limits in each):
+        lower, upper = (np.mean([getattr(limits, end) for limits in each]) for end in ("lower", "upper"))
+        for limit in (lower, upper):
             axes.axhline(limit, color=VERMILION, linewidth=1.1, linestyle="--")
-        about += f", 95 % limits {limits.lower:+.1f} to {limits.upper:+.1f}"
+        about += f", 95 % limits {lower:+.1f} to {upper:+.1f}"
     about = about.replace("-", "−")
     title = axes.set_title(shortened(drawable(name), 40), loc="left", color=INK, fontsize=10, pad=18)
     title.set(fontweight="bold", fontfamily=font_families(), parse_math=False)
@@ -221,11 +236,12 @@ def calibration(file: Path, variants: Sequence[Variant], formats: Sequence[str])
     axes = figure.add_axes((left, 0.26, width, 0.66))
     below = figure.add_axes((left, 0.08, width, 0.14), sharex=axes)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=":", label="perfect")
+    names, _ = _names(variants)
     for number, variant in enumerate(variants):
         found = variant.reliability
         colour, dashed = _line(number)
         style = "--" if dashed else "-"
-        label = f"{found.expected_calibration_error:.3f}  {variant.name}"
+        label = f"{found.expected_calibration_error:.3f}  {names[number]}"
         points = found.probability, found.frequency
         axes.plot(*points, style, color=colour, marker="o", markersize=4.5, label=label)
         edges = np.linspace(0, 1, found.pixels.size + 1)
@@ -246,7 +262,21 @@ def _line(number: int) -> tuple[str, bool]:
     return NETWORKS[number % len(NETWORKS)], number // len(NETWORKS) % 2 == 1
 
 
+def _names(variants: Sequence[Variant]) -> tuple[list[str], str]:
+    """The name of each variant, with its number of images if these differ; and that of the darkness drawn."""
+    numbers = [len(variant.images) for variant in variants]
+    if len(set(numbers)) == 1:
+        return [variant.name for variant in variants], DARKNESS
+    names = [f"{v.name} ({_counted(n, n, 'image')})" for v, n in zip(variants, numbers, strict=True)]
+    return names, f"{DARKNESS} of the images of {variants[0].name}"
+
+
 def _subtitle(variants: Sequence[Variant]) -> str:
-    images = max(len(variant.images) for variant in variants)
-    patients = max(len(variant.network.counts[0].patients) for variant in variants)
-    return f"FOV of {images} image{'s' * (images != 1)} of {patients} patient{'s' * (patients != 1)}"
+    images = [len(variant.images) for variant in variants]
+    patients = [len(variant.network.counts[0].patients) for variant in variants]
+    counted = (_counted(min(n), max(n), word) for n, word in ((images, "image"), (patients, "patient")))
+    return f"FOV of {' of '.join(counted)}"
+
+
+def _counted(fewest: int, most: int, word: str) -> str:
+    return f"{fewest if fewest == most else f'{fewest} to {most}'} {word}{'s' * (most != 1)}"

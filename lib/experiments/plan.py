@@ -39,6 +39,7 @@ class Run:
         seed: seed of the training; None where the plan gives no seeds.
         folds: numbers of the folds that test it, from 1; empty where the plan has no folds.
         configuration: all its settings.
+        refused: it failed in this call: an earlier result of it does not count.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Run:
     seed: int | None
     folds: tuple[int, ...]
     configuration: Configuration = field(compare=False, repr=False)
+    refused: bool = field(default=False, compare=False)
 
     @property
     def experiment(self) -> Experiment:
@@ -60,6 +62,8 @@ class Run:
     @property
     def is_tested(self) -> bool:
         """Whether its training has ended, and scores and predictions of its test are there."""
+        if self.refused:
+            return False
         files, configuration, history = self.results, self.configuration, self.experiment.history()
         return (
             files.predictions.is_file()

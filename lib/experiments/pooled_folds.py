@@ -220,7 +220,13 @@ def cross_fitted(runs: Sequence[Run], scores_of: Callable[[PredictedImage], np.n
     for fold in range(1, plan.number + 1):
         pairs = [(min(fold, k), max(fold, k)) for k in range(1, plan.number + 1) if k != fold]
         if all((pair, seed) in finished for pair in pairs for seed in seeds):
-            images += _of_fold([means[pair] for pair in pairs])
+            try:
+                images += _of_fold([means[pair] for pair in pairs])
+            except UserError:
+                print(
+                    f"warning: {runs[0].variant}: the images of fold {fold} are left out: no image of the "
+                    "other folds has a positive pixel in its field of view, so they give no threshold"
+                )
     return sorted(images, key=lambda image: image.name)
 
 

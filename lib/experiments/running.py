@@ -46,14 +46,16 @@ def run_plan(plan: Plan, cluster: ClusterOptions | None = None) -> tuple[Path, l
     Returns:
         The table's file, and one line for each run that failed.
     """
-    failures = {}
+    failures, counted = {}, plan
     for run, failure in _on_cluster(plan, cluster) if cluster else _one_by_one(plan):
         if failure:
             failures[run] = f"{run.name}: {failure}"
-        write_table(plan)
-    variants = read_variants(plan)
-    write_comparison(plan, variants)
-    table = write_table(plan, [*variants, *best_in_each_fold(plan)])
+        runs = tuple(dataclasses.replace(run, refused=run in failures) for run in plan.runs)
+        counted = dataclasses.replace(plan, runs=runs)
+        write_table(counted)
+    variants = read_variants(counted)
+    write_comparison(counted, variants)
+    table = write_table(counted, [*variants, *best_in_each_fold(counted)])
     return table, [failures[run] for run in plan.runs if run in failures]
 
 

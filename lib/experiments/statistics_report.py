@@ -70,7 +70,9 @@ def compare(score: str, variants: Sequence[Variant]) -> list[PairedTest]:
 def _pixels(counts: PatientCounts) -> list[str]:
     """Patient and numbers of pixels: in another data set, the same patient id may be another person."""
     numbers = zip(counts.patients, counts.positives.sum(1), counts.negatives.sum(1), strict=True)
-    return [f"{patient}: {positive:g} of {positive + negative:g}" for patient, positive, negative in numbers]
+    return [
+        f"{patient}: {positive:.0f} of {positive + negative:.0f}" for patient, positive, negative in numbers
+    ]
 
 
 def statistics_text(variants: Sequence[Variant], tests: Sequence[PairedTest]) -> list[str]:
@@ -142,6 +144,8 @@ def _few_patients(variants: Sequence[Variant]) -> list[str]:
     fewest = min(len(variant.network.counts[0].patients) for variant in variants)
     if fewest >= FEWEST_PATIENTS:
         return []
+    if fewest == 1:
+        return ["**One patient has no interval.** Use a cross-validation (`folds`)."]
     return [
         f"**A bootstrap of {fewest} patients has few different samples: do not rely on these intervals.** "
         "Use a cross-validation (`folds`)."
@@ -158,8 +162,7 @@ def _tests_section(tests: Sequence[PairedTest]) -> list[str]:
             f"{ROWS[test.score]} of a patient",
             test.patients,
             format_score(test.median_difference, "+.4f"),
-            few if test.p_value is None else f"{test.p_value:.4f}",
-            few if test.p_holm is None else f"{test.p_holm:.4f}",
+            *(few if p is None else _p_value(p) for p in (test.p_value, test.p_holm)),
         ]
         for test in tests
     ]
@@ -175,6 +178,10 @@ def _tests_section(tests: Sequence[PairedTest]) -> list[str]:
     ]
 
 
+def _p_value(p: float) -> str:
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
 def _cells(estimate: Estimate, sign: str = "") -> list[str]:
     """Each score with the ends of its interval, e.g. "0.9000 [0.8500, 0.9300]"."""
     cells = []
@@ -186,4 +193,5 @@ def _cells(estimate: Estimate, sign: str = "") -> list[str]:
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table of results.md; numbers are written as they are given."""
+    rows = [[cell.replace("|", "\\|") if isinstance(cell, str) else cell for cell in row] for row in rows]
     return tabulate(rows, columns, "github", disable_numparse=True)

@@ -80,6 +80,7 @@ def bar_chart(
     groups: Mapping[str, np.ndarray],
     colours: Sequence[str],
     *,
+    hatched: Sequence[bool],
     subtitle: str,
     formats: Sequence[str] = ("png",),
 ) -> None:
@@ -91,6 +92,7 @@ def bar_chart(
         groups: for each network (scores, 3) float64: value and both ends of its interval; NaN where not
             defined: then "n/a" stands in place of the bar.
         colours: of the networks.
+        hatched: whether the bars of a network are hatched, because its colour is that of another one.
         subtitle: below the title.
         formats: as `save_figure`.
     """
@@ -98,10 +100,13 @@ def bar_chart(
     axes = figure.add_subplot()
     style_axes(axes)
     width = 0.84 / len(groups)
-    for number, ((name, rows), colour) in enumerate(zip(groups.items(), colours, strict=True)):
+    styles = zip(groups.items(), colours, hatched, strict=True)
+    for number, ((name, rows), colour, is_hatched) in enumerate(styles):
         values, low, high = rows.T
         at = np.arange(len(scores)) + (number - (len(groups) - 1) / 2) * width
-        axes.bar(at, values, width * 0.9, label=legend_text(name), color=colour)
+        axes.bar(
+            at, values, width * 0.9, label=legend_text(name), color=colour, hatch="////" if is_hatched else ""
+        )
         axes.vlines(at, low, high, color=INK, linewidth=1.2)
         for x, value, top in zip(at, np.nan_to_num(values), np.fmax(values, high), strict=True):
             label = "n/a" if np.isnan(top) else f"{value:.3f}"

@@ -15,9 +15,16 @@ from lib.evaluation.bland_altman_and_calibration import reliability
 from lib.evaluation.measures.image_measures import MEASURES
 from lib.evaluation.patient_statistics import SCORES, ScoredImage
 from lib.evaluation.performance_report import EPOCHS, SETTINGS, write_performances
-from lib.evaluation.predicted_images import write_predictions
+from lib.evaluation.predicted_images import read_predictions, write_predictions
 from lib.evaluation.scoring import PredictedImage, blurred_darkness, evaluate
-from lib.experiments.comparison_figures import _mean_curve, _recall_and_precision, results, roc_curves
+from lib.experiments.comparison_figures import (
+    _mean_curve,
+    _names,
+    _recall_and_precision,
+    _subtitle,
+    results,
+    roc_curves,
+)
 from lib.experiments.plan import read_plan
 from lib.experiments.pooled_folds import (
     BACKGROUND,
@@ -460,6 +467,50 @@ def test_a_fold_is_scored_only_if_all_its_trainings_are_finished(pairs, monkeypa
     assert names == ["plan"]  # no ensemble of all seeds
     with unfinished(run for run in pairs.runs if run.folds != (1, 2)):
         assert cross_fitted(pairs.runs, lambda case: case.probability) == []
+
+
+def test_a_fold_without_a_threshold_is_left_out_with_a_warning(pairs, monkeypatch, capsys):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+
+    def positive_in_fold_1_only(case):
+        in_fold_1 = (int(case.patient) - 1) % 3 == 0
+        return case if in_fold_1 else dataclasses.replace(case, truth=np.zeros_like(case.truth))
+
+    runs = [run for run in pairs.runs if run.seed == 1]
+    kept = {run: run.results.predictions.read_bytes() for run in runs}
+    for run in runs:
+        cases = list(read_predictions(run.results.predictions))
+        write_predictions(run.results.predictions, map(positive_in_fold_1_only, cases))
+    try:
+        found = cross_fitted(runs, lambda case: case.probability)
+    finally:
+        for run, content in kept.items():
+            run.results.predictions.write_bytes(content)
+    assert [image.name for image in found] == ["2-1", "3-1", "5-1", "6-1"]
+    assert "warning: plan: the images of fold 1 are left out" in capsys.readouterr().out
+
+
+def test_a_run_that_is_refused_counts_as_unfinished(plan, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    refused = dataclasses.replace(plan.runs[0], refused=True)
+    some = dataclasses.replace(plan, runs=(refused, *plan.runs[1:]))
+    first, second = read_variants(some)
+    assert (len(first.images), len(second.images)) == (6, 8)  # one fold of two images is missing
+    text = write_table(some, [first, second]).read_text()
+    assert "15 of 16 runs are finished.\n1 failed in the last call" in text
+    write_comparison(some, [first, second])
+    none = dataclasses.replace(plan, runs=tuple(dataclasses.replace(r, refused=True) for r in plan.runs))
+    assert read_variants(none) == []
+
+
+def test_numbers_of_images_that_differ_are_named(plan, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 10)
+    runs = (dataclasses.replace(plan.runs[0], refused=True), *plan.runs[1:])
+    variants = read_variants(dataclasses.replace(plan, runs=runs))
+    assert _subtitle(variants) == "FOV of 6 to 8 images of 6 to 8 patients"
+    names = ["unet (6 images)", "resunet (8 images)"]
+    assert _names(variants) == (names, f"{DARKNESS} of the images of unet")
+    assert _names(variants[:1]) == (["unet"], DARKNESS)
 
 
 def test_cross_fitting_has_the_baselines_and_a_table(pairs, monkeypatch):

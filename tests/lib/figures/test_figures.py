@@ -267,7 +267,15 @@ def test_bars_have_title_axes_intervals_and_a_word_for_scores_that_are_not_defin
     }
     colours = ["#0072B2", "#9A9A9A"]
     file = tmp_path / "bars.png"
-    bar_chart(file, ["AUC", "F1"], groups, colours, subtitle="95 %", formats=("png", "svg"))
+    bar_chart(
+        file,
+        ["AUC", "F1"],
+        groups,
+        colours,
+        hatched=[False] * len(colours),
+        subtitle="95 %",
+        formats=("png", "svg"),
+    )
     for ends, rows in zip(drawn, groups.values(), strict=True):
         np.testing.assert_array_equal(np.column_stack(ends), rows[:, 1:])
     texts = re.findall("<!-- (.*) -->", file.with_suffix(".svg").read_text())
