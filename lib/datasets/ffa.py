@@ -387,7 +387,7 @@ def _refuse_truth_of_another_image(annotation: Annotation, file: Path, image: np
     picture = annotation.embedded_picture()
     if picture is None:
         named = annotation.image_path_name
-        if named != file.name and (file.parent / named).is_file():
+        if named != file.name and named in {beside.name for beside in _files(file.parent)}:
             raise UserError(
                 f"{annotation.path}: is of the image {named} (imagePath), not of {file.name}; rename it, or "
                 "correct imagePath"
@@ -395,7 +395,8 @@ def _refuse_truth_of_another_image(annotation: Annotation, file: Path, image: np
     elif picture.shape[:2] == image.shape[:2] and _is_another(picture, image):  # rasterise() refuses sizes
         raise UserError(
             f"{annotation.path}: was drawn on another image than {file.name}: its embedded picture "
-            "(imageData) does not look like it; rename it, or draw again"
+            "(imageData) does not look like it; rename it, draw again, or, if the picture is an edited copy "
+            "of this image, set imageData to null"
         )
 
 

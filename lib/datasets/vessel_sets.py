@@ -29,7 +29,7 @@ class VesselSet:
         configuration: file in `configurations` that is used if the user names none.
         truth_may_be_missing: part of a pattern in `images`; these images may all lack truth, and
             cannot be scored then.
-        same_patient: for what `patient` finds, the patient, if another name says who it is.
+        same_patient: maps a patient id to that of the same person.
     """
 
     images: tuple[str, ...]

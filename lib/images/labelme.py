@@ -8,11 +8,10 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -20,7 +19,7 @@ from PIL import Image, ImageDraw
 from lib.images.checked_files import errors_naming
 from lib.images.outlines import Area, areas
 from lib.images.png import encode_png
-from lib.images.reading import PILLOW_FORMATS, decode_mask
+from lib.images.reading import PILLOW_FORMATS, decode_image, decode_mask
 from lib.runtime.errors import UserError, raise_all
 
 MAX_BYTES = 512 * 2**20
@@ -96,8 +95,11 @@ class Annotation:
     embedded: bytes | None = field(default=None, repr=False)
 
     def embedded_picture(self) -> np.ndarray | None:
-        """The picture in the file, as it is stored: (H, W, 3) uint8 RGB; None if it cannot be read."""
-        return _of_picture(self.embedded, lambda picture: np.asarray(picture.convert("RGB")))
+        """The picture in the file: (H, W) or (H, W, 3) uint8; None if there is none that can be read."""
+        try:
+            return None if self.embedded is None else decode_image(self.embedded, "imageData")
+        except UserError:
+            return None
 
 
 def read_labelme(path: Path) -> Annotation:
@@ -131,8 +133,7 @@ def read_labelme(path: Path) -> Annotation:
             faults.append(str(error))
     raise_all(faults, str(path))
     embedded = _decoded(content.get("imageData"))
-    size = _of_picture(embedded, lambda picture: (picture.height, picture.width))
-    return Annotation(path, name, height, width, tuple(shapes), size, embedded)
+    return Annotation(path, name, height, width, tuple(shapes), _embedded_size(embedded), embedded)
 
 
 def rasterise(
@@ -315,13 +316,13 @@ def _decoded(encoded: object) -> bytes | None:
         return None
 
 
-def _of_picture(embedded: bytes | None, read: Callable[[Image.Image], Any]) -> Any:
-    """What `read` returns for an embedded picture, as it is stored: LabelMe shows it so; None without one."""
+def _embedded_size(embedded: bytes | None) -> tuple[int, int] | None:
+    """Height and width in the header of an embedded picture, as it is stored: LabelMe shows it so."""
     if embedded is None:
         return None
     try:
         with errors_naming("imageData"), Image.open(BytesIO(embedded), formats=PILLOW_FORMATS) as picture:
-            return read(picture)
+            return picture.height, picture.width
     except UserError:
         return None
 

@@ -140,6 +140,13 @@ def decode_mask(data: bytes, source: str) -> np.ndarray:
         return _two_levels(_decode(BytesIO(data)))
 
 
+def decode_image(data: bytes, source: str) -> np.ndarray:
+    """(H, W) or (H, W, 3) uint8 from the bytes of an image file; errors name `source`."""
+    with errors_naming(source):
+        pixels = _decode(BytesIO(data))
+        return _scaled_to_uint8(pixels, pixels)
+
+
 def _read(path: Path) -> np.ndarray:
     with open_regular_file(path) as stream:
         if path.suffix.lower() == ".gz":  # STARE is distributed so

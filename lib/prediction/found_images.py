@@ -161,7 +161,8 @@ def _shortened(name: str) -> str:
 
 def _is_of_the_system(folder: str) -> bool:
     """Whether deleted files, snapshots or thumbnails are in a folder of this name (Linux, Windows, NAS)."""
-    return folder.startswith((".", "@eaDir", "#")) or folder in {"$RECYCLE.BIN", "System Volume Information"}
+    names = {"@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information"}
+    return folder.startswith(".") or folder in names
 
 
 def _images_below(

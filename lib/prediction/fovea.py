@@ -52,10 +52,11 @@ def _read_table(file: Path, images: Sequence[FoundImage]) -> Foveae:
     lines: dict[Path, int] = {}
     faults = []
     for row in _rows(reader, file):
-        if not any(row.values()):  # Excel leaves lines of commas
+        further = row.pop(None, ())
+        if not any((*row.values(), *further)):  # Excel leaves lines of commas
             continue
         try:
-            if None in row:
+            if any(further):
                 raise UserError(f"more than {len(reader.fieldnames or ())} fields; write 1.5, not 1,5")
             image = _named(row["image"] or "", by_name)
             if image in positions:

@@ -74,7 +74,8 @@ def pixel_spacing_mm(path: Path) -> tuple[float, float] | None:
     if not all(SMALLEST_FIELD_MM <= side <= LARGEST_FIELD_MM for side in sides):
         tqdm.write(
             f"warning: {path}: its PixelSpacing makes the image {sides[0]:.3g} mm high and {sides[1]:.3g} mm "
-            "wide, which no retina is (that of a screen?): it is ignored, and areas have no mm"
+            f"wide, expected {SMALLEST_FIELD_MM} to {LARGEST_FIELD_MM} mm: it is ignored; give "
+            "[testing settings] pixel_spacing_mm"
         )
         return None
     return spacing[0], spacing[1]

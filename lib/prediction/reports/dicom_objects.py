@@ -9,6 +9,7 @@ import logging
 import tomllib
 import warnings
 from io import BytesIO
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,9 @@ def dicom_objects(file: Path, image_sha256: str, mask: np.ndarray, row: Measurem
 def _source_header(file: Path, shape: tuple[int, ...]) -> Dataset:
     source = dcmread(file, stop_before_pixels=True)
     # highdicom refuses an empty first character set, which Japanese, Korean and Chinese headers have.
+    tags = list(source.keys())
+    for tag in filter(attrgetter("is_private"), tags):
+        del source[tag]  # the objects do not need it, and its value may be invalid
     source.decode()
     source.SpecificCharacterSet = "ISO_IR 192"
     if missing := [name for name in _NEEDED if not source.get(name)]:

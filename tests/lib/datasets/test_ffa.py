@@ -81,6 +81,15 @@ def test_outlines_that_were_drawn_on_another_image_are_refused(folder):
     assert "2-1 _020.json: is of the image 3-1 _020.png (imagePath), not of 2-1 _020.png" in str(error.value)
 
 
+def test_a_16_bit_image_may_have_its_16_bit_picture_in_the_labelme_file(folder):
+    levels = np.random.default_rng(0).integers(500, 4000, (60, 60)).astype(np.uint16)
+    Image.fromarray(levels).save(folder / "angiograms" / "0-1 _020.png")
+    data = base64.b64encode((folder / "angiograms" / "0-1 _020.png").read_bytes()).decode()
+    content = json.loads((folder / "angiograms" / "0-1 _020.json").read_text("utf-8"))
+    (folder / "angiograms" / "0-1 _020.json").write_text(json.dumps(content | {"imageData": data}))
+    prepare(tiny_configuration(folder))
+
+
 def test_truth_and_image_match_although_macos_decomposed_a_name(folder):
     add(folder / "angiograms", "7-1 Müller")
     for file in (folder / "angiograms").glob("7-1*.json"):

@@ -26,11 +26,13 @@ def test_images_are_found_once_and_their_results_have_different_names(tmp_path):
 
 def test_deleted_images_snapshots_and_thumbnails_are_not_searched(tmp_path, capsys):
     folders = (".Trash-1000/files", "$RECYCLE.BIN", ".snapshot/daily.0", "P1/@eaDir/OD.png", "#recycle")
-    for folder in (*folders, "P1"):
+    for folder in (*folders, "P1", "#12 Meier"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / "OS.png").write_bytes(b"x")
-    (found,) = find_images([tmp_path], tmp_path / "out")
-    assert found.file == tmp_path / "P1" / "OS.png"
+    found = find_images([tmp_path], tmp_path / "out")
+    assert {image.file.parent.name for image in found} == {"P1", "#12 Meier"}
+    (hidden,) = find_images([tmp_path / ".snapshot" / "daily.0"], tmp_path / "out")  # given by the user
+    assert hidden.file.parent.name == "daily.0"
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.endswith("a hidden folder or one of the system, not searched") for line in lines) == 5
 

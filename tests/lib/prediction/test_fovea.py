@@ -83,6 +83,11 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path):
         read_foveae(str(tmp_path / "fovea.csv"), EYES)
 
 
+def test_empty_fields_at_the_end_of_a_line_are_nothing(tmp_path):
+    text = "image,row,column\nb.png,12,34,,\n,,,,\n"
+    assert read(tmp_path, text, IMAGES) == {IMAGES[1].file: (12.0, 34.0)}
+
+
 def test_decimal_commas_are_no_further_column(tmp_path):
     with pytest.raises(UserError, match=r"fovea\.csv: line 2: more than 3 fields; write 1\.5, not 1,5"):
         read(tmp_path, "image,row,column\nb.png,384,5,400,2\n", IMAGES)

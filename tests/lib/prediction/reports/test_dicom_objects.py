@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -168,6 +169,21 @@ def test_a_header_in_japanese_or_korean_is_written_as_utf8(tmp_path, character_s
     for file in written:
         read = dcmread(file)
         assert read.SpecificCharacterSet == "ISO_IR 192" and str(read.PatientName) == name
+
+
+def test_invalid_private_elements_do_no_harm(tmp_path):
+    (tmp_path / "in").mkdir()
+    source = write_source(tmp_path / "in" / "eye.dcm")
+    block = source.private_block(0x0099, "vendor", create=True)
+    block.add_new(1, "UN", b"abc")
+    block.add_new(2, "FD", 1.0)
+    source.save_as(tmp_path / "in" / "eye.dcm")
+    content = (tmp_path / "in" / "eye.dcm").read_bytes()
+    field = b"\x99\x00\x02\x10FD\x08\x00" + struct.pack("<d", 1.0)
+    assert content.count(field) == 1
+    (tmp_path / "in" / "eye.dcm").write_bytes(content.replace(field, b"\x99\x00\x02\x10FD\x04\x00abcd"))
+    _, failures = predict(tmp_path / "in", tmp_path / "out")
+    assert not failures and len(list((tmp_path / "out").glob("*.dcm"))) == 2
 
 
 def test_a_header_without_uids_or_with_invalid_values_is_refused_without_the_name(tmp_path):
