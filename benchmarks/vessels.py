@@ -77,12 +77,17 @@ def figures_of(experiment: Experiment) -> list[dict]:
 
 
 def _refuse_stale_test(experiment: Experiment) -> None:
-    """Refuse scores of an earlier epoch, or of some of the test images only."""
-    context = read_json(experiment.performances, "test again")["context"]
+    """Refuse scores of an earlier epoch, or of some of the test images only.
+
+    Imported weights have no epochs, and their split names no test images.
+    """
     epochs = len(experiment.history())
+    if not epochs:
+        return
+    context = read_json(experiment.performances, "test again")["context"]
     tested = len((experiment.folder / PER_IMAGE).read_text(encoding="utf-8-sig").splitlines()) - 1
     images = len(read_json(experiment.split, "train again")["parts"]["test"])
-    if (epochs and context[EPOCHS].split()[0] != str(epochs)) or tested != images:
+    if context[EPOCHS].split()[0] != str(epochs) or tested != images:
         raise UserError(
             f"{experiment.folder}: tested {tested} of {images} images with {context[EPOCHS].split()[0]} of "
             f"{epochs} epochs; run run_testing.py again, with full_images_to_test = all"

@@ -401,4 +401,5 @@ def _refuse_truth_of_another_image(annotation: Annotation, file: Path, image: np
 
 
 def _is_another(picture: np.ndarray, image: np.ndarray) -> bool:
-    return different_bits(perceptual_hash(image), perceptual_hash(picture)) > BITS_OF_ANOTHER_IMAGE
+    bits = different_bits(perceptual_hash(image), perceptual_hash(picture))
+    return bool(bits > BITS_OF_ANOTHER_IMAGE)

@@ -236,9 +236,9 @@ def perceptual_hash(original: np.ndarray) -> np.ndarray:
     return np.packbits([np.diff(rows, axis=1) > 0, np.diff(columns, axis=0).T > 0])
 
 
-def different_bits(first: np.ndarray, second: np.ndarray) -> int:
-    """The number of bits in which two perceptual hashes differ."""
-    return int(np.bitwise_count(first ^ second).sum(dtype=np.int64))
+def different_bits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The number of bits in which perceptual hashes (..., 64) differ: (...) int64."""
+    return np.bitwise_count(first ^ second).sum(axis=-1, dtype=np.int64)
 
 
 def near_copies(images: Sequence[Fingerprint], others: Sequence[Fingerprint] | None = None) -> list[str]:
@@ -253,7 +253,7 @@ def near_copies(images: Sequence[Fingerprint], others: Sequence[Fingerprint] | N
     hashes = np.stack([other.perceptual for other in against])
     found = []
     for number, image in enumerate(images):
-        bits = np.bitwise_count(hashes ^ image.perceptual).sum(axis=1, dtype=np.int64)
+        bits = different_bits(hashes, image.perceptual)
         for index in np.flatnonzero(bits <= MOST_DIFFERENT_BITS).tolist():
             other = against[index]
             if others is None and index <= number:

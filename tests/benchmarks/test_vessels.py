@@ -2,7 +2,16 @@ import json
 
 import pytest
 
-from benchmarks.vessels import FIGURES, IDENTITY, PAGE, data_set_and_split, table, with_new
+from benchmarks.vessels import (
+    FIGURES,
+    IDENTITY,
+    PAGE,
+    _refuse_stale_test,
+    data_set_and_split,
+    table,
+    with_new,
+)
+from lib.configuration.experiment_folder import Experiment
 from lib.runtime.errors import UserError
 
 
@@ -29,3 +38,18 @@ def test_the_error_for_a_split_of_other_images():
 
 def test_the_page_shows_the_table_of_the_stored_figures():
     assert table(json.loads(FIGURES.read_text(encoding="utf-8"))) in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("epochs", "images", "stale"), [("2", 2, False), ("1", 2, True), ("2", 1, True)])
+def test_scores_of_an_earlier_epoch_or_of_some_images_are_refused(tmp_path, epochs, images, stale):
+    experiment = Experiment(tmp_path, "a")
+    experiment.performances.write_text(json.dumps({"context": {"epochs": f"{epochs} trained, of at most 2"}}))
+    (tmp_path / "per_image.csv").write_text("image\n" + "1\n" * images)
+    experiment.split.write_text(json.dumps({"parts": {"test": [{"name": "1"}, {"name": "2"}]}}))
+    _refuse_stale_test(experiment)  # imported weights
+    experiment.history_file.write_text("epoch,loss\n1,0.5\n2,0.4\n")
+    if stale:
+        with pytest.raises(UserError, match=f"tested {images} of 2 images with {epochs} of 2 epochs"):
+            _refuse_stale_test(experiment)
+    else:
+        _refuse_stale_test(experiment)
